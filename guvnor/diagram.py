@@ -1,0 +1,74 @@
+"""The schema as an Entity-Relationship diagram in Mermaid, drawn from the metadata of ``guvnor.models``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Column, ForeignKey, MetaData, Table, UniqueConstraint
+from sqlalchemy.dialects import postgresql
+
+from guvnor import models
+
+INTRODUCTION = """\
+# Schema
+
+The tables of a Guvnor database at the newest revision, with their columns, keys and relationships, drawn
+from `guvnor/models.py`. Do not edit this page: change the models, then run
+`guvnor schema diagram > docs/schema.md`.
+"""
+
+
+def document() -> str:
+    """Return the text of ``docs/schema.md``: an introduction and the diagram in a Mermaid block."""
+    return f"{INTRODUCTION}\n```mermaid\n{diagram(models.metadata)}```\n"
+
+
+def diagram(metadata: MetaData) -> str:
+    """Return a Mermaid ``erDiagram``, the same text for the same metadata.
+
+    :param metadata: the tables to draw, in the order of their definition.
+    :return: lines that end with a newline. The grammar is in Mermaid's documentation, "Entity Relationship
+        Diagrams"; a type is one word there, so ``timestamp with time zone`` is written ``timestamptz``.
+    """
+    lines = ["erDiagram"]
+    for table in metadata.tables.values():
+        lines.append(f"    {table.name} {{")
+        lines.extend(f"        {_attribute(column)}" for column in table.columns)
+        lines.append("    }")
+    for table in metadata.tables.values():
+        lines.extend(f"    {relationship}" for relationship in _relationships(table))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _attribute(column: Column[object]) -> str:
+    name = column.type.compile(dialect=postgresql.dialect()).lower()  # type: ignore[no-untyped-call]
+    name = name.replace("timestamp with time zone", "timestamptz")
+    keys = [
+        key
+        for key, holds in (
+            ("PK", column.primary_key),
+            ("FK", column.foreign_keys),
+            ("UK", _is_unique(column)),
+        )
+        if holds
+    ]
+    return " ".join(filter(None, (name, column.name, ", ".join(keys))))
+
+
+def _is_unique(column: Column[object]) -> bool:
+    """Return whether a unique constraint holds for this column alone."""
+    return any(
+        isinstance(constraint, UniqueConstraint) and list(constraint.columns) == [column]
+        for constraint in column.table.constraints
+    )
+
+
+def _relationships(table: Table) -> Iterator[str]:
+    for column in table.columns:
+        for key in column.foreign_keys:
+            yield _relationship(column, key)
+
+
+def _relationship(column: Column[object], key: ForeignKey) -> str:
+    one = "|o" if column.nullable else "||"
+    return f"{key.column.table.name} {one}--o{{ {column.table.name} : {column.name}"
