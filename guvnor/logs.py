@@ -1,0 +1,73 @@
+"""Logging: readable lines on a terminal, one JSON object a line elsewhere and always in production.
+
+Records go to standard error; results of commands are no log records and go to standard output.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import datetime, timezone
+from typing import Any
+
+from guvnor.config import Settings
+
+_LEVEL_NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
+# What a LogRecord holds by itself; anything else was given as `extra` and is a field.
+_STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the fields that were given to a record as ``extra``."""
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+class TextFormatter(logging.Formatter):
+    """``12:00:00 INFO  message key=value``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one record as a readable line."""
+        level = _LEVEL_NAMES.get(record.levelname, record.levelname)
+        clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        extra = "".join(f" {name}={value}" for name, value in fields(record).items() if value is not None)
+        line = f"{clock} {level:<5} {record.getMessage()}{extra}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _json_formatter() -> logging.Formatter:
+    from pythonjsonlogger.json import JsonFormatter
+
+    class Formatter(JsonFormatter):
+        def add_fields(
+            self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+        ) -> None:
+            log_data["time"] = datetime.fromtimestamp(record.created, timezone.utc).isoformat()
+            log_data["level"] = _LEVEL_NAMES.get(record.levelname, record.levelname)
+            log_data["msg"] = record.getMessage()
+            if not record.name.startswith("guvnor"):
+                log_data["logger"] = record.name
+            log_data.update(fields(record))
+            if record.exc_info:
+                log_data["exception"] = self.formatException(record.exc_info)
+
+    return Formatter(json_ensure_ascii=False)
+
+
+def configure(settings: Settings) -> None:
+    """Send all records, Alembic's included, to standard error in the configured format and level."""
+    as_json = settings.log_format == "json" or (
+        not settings.log_format and (settings.production or not sys.stderr.isatty())
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_json_formatter() if as_json else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    handler.addFilter(_is_news)
+    for name in ("alembic.runtime.plugins", "sqlalchemy"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out what Alembic says of itself whenever it looks at a database: dialect, transactional DDL."""
+    return not (record.name == "alembic.runtime.migration" and record.funcName == "__init__")

@@ -1,0 +1,349 @@
+"""Connections to PostgreSQL: how they are made, what their session is set to, and why one could not be made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2 import extensions
+
+from guvnor import __version__
+from guvnor.config import MASK, Settings
+from guvnor.errors import ConfigurationError, PreflightError
+
+Connection = extensions.connection
+
+APPLICATION_NAME = f"guvnor {__version__}"
+SCHEMA = "public"
+# libpq waits for ever by default, and a connect that waits cannot be interrupted.
+CONNECT_TIMEOUT = "10"
+
+# What a role or the server may set and what would end a migration halfway or change its meaning. Timeouts of
+# statements are set by each transaction for itself (PostgreSQL documentation, "Client Connection Defaults").
+_SESSION = (
+    ("search_path", SCHEMA),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("transaction_timeout", "0"),  # since PostgreSQL 17
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    ("client_connection_check_interval", "500"),  # ms: a killed client's statement ends soon
+    ("check_function_bodies", "on"),
+    ("standard_conforming_strings", "on"),
+    ("client_min_messages", "notice"),
+)
+
+
+class ConnectionFailed(PreflightError):
+    """database connection failed"""
+
+    state = "Nothing was changed."
+    may_pass = False  # whether trying again later can help
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which database a connection reaches, for people and for the plan's hash.
+
+    :ivar system_identifier: of the cluster, None where the role may not read it.
+    :ivar oid: of the database.
+    """
+
+    host: str
+    port: int
+    database: str
+    role: str
+    server_version: int
+    version_text: str
+    oid: int
+    system_identifier: str | None
+    in_recovery: bool
+    read_only: bool
+
+    @property
+    def major(self) -> int:
+        """The server's major version."""
+        return self.server_version // 10000
+
+
+def parse(dsn: str) -> dict[str, str]:
+    """Let libpq take a connection string apart.
+
+    libpq reads some passwords with characters that a URL needs escaped as part of another field, and quotes that
+    field in its messages. So a string whose fields cannot be is refused here, without quoting any of it.
+
+    :raises ConfigurationError: when it is empty or malformed; its text never shows any of the string.
+    """
+    if not dsn.strip():
+        raise ConfigurationError(
+            "The database's connection string (DSN) is empty.",
+            next_step="export GUVNOR_STORAGE_DSN='postgres://USER:PASSWORD@HOST:5432/DATABASE'\n"
+            "GUVNOR_STORAGE_TYPE=embedded guvnor migrate up   # or use the local development server",
+        )
+    try:
+        fields: dict[str, str] = extensions.parse_dsn(dsn)
+    except (psycopg2.Error, UnicodeError, ValueError):
+        fields = {"host": "@"}
+    if (
+        "@" in fields.get("host", "")
+        or "@" in fields.get("dbname", "")
+        or not re.fullmatch(r"[\d,]*", fields.get("port", ""))
+    ):
+        raise ConfigurationError(
+            "The database's connection string (DSN) is malformed. It is not shown, since it may hold a password.",
+            next_step="Write it as postgres://USER:PASSWORD@HOST:5432/DATABASE, with every character of the password "
+            "that is not a letter, a digit or one of -._~ percent-encoded (@ is %40, / is %2F, : is %3A).",
+        )
+    return fields
+
+
+def masked(dsn: str) -> str:
+    """Return a connection string that may be shown: as keywords, its passwords masked."""
+    fields = parse(dsn)
+    for name in ("password", "sslpassword", "oauth_client_secret"):
+        if name in fields:
+            fields[name] = MASK
+    text: str = extensions.make_dsn(**fields)
+    return text
+
+
+def connection_string(settings: Settings) -> str:
+    """Return the connection string of the configured database; the local server is started when it is meant.
+
+    :raises ConfigurationError: when none is configured or it is malformed.
+    :raises LocalServerError: when the local server does not start.
+    """
+    if settings.storage_type == "embedded":
+        from guvnor.embedded import LocalServer
+
+        server = LocalServer(local_server_home())
+        server.start()
+        return server.url()
+    parse(settings.dsn)
+    return settings.dsn
+
+
+def local_server_home() -> Path:
+    """Return the folder in which the local server of the current directory lives."""
+    return Path.cwd() / ".guvnor"
+
+
+def connect(dsn: str, *, purpose: str = "") -> Connection:
+    """Open a connection in autocommit mode whose session is set to what a migration needs.
+
+    The settings are applied with ``SET``: connection poolers refuse them as connection options.
+
+    :param dsn: libpq's connection string; it goes to libpq as it is.
+    :param purpose: a word for the application name, by which others recognize the connection.
+    :raises ConnectionFailed: with the reason in plain words (exit code 3).
+    """
+    fields = parse(dsn)
+    os.environ.setdefault("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT)
+    # A setting of the caller's wins over libpq's fallback.
+    name = f"{APPLICATION_NAME} {purpose}".strip()
+    try:
+        connection: Connection = psycopg2.connect(dsn, fallback_application_name=name)
+    except psycopg2.Error as error:
+        raise _explained(str(error), fields) from None
+    connection.autocommit = True
+    prepare(connection)
+    return connection
+
+
+def prepare(connection: Connection) -> None:
+    """Set a session to what a migration needs; see ``_SESSION``."""
+    with connection.cursor() as cursor:
+        # Unknown settings (older servers) are passed over by the catalog, so that one statement sets all.
+        cursor.execute(
+            """
+            SELECT set_config(wanted.name, wanted.value, false)
+            FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
+            JOIN pg_catalog.pg_settings AS known USING (name)
+            WHERE known.setting IS DISTINCT FROM wanted.value
+              AND (wanted.name <> 'client_connection_check_interval' OR version() !~ 'Visual C|mingw')
+            """,
+            ([name for name, _ in _SESSION], [value for _, value in _SESSION]),
+        )
+
+
+def identify(connection: Connection) -> Identity:
+    """Read which server, database and role a connection reaches."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT
+                current_database(),
+                current_user,
+                current_setting('server_version_num')::integer,
+                current_setting('server_version'),
+                (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())::bigint,
+                CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+                     THEN (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) END,
+                pg_is_in_recovery(),
+                current_setting('default_transaction_read_only')::boolean
+            """
+        )
+        row = cursor.fetchone()
+    assert row is not None
+    info = connection.info
+    return Identity(info.host or "", info.port, *row)
+
+
+def pooled(connection: Connection) -> bool:
+    """Tell whether a connection pooler stands between: it hands out a process number of its own."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone() or (None,)
+    return bool(pid != connection.info.backend_pid)
+
+
+@contextlib.contextmanager
+def closing(connection: Connection) -> Iterator[Connection]:
+    """Close a connection at the end, whatever state it is in."""
+    try:
+        yield connection
+    finally:
+        with contextlib.suppress(psycopg2.Error):
+            connection.close()
+
+
+def wait_for_server(dsn: str, patience: float, *, purpose: str = "") -> Connection:
+    """Connect, trying again while the server is starting or cannot be reached.
+
+    :param patience: seconds to go on trying.
+    :raises ConnectionFailed: the last reason, when the time is over; at once when waiting cannot help.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return connect(dsn, purpose=purpose)
+        except ConnectionFailed as error:
+            if not error.may_pass or time.monotonic() >= deadline:
+                raise
+        time.sleep(min(0.25, max(0.0, deadline - time.monotonic())))
+
+
+def _explained(text: str, fields: dict[str, str]) -> ConnectionFailed:
+    """Turn libpq's text into an error with a next step.
+
+    psycopg2 gives neither SQLSTATE nor diagnostics for a failed connect, so this is the one place that matches
+    text; what is not recognized is shown as libpq says it, with the password masked.
+    """
+    host = fields.get("host") or os.environ.get("PGHOST") or "localhost"
+    port = fields.get("port") or os.environ.get("PGPORT") or "5432"
+    role = fields.get("user") or os.environ.get("PGUSER") or "USER"
+    database = fields.get("dbname") or os.environ.get("PGDATABASE") or role
+    ready = f"pg_isready -h {host} -p {port}"
+    secret = fields.get("password") or os.environ.get("PGPASSWORD") or ""
+
+    for pattern, message, next_step, may_pass in (
+        (
+            r"Connection refused|No such file or directory|could not connect to server",
+            f"the server at {host}, port {port}, refused the connection: it is not running, or listens elsewhere",
+            ready,
+            True,
+        ),
+        (
+            r"starting up|not yet accepting|shutting down|is in recovery mode",
+            f"the server at {host}, port {port}, is starting up or shutting down",
+            f"{ready}\nguvnor migrate preflight --wait-for-server 60",
+            True,
+        ),
+        (
+            r"timeout expired|timed out",
+            f"no answer from {host}, port {port}, in time: wrong address, or a firewall drops the packets",
+            ready,
+            True,
+        ),
+        (
+            r"could not translate host name|Name or service not known|nodename nor servname",
+            f"the host name {host} is not known",
+            "Check the host in the connection string (guvnor config show) and the network's DNS.",
+            True,
+        ),
+        (
+            r"no encryption|no pg_hba.conf entry.*SSL off|SSL connection is required|requires? (SSL|TLS|encryption)",
+            f"the server at {host} accepts this role only over TLS",
+            "Add sslmode=require, or better sslmode=verify-full with sslrootcert, to the connection string.",
+            False,
+        ),
+        (
+            r"server does not support SSL",
+            f"the connection string asks for TLS, which the server at {host} does not offer",
+            "Set sslmode=prefer for a local server, or turn TLS on in the server (ssl = on).",
+            False,
+        ),
+        (
+            r"certificate|SSL error",
+            f"TLS with the server at {host} failed: its certificate was not accepted",
+            "Check sslrootcert and that the host in the connection string is the one in the certificate.",
+            False,
+        ),
+        (
+            r"password authentication failed|no password supplied|SASL authentication failed|authentication failed",
+            f"password authentication failed for role {role}: the password is wrong or missing",
+            "guvnor config show   # which connection string is used, and where it comes from",
+            False,
+        ),
+        (
+            r'database "[^"]*" does not exist',
+            f"the database {database} does not exist on {host}, port {port}",
+            f"createdb -h {host} -p {port} {database}",
+            False,
+        ),
+        (
+            r'role "[^"]*" does not exist',
+            f"the role {role} does not exist on {host}, port {port}",
+            f'psql -h {host} -p {port} -c "CREATE ROLE {role} LOGIN"',
+            False,
+        ),
+        (
+            r"permission denied for database",
+            f"the role {role} may not connect to database {database}",
+            f"GRANT CONNECT ON DATABASE {database} TO {role};",
+            False,
+        ),
+        (
+            r"no pg_hba.conf entry|pg_hba.conf rejects",
+            f"the server at {host} does not let role {role} in from this address (pg_hba.conf)",
+            "Ask for an entry in the server's pg_hba.conf for this client, role and database.",
+            False,
+        ),
+        (
+            r"too many (clients|connections)|remaining connection slots",
+            f"the server at {host} has no connection left",
+            "SELECT count(*), usename, application_name FROM pg_stat_activity GROUP BY 2, 3;",
+            True,
+        ),
+        (
+            r"server closed the connection|Connection reset|SSL SYSCALL|terminating connection",
+            f"the server at {host}, port {port}, closed the connection while it was being made",
+            ready,
+            True,
+        ),
+    ):
+        if re.search(pattern, text, re.IGNORECASE):
+            error = ConnectionFailed(f"database connection failed: {message}.", next_step=next_step)
+            error.may_pass = may_pass
+            return error
+    reason = " ".join(text.split())
+    if secret:
+        reason = reason.replace(secret, MASK)
+    return ConnectionFailed(f"database connection failed: {reason}", next_step=ready)
+
+
+def scalar(connection: Connection, sql: str, parameters: Any = None) -> Any:
+    """Run a query that gives one value and return it; None when it gives no row."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        row = cursor.fetchone()
+    return row[0] if row else None
