@@ -1,0 +1,255 @@
+"""What the command line calls, a function for a command: values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guvnor import postgres
+from guvnor.config import Settings
+from guvnor.errors import UsageError
+from guvnor.migrate import guard, history, locks, preflight, revisions, state
+from guvnor.migrate.revisions import Revision
+from guvnor.migrate.state import State, StateError
+from guvnor.postgres import Identity
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    from guvnor.migrate.environment import Outcome, Request
+
+
+@dataclass(frozen=True)
+class Status:
+    """What ``guvnor migrate status`` shows.
+
+    :ivar problem: why a migration cannot start from here; None when it can.
+    :ivar running: who is migrating the database right now.
+    """
+
+    identity: Identity
+    state: State
+    pending: tuple[Revision, ...]
+    newest: Revision
+    ahead: bool
+    problem: StateError | None
+    running: locks.Holder | None
+
+
+def alembic_config(path: Path) -> Config:
+    """Return Alembic's configuration of an ``alembic.ini``."""
+    from alembic.config import Config
+
+    return Config(str(path))
+
+
+def script_directory(path: Path) -> ScriptDirectory:
+    """Return Alembic's view of the revision files of an ``alembic.ini``."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(alembic_config(path))
+
+
+def read_revisions() -> tuple[Revision, ...]:
+    """Return the revision files in the order of their numbers."""
+    return revisions.read(revisions.directory(revisions.configuration_file()))
+
+
+def up(request: Request, to: str | None = None) -> Outcome:
+    """Apply pending revisions.
+
+    :param to: the last one to apply; all when left out.
+    :raises UsageError: when the files do not know it.
+    """
+    target = revisions.find(read_revisions(), to or "head")
+    if target is None:
+        raise UsageError(
+            "Every database starts at base; `up` cannot go there.", next_step="guvnor migrate down --to base"
+        )
+
+    def upgrade(script: ScriptDirectory, heads: tuple[str, ...]) -> Any:
+        if _number(heads) >= target.number:
+            return []
+        return script._upgrade_revs(target.identifier, heads)  # type: ignore[arg-type]
+
+    return _run(request, "upgrade", upgrade, target.identifier)
+
+
+def down(request: Request, to: str | None = None) -> Outcome:
+    """Roll back revisions.
+
+    :param to: the revision that remains applied, or ``base``; one step when left out.
+    :raises UsageError: when the files do not know it, or it is ahead of the database.
+    """
+    target = revisions.find(read_revisions(), to) if to else None
+
+    def downgrade(script: ScriptDirectory, heads: tuple[str, ...]) -> Any:
+        at = _number(heads)
+        number = max(at - 1, 0) if to is None else (target.number if target else 0)
+        if number > at:
+            raise UsageError(
+                f"The database is at version {at}; `down` cannot go up to {number}.",
+                next_step="guvnor migrate up",
+            )
+        if number == at:
+            return []
+        return script._downgrade_revs(f"{number:03d}" if number else "base", heads)  # type: ignore[arg-type]
+
+    return _run(request, "downgrade", downgrade, to or "-1")
+
+
+def _number(heads: tuple[str, ...]) -> int:
+    return state.number(heads[0] if heads else None)
+
+
+def _run(
+    request: Request,
+    name: str,
+    find_steps: Callable[[ScriptDirectory, tuple[str, ...]], Any],
+    destination: str,
+) -> Outcome:
+    """Run Alembic's environment, as Alembic's own commands do."""
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    from guvnor.migrate.environment import REQUEST
+
+    config = alembic_config(revisions.configuration_file())
+    config.attributes[REQUEST] = request
+    script = ScriptDirectory.from_config(config)
+
+    def steps(heads: Any, _: Any) -> Any:
+        return find_steps(script, tuple(heads))
+
+    steps.__name__ = name  # as Alembic's own are called
+    with EnvironmentContext(config, script, fn=steps, destination_rev=destination):
+        script.run_env()
+    assert request.outcome is not None
+    return request.outcome
+
+
+def check(settings: Settings, report: preflight.Report, patience: float) -> None:
+    """Run the pre-flight checks alone; see :func:`guvnor.migrate.preflight.run`."""
+    preflight.run(
+        settings, revisions.configuration_file, script_directory, report, patience=patience
+    ).connection.close()
+
+
+def status(settings: Settings) -> Status:
+    """Read the state of the database, without Alembic and without a lock."""
+    files = read_revisions()
+    with postgres.closing(postgres.connect(postgres.connection_string(settings))) as connection:
+        current = state.read(connection)
+        problem: StateError | None = None
+        try:
+            state.check(current, files)
+        except StateError as error:
+            problem = error
+        applied = max(current.number, current.golang or 0 if not current.alembic else 0)
+        return Status(
+            identity=postgres.identify(connection),
+            state=current,
+            pending=tuple(revision for revision in files if revision.number > applied),
+            newest=files[-1],
+            ahead=state.is_ahead(current, files),
+            problem=problem,
+            running=locks.holder(connection, locks.RUN_LOCK),
+        )
+
+
+def entries(settings: Settings) -> list[history.Entry]:
+    """Read the history of the database, the oldest attempt first."""
+    with postgres.closing(postgres.connect(postgres.connection_string(settings))) as connection:
+        if not history.exists(connection):
+            return []
+        history.check_layout(connection)
+        return history.entries(connection)
+
+
+def create(name: str) -> Path:
+    """Write a revision file with the next number from the house template.
+
+    :param name: of the change, in words.
+    :returns: the path of the new file.
+    :raises UsageError: when nothing of the name can be part of a file's name.
+    """
+    if not any(character.isascii() and character.isalnum() for character in name):
+        raise UsageError(
+            f"{name!r} has no letter or digit to name a file after.",
+            next_step="guvnor migrate create 'add teams'",
+        )
+    from alembic import command
+
+    configuration = revisions.configuration_file()
+    files = revisions.read(revisions.directory(configuration))
+    config = alembic_config(configuration)
+    script = command.revision(config, message=name, rev_id=f"{files[-1].number + 1:03d}")
+    assert script is not None
+    assert not isinstance(script, list)
+    return Path(script.path)
+
+
+def force(settings: Settings, to: str, ask: guard.Ask) -> State:
+    """Set the version in both version tables and clear the dirty flag; the schema is left as it is.
+
+    :param to: the revision that the schema is at, or ``base``.
+    :param ask: asks for a confirmation where this is production.
+    :returns: the state before.
+    :raises UsageError: when the files do not know the revision.
+    """
+    target = revisions.find(read_revisions(), to)
+    with postgres.closing(
+        postgres.connect(postgres.connection_string(settings), purpose="force")
+    ) as connection:
+        identity = postgres.identify(connection)
+        current = state.read(connection)
+        _confirm_force(settings, identity, current, target, ask)
+        held = locks.Locks(connection, identity.database, settings.lock_wait, lambda _: None)
+        held.take()
+        held.shut_out_golang()
+        state.set_version(connection, current, target.identifier if target else None, "force")
+        held.release()
+        return current
+
+
+def _confirm_force(
+    settings: Settings, identity: Identity, current: State, target: Revision | None, ask: guard.Ask
+) -> None:
+    why = guard.production(settings, current)
+    if why is None:
+        return
+    name = target.identifier if target else None
+    digest = guard.digest(identity, current.version, name, ("force", str(current.golang), str(current.dirty)))
+    what = f"set the version to {name or 'none'}, whatever the schema is (it is left as it is)"
+    guard.check(
+        guard.Risk(guard.FORCE, why, identity, current.version, name, (what,), digest), settings.confirm, ask
+    )
+
+
+def mark(settings: Settings, *, production: bool, ask: guard.Ask) -> None:
+    """Mark the database as production, or take the mark away.
+
+    :param ask: asks for a confirmation when the mark is taken away.
+    """
+    with postgres.closing(
+        postgres.connect(postgres.connection_string(settings), purpose="mark")
+    ) as connection:
+        identity = postgres.identify(connection)
+        current = state.read(connection)
+        why = guard.production(settings, current)
+        if not production and why is not None:
+            digest = guard.digest(identity, current.version, current.version, ("unmark",))
+            risk = guard.Risk(
+                "take the production mark off a database",
+                why,
+                identity,
+                current.version,
+                current.version,
+                ("the guard will no longer ask before a rollback",),
+                digest,
+            )
+            guard.check(risk, settings.confirm, ask)
+        history.set_mark(connection, production=production)

@@ -1,0 +1,150 @@
+"""What ends a run before its time, told with what happened, what state the database is in and what to type."""
+
+from __future__ import annotations
+
+import psycopg2
+from psycopg2 import errorcodes
+from sqlalchemy.exc import DBAPIError
+
+from guvnor.errors import GuvnorError
+from guvnor.migrate.blockers import Blocker
+from guvnor.migrate.plan import Step
+from guvnor.migrate.state import State
+
+RETRYABLE = (errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED)
+
+_NEXT_STEPS = {
+    errorcodes.DISK_FULL: "Free or add disk space on the server, then: guvnor migrate up",
+    errorcodes.INSUFFICIENT_PRIVILEGE: "guvnor migrate preflight",
+    errorcodes.QUERY_CANCELED: "Somebody cancelled the statement on the server. When it may run: guvnor migrate up",
+    errorcodes.UNIQUE_VIOLATION: "Correct the rows that the detail names, then: guvnor migrate up",
+    errorcodes.FOREIGN_KEY_VIOLATION: "Correct the rows that the detail names, then: guvnor migrate up",
+    errorcodes.CHECK_VIOLATION: "Correct the rows that the detail names, then: guvnor migrate up",
+    errorcodes.NOT_NULL_VIOLATION: "Correct the rows that the detail names, then: guvnor migrate up",
+}
+
+
+class RevisionFailedError(GuvnorError):
+    """A revision failed."""
+
+    def __init__(self, message: str, *, sqlstate: str | None, state: str, next_step: str) -> None:
+        """Take what the server said.
+
+        :param sqlstate: of the server's error; None when it was not the server's.
+        """
+        super().__init__(message, state=state, next_step=next_step)
+        self.sqlstate = sqlstate
+
+
+class BusyError(GuvnorError):
+    """The locks that a revision needs could not be had in time."""
+
+    exit_code = 7
+
+    def __init__(self, message: str, *, blockers: tuple[Blocker, ...], state: str, next_step: str) -> None:
+        """Take who was in the way."""
+        super().__init__(message, state=state, next_step=next_step)
+        self.blockers = blockers
+
+
+class ConnectionLostError(GuvnorError):
+    """The connection to the database was lost."""
+
+
+class MovedError(GuvnorError):
+    """Somebody else moved the version of the database while this run was waiting."""
+
+    state = "This run changed nothing since then."
+    next_step = "guvnor migrate status\nguvnor migrate up"
+
+
+def driver_error(error: BaseException) -> psycopg2.Error | None:
+    """Return the driver's error in an error of SQLAlchemy or of the driver; None for others."""
+    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
+        return error.orig
+    return error if isinstance(error, psycopg2.Error) else None
+
+
+def where(state: State | None) -> str:
+    """Say in a sentence what state the database is in.
+
+    :param state: as read after the failure; None when it could not be read.
+    """
+    if state is None:
+        return (
+            "The server could not be asked. A revision's transaction ends with the connection: it is applied as a "
+            "whole or not at all; `guvnor migrate status` tells which, once the server answers."
+        )
+    at = f"version {state.number}" if state.version else "no migrations applied"
+    if not state.dirty:
+        return f"The revision was rolled back; the database is as it was before it ({at})."
+    step = f" at the step: {state.unfinished.step}" if state.unfinished and state.unfinished.step else ""
+    if state.resumable:
+        return (
+            f"The revision is half done: what came before its online part is committed, and it stopped{step}. The "
+            f"database is marked dirty ({at}) and the application can go on using it; the next run finishes the revision."
+        )
+    return f"The revision is half done and cannot simply be run again; it stopped{step}. The database is marked dirty."
+
+
+def revision_failed(step: Step, error: BaseException, state: State | None) -> RevisionFailedError:
+    """Describe a revision that failed by itself: an error of the server, or one of the revision's code."""
+    name = f"Revision {step.revision} ({step.description}) failed going {step.direction}"
+    cause = driver_error(error)
+    again = f"guvnor migrate {step.direction}"
+    if cause is None:
+        return RevisionFailedError(
+            f"{name}: {type(error).__name__}: {error}", sqlstate=None, state=where(state), next_step=again
+        )
+    diagnostics = cause.diag
+    lines = [
+        f"{name}: {diagnostics.message_primary or 'the server gave no reason'} (SQLSTATE {cause.pgcode})"
+    ]
+    for label, value in (("Detail", diagnostics.message_detail), ("Hint", diagnostics.message_hint)):
+        if value:
+            lines.append(f"{label}: {value}")
+    statement = getattr(error, "statement", None)
+    if statement:
+        lines.append(f"Statement:\n{_excerpt(statement)}")
+    return RevisionFailedError(
+        "\n".join(lines),
+        sqlstate=cause.pgcode,
+        state=where(state),
+        next_step=_NEXT_STEPS.get(
+            cause.pgcode or "", f"Correct the revision or what it ran into, then: {again}"
+        ),
+    )
+
+
+def connection_lost(step: Step, state: State | None) -> ConnectionLostError:
+    """Describe a connection that ended while a revision was being run."""
+    return ConnectionLostError(
+        f"The connection to the database was lost while revision {step.revision} was going {step.direction}.",
+        state=where(state),
+        next_step=f"guvnor migrate {step.direction}",
+    )
+
+
+def busy(
+    step: Step, waited: float, tries: int, blockers: tuple[Blocker, ...], state: State | None
+) -> BusyError:
+    """Describe locks that could not be had until the deadline.
+
+    :param waited: seconds since the first try.
+    """
+    who = (
+        "; ".join(str(blocker) for blocker in blockers) or "a session that was gone before it could be named"
+    )
+    ends = "".join(f"\nSELECT pg_cancel_backend({b.pid});   -- ends its query" for b in blockers if b.pid)
+    return BusyError(
+        f"Could not get the locks that revision {step.revision} needs within {waited:.0f} s ({tries} tries). "
+        f"In the way: {who}.",
+        blockers=blockers,
+        state=where(state),
+        next_step=f"guvnor migrate {step.direction}   # once that transaction has ended{ends}",
+    )
+
+
+def _excerpt(statement: str) -> str:
+    lines = statement.strip().splitlines()
+    return "\n".join(lines[:12] + (["..."] if len(lines) > 12 else []))

@@ -1,0 +1,104 @@
+"""The production guard: what can lose data is shown, and done only when somebody says so."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from guvnor.config import Settings
+from guvnor.errors import GuvnorError
+from guvnor.migrate.state import State
+from guvnor.postgres import Identity
+
+ROLLBACK = "rollback a migration"
+FORCE = "force the version of the database"
+
+
+@dataclass(frozen=True)
+class Risk:
+    """What somebody has to confirm.
+
+    :ivar action: in the words that users know: ``rollback a migration``.
+    :ivar why: why this is production.
+    :ivar revisions: what is done, a line each.
+    :ivar hash: of the plan, for a confirmation without a terminal.
+    """
+
+    action: str
+    why: str
+    database: Identity
+    current: str | None
+    target: str | None
+    revisions: tuple[str, ...]
+    hash: str
+
+
+class RefusedError(GuvnorError):
+    """Refused: this is a production database, and nobody confirmed."""
+
+    exit_code = 4
+    state = "Nothing was changed."
+
+
+# Shows a risk and asks; None where there is nobody to ask.
+Ask = Callable[[Risk], bool | None]
+
+
+def production(settings: Settings, state: State) -> str | None:
+    """Say why this is production, the stricter of configuration and database winning; None when it is not."""
+    if settings.production:
+        return f"GUVNOR_ENV is {settings.environment}"
+    if state.production:
+        return (
+            f"the database was marked as production {state.production.at:%Y-%m-%d} by {state.production.who}"
+        )
+    return None
+
+
+def digest(database: Identity, current: str | None, target: str | None, content: Sequence[str]) -> str:
+    """Return a hash over database, current and target version and what is going to be run."""
+    parts = [
+        f"{database.system_identifier}/{database.oid}/{database.database}",
+        current or "",
+        target or "",
+        *content,
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def check(risk: Risk, confirmation: str, ask: Ask) -> None:
+    """Let a risk pass only when it is confirmed.
+
+    :param confirmation: the hash given with ``--confirm``, or nothing.
+    :param ask: asks on a terminal.
+    :raises RefusedError: when nobody confirms (exit code 4).
+    """
+    if confirmation:
+        if confirmation == risk.hash:
+            return
+        raise RefusedError(
+            f"The confirmation {confirmation} does not belong to this plan, whose hash is {risk.hash}: database, "
+            "versions or statements are others than those that were confirmed.",
+            next_step=_look_again(risk),
+        )
+    answer = ask(risk)
+    if answer is None:
+        raise RefusedError(
+            f"Refused to {risk.action} in production ({risk.why}) without a confirmation, and there is no terminal "
+            f"to ask on. {_what(risk)}",
+            next_step=_look_again(risk),
+        )
+    if not answer:
+        raise RefusedError("Operation cancelled.", next_step="Type yes when you mean it.")
+
+
+def _what(risk: Risk) -> str:
+    return (
+        f"Database {risk.database.database} on {risk.database.host or 'the local socket'}: "
+        f"{'; '.join(risk.revisions)}. The hash of this plan is {risk.hash}."
+    )
+
+
+def _look_again(risk: Risk) -> str:
+    return f"Run the same command with --confirm {risk.hash} (plain alembic: -x confirm={risk.hash}) if you mean it."

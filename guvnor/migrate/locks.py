@@ -1,0 +1,208 @@
+"""The advisory locks: one runner at a time, and golang-migrate kept out meanwhile.
+
+All are session locks on one autocommit connection and are polled with ``pg_try_advisory_lock``: a blocking
+``pg_advisory_lock`` holds a snapshot while it waits, which another runner's CREATE INDEX CONCURRENTLY waits for
+in turn (PostgreSQL documentation, "Building Indexes Concurrently").
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg2
+
+from guvnor.errors import GuvnorError
+from guvnor.postgres import SCHEMA, Connection, scalar
+
+RUN_LOCK = 0x6775_766E_6F72  # "guvnor" in ASCII
+_GOLANG_SALT = 1486364155  # golang-migrate's own constant
+_POLL_FIRST, _POLL_MOST = 0.05, 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The session that holds an advisory lock."""
+
+    pid: int
+    role: str | None
+    application: str | None
+    host: str | None
+    since: datetime | None
+
+    def __str__(self) -> str:
+        """Describe the session in one phrase."""
+        since = f", connected since {self.since:%Y-%m-%d %H:%M:%S %Z}" if self.since else ""
+        return (
+            f"pid {self.pid} ({self.application or 'unnamed application'}, role {self.role or 'unknown'}, "
+            f"from {self.host or 'a local socket'}{since})"
+        )
+
+
+class LockTimeoutError(GuvnorError):
+    """Another migration holds the lock and did not end in time."""
+
+    exit_code = 7
+    state = "Nothing was changed by this command."
+    next_step = "guvnor migrate status"
+
+
+class LockLostError(GuvnorError):
+    """The connection that holds the run lock ended, so another runner may be at work."""
+
+    state = "The revision was rolled back."
+    next_step = "guvnor migrate status\nguvnor migrate up"
+
+
+def golang_keys(database: str) -> tuple[int, int]:
+    """Return the two advisory locks of golang-migrate for a database.
+
+    The Go application opens the database under its name, golang-migrate's own command under the URL's path.
+
+    :param database: the name of the database.
+    """
+
+    def key(name: str) -> int:
+        text = "\x00".join((SCHEMA, "schema_migrations", name))
+        return zlib.crc32(text.encode()) * _GOLANG_SALT % 2**32
+
+    return key(database), key(f"/{database}")
+
+
+def holder(connection: Connection, key: int) -> Holder | None:
+    """Return the session that holds an advisory lock of this database, None when it is free."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT l.pid, a.usename, a.application_name, COALESCE(a.client_hostname, host(a.client_addr)),
+                   a.backend_start
+            FROM pg_catalog.pg_locks AS l
+            LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+            WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+              AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+              AND (l.classid::bigint << 32) | l.objid::bigint = %s
+            LIMIT 1
+            """,
+            (key,),
+        )
+        row = cursor.fetchone()
+    return Holder(*row) if row else None
+
+
+class AdvisoryLock:
+    """One session advisory lock."""
+
+    def __init__(self, connection: Connection, key: int, what: str) -> None:
+        """Prepare a lock.
+
+        :param connection: in autocommit mode; the lock lives as long as its session.
+        :param what: what holds it when somebody else does, for messages: ``another migration``.
+        """
+        self._connection = connection
+        self._key = key
+        self._what = what
+        self.held = False
+
+    def take(self, patience: float, waiting: Callable[[str], None]) -> None:
+        """Take the lock, polling until it is free.
+
+        :param patience: seconds to wait at most.
+        :param waiting: is told who holds the lock, at the start of the wait and whenever that changes.
+        :raises LockTimeoutError: when it was not free in time (exit code 7).
+        """
+        deadline = time.monotonic() + patience
+        pause = _POLL_FIRST
+        named: Holder | None = None
+        while not scalar(self._connection, "SELECT pg_try_advisory_lock(%s)", (self._key,)):
+            current = holder(self._connection, self._key)
+            if current and current != named:
+                waiting(f"waiting for {self._what}: {current}")
+            named = current or named
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise LockTimeoutError(
+                    f"Waited {patience:.0f} s for {self._what}, which is still at work: {named or 'holder unknown'}.",
+                    next_step="guvnor migrate status\n"
+                    f"SELECT pg_terminate_backend({named.pid});   -- only if you know that it is stuck"
+                    if named
+                    else None,
+                )
+            time.sleep(min(pause * random.uniform(0.5, 1.0), remaining))  # noqa: S311 - no secret
+            pause = min(pause * 2, _POLL_MOST)
+        self.held = True
+
+    def release(self) -> None:
+        """Let go of the lock.
+
+        :raises LockLostError: when the server says that this session does not hold it (as behind a connection
+            pooler that changes the session under us).
+        """
+        if self.held:
+            self.held = False
+            if not scalar(self._connection, "SELECT pg_advisory_unlock(%s)", (self._key,)):
+                raise LockLostError(
+                    "The server says that this session did not hold the advisory lock it took."
+                )
+
+
+class Locks:
+    """The run lock, and golang-migrate's two locks for the transactional stretches of a revision."""
+
+    def __init__(
+        self, connection: Connection, database: str, patience: float, waiting: Callable[[str], None]
+    ) -> None:
+        """Prepare the locks; see :class:`AdvisoryLock` for the arguments."""
+        self._connection = connection
+        self._patience = patience
+        self._waiting = waiting
+        self._run = AdvisoryLock(connection, RUN_LOCK, "another migration")
+        self._golang = [AdvisoryLock(connection, key, "golang-migrate") for key in golang_keys(database)]
+
+    def take(self) -> None:
+        """Take the run lock."""
+        self._run.take(self._patience, self._waiting)
+
+    def shut_out_golang(self) -> None:
+        """Take golang-migrate's locks where they are not held yet."""
+        for lock in self._golang:
+            if not lock.held:
+                lock.take(self._patience, self._waiting)
+
+    def let_golang_in(self) -> None:
+        """Release golang-migrate's locks: one waiting for them would hold up a concurrent index build.
+
+        The dirty row keeps golang-migrate from doing anything meanwhile.
+        """
+        for lock in reversed(self._golang):
+            lock.release()
+
+    def check_alive(self) -> None:
+        """Check that the session that holds the locks still lives.
+
+        :raises LockLostError: when it has ended, and the locks with it.
+        """
+        try:
+            held = scalar(
+                self._connection,
+                """
+                SELECT EXISTS (
+                    SELECT FROM pg_catalog.pg_locks
+                    WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted
+                      AND (classid::bigint << 32) | objid::bigint = %s
+                )
+                """,
+                (RUN_LOCK,),
+            )
+        except psycopg2.Error:
+            held = False
+        if not held:
+            raise LockLostError
+
+    def release(self) -> None:
+        """Release everything."""
+        self.let_golang_in()
+        self._run.release()

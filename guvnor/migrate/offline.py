@@ -1,0 +1,56 @@
+"""``alembic upgrade --sql``: the revisions as a script for psql, which leaves the same state as an online run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext, MigrationInfo
+from sqlalchemy import text
+
+from guvnor import __version__
+from guvnor.migrate import history, state
+
+
+def write(context: Any) -> None:
+    """Write the script.
+
+    :param context: the module ``alembic.context``, in offline mode.
+    """
+    context.configure(
+        dialect_name="postgresql",
+        # "named" keeps the driver's doubling of percent signs out of the script.
+        dialect_opts={"paramstyle": "named"},
+        literal_binds=True,
+        transaction_per_migration=True,
+        on_version_apply=_version_applied,
+    )
+    migration = context.get_context()
+    migration.impl.static_output("SET search_path = public;")
+    for statement in (state.CREATE_VERSION_TABLES[1], *history.CREATE):
+        migration.impl.execute(text(statement))
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _version_applied(ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
+    """Write golang-migrate's row and the history beside Alembic's version."""
+    number = state.number(step.destination_revision_ids[0] if step.destination_revision_ids else None)
+    source = state.number(step.source_revision_ids[0] if step.source_revision_ids else None)
+    direction = "stamp" if step.is_stamp else ("up" if step.is_upgrade else "down")
+    statements = ["DELETE FROM schema_migrations"]
+    if number:
+        statements.append(f"INSERT INTO schema_migrations (version, dirty) VALUES ({number}, false)")
+    revision = number if direction != "down" else source
+    statements.append(
+        "WITH attempt AS (SELECT gen_random_uuid() AS number)\n"
+        "INSERT INTO guvnor_migration_history (attempt, event, direction, revision, from_version, to_version, tool)\n"
+        f"SELECT number, event, '{direction}', '{revision:03d}', "
+        f"{_literal(source)}, {_literal(number)}, 'guvnor {__version__} (offline)'\n"
+        "FROM attempt, unnest(ARRAY['started', 'succeeded']) WITH ORDINALITY AS e (event, position) ORDER BY position"
+    )
+    for statement in statements:
+        ctx.impl.execute(text(statement))
+
+
+def _literal(number: int) -> str:
+    return f"'{number:03d}'" if number else "NULL"

@@ -1,0 +1,344 @@
+"""Pre-flight checks: whether a migration can start, looked at in order, each on top of those before it."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guvnor import postgres
+from guvnor.config import Settings
+from guvnor.errors import GuvnorError, PreflightError
+from guvnor.migrate import history, locks, revisions, state
+from guvnor.migrate.revisions import Revision, RevisionFilesError
+from guvnor.migrate.state import State
+from guvnor.postgres import Connection, Identity, scalar
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+OLDEST_SERVER = 14
+EXTENSIONS = ("uuid-ossp", "btree_gin")  # of revision 001
+
+
+class ServerError(PreflightError):
+    """The server cannot be used."""
+
+
+class PermissionDenied(PreflightError):
+    """failed to create migrator: permission denied"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One pre-flight check that has ended.
+
+    :ivar text: what was found, in one line.
+    :ivar error: why it failed; None when it passed.
+    :ivar warnings: what does not stop a migration and is worth knowing.
+    """
+
+    name: str
+    text: str
+    error: GuvnorError | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the checks found, for the run that follows."""
+
+    connection: Connection
+    identity: Identity
+    revisions: tuple[Revision, ...]
+    state: State
+
+
+Report = Callable[[Check], None]
+
+
+def run(
+    settings: Settings,
+    configuration_file: Callable[[], Path],
+    script: Callable[[Path], ScriptDirectory],
+    report: Report,
+    *,
+    patience: float = 0.0,
+    purpose: str = "",
+) -> Ready:
+    """Run all checks; the first one that fails ends them.
+
+    :param configuration_file: finds ``alembic.ini``.
+    :param script: gives Alembic's view of the revision files for it.
+    :param report: is told each check as it ends.
+    :param patience: seconds to wait for a server that is still starting.
+    :returns: an open connection and what was found; the caller closes the connection.
+    :raises GuvnorError: of the first failing check, with its exit code.
+    """
+    with _reported("configuration", report):
+        dsn = postgres.connection_string(settings)
+        report(Check("configuration", f"Configuration loaded (database type {settings.storage_type})"))
+    with _reported("connection", report):
+        connection = postgres.wait_for_server(dsn, patience, purpose=purpose)
+    try:
+        with _reported("connection", report):
+            identity = postgres.identify(connection)
+            report(Check("connection", "Database connection successful", warnings=_plaintext(connection)))
+        with _reported("server", report):
+            report(_server(dsn, connection, identity))
+        with _reported("permissions", report):
+            report(_permissions(connection, identity))
+        with _reported("files", report):
+            ini = configuration_file()
+            found = revisions.read(revisions.directory(ini))
+            _prove(found, script(ini))
+            count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
+            report(Check("files", f"Migration files validated ({count})"))
+        with _reported("state", report):
+            current = state.read(connection)
+            report(_state(connection, current, found))
+    except BaseException:
+        connection.close()
+        raise
+    return Ready(connection, identity, found, current)
+
+
+@contextmanager
+def _reported(name: str, report: Report) -> Iterator[None]:
+    """Report an error of the body as a failed check."""
+    try:
+        yield
+    except GuvnorError as error:
+        report(Check(name, error.message, error))
+        raise
+
+
+def _plaintext(connection: Connection) -> tuple[str, ...]:
+    """Warn of a connection to another host that is not encrypted."""
+    host = connection.info.host or ""
+    local = not host or host.startswith(("/", "@")) or host in ("localhost", "127.0.0.1", "::1")
+    if local or connection.info.ssl_in_use:
+        return ()
+    return (f"the connection to {host} is not encrypted: add sslmode=verify-full to the connection string",)
+
+
+def _server(dsn: str, connection: Connection, identity: Identity) -> Check:
+    if identity.major < OLDEST_SERVER:
+        raise ServerError(
+            f"The server runs PostgreSQL {identity.version_text}; version {OLDEST_SERVER} or newer is needed.",
+            next_step=f"Upgrade the server to PostgreSQL {OLDEST_SERVER} or newer.",
+        )
+    if identity.in_recovery:
+        raise ServerError(
+            f"The server {identity.host}, port {identity.port}, is in recovery: a read-only standby.",
+            next_step="Connect to the primary: name it in the connection string, "
+            "or name all hosts and add target_session_attrs=read-write.",
+        )
+    if identity.read_only:
+        raise ServerError(
+            f"Transactions of role {identity.role} on database {identity.database} are read-only "
+            "(default_transaction_read_only is on).",
+            next_step="SELECT * FROM pg_db_role_setting;   -- who sets it\n"
+            f"ALTER ROLE {identity.role} IN DATABASE {identity.database} SET default_transaction_read_only = off;",
+        )
+    warnings = _pooler(dsn, connection)
+    return Check(
+        "server", f"Server is PostgreSQL {identity.version_text} and accepts writes", warnings=warnings
+    )
+
+
+def _pooler(dsn: str, connection: Connection) -> tuple[str, ...]:
+    """Refuse a connection pooler that changes the session between transactions.
+
+    Through one, session locks and settings end up in sessions of others. Behind a pooler in transaction mode, a
+    second connection in a transaction is given the server process of the first one, which is idle; where several
+    processes take turns, the first one's own process changes.
+    """
+    if not postgres.pooled(connection):
+        return ()
+    pid = "SELECT pg_backend_pid()"
+    for _ in range(3):
+        first = scalar(connection, pid)
+        with postgres.closing(postgres.connect(dsn)) as second:
+            second.autocommit = False
+            if scalar(second, pid) == first or scalar(connection, pid) != first:
+                raise ServerError(
+                    "The connection goes through a connection pooler in transaction mode, which gives every "
+                    "transaction another session: advisory locks and session settings do not hold there.",
+                    next_step="Name the server itself in the connection string, or a pool in session mode.",
+                )
+    return ("the connection goes through a connection pooler (in session mode)",)
+
+
+def _permissions(connection: Connection, identity: Identity) -> Check:
+    role, database = identity.role, identity.database
+    if not scalar(connection, "SELECT to_regnamespace('public') IS NOT NULL"):
+        raise PermissionDenied("The schema public does not exist.", next_step="CREATE SCHEMA public;")
+    may_create = scalar(connection, "SELECT has_schema_privilege('public', 'CREATE')")
+    may_use = scalar(connection, "SELECT has_schema_privilege('public', 'USAGE')")
+    if not (may_create and may_use):
+        raise PermissionDenied(
+            f"failed to create migrator: permission denied: role {role} may not create tables in schema public.",
+            next_step=f"GRANT USAGE, CREATE ON SCHEMA public TO {role};   -- as the owner of the schema",
+        )
+    owner = scalar(
+        connection,
+        """
+        SELECT pg_get_userbyid(relowner)
+        FROM pg_catalog.pg_class
+        WHERE oid IN (to_regclass('public.alembic_version'), to_regclass('public.schema_migrations'),
+                      to_regclass('public.guvnor_migration_history'), to_regclass('public.incidents'))
+          AND NOT pg_has_role(relowner, 'USAGE')
+        LIMIT 1
+        """,
+    )
+    if owner:
+        raise PermissionDenied(
+            f"failed to create migrator: permission denied: the tables belong to {owner}, and role {role} "
+            "may not act as it.",
+            next_step=f"GRANT {owner} TO {role};",
+        )
+    return Check(
+        "permissions",
+        f"Permissions sufficient (role {role})",
+        warnings=_extensions(connection, role, database),
+    )
+
+
+def _extensions(connection: Connection, role: str, database: str) -> tuple[str, ...]:
+    """Look at the extensions that revision 001 makes, where it has still to run."""
+    if scalar(connection, "SELECT to_regclass('public.incidents') IS NOT NULL"):
+        return ()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT wanted.name,
+                   EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = wanted.name),
+                   EXISTS (SELECT FROM pg_catalog.pg_available_extensions AS a WHERE a.name = wanted.name),
+                   has_database_privilege(current_database(), 'CREATE')
+            FROM unnest(%s::text[]) AS wanted (name)
+            """,
+            (list(EXTENSIONS),),
+        )
+        found = cursor.fetchall()
+    missing = [
+        name
+        for name, installed, available, may_create in found
+        if available and not installed and not may_create
+    ]
+    if missing:
+        raise PermissionDenied(
+            f"failed to create migrator: permission denied: role {role} may not create the "
+            f"extension{'s' if len(missing) > 1 else ''} {' and '.join(missing)} in database {database}.",
+            next_step=f"GRANT CREATE ON DATABASE {database} TO {role};\n"
+            + "\n".join(f'CREATE EXTENSION "{name}";   -- or have a superuser run this' for name in missing),
+        )
+    notes = {
+        "uuid-ossp": "extension uuid-ossp is not available: uuid_generate_v4() is supplied on top of gen_random_uuid()",
+        "btree_gin": "extension btree_gin is not available: no index of ours needs it",
+    }
+    return tuple(notes[name] for name, installed, available, _ in found if not (installed or available))
+
+
+def _prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
+    """Prove that the files and Alembic's graph agree and are linear, and that both directions do something.
+
+    :raises RevisionFilesError: when they do not.
+    """
+    from alembic.util import CommandError
+
+    try:
+        graph = {revision.revision: revision for revision in script.walk_revisions()}
+        heads = script.get_heads()
+    except CommandError as error:
+        raise RevisionFilesError(f"The migration files do not fit together: {error}") from None
+    except Exception as error:  # noqa: BLE001 - a file that cannot be imported may fail in any way
+        raise RevisionFilesError(
+            f"A migration file cannot be read: {type(error).__name__}: {error}"
+        ) from None
+    if len(heads) > 1:
+        raise RevisionFilesError(
+            f"There are several heads: {', '.join(sorted(heads))}.",
+            next_step="Give one of them the next free number, and the other as its down_revision.",
+        )
+    previous: str | None = None
+    for revision in found:
+        known = graph.get(revision.identifier)
+        if known is None:
+            raise RevisionFilesError(
+                f"{revision.path.name} does not say revision = {revision.identifier!r}: the number in a file's name is "
+                "the revision."
+            )
+        if known.down_revision != previous:
+            raise RevisionFilesError(
+                f"{revision.path.name} says down_revision = {known.down_revision!r}; the one before it is {previous!r}."
+            )
+        for direction in ("upgrade", "downgrade"):
+            function = getattr(known.module, direction, None)
+            if not isinstance(function, types.FunctionType) or not function.__code__.co_names:
+                raise RevisionFilesError(
+                    f"{revision.path.name} has {'an empty' if function else 'no'} {direction}(): every revision can be "
+                    "applied and rolled back.",
+                    next_step=f"$EDITOR {revision.path}",
+                )
+        previous = revision.identifier
+    extra = set(graph) - {revision.identifier for revision in found}
+    if extra:
+        raise RevisionFilesError(
+            f"Alembic finds revisions that no file is named after: {', '.join(sorted(extra))}."
+        )
+
+
+def _state(connection: Connection, current: State, found: tuple[Revision, ...]) -> Check:
+    history.check_layout(connection)
+    at = f"version {current.number}" if current.version else "no migrations applied"
+    other = locks.holder(connection, locks.RUN_LOCK)
+    if other:
+        # What looks unfinished may be that one's work in progress; it is judged again when our turn comes.
+        return Check(
+            "state",
+            f"Another migration is running ({at})",
+            warnings=(f"another migration is running: {other}",),
+        )
+    state.check(current, found)
+    warnings = _busy(connection)
+    if current.dirty and current.unfinished:
+        start = current.unfinished
+        warnings += (
+            f"revision {start.revision} was interrupted ({start.end or 'killed'}) {start.at:%Y-%m-%d %H:%M:%S %Z} at "
+            f"the step: {start.step}; it can be finished",
+        )
+        return Check("state", f"Database is in a dirty state that can be finished ({at})", warnings=warnings)
+    if state.is_ahead(current, found):
+        warnings += (
+            f"the database is at version {current.number}, ahead of the migration files (newest: {found[-1].identifier})",
+        )
+    return Check("state", f"Database state is clean ({at})", warnings=warnings)
+
+
+def _busy(connection: Connection) -> tuple[str, ...]:
+    """Name what will make a migration wait: old transactions, and a VACUUM to prevent wraparound on our tables."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT format('a transaction has been open for %s s: pid %s (role %s, %s, %s)',
+                          round(EXTRACT(EPOCH FROM clock_timestamp() - xact_start)), pid, usename,
+                          COALESCE(NULLIF(application_name, ''), 'unnamed application'), state)
+            FROM pg_catalog.pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()
+              AND backend_type = 'client backend' AND xact_start < clock_timestamp() - interval '1 minute'
+            UNION ALL
+            SELECT format('a VACUUM to prevent wraparound is running on %s and will not give way: pid %s',
+                          p.relid::regclass, p.pid)
+            FROM pg_catalog.pg_stat_progress_vacuum AS p
+            JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+            JOIN pg_catalog.pg_class AS c ON c.oid = p.relid
+            WHERE p.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+              AND c.relnamespace = 'public'::regnamespace
+              AND a.backend_type = 'autovacuum worker' AND a.query LIKE '%(to prevent wraparound)'
+            """
+        )
+        return tuple(text for (text,) in cursor.fetchall())

@@ -1,0 +1,129 @@
+"""The revision files, read without Alembic: the number in a file's name is the revision.
+
+``status`` is polled by scripts and must be quick; importing Alembic takes longer than all else that it does.
+That files and Alembic's graph agree is proved by the pre-flight checks.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from guvnor.errors import PreflightError, UsageError
+
+_NAME = re.compile(r"(?P<number>\d{3,})_[a-z0-9_]+\.py")
+_PACKAGED = Path(__file__).resolve().parent.parent / "_environment" / "alembic.ini"
+_REPOSITORY = Path(__file__).resolve().parent.parent.parent / "alembic.ini"
+
+
+class RevisionFilesError(PreflightError):
+    """The revision files are not usable."""
+
+    next_step = "guvnor migrate preflight"
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A revision file: its identifier as Alembic knows it (``002``), its number (2) and its path."""
+
+    identifier: str
+    number: int
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending: ``002_add_schedules``."""
+        return self.path.stem
+
+
+def configuration_file() -> Path:
+    """Find the ``alembic.ini`` to use.
+
+    The same one as plain ``alembic`` takes where there is one (``ALEMBIC_CONFIG``, else the current directory);
+    otherwise the one that came with this package: inside a wheel, or in the repository of an editable install.
+
+    :raises RevisionFilesError: when there is none.
+    """
+    named = os.environ.get("ALEMBIC_CONFIG")
+    if named and not Path(named).is_file():
+        raise RevisionFilesError(f"ALEMBIC_CONFIG names {named}, which is no file.")
+    for path in (Path(named) if named else None, Path("alembic.ini"), _PACKAGED, _REPOSITORY):
+        if path is not None and path.is_file():
+            return path.resolve()
+    raise RevisionFilesError("no migration files found: there is no alembic.ini here, nor in the package.")
+
+
+def directory(configuration: Path) -> Path:
+    """Return the folder of revision files that an ``alembic.ini`` names.
+
+    :raises RevisionFilesError: when the file has no such key or the folder does not exist.
+    """
+    parser = configparser.ConfigParser(defaults={"here": str(configuration.parent)})
+    try:
+        parser.read(configuration, encoding="utf-8")
+        location = parser.get("alembic", "script_location")
+    except (configparser.Error, UnicodeDecodeError):
+        raise RevisionFilesError(
+            f"{configuration} is no usable alembic.ini: script_location is missing."
+        ) from None
+    versions = (configuration.parent / location / "versions").resolve()
+    if not versions.is_dir():
+        raise RevisionFilesError(
+            f"no migration files found: the folder {versions} does not exist.",
+            next_step=f"ls {configuration.parent}   # script_location in {configuration.name} names the folder",
+        )
+    return versions
+
+
+def read(versions: Path) -> tuple[Revision, ...]:
+    """List the revision files of a folder in the order of their numbers.
+
+    :raises RevisionFilesError: for no file at all, a name that is not ``NNN_words.py``, and numbers with gaps
+        or doubles.
+    """
+    found = []
+    for path in sorted(versions.glob("*.py")):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            raise RevisionFilesError(
+                f"The migration file {path.name} is not named NNN_words.py (a number of at least three digits, "
+                "then lower-case letters, digits and underscores).",
+                next_step=f"ls {versions}",
+            )
+        found.append(Revision(match["number"], int(match["number"]), path))
+    if not found:
+        raise RevisionFilesError(f"no migration files found in {versions}.", next_step=f"ls {versions}")
+    found.sort(key=lambda revision: revision.number)
+    for expected, revision in enumerate(found, start=1):
+        if revision.number != expected:
+            if revision.number < expected:
+                doubles = [r.path.name for r in found if r.number == revision.number]
+                problem = f"Two migration files have the number {revision.number}: {', '.join(doubles)}."
+            else:
+                problem = (
+                    f"Migration file {expected:03d} is missing: the next one found is {revision.path.name}."
+                )
+            raise RevisionFilesError(problem, next_step=f"ls {versions}")
+    return tuple(found)
+
+
+def find(revisions: tuple[Revision, ...], text: str) -> Revision | None:
+    """Find the revision that a user names by its number or identifier; None for ``base`` and ``0``.
+
+    :raises UsageError: when there is no such revision (exit code 2).
+    """
+    if text in ("head", "heads"):
+        return revisions[-1]
+    if text == "base" or re.fullmatch(r"0+", text):
+        return None
+    for revision in revisions:
+        if text == revision.identifier or (text.isdecimal() and int(text) == revision.number):
+            return revision
+    known = f"{revisions[0].identifier} to {revisions[-1].identifier}" if len(revisions) > 1 else "001"
+    raise UsageError(
+        f"Unknown revision {text!r}: the migration files know {known}, base and head.",
+        next_step="guvnor migrate status",
+    )

@@ -1,0 +1,393 @@
+"""Executing a plan: one transaction per revision, tried again while tables are busy, with every end recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+import sqlalchemy
+from alembic.runtime.migration import MigrationContext, MigrationStep
+from sqlalchemy import event
+
+from guvnor.config import Settings
+from guvnor.errors import GuvnorError
+from guvnor.migrate import failures, history, retry, state
+from guvnor.migrate.blockers import LockWatch
+from guvnor.migrate.locks import Locks
+from guvnor.migrate.online import OnlineStep
+from guvnor.migrate.plan import Plan, Step
+from guvnor.migrate.progress import Progress
+from guvnor.migrate.signals import Canceller, Interrupt, RunInterrupted
+from guvnor.migrate.state import NO_VERSION, State
+from guvnor.postgres import Connection, scalar
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A revision that has been applied or rolled back; durations in seconds.
+
+    :ivar tries: how often its transaction was tried.
+    """
+
+    step: Step
+    duration: float
+    lock_wait: float
+    tries: int
+
+
+class Attempt:
+    """One step of a plan while it is being run."""
+
+    def __init__(self, step: Step, tool: str) -> None:
+        """Begin an attempt at a step."""
+        self.step = step
+        self.record = history.Attempt(
+            number=str(uuid.uuid4()),
+            direction=step.direction,
+            revision=step.revision,
+            from_version=step.from_version,
+            to_version=step.to_version,
+            checksum=step.checksum,
+            tool=tool,
+        )
+        self.began = time.monotonic()
+        self.lock_wait = 0.0
+        self.tries = 0
+        self.patience = retry.SHORTEST  # seconds this try may wait for locks
+        self.committed = False  # a part of it is committed, and the database marked dirty
+        self.resumable = True
+        self.applied = False  # its version is written; the commit that follows is the last one
+        self.online_step: str | None = None  # the online step about to begin
+
+    def figures(self) -> dict[str, Any]:
+        """Return what is recorded at its end."""
+        return {
+            "duration_ms": round((time.monotonic() - self.began) * 1000),
+            "lock_wait_ms": round(self.lock_wait * 1000),
+            "tries": self.tries,
+        }
+
+
+class Runner:
+    """Runs plans through Alembic on one connection, with the locks and the history on another."""
+
+    def __init__(
+        self,
+        connection: sqlalchemy.Connection,
+        control: Connection,
+        locks: Locks,
+        settings: Settings,
+        report: Callable[[Progress], None],
+        canceller: Canceller,
+        tool: str,
+    ) -> None:
+        """Prepare a runner.
+
+        :param connection: what the revisions run on.
+        :param control: in autocommit mode; holds the locks, writes the history and looks on.
+        :param report: is told how far a long step is.
+        :param canceller: knows whether a signal has arrived.
+        :param tool: which tool this is, for the history.
+        """
+        self._connection = connection
+        self._control = control
+        self._locks = locks
+        self._settings = settings
+        self._report = report
+        self._canceller = canceller
+        self._tool = tool
+        self._attempt: Attempt | None = None
+        self._pid = int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+        connection.rollback()
+        self._watch = LockWatch(control, self._pid)
+        canceller.connections.append(self._raw())
+        event.listen(connection, "begin", self._on_begin)
+        event.listen(connection, "commit", self._on_commit)
+        event.listen(connection, "before_cursor_execute", self._before_statement)
+        event.listen(connection, "after_cursor_execute", self._after_statement)
+        event.listen(connection.engine, "handle_error", self._on_error)
+
+    def close(self) -> None:
+        """Stop looking on."""
+        self._watch.close()
+
+    # -- what Alembic calls ------------------------------------------------------------------------------------
+
+    def next_step(self, _heads: tuple[str, ...], _context: MigrationContext) -> list[MigrationStep]:
+        """Give Alembic the one step to run now (its ``fn``)."""
+        if self._attempt is None:
+            return []
+        step = copy.copy(self._attempt.step.alembic)
+        return [step]
+
+    def version_applied(self, **_: Any) -> None:
+        """Write our own state when Alembic has written its version, in the same transaction."""
+        attempt = self._current()
+        self._count_waiting(attempt)
+        with self._cursor() as cursor:
+            number = state.number(attempt.step.to_version)
+            state.write_golang(cursor, number or None, dirty=False)
+            history.record(cursor, attempt.record, "succeeded", **attempt.figures())
+        self._locks.check_alive()
+        attempt.applied = True
+
+    @contextlib.contextmanager
+    def online_step(self, step: str) -> Iterator[OnlineStep]:
+        """Commit what came before, marked dirty and resumable, and give a connection in autocommit mode."""
+        attempt = self._current()
+        attempt.online_step = step
+        log.info("online step", extra={"revision": attempt.step.revision, "step": step})
+        with self._context.autocommit_block():
+            attempt.online_step = None
+            self._locks.let_golang_in()
+            raw = self._raw()
+            # An index build goes on when its client is killed; the next run waits for it.
+            interval = scalar(raw, "SELECT current_setting('client_connection_check_interval')")
+            scalar(raw, "SELECT set_config('client_connection_check_interval', '0', false)")
+            yield OnlineStep(raw, self._control, self._pid, step, self._report)
+            scalar(raw, "SELECT set_config('client_connection_check_interval', %s, false)", (interval,))
+            self._locks.shut_out_golang()
+
+    # -- executing a plan --------------------------------------------------------------------------------------
+
+    def execute(
+        self, plan: Plan, context: MigrationContext, run_migrations: Callable[[], None]
+    ) -> list[Applied]:
+        """Run the steps of a plan, one after the other.
+
+        :param context: Alembic's, configured with this runner's connection and callbacks.
+        :param run_migrations: Alembic's, which asks :meth:`next_step` what to do.
+        :raises GuvnorError: when a step does not come to its end; the steps before it stay applied.
+        """
+        self._context = context
+        state.create_tables(self._control)
+        return [self._run(step, run_migrations) for step in plan.steps]
+
+    def _run(self, step: Step, run_migrations: Callable[[], None]) -> Applied:
+        attempt = self._attempt = Attempt(step, self._tool)
+        with self._control.cursor() as cursor:
+            history.record(
+                cursor, attempt.record, "started", database_bytes=history.database_size(self._control)
+            )
+        try:
+            self._try_until_done(attempt, run_migrations)
+        except (Interrupt, Exception) as error:  # noqa: BLE001 - every end is recorded and explained
+            raise self._ended(attempt, error) from error
+        finally:
+            self._attempt = None
+        with contextlib.suppress(psycopg2.Error), self._control.cursor() as cursor:
+            history.record(
+                cursor, attempt.record, "measured", database_bytes=history.database_size(self._control)
+            )
+        applied = Applied(step, time.monotonic() - attempt.began, attempt.lock_wait, attempt.tries)
+        log.info(
+            f"revision {step.revision} {'rolled back' if step.direction == 'down' else 'applied'}",
+            extra={"direction": step.direction, **attempt.figures()},
+        )
+        return applied
+
+    def _try_until_done(self, attempt: Attempt, run_migrations: Callable[[], None]) -> None:
+        deadline = attempt.began + self._settings.max_wait
+        for trial in retry.tries():
+            attempt.tries += 1
+            attempt.patience = trial.wait
+            try:
+                self._locks.shut_out_golang()
+                run_migrations()
+                return
+            except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
+                cause = failures.driver_error(error)
+                self._count_waiting(attempt)
+                self._roll_back()
+                retryable = cause is not None and cause.pgcode in failures.RETRYABLE and attempt.resumable
+                if not retryable:
+                    raise
+                self._pause(attempt, trial, deadline)
+
+    def _pause(self, attempt: Attempt, trial: retry.Try, deadline: float) -> None:
+        """Wait before the next try; the blockers were read while the last one waited."""
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise failures.busy(
+                attempt.step,
+                time.monotonic() - attempt.began,
+                attempt.tries,
+                self._watch.blockers,
+                self._read_state(),
+            )
+        pause = min(trial.pause, remaining)
+        log.warning(
+            f"could not get a lock within {trial.wait * 1000:.0f} ms, trying again in {pause:.1f} s",
+            extra={
+                "revision": attempt.step.revision,
+                "tries": attempt.tries,
+                "blockers": "; ".join(str(blocker) for blocker in self._watch.blockers) or None,
+            },
+        )
+        time.sleep(pause)
+
+    # -- around each transaction -------------------------------------------------------------------------------
+
+    def _on_begin(self, _: sqlalchemy.Connection) -> None:
+        """Open a transaction of the revision: timeouts anew, and a look at whether it is still ours to run."""
+        attempt = self._attempt
+        if attempt is None or self._raw().autocommit:
+            return
+        self._count_waiting(attempt)
+        with self._cursor() as cursor:
+            self._set_lock_timeout(cursor, attempt.patience)
+            self._fence(cursor, attempt)
+
+    def _count_waiting(self, attempt: Attempt) -> None:
+        attempt.lock_wait += self._watch.waited
+        self._watch.waited = 0.0
+
+    def _fence(self, cursor: Any, attempt: Attempt) -> None:
+        """Lock the version and read it again: the run lock keeps others away only while its connection lives.
+
+        :raises MovedError: when the version is not the one that this step starts from.
+        """
+        step = attempt.step
+        cursor.execute("LOCK TABLE public.alembic_version IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute("SELECT array_agg(version_num::text) FROM public.alembic_version")
+        (versions,) = cursor.fetchone() or (None,)
+        cursor.execute("SELECT version, dirty FROM public.schema_migrations")
+        golang = cursor.fetchone() or (0, False)
+        dirty = (state.number(step.to_version) or NO_VERSION, True)
+        if versions != ([step.from_version] if step.from_version else None) or golang not in (
+            (state.number(step.from_version), False),
+            dirty,
+        ):
+            raise failures.MovedError(
+                f"alembic_version holds {', '.join(versions or ['no version'])} now and schema_migrations {golang[0]}, "
+                f"while revision {step.revision} starts from {step.from_version or 'no version'}: somebody else moved "
+                "the database while this run was waiting."
+            )
+
+    def _before_statement(self, _c: Any, cursor: Any, _statement: str, *_: Any) -> None:
+        """Count lock waits for the transaction as a whole: what has been waited is taken off the next timeout."""
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if not self._raw().autocommit:
+            allowed = max(0.001, attempt.patience - self._watch.waited)
+            if allowed < self._allowed:
+                self._set_lock_timeout(cursor, allowed)
+        self._watch.statement_begins()
+
+    def _after_statement(self, *_: Any) -> None:
+        self._watch.statement_ended()
+
+    def _on_error(self, _: Any) -> None:
+        self._watch.statement_ended()
+
+    def _set_lock_timeout(self, cursor: Any, seconds: float) -> None:
+        self._allowed = seconds
+        cursor.execute(f"SET LOCAL lock_timeout = '{max(1, round(seconds * 1000))}ms'")
+
+    def _on_commit(self, _: sqlalchemy.Connection) -> None:
+        """Mark the database dirty when a revision commits before its end."""
+        attempt = self._attempt
+        if attempt is None or attempt.applied or self._raw().autocommit:
+            return
+        with self._cursor() as cursor:
+            if not attempt.committed:
+                state.write_golang(cursor, state.number(attempt.step.to_version) or NO_VERSION, dirty=True)
+            attempt.committed = True
+            attempt.resumable = attempt.resumable and attempt.online_step is not None
+            history.record(
+                cursor,
+                attempt.record,
+                "online",
+                step=attempt.online_step or "a part outside a transaction",
+                resumable=attempt.online_step is not None,
+            )
+        self._locks.check_alive()
+
+    # -- ends --------------------------------------------------------------------------------------------------
+
+    def _ended(self, attempt: Attempt, error: BaseException) -> GuvnorError:
+        """Bring everything to rest, record the end and return the error to raise."""
+        self._watch.statement_ended()
+        self._roll_back()
+        now = self._read_state()
+        cause = failures.driver_error(error)
+        result: GuvnorError
+        outcome = "failed"
+        if self._canceller.received is not None:
+            # Whatever the interruption looks like by now: closing a cancelled block raises errors of its own.
+            outcome = "interrupted"
+            result = self._interrupted(attempt, self._canceller.received, now)
+        elif isinstance(error, GuvnorError):
+            result = error
+            if attempt.committed or error.state is None:
+                result.state = failures.where(now)
+        elif cause is not None and (self._raw_closed() or cause.pgcode in ("57P01", "57P02", "57P03")):
+            result = failures.connection_lost(attempt.step, now)
+        else:
+            result = failures.revision_failed(attempt.step, error, now)
+            log.debug("the revision's error", exc_info=error)
+        self._record_end(attempt, outcome, result, cause)
+        return result
+
+    def _interrupted(self, attempt: Attempt, number: int, now: State | None) -> RunInterrupted:
+        step = attempt.step
+        finished = now is not None and not now.dirty and now.version == step.to_version
+        return RunInterrupted(
+            f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going {step.direction}.",
+            number,
+            state="The revision had just been finished." if finished else failures.where(now),
+            next_step="guvnor migrate status" if finished else f"guvnor migrate {step.direction}",
+        )
+
+    def _record_end(
+        self, attempt: Attempt, outcome: str, error: GuvnorError, cause: psycopg2.Error | None
+    ) -> None:
+        with contextlib.suppress(psycopg2.Error), self._control.cursor() as cursor:
+            history.record(
+                cursor,
+                attempt.record,
+                outcome,
+                sqlstate=cause.pgcode if cause else None,
+                error=error.message,
+                **attempt.figures(),
+            )
+
+    def _read_state(self) -> State | None:
+        try:
+            return state.read(self._control)
+        except psycopg2.Error:
+            return None
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError, psycopg2.Error):
+            self._connection.rollback()
+            if not self._connection.invalidated:
+                self._raw().rollback()  # a transaction that failed at its begin is not SQLAlchemy's yet
+
+    # -- the driver's connection -------------------------------------------------------------------------------
+
+    def _current(self) -> Attempt:
+        assert self._attempt is not None
+        return self._attempt
+
+    def _raw(self) -> Any:
+        return self._connection.connection.dbapi_connection
+
+    def _raw_closed(self) -> bool:
+        if self._connection.closed or self._connection.invalidated:
+            return True
+        return bool(self._raw().closed)
+
+    def _cursor(self) -> Any:
+        return self._raw().cursor()

@@ -1,0 +1,103 @@
+"""SIGINT and SIGTERM: cancel on the server, roll back, say so, and leave with 130 or 143.
+
+Python runs a signal's handler only when psycopg2 returns from the statement. So the signal's number is also
+written to a pipe (``signal.set_wakeup_fd``), from which a thread reads it and cancels what runs on the server
+(SQLSTATE 57014); the connections stay usable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import psycopg2
+
+from guvnor.errors import GuvnorError
+from guvnor.postgres import Connection
+
+log = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt(KeyboardInterrupt):
+    """A signal asked to stop. Not an ordinary exception, so that no handler for those takes it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        """Remember which signal it was."""
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+class RunInterrupted(GuvnorError):  # noqa: N818 - as users say it
+    """The run was interrupted."""
+
+    next_step = "guvnor migrate up"
+
+    def __init__(
+        self, message: str, number: int, *, state: str | None = None, next_step: str | None = None
+    ) -> None:
+        """Take the exit code from the signal: 130 for SIGINT, 143 for SIGTERM."""
+        super().__init__(message, state=state, next_step=next_step)
+        self.exit_code = 128 + number
+
+
+class Canceller:
+    """Cancels what runs on its connections when a signal arrives, once."""
+
+    def __init__(self) -> None:
+        """Know no connection yet."""
+        self.connections: list[Connection] = []
+        self.received: int | None = None
+
+    def cancel(self) -> None:
+        """Cancel the running statement of each connection; nothing happens on an idle one."""
+        for connection in self.connections:
+            with contextlib.suppress(psycopg2.Error):
+                connection.cancel()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Canceller]:
+    """Turn the first SIGINT or SIGTERM into an :class:`Interrupt` in the main thread; later ones are only noted.
+
+    :returns: the canceller, to which connections are added as they are opened.
+    """
+    canceller = Canceller()
+    if threading.current_thread() is not threading.main_thread():
+        yield canceller  # signals are the main thread's business
+        return
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if canceller.received is not None:
+            log.warning("already stopping, please wait: the database is being brought to a known state")
+            return
+        canceller.received = number
+        raise Interrupt(number)
+
+    def watch() -> None:
+        while received := reader.recv(64):
+            if set(received) & set(_SIGNALS):
+                canceller.cancel()
+                return
+
+    previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=watch, name="signal watch", daemon=True)
+    thread.start()
+    try:
+        yield canceller
+    finally:
+        signal.set_wakeup_fd(previous_fd)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        writer.close()
+        thread.join(timeout=5)
+        reader.close()

@@ -1,0 +1,303 @@
+"""The state of a database: which version it is at, as Alembic, golang-migrate and the history say it.
+
+``alembic_version`` is Alembic's. ``schema_migrations`` has golang-migrate's format, so that golang-migrate and
+the Go ``guvnor`` binary see the same truth: one row with the version as a number and a dirty flag, no row when
+nothing is applied, -1 for the way to no version. ``guvnor_migration_history`` is this project's.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from guvnor.errors import GuvnorError
+from guvnor.migrate import history
+from guvnor.migrate.revisions import Revision
+from guvnor.postgres import Connection, scalar
+
+BOOKKEEPING_TABLES = ("alembic_version", "schema_migrations", history.TABLE)
+NO_VERSION = -1  # golang-migrate's number for a database on its way to no version
+
+CREATE_VERSION_TABLES = (
+    """
+    CREATE TABLE IF NOT EXISTS alembic_version (
+        version_num varchar(32) NOT NULL,
+        CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS schema_migrations (
+        version bigint NOT NULL PRIMARY KEY,
+        dirty boolean NOT NULL
+    )
+    """,
+)
+
+
+class StateError(GuvnorError):
+    """The state of the database needs a decision."""
+
+    exit_code = 5
+    next_step = "guvnor migrate status"
+
+
+class DirtyError(StateError):
+    """Database is in dirty state."""
+
+
+class DisagreementError(StateError):
+    """The version tables disagree."""
+
+
+class NotAdoptedError(StateError):
+    """golang-migrate has migrated this database, and Alembic knows nothing of it."""
+
+
+class UnknownVersionError(StateError):
+    """The database is at a version that the migration files do not know."""
+
+
+class AheadError(StateError):
+    """The database is ahead of the migration files."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the three tables say.
+
+    :ivar alembic: rows of ``alembic_version``; None when there is no such table.
+    :ivar golang: the version in ``schema_migrations``; None when there is no row or no table.
+    :ivar dirty: golang-migrate's flag.
+    :ivar golang_moved_last: whether ``schema_migrations`` was written after ``alembic_version``; None when that
+        cannot be told.
+    :ivar unfinished: the last start in the history that has no end.
+    :ivar production: who marked this very database as production, and when; None when nobody did.
+    """
+
+    alembic: tuple[str, ...] | None
+    golang: int | None
+    dirty: bool
+    golang_moved_last: bool | None
+    unfinished: history.Start | None
+    production: history.Mark | None
+
+    @property
+    def version(self) -> str | None:
+        """The identifier of the revision that the database is at, as Alembic knows it."""
+        return self.alembic[0] if self.alembic else None
+
+    @property
+    def number(self) -> int:
+        """The number of the revision that the database is at; 0 for none."""
+        return number(self.version)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no tool has ever recorded a version."""
+        return not self.alembic and self.golang is None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the dirty row was left by a run of this project whose every step can be run again."""
+        start = self.unfinished
+        return (
+            self.dirty
+            and start is not None
+            and start.resumable
+            and start.target_number == max(self.golang or 0, 0)
+            and start.from_version == self.version
+        )
+
+
+def number(identifier: str | None) -> int:
+    """Return a revision's number; 0 for none, and for an identifier that is no number."""
+    return int(identifier) if identifier and identifier.isdecimal() else 0
+
+
+def read(connection: Connection) -> State:
+    """Read the state in one snapshot.
+
+    :param connection: in autocommit mode.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT
+                to_regclass('public.alembic_version') IS NOT NULL,
+                to_regclass('public.schema_migrations') IS NOT NULL,
+                to_regclass('public.guvnor_migration_history') IS NOT NULL
+            """
+        )
+        has_alembic, has_golang, has_history = cursor.fetchone() or (False, False, False)
+        # The tables cannot be named before it is known that they exist; what is missing reads as empty.
+        alembic_rows = "public.alembic_version" if has_alembic else "(SELECT NULL::text LIMIT 0)"
+        golang_rows = (
+            "public.schema_migrations" if has_golang else "(SELECT NULL::bigint, NULL::boolean LIMIT 0)"
+        )
+        cursor.execute(
+            f"""
+            SELECT
+                (SELECT array_agg(version_num ORDER BY version_num) FROM {alembic_rows} AS a (version_num)),
+                (SELECT min(version) FROM {golang_rows} AS g (version, dirty)),
+                (SELECT bool_or(dirty) FROM {golang_rows} AS g (version, dirty))
+            """
+        )
+        versions, golang, dirty = cursor.fetchone() or (None, None, None)
+        golang_moved_last: bool | None = None
+        if has_alembic and has_golang:
+            cursor.execute(
+                """
+                SELECT (SELECT min(age(xmin)) FROM public.schema_migrations)
+                     < (SELECT min(age(xmin)) FROM public.alembic_version)
+                """
+            )
+            (golang_moved_last,) = cursor.fetchone() or (None,)
+    return State(
+        alembic=tuple(versions or ()) if has_alembic else None,
+        golang=golang,
+        dirty=bool(dirty),
+        golang_moved_last=golang_moved_last,
+        unfinished=history.unfinished(connection) if has_history else None,
+        production=history.production_mark(connection) if has_history else None,
+    )
+
+
+def is_ahead(state: State, revisions: tuple[Revision, ...]) -> bool:
+    """Tell whether the database is at a later revision than the newest file: the application was rolled back."""
+    return state.number > revisions[-1].number
+
+
+def check(state: State, revisions: tuple[Revision, ...]) -> None:
+    """Check that the state is one from which a migration can start.
+
+    A dirty state that can be resumed passes, as does a database ahead of the files.
+
+    :raises StateError: otherwise (exit code 5).
+    """
+    if state.alembic and len(state.alembic) > 1:
+        raise UnknownVersionError(
+            f"alembic_version holds several revisions ({', '.join(state.alembic)}); the migrations are one line.",
+            state="Nothing was changed.",
+            next_step="guvnor migrate force REV   # after finding out which one the schema is at",
+        )
+    if state.dirty and not state.resumable:
+        raise dirty_error(state)
+    if state.dirty:
+        return
+    if not state.alembic and state.golang is not None:
+        raise NotAdoptedError(
+            f"golang-migrate brought this database to version {state.golang}, and Alembic has no record of it. "
+            "Running the migrations from the start would create again what is there.",
+            state=f"Nothing was changed; the schema is golang-migrate's version {state.golang}.",
+            next_step="guvnor migrate adopt",
+        )
+    if state.version and not _known(state.version, revisions):
+        raise UnknownVersionError(
+            f"The database is at revision {state.version}, which is none of the migration files "
+            f"({revisions[0].identifier} to {revisions[-1].identifier}).",
+            state="Nothing was changed.",
+            next_step="guvnor version   # is this the release that migrated the database?\nguvnor migrate history",
+        )
+    if state.number != (state.golang or 0):
+        raise disagreement(state)
+
+
+def _known(identifier: str, revisions: tuple[Revision, ...]) -> bool:
+    return any(identifier == revision.identifier for revision in revisions) or (
+        identifier.isdecimal() and int(identifier) > revisions[-1].number
+    )
+
+
+def disagreement(state: State) -> DisagreementError:
+    """Describe version tables that say different things."""
+    last = {
+        True: "golang-migrate moved last (schema_migrations is the younger row)",
+        False: "Alembic moved last (alembic_version is the younger row)",
+        None: "which tool moved last cannot be told",
+    }[state.golang_moved_last]
+    younger = state.golang if state.golang_moved_last else state.number
+    return DisagreementError(
+        f"The version tables disagree: alembic_version says {state.version or 'nothing applied'}, "
+        f"schema_migrations (golang-migrate) says {state.golang if state.golang is not None else 'nothing applied'}; "
+        f"{last}.",
+        state="Nothing was changed.",
+        next_step=f"guvnor migrate force {younger or 0}   # after checking that the schema is that of version "
+        f"{younger or 0}",
+    )
+
+
+def dirty_error(state: State) -> DirtyError:
+    """Describe a dirty state that no run may finish by itself."""
+    target = max(state.golang or 0, 0)
+    start = state.unfinished
+    if start is not None and start.target_number == target:
+        what = (
+            f"Revision {start.revision} ({start.direction}) was started {start.at:%Y-%m-%d %H:%M:%S %Z} by {start.who} "
+            "and did not end; it has steps outside a transaction that cannot simply be run again"
+        )
+        if start.step:
+            what += f" (last one begun: {start.step})"
+    else:
+        what = (
+            f"golang-migrate left it: it was moving to version {target} and did not come to the end. Its files run as "
+            "one implicit transaction, so version "
+            f"{target} is in the database either as a whole or not at all"
+        )
+    return DirtyError(
+        f"Database is in dirty state at version {target}. {what}.",
+        state=f"alembic_version says {state.version or 'nothing applied'}; nothing was changed by this command.",
+        next_step="guvnor migrate repair",
+    )
+
+
+def write_golang(cursor: Any, version: int | None, *, dirty: bool) -> None:
+    """Write golang-migrate's row in the current transaction.
+
+    Its own way is TRUNCATE, which locks out readers; a DELETE leaves the same.
+
+    :param version: the number of the revision; None for no row at all.
+    """
+    cursor.execute("DELETE FROM public.schema_migrations")
+    if version is not None:
+        cursor.execute(
+            "INSERT INTO public.schema_migrations (version, dirty) VALUES (%s, %s)", (version, dirty)
+        )
+
+
+def create_tables(connection: Connection) -> None:
+    """Create the bookkeeping tables that are missing.
+
+    :param connection: in autocommit mode, holding the run lock.
+    """
+    missing = scalar(
+        connection,
+        "SELECT bool_or(to_regclass('public.' || name) IS NULL) FROM unnest(%s::text[]) AS name",
+        (list(BOOKKEEPING_TABLES),),
+    )
+    if missing:
+        with connection.cursor() as cursor:
+            cursor.execute(";".join((*CREATE_VERSION_TABLES, *history.CREATE)))
+
+
+def set_version(connection: Connection, current: State, version: str | None, direction: str) -> None:
+    """Set the version in both version tables and clear the dirty flag, in one transaction with its history.
+
+    :param connection: in autocommit mode, holding the run lock and golang-migrate's.
+    :param current: the state before.
+    :param version: the identifier of the revision; None for no version.
+    :param direction: the word for the history: ``force``, ``adopt``.
+    """
+    create_tables(connection)
+    attempt = history.Attempt(str(uuid.uuid4()), direction, version, current.version, version)
+    connection.autocommit = False
+    try:
+        with connection, connection.cursor() as cursor:
+            history.record(cursor, attempt, "started")
+            cursor.execute("DELETE FROM public.alembic_version")
+            if version is not None:
+                cursor.execute("INSERT INTO public.alembic_version (version_num) VALUES (%s)", (version,))
+            write_golang(cursor, number(version) or None, dirty=False)
+            history.record(cursor, attempt, "succeeded")
+    finally:
+        connection.autocommit = True
