@@ -1,0 +1,5 @@
+"""``python -m guvnor``."""
+
+from guvnor.cli import main
+
+main()

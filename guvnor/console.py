@@ -1,0 +1,170 @@
+"""What a person sees: the one renderer for ``guvnor`` and for plain ``alembic``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+from guvnor.errors import GuvnorError
+
+if TYPE_CHECKING:
+    from guvnor.migrate.environment import Outcome
+    from guvnor.migrate.guard import Risk
+    from guvnor.migrate.preflight import Check
+    from guvnor.migrate.progress import Progress
+
+log = logging.getLogger(__name__)
+
+_PLAIN = {"✅": "[ok]", "❌": "[failed]", "⚠️": "[warning]", "→": "->", "…": "...", "—": "-"}
+_LOG_EVERY = 5.0  # seconds between two records of progress
+
+
+def plain(text: str, encoding: str | None) -> str:
+    """Replace signs that a terminal of this encoding cannot show."""
+    try:
+        text.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        for sign, replacement in _PLAIN.items():
+            text = text.replace(sign, replacement)
+        return text.encode(encoding or "ascii", "replace").decode(encoding or "ascii")
+    return text
+
+
+def say(text: str = "", stream: TextIO | None = None) -> None:
+    """Write a line to standard output (or another stream), in signs that it can show."""
+    stream = stream or sys.stdout
+    print(plain(text, stream.encoding), file=stream, flush=True)
+
+
+def error(problem: GuvnorError) -> None:
+    """Tell on standard error what happened, what state the database is in and what to type next."""
+    say(f"❌ {problem.message}", sys.stderr)
+    if problem.state:
+        say(f"   State: {problem.state}", sys.stderr)
+    if problem.next_step:
+        first, *rest = problem.next_step.splitlines()
+        say(f"   Next:  {first}", sys.stderr)
+        for line in rest:
+            say(f"          {line}", sys.stderr)
+
+
+class Console:
+    """Shows what happens while a command runs, and asks."""
+
+    def __init__(self) -> None:
+        """Show nothing yet."""
+        self._started = False
+        self._failed = False
+        self._bar: Any = None
+        self._task: Any = None
+        self._last_record = 0.0
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Show an error of the body and leave with its exit code."""
+        try:
+            yield
+        except GuvnorError as problem:
+            self._end_bar()
+            error(problem)
+            raise SystemExit(problem.exit_code) from None
+        finally:
+            self._end_bar()
+
+    def checked(self, check: Check) -> None:
+        """Show a pre-flight check; the error of a failed one follows by itself."""
+        if not self._started:
+            self._started = True
+            say("Running pre-flight checks")
+        say(f"❌ {check.text}" if check.error else f"✅ {check.text}")
+        for warning in check.warnings:
+            say(f"⚠️  WARNING: {warning}")
+        if check.name == "state" and not check.error:
+            say("✅ Pre-flight checks passed")
+
+    def configuration_failed(self, problem: GuvnorError) -> None:
+        """Show that not even the settings could be read, as the first pre-flight check."""
+        say("Running pre-flight checks")
+        say(f"❌ {problem.message}")
+
+    def ask(self, risk: Risk) -> bool | None:
+        """Show what is at stake and read ``yes`` from the terminal; None without a terminal."""
+        for line in (
+            f"⚠️  You are about to {risk.action} in production. This may result in data loss.",
+            f"   Database:  {risk.database.database} on {risk.database.host or 'the local socket'}, "
+            f"port {risk.database.port}, as {risk.database.role} ({risk.why})",
+            f"   Version:   {risk.current or 'none'} → {risk.target or 'none'}",
+            *(f"   Step:      {revision}" for revision in risk.revisions),
+            f"   Plan hash: {risk.hash}",
+        ):
+            say(line, sys.stderr)
+        if not sys.stdin.isatty():
+            return None
+        sys.stderr.write("Type 'yes' to continue: ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip() == "yes"
+
+    def progressed(self, progress: Progress) -> None:
+        """Show a bar on a terminal, else write a log record every few seconds."""
+        if sys.stderr.isatty() and "NO_PROGRESS" not in os.environ:
+            self._show_bar(progress)
+            return
+        now = time.monotonic()
+        if now - self._last_record >= _LOG_EVERY:
+            self._last_record = now
+            log.info(
+                progress.what, extra={"phase": progress.phase, "done": progress.done, "total": progress.total}
+            )
+
+    def _show_bar(self, progress: Progress) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        if self._bar is None:
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                console=RichConsole(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(progress.what)
+            self._bar.start()
+        self._bar.update(
+            self._task,
+            description=f"{progress.what}: {progress.phase}",
+            completed=progress.done or 0,
+            total=progress.total,
+        )
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Show what a command that moves the version has done."""
+        self._end_bar()
+        for applied in outcome.applied:
+            step = applied.step
+            what = {"up": "Applied", "down": "Rolled back", "stamp": "Stamped"}[step.direction]
+            waited = f", waited {applied.lock_wait:.1f} s for locks" if applied.lock_wait >= 0.05 else ""
+            tries = f", {applied.tries} tries" if applied.tries > 1 else ""
+            say(f"✅ {what} {step.revision} {step.description} ({applied.duration:.2f} s{waited}{tries})")
+        version = f"version {outcome.version}" if outcome.version else "no migrations applied"
+        if outcome.ahead:
+            say(
+                f"⚠️  WARNING: the database is at {version}, ahead of the migration files (newest: {outcome.newest:03d}). "
+                "Nothing was done."
+            )
+        elif outcome.applied:
+            say(f"✅ Migration completed: {version}")
+        else:
+            say(f"✅ No change: {version}")

@@ -1,0 +1,60 @@
+"""``guvnor migrate history`` as a table and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from guvnor.migrate.history import Entry
+
+_SIGNS = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "killed": "red"}
+
+
+def as_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return the attempts for programs, times in ISO 8601."""
+    return [{**dataclasses.asdict(entry), "at": entry.at.isoformat()} for entry in entries]
+
+
+def show(entries: Sequence[Entry]) -> None:
+    """Print the attempts, the oldest first."""
+    table = Table(box=None, pad_edge=False)
+    for heading in (
+        "started",
+        "what",
+        "version",
+        "outcome",
+        "took",
+        "waited",
+        "tries",
+        "size",
+        "who",
+        "tool",
+    ):
+        table.add_column(heading, overflow="fold")
+    for entry in entries:
+        who = f"{entry.os_user or '?'}@{entry.host or '?'} as {entry.database_role}"
+        table.add_row(
+            f"{entry.at:%Y-%m-%d %H:%M:%S}",
+            f"{entry.direction} {entry.revision or ''}".strip(),
+            f"{entry.from_version or 'none'} -> {entry.to_version or 'none'}",
+            f"[{_SIGNS[entry.outcome]}]{entry.outcome}[/]",
+            _duration(entry.duration_ms),
+            _duration(entry.lock_wait_ms),
+            str(entry.tries or ""),
+            _size(entry.size_change),
+            f"{who}, {entry.job}" if entry.job else who,
+            entry.tool,
+        )
+    Console(emoji=False, highlight=False).print(table if entries else "No migrations have been run.")
+
+
+def _duration(milliseconds: int | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds / 1000:.2f} s"
+
+
+def _size(change: int | None) -> str:
+    return "" if change is None else f"{change / 1024:+.0f} kB"
