@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from guvnor import __version__, config, console, logs, postgres
+from guvnor import __version__, config, logs, postgres
 from guvnor.console import Console, say
 from guvnor.errors import GuvnorError
 from guvnor.migrate import commands

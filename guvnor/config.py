@@ -134,7 +134,8 @@ def _checked(values: dict[str, str], origins: dict[str, str]) -> Settings:
         value = values[name].strip().lower()
         if value not in allowed:
             raise ConfigurationError(
-                f"{what}: {values[name]!r} (from {origins[name]}); known are {', '.join(a for a in allowed if a)}."
+                f"{what}: {values[name]!r} (from {origins[name]}); known are "
+                f"{', '.join(a for a in allowed if a)}."
             )
         return value
 
@@ -171,7 +172,7 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _read_file(path: Path) -> dict[str, str]:
-    """Read the options that the application's YAML file may hold; its other sections are the application's."""
+    """Read our options from the application's YAML file; its other sections are the application's."""
     import yaml
 
     try:

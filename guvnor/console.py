@@ -94,10 +94,12 @@ class Console:
 
     def ask(self, risk: Risk) -> bool | None:
         """Show what is at stake and read ``yes`` from the terminal; None without a terminal."""
+        database = risk.database
         for line in (
             f"⚠️  You are about to {risk.action} in production. This may result in data loss.",
-            f"   Database:  {risk.database.database} on {risk.database.host or 'the local socket'}, "
-            f"port {risk.database.port}, as {risk.database.role} ({risk.why})",
+            f"   Database:  {database.database} on {database.host}, port {database.port}",
+            f"   Role:      {database.role}",
+            f"   Because:   {risk.why}",
             f"   Version:   {risk.current or 'none'} → {risk.target or 'none'}",
             *(f"   Step:      {revision}" for revision in risk.revisions),
             f"   Plan hash: {risk.hash}",
@@ -161,7 +163,8 @@ class Console:
         version = f"version {outcome.version}" if outcome.version else "no migrations applied"
         if outcome.ahead:
             say(
-                f"⚠️  WARNING: the database is at {version}, ahead of the migration files (newest: {outcome.newest:03d}). "
+                f"⚠️  WARNING: the database is at {version}, ahead of the migration files (newest: "
+                f"{outcome.newest:03d}). "
                 "Nothing was done."
             )
         elif outcome.applied:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,11 @@ def show(entries: Sequence[Entry]) -> None:
             f"{who}, {entry.job}" if entry.job else who,
             entry.tool,
         )
-    Console(emoji=False, highlight=False).print(table if entries else "No migrations have been run.")
+    # A pipe or a file has no width: lines are not folded there.
+    width = None if sys.stdout.isatty() else 200
+    Console(emoji=False, highlight=False, width=width).print(
+        table if entries else "No migrations have been run."
+    )
 
 
 def _duration(milliseconds: int | None) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from guvnor.config import Settings
@@ -39,9 +39,12 @@ def _json_formatter() -> logging.Formatter:
 
     class Formatter(JsonFormatter):
         def add_fields(
-            self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+            self,
+            log_data: dict[str, Any],
+            record: logging.LogRecord,
+            message_dict: dict[str, Any],  # noqa: ARG002
         ) -> None:
-            log_data["time"] = datetime.fromtimestamp(record.created, timezone.utc).isoformat()
+            log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat()
             log_data["level"] = _LEVEL_NAMES.get(record.levelname, record.levelname)
             log_data["msg"] = record.getMessage()
             if not record.name.startswith("guvnor"):

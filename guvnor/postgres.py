@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: how they are made, what their session is set to, and why one could not be made."""
+"""Connections to PostgreSQL: how they are made, what they are set to, and why one could not be made."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import Any
 import psycopg2
 from psycopg2 import extensions
 
-from guvnor import __version__
+from guvnor import __version__, connection_errors
 from guvnor.config import MASK, Settings
-from guvnor.errors import ConfigurationError, PreflightError
+from guvnor.connection_errors import ConnectionFailedError
+from guvnor.errors import ConfigurationError
 
 Connection = extensions.connection
 
@@ -41,13 +42,6 @@ _SESSION = (
     ("standard_conforming_strings", "on"),
     ("client_min_messages", "notice"),
 )
-
-
-class ConnectionFailed(PreflightError):
-    """database connection failed"""
-
-    state = "Nothing was changed."
-    may_pass = False  # whether trying again later can help
 
 
 @dataclass(frozen=True)
@@ -78,8 +72,8 @@ class Identity:
 def parse(dsn: str) -> dict[str, str]:
     """Let libpq take a connection string apart.
 
-    libpq reads some passwords with characters that a URL needs escaped as part of another field, and quotes that
-    field in its messages. So a string whose fields cannot be is refused here, without quoting any of it.
+    libpq reads some passwords with characters that a URL needs escaped as part of another field, and quotes
+    that field in its messages. So a string whose fields cannot be is refused here, without quoting any of it.
 
     :raises ConfigurationError: when it is empty or malformed; its text never shows any of the string.
     """
@@ -99,9 +93,10 @@ def parse(dsn: str) -> dict[str, str]:
         or not re.fullmatch(r"[\d,]*", fields.get("port", ""))
     ):
         raise ConfigurationError(
-            "The database's connection string (DSN) is malformed. It is not shown, since it may hold a password.",
-            next_step="Write it as postgres://USER:PASSWORD@HOST:5432/DATABASE, with every character of the password "
-            "that is not a letter, a digit or one of -._~ percent-encoded (@ is %40, / is %2F, : is %3A).",
+            "The database's connection string (DSN) is malformed. It is not shown, since it may hold a "
+            "password.",
+            next_step="Write it as postgres://USER:PASSWORD@HOST:5432/DATABASE. In the password, encode "
+            "what is no letter, no digit and none of -._~ (@ is %40, / is %2F, : is %3A).",
         )
     return fields
 
@@ -144,7 +139,7 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
 
     :param dsn: libpq's connection string; it goes to libpq as it is.
     :param purpose: a word for the application name, by which others recognize the connection.
-    :raises ConnectionFailed: with the reason in plain words (exit code 3).
+    :raises ConnectionFailedError: with the reason in plain words (exit code 3).
     """
     fields = parse(dsn)
     os.environ.setdefault("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT)
@@ -153,7 +148,7 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
     try:
         connection: Connection = psycopg2.connect(dsn, fallback_application_name=name)
     except psycopg2.Error as error:
-        raise _explained(str(error), fields) from None
+        raise connection_errors.explained(str(error), fields) from None
     connection.autocommit = True
     prepare(connection)
     return connection
@@ -220,125 +215,16 @@ def wait_for_server(dsn: str, patience: float, *, purpose: str = "") -> Connecti
     """Connect, trying again while the server is starting or cannot be reached.
 
     :param patience: seconds to go on trying.
-    :raises ConnectionFailed: the last reason, when the time is over; at once when waiting cannot help.
+    :raises ConnectionFailedError: the last reason, when the time is over; at once when waiting cannot help.
     """
     deadline = time.monotonic() + patience
     while True:
         try:
             return connect(dsn, purpose=purpose)
-        except ConnectionFailed as error:
+        except ConnectionFailedError as error:
             if not error.may_pass or time.monotonic() >= deadline:
                 raise
         time.sleep(min(0.25, max(0.0, deadline - time.monotonic())))
-
-
-def _explained(text: str, fields: dict[str, str]) -> ConnectionFailed:
-    """Turn libpq's text into an error with a next step.
-
-    psycopg2 gives neither SQLSTATE nor diagnostics for a failed connect, so this is the one place that matches
-    text; what is not recognized is shown as libpq says it, with the password masked.
-    """
-    host = fields.get("host") or os.environ.get("PGHOST") or "localhost"
-    port = fields.get("port") or os.environ.get("PGPORT") or "5432"
-    role = fields.get("user") or os.environ.get("PGUSER") or "USER"
-    database = fields.get("dbname") or os.environ.get("PGDATABASE") or role
-    ready = f"pg_isready -h {host} -p {port}"
-    secret = fields.get("password") or os.environ.get("PGPASSWORD") or ""
-
-    for pattern, message, next_step, may_pass in (
-        (
-            r"Connection refused|No such file or directory|could not connect to server",
-            f"the server at {host}, port {port}, refused the connection: it is not running, or listens elsewhere",
-            ready,
-            True,
-        ),
-        (
-            r"starting up|not yet accepting|shutting down|is in recovery mode",
-            f"the server at {host}, port {port}, is starting up or shutting down",
-            f"{ready}\nguvnor migrate preflight --wait-for-server 60",
-            True,
-        ),
-        (
-            r"timeout expired|timed out",
-            f"no answer from {host}, port {port}, in time: wrong address, or a firewall drops the packets",
-            ready,
-            True,
-        ),
-        (
-            r"could not translate host name|Name or service not known|nodename nor servname",
-            f"the host name {host} is not known",
-            "Check the host in the connection string (guvnor config show) and the network's DNS.",
-            True,
-        ),
-        (
-            r"no encryption|no pg_hba.conf entry.*SSL off|SSL connection is required|requires? (SSL|TLS|encryption)",
-            f"the server at {host} accepts this role only over TLS",
-            "Add sslmode=require, or better sslmode=verify-full with sslrootcert, to the connection string.",
-            False,
-        ),
-        (
-            r"server does not support SSL",
-            f"the connection string asks for TLS, which the server at {host} does not offer",
-            "Set sslmode=prefer for a local server, or turn TLS on in the server (ssl = on).",
-            False,
-        ),
-        (
-            r"certificate|SSL error",
-            f"TLS with the server at {host} failed: its certificate was not accepted",
-            "Check sslrootcert and that the host in the connection string is the one in the certificate.",
-            False,
-        ),
-        (
-            r"password authentication failed|no password supplied|SASL authentication failed|authentication failed",
-            f"password authentication failed for role {role}: the password is wrong or missing",
-            "guvnor config show   # which connection string is used, and where it comes from",
-            False,
-        ),
-        (
-            r'database "[^"]*" does not exist',
-            f"the database {database} does not exist on {host}, port {port}",
-            f"createdb -h {host} -p {port} {database}",
-            False,
-        ),
-        (
-            r'role "[^"]*" does not exist',
-            f"the role {role} does not exist on {host}, port {port}",
-            f'psql -h {host} -p {port} -c "CREATE ROLE {role} LOGIN"',
-            False,
-        ),
-        (
-            r"permission denied for database",
-            f"the role {role} may not connect to database {database}",
-            f"GRANT CONNECT ON DATABASE {database} TO {role};",
-            False,
-        ),
-        (
-            r"no pg_hba.conf entry|pg_hba.conf rejects",
-            f"the server at {host} does not let role {role} in from this address (pg_hba.conf)",
-            "Ask for an entry in the server's pg_hba.conf for this client, role and database.",
-            False,
-        ),
-        (
-            r"too many (clients|connections)|remaining connection slots",
-            f"the server at {host} has no connection left",
-            "SELECT count(*), usename, application_name FROM pg_stat_activity GROUP BY 2, 3;",
-            True,
-        ),
-        (
-            r"server closed the connection|Connection reset|SSL SYSCALL|terminating connection",
-            f"the server at {host}, port {port}, closed the connection while it was being made",
-            ready,
-            True,
-        ),
-    ):
-        if re.search(pattern, text, re.IGNORECASE):
-            error = ConnectionFailed(f"database connection failed: {message}.", next_step=next_step)
-            error.may_pass = may_pass
-            return error
-    reason = " ".join(text.split())
-    if secret:
-        reason = reason.replace(secret, MASK)
-    return ConnectionFailed(f"database connection failed: {reason}", next_step=ready)
 
 
 def scalar(connection: Connection, sql: str, parameters: Any = None) -> Any:

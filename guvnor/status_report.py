@@ -35,8 +35,8 @@ def lines(settings: Settings, status: Status) -> list[str]:
         if state.resumable and state.unfinished:
             start = state.unfinished
             result += [
-                f"   Revision {start.revision} (going {start.direction}) was {start.end or 'killed'}; started "
-                f"{start.at:%Y-%m-%d %H:%M:%S %Z} by {start.who}, last step: {start.step}.",
+                f"   Revision {start.revision} (going {start.direction}) was {start.end or 'killed'}.",
+                f"   It was started {start.at:%Y-%m-%d %H:%M:%S %Z} by {start.who}; last step: {start.step}.",
                 "   Every step of it can be run again: `guvnor migrate up` finishes it.",
             ]
         else:

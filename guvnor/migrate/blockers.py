@@ -21,7 +21,8 @@ class Blocker:
     """A session that holds, or waits in front of us for, a lock that we want.
 
     :ivar age: seconds since its transaction began; None when it has none or the role may not see it.
-    :ivar command: the first keyword of its query; the whole text goes to the debug log only, since it may hold data.
+    :ivar command: the first keyword of its query; the whole text goes to the debug log only, since it may
+        hold data.
     """
 
     pid: int

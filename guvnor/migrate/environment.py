@@ -1,8 +1,8 @@
 """What stands behind ``alembic/env.py``: the same for plain ``alembic`` and for ``guvnor``.
 
 Alembic commands come in four kinds, told apart by what Alembic itself passes on: SQL written offline, a new
-revision file, commands that look (current, check, revision --autogenerate), and commands that move the version
-(upgrade, downgrade, stamp), which alone have a destination.
+revision file, commands that look (current, check, revision --autogenerate), and commands that move the
+version (upgrade, downgrade, stamp), which alone have a destination.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from guvnor import __version__, config, logs, postgres
 from guvnor.errors import GuvnorError, UsageError
-from guvnor.migrate import guard, offline, operations, preflight, revisions, signals, state
+from guvnor.migrate import guard, history, offline, operations, preflight, revisions, signals, state
 from guvnor.migrate import plan as planning
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.plan import Plan
@@ -245,6 +245,9 @@ class _Move:
             state.check(current, ready.revisions)
             plan = self._again(plan, current)
             applied = self._execute(plan) if plan.steps else []
+            if self._request.settings.production and current.production is None:
+                # From now on it is guarded wherever it is reached from.
+                history.set_mark(ready.connection, production=True)
             return self._outcome(state.read(ready.connection), tuple(applied))
         finally:
             with contextlib.suppress(psycopg2.Error):
@@ -339,7 +342,10 @@ class _Move:
     def _ahead(self, current: State) -> Outcome:
         """Leave a database alone that is ahead of the files: the application was rolled back."""
         newest = self._ready.revisions[-1]
-        message = f"The database is at version {current.number}, ahead of the migration files (newest: {newest.identifier})."
+        message = (
+            f"The database is at version {current.number}, ahead of the migration files "
+            f"(newest: {newest.identifier})."
+        )
         if self._request.strict or not self._upwards:
             raise state.AheadError(
                 message,

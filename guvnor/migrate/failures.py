@@ -1,4 +1,4 @@
-"""What ends a run before its time, told with what happened, what state the database is in and what to type."""
+"""What ends a run before its time: what happened, what state the database is in and what to type."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from guvnor.migrate.state import State
 
 RETRYABLE = (errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED)
 
+_MEND_ROWS = "Correct the rows that the detail names, then: guvnor migrate up"
 _NEXT_STEPS = {
     errorcodes.DISK_FULL: "Free or add disk space on the server, then: guvnor migrate up",
     errorcodes.INSUFFICIENT_PRIVILEGE: "guvnor migrate preflight",
-    errorcodes.QUERY_CANCELED: "Somebody cancelled the statement on the server. When it may run: guvnor migrate up",
-    errorcodes.UNIQUE_VIOLATION: "Correct the rows that the detail names, then: guvnor migrate up",
-    errorcodes.FOREIGN_KEY_VIOLATION: "Correct the rows that the detail names, then: guvnor migrate up",
-    errorcodes.CHECK_VIOLATION: "Correct the rows that the detail names, then: guvnor migrate up",
-    errorcodes.NOT_NULL_VIOLATION: "Correct the rows that the detail names, then: guvnor migrate up",
+    errorcodes.QUERY_CANCELED: "guvnor migrate up   # somebody cancelled the statement on the server",
+    errorcodes.UNIQUE_VIOLATION: _MEND_ROWS,
+    errorcodes.FOREIGN_KEY_VIOLATION: _MEND_ROWS,
+    errorcodes.CHECK_VIOLATION: _MEND_ROWS,
+    errorcodes.NOT_NULL_VIOLATION: _MEND_ROWS,
 }
 
 
@@ -72,8 +73,8 @@ def where(state: State | None) -> str:
     """
     if state is None:
         return (
-            "The server could not be asked. A revision's transaction ends with the connection: it is applied as a "
-            "whole or not at all; `guvnor migrate status` tells which, once the server answers."
+            "The server could not be asked. A revision's transaction ends with the connection, so it "
+            "is applied as a whole or not at all; `guvnor migrate status` tells which, once the server answers."
         )
     at = f"version {state.number}" if state.version else "no migrations applied"
     if not state.dirty:
@@ -81,10 +82,14 @@ def where(state: State | None) -> str:
     step = f" at the step: {state.unfinished.step}" if state.unfinished and state.unfinished.step else ""
     if state.resumable:
         return (
-            f"The revision is half done: what came before its online part is committed, and it stopped{step}. The "
-            f"database is marked dirty ({at}) and the application can go on using it; the next run finishes the revision."
+            "The revision is half done: what came before its online part is committed, and it stopped"
+            f"{step}. The database is marked dirty ({at}), the application can go on using it, and the next "
+            "run finishes the revision."
         )
-    return f"The revision is half done and cannot simply be run again; it stopped{step}. The database is marked dirty."
+    return (
+        f"The revision is half done and cannot simply be run again; it stopped{step}. "
+        f"The database is marked dirty ({at})."
+    )
 
 
 def revision_failed(step: Step, error: BaseException, state: State | None) -> RevisionFailedError:

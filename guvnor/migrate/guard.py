@@ -78,14 +78,16 @@ def check(risk: Risk, confirmation: str, ask: Ask) -> None:
         if confirmation == risk.hash:
             return
         raise RefusedError(
-            f"The confirmation {confirmation} does not belong to this plan, whose hash is {risk.hash}: database, "
+            f"The confirmation {confirmation} does not belong to this plan, whose hash is {risk.hash}: "
+            "database, "
             "versions or statements are others than those that were confirmed.",
             next_step=_look_again(risk),
         )
     answer = ask(risk)
     if answer is None:
         raise RefusedError(
-            f"Refused to {risk.action} in production ({risk.why}) without a confirmation, and there is no terminal "
+            f"Refused to {risk.action} in production ({risk.why}) without a confirmation, and there is no "
+            "terminal "
             f"to ask on. {_what(risk)}",
             next_step=_look_again(risk),
         )
@@ -101,4 +103,5 @@ def _what(risk: Risk) -> str:
 
 
 def _look_again(risk: Risk) -> str:
-    return f"Run the same command with --confirm {risk.hash} (plain alembic: -x confirm={risk.hash}) if you mean it."
+    same = f"--confirm {risk.hash} (plain alembic: -x confirm={risk.hash})"
+    return f"If you mean it, run the same command with {same}."

@@ -2,9 +2,9 @@
 
 ``started`` is committed before the work, ``online`` together with the first committed step of a revision that
 cannot run in one transaction (and before each later one), ``succeeded`` in the revision's own transaction,
-``failed`` or ``interrupted`` after the rollback, ``measured`` after it all. All events of one attempt share its
-number; an attempt without an end is a killed run. ``marked`` and ``unmarked`` say whether this database is
-production.
+``failed`` or ``interrupted`` after the rollback, ``measured`` after it all. All events of one attempt share
+its number; an attempt without an end is a killed run. ``marked`` and ``unmarked`` say whether this database
+is production.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def create(cursor: Any) -> None:
 
 
 def database_identity(connection: Connection) -> str:
-    """Return what tells this database from a restored copy: the cluster's identifier and the database's oid."""
+    """Return what tells this database from a copy: the cluster's identifier and the database's oid."""
     return str(
         scalar(
             connection,
@@ -296,7 +296,7 @@ def database_identity(connection: Connection) -> str:
 
 
 def database_size(connection: Connection) -> int:
-    """Return the size of the database in bytes; it takes milliseconds, so never inside a revision's transaction."""
+    """Return the size of the database in bytes; slow, so never inside a revision's transaction."""
     return int(scalar(connection, "SELECT pg_database_size(current_database())"))
 
 
@@ -307,11 +307,9 @@ def entries(connection: Connection) -> list[Entry]:
             """
             SELECT
                 started.at, started.direction, started.revision, started.from_version, started.to_version,
-                COALESCE(ended.event, 'killed'),
-                ended.duration_ms, ended.lock_wait_ms, ended.tries,
-                measured.database_bytes - started.database_bytes,
-                started.database_role, started.os_user, started.host, started.job, started.tool, started.checksum,
-                ended.sqlstate, ended.error
+                COALESCE(ended.event, 'killed'), ended.duration_ms, ended.lock_wait_ms, ended.tries,
+                measured.database_bytes - started.database_bytes, started.database_role, started.os_user,
+                started.host, started.job, started.tool, started.checksum, ended.sqlstate, ended.error
             FROM public.guvnor_migration_history AS started
             LEFT JOIN LATERAL (
                 SELECT * FROM public.guvnor_migration_history AS e

@@ -1,8 +1,8 @@
 """The advisory locks: one runner at a time, and golang-migrate kept out meanwhile.
 
 All are session locks on one autocommit connection and are polled with ``pg_try_advisory_lock``: a blocking
-``pg_advisory_lock`` holds a snapshot while it waits, which another runner's CREATE INDEX CONCURRENTLY waits for
-in turn (PostgreSQL documentation, "Building Indexes Concurrently").
+``pg_advisory_lock`` holds a snapshot while it waits, which another runner's CREATE INDEX CONCURRENTLY waits
+for in turn (PostgreSQL documentation, "Building Indexes Concurrently").
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class AdvisoryLock:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise LockTimeoutError(
-                    f"Waited {patience:.0f} s for {self._what}, which is still at work: {named or 'holder unknown'}.",
+                    f"Waited {patience:.0f} s for {self._what}, which is still at work: "
+                    f"{named or 'holder unknown'}.",
                     next_step="guvnor migrate status\n"
                     f"SELECT pg_terminate_backend({named.pid});   -- only if you know that it is stuck"
                     if named

@@ -1,4 +1,4 @@
-"""``alembic upgrade --sql``: the revisions as a script for psql, which leaves the same state as an online run."""
+"""``alembic upgrade --sql``: the revisions as a script for psql that leaves the same state as a run."""
 
 from __future__ import annotations
 
@@ -43,10 +43,12 @@ def _version_applied(ctx: MigrationContext, step: MigrationInfo, **_: Any) -> No
     revision = number if direction != "down" else source
     statements.append(
         "WITH attempt AS (SELECT gen_random_uuid() AS number)\n"
-        "INSERT INTO guvnor_migration_history (attempt, event, direction, revision, from_version, to_version, tool)\n"
+        "INSERT INTO guvnor_migration_history (attempt, event, direction, revision, from_version, "
+        "to_version, tool)\n"
         f"SELECT number, event, '{direction}', '{revision:03d}', "
         f"{_literal(source)}, {_literal(number)}, 'guvnor {__version__} (offline)'\n"
-        "FROM attempt, unnest(ARRAY['started', 'succeeded']) WITH ORDINALITY AS e (event, position) ORDER BY position"
+        "FROM attempt, unnest(ARRAY['started', 'succeeded']) WITH ORDINALITY AS e (event, position) ORDER "
+        "BY position"
     )
     for statement in statements:
         ctx.impl.execute(text(statement))

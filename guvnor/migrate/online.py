@@ -125,7 +125,8 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
     """Update the rows that a predicate names, a range of blocks at a time; see ``op.backfill``.
 
     A range of blocks is a TID range scan (PostgreSQL 14 and later), so that the whole takes one pass over the
-    table, however small the steps are. New row versions go elsewhere, so passes are repeated until none finds a row.
+    table, however small the steps are. New row versions go elsewhere, so passes are repeated until none finds
+    a row.
     """
     batch = _BATCH_FIRST
     for relation in _leaves(step.connection, table):
@@ -136,7 +137,7 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
 
 
 def _pass(step: OnlineStep, relation: str, assignments: str, where: str, batch: int) -> tuple[int, int]:
-    """Go over a table once; return the number of changed rows and the batch size that was right at the end."""
+    """Go over a table once; return how many rows changed and the batch size that was right at the end."""
     block, changed = 0, 0
     while block < (blocks := _blocks(step.connection, relation)):
         began = time.monotonic()
@@ -197,8 +198,8 @@ def _blocks(connection: Connection, relation: str) -> int:
 def _await_others(step: OnlineStep, index: str) -> None:
     """Wait while another backend works on an index's table in a way that only one can.
 
-    A build whose client was killed goes on; it holds SHARE UPDATE EXCLUSIVE on the table until its end, and so
-    would anything that has to wait for it (PostgreSQL documentation, "Explicit Locking").
+    A build whose client was killed goes on; it holds SHARE UPDATE EXCLUSIVE on the table until its end, and
+    so would anything that has to wait for it (PostgreSQL documentation, "Explicit Locking").
     """
     told = False
     while True:
@@ -242,8 +243,8 @@ def _index_is_valid(connection: Connection, name: str) -> bool | None:
 def _tune_for_index_build(step: OnlineStep) -> None:
     """Give an index build more memory and workers, for this session and within what the server allows.
 
-    Memory: as much as the shared buffers, by which the server's owner said what the machine has to give. A session
-    that is set higher already stays as it is.
+    Memory: as much as the shared buffers, by which the server's owner said what the machine has to give. A
+    session that is set higher already stays as it is.
     """
     step.execute(
         """

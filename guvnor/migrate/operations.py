@@ -1,13 +1,14 @@
-"""Online operations: what cannot run in a transaction, or must not hold its locks for long, as Alembic operations.
+"""Online operations: what cannot run in a transaction, or must not hold its locks for long, as Alembic
+operations.
 
 They are used in revisions like ``op.execute``::
 
     op.create_index_concurrently("idx_x", "CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_x ON x (y)")
 
 Each looks first at what is there and does what is missing, so it can be run again after any failure. Where a
-runner is attached, the transaction before it is committed (marked dirty) and the operation runs in autocommit mode
-without a lock timeout. In a transaction that must not commit it takes its plain form; offline it keeps its online
-form, between COMMIT and BEGIN.
+runner is attached, the transaction before it is committed (marked dirty) and the operation runs in autocommit
+mode without a lock timeout. In a transaction that must not commit it takes its plain form; offline it keeps
+its online form, between COMMIT and BEGIN.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class CreateIndexConcurrently(MigrateOperation):
     def create_index_concurrently(cls, operations: Operations, name: str, sql: str) -> None:
         """Build an index concurrently.
 
-        A valid index of that name is left alone; one that a surviving backend still builds is awaited; an invalid
-        one is dropped concurrently and built again.
+        A valid index of that name is left alone; one that a surviving backend still builds is awaited; an
+        invalid one is dropped concurrently and built again.
 
         :param name: of the index.
         :param sql: the statement: ``CREATE [UNIQUE] INDEX CONCURRENTLY IF NOT EXISTS name ON ...``.
@@ -167,8 +168,9 @@ class SetNotNull(MigrateOperation):
     def set_not_null(cls, operations: Operations, table: str, column: str) -> None:
         """Set NOT NULL by way of a validated check.
 
-        A valid check ``column IS NOT NULL`` spares SET NOT NULL its scan (PostgreSQL documentation, ALTER TABLE).
-        The check is added and dropped in the revision's transactions, and validated online between them.
+        A valid check ``column IS NOT NULL`` spares SET NOT NULL its scan (PostgreSQL documentation, ALTER
+        TABLE). The check is added and dropped in the revision's transactions, and validated online between
+        them.
 
         :param table: of the column.
         :param column: that holds no NULL any more.

@@ -66,12 +66,12 @@ class Plan:
 
     @cached_property
     def hash(self) -> str:
-        """A hash over database, current and target revision and the statements: what a confirmation refers to."""
+        """What a confirmation refers to: a hash over database, versions and statements."""
         content = [text for step in self.steps for text in (step.direction, step.revision, *step.statements)]
         return guard.digest(self.database, self.current, self.target, content)
 
     def remaining(self, version: str | None) -> Plan | None:
-        """Return what remains of the plan when the database is at a version; None when that is not on its way."""
+        """Return what remains of the plan from a version on; None when that is not on its way."""
         on_the_way = [self.current, *(step.to_version for step in self.steps)]
         if version not in on_the_way:
             return None
@@ -113,8 +113,8 @@ class _Collector(io.StringIO):
 def statements(function: Any) -> tuple[str, ...]:
     """Render a revision's ``upgrade`` or ``downgrade`` as SQL, without a database.
 
-    Online operations keep their online form, between COMMIT and BEGIN. A function that reads from the database
-    cannot be rendered; what it would have run up to there is followed by a line that says so.
+    Online operations keep their online form, between COMMIT and BEGIN. A function that reads from the
+    database cannot be rendered; what it would have run up to there is followed by a line that says so.
     """
     output = _Collector()
     context = offline_context(output)
@@ -125,7 +125,8 @@ def statements(function: Any) -> tuple[str, ...]:
             code = getattr(function, "__code__", None)
             digest = hashlib.sha256(code.co_code + repr(code.co_consts).encode()).hexdigest() if code else ""
             output.statements.append(
-                f"-- from here on the revision needs the database ({type(error).__name__}); code {digest[:16]}"
+                f"-- from here on the revision needs the database ({type(error).__name__}); code "
+                f"{digest[:16]}"
             )
     return tuple(output.statements)
 
@@ -140,12 +141,16 @@ def offline_context(output: io.TextIOBase) -> MigrationContext:
     )
 
 
-# Quoted text, dollar quotes and comments, so that only what stands outside of quotes is evened out.
+# Quoted text as a whole, so that only what stands outside of quotes is evened out; comments may hold comments.
 _TOKEN = re.compile(
-    r"(?P<quoted>[eE]?'(?:[^'\\]|''|\\.)*'|\"(?:[^\"]|\"\")*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)"
-    r"|(?P<comment>--[^\n]*|/\*.*?\*/)"
-    r"|(?P<space>\s+)",
-    re.DOTALL,
+    r"""
+    (?P<quoted>
+        (?<!\w)[eE]'(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
+        | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
+    )
+    | (?P<blank> (?: \s | --[^\n]* | /\*(?:[^*/]|\*(?!/)|/(?!\*)|/\*.*?\*/)*\*/ )+ )
+    """,
+    re.DOTALL | re.VERBOSE,
 )
 
 
@@ -155,5 +160,5 @@ def checksum(texts: Sequence[str]) -> str:
     def even(match: re.Match[str]) -> str:
         return match["quoted"].replace("\r\n", "\n") if match["quoted"] else " "
 
-    evened = (re.sub(r" +", " ", _TOKEN.sub(even, text)).strip() for text in texts)
+    evened = (_TOKEN.sub(even, text).strip() for text in texts)
     return hashlib.sha256("\0".join(evened).encode()).hexdigest()

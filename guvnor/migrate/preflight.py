@@ -28,7 +28,7 @@ class ServerError(PreflightError):
     """The server cannot be used."""
 
 
-class PermissionDenied(PreflightError):
+class PermissionDeniedError(PreflightError):
     """failed to create migrator: permission denied"""
 
 
@@ -128,7 +128,8 @@ def _plaintext(connection: Connection) -> tuple[str, ...]:
 def _server(dsn: str, connection: Connection, identity: Identity) -> Check:
     if identity.major < OLDEST_SERVER:
         raise ServerError(
-            f"The server runs PostgreSQL {identity.version_text}; version {OLDEST_SERVER} or newer is needed.",
+            f"The server runs PostgreSQL {identity.version_text}; version {OLDEST_SERVER} or newer is "
+            "needed.",
             next_step=f"Upgrade the server to PostgreSQL {OLDEST_SERVER} or newer.",
         )
     if identity.in_recovery:
@@ -142,7 +143,8 @@ def _server(dsn: str, connection: Connection, identity: Identity) -> Check:
             f"Transactions of role {identity.role} on database {identity.database} are read-only "
             "(default_transaction_read_only is on).",
             next_step="SELECT * FROM pg_db_role_setting;   -- who sets it\n"
-            f"ALTER ROLE {identity.role} IN DATABASE {identity.database} SET default_transaction_read_only = off;",
+            f"ALTER ROLE {identity.role} IN DATABASE {identity.database} SET default_transaction_read_only "
+            "= off;",
         )
     warnings = _pooler(dsn, connection)
     return Check(
@@ -153,9 +155,9 @@ def _server(dsn: str, connection: Connection, identity: Identity) -> Check:
 def _pooler(dsn: str, connection: Connection) -> tuple[str, ...]:
     """Refuse a connection pooler that changes the session between transactions.
 
-    Through one, session locks and settings end up in sessions of others. Behind a pooler in transaction mode, a
-    second connection in a transaction is given the server process of the first one, which is idle; where several
-    processes take turns, the first one's own process changes.
+    Through one, session locks and settings end up in sessions of others. Behind a pooler in transaction mode,
+    a second connection in a transaction is given the server process of the first one, which is idle; where
+    several processes take turns, the first one's own process changes.
     """
     if not postgres.pooled(connection):
         return ()
@@ -176,12 +178,13 @@ def _pooler(dsn: str, connection: Connection) -> tuple[str, ...]:
 def _permissions(connection: Connection, identity: Identity) -> Check:
     role, database = identity.role, identity.database
     if not scalar(connection, "SELECT to_regnamespace('public') IS NOT NULL"):
-        raise PermissionDenied("The schema public does not exist.", next_step="CREATE SCHEMA public;")
+        raise PermissionDeniedError("The schema public does not exist.", next_step="CREATE SCHEMA public;")
     may_create = scalar(connection, "SELECT has_schema_privilege('public', 'CREATE')")
     may_use = scalar(connection, "SELECT has_schema_privilege('public', 'USAGE')")
     if not (may_create and may_use):
-        raise PermissionDenied(
-            f"failed to create migrator: permission denied: role {role} may not create tables in schema public.",
+        raise PermissionDeniedError(
+            f"failed to create migrator: permission denied: role {role} may not create tables in schema "
+            "public.",
             next_step=f"GRANT USAGE, CREATE ON SCHEMA public TO {role};   -- as the owner of the schema",
         )
     owner = scalar(
@@ -196,7 +199,7 @@ def _permissions(connection: Connection, identity: Identity) -> Check:
         """,
     )
     if owner:
-        raise PermissionDenied(
+        raise PermissionDeniedError(
             f"failed to create migrator: permission denied: the tables belong to {owner}, and role {role} "
             "may not act as it.",
             next_step=f"GRANT {owner} TO {role};",
@@ -230,14 +233,14 @@ def _extensions(connection: Connection, role: str, database: str) -> tuple[str, 
         if available and not installed and not may_create
     ]
     if missing:
-        raise PermissionDenied(
+        raise PermissionDeniedError(
             f"failed to create migrator: permission denied: role {role} may not create the "
             f"extension{'s' if len(missing) > 1 else ''} {' and '.join(missing)} in database {database}.",
             next_step=f"GRANT CREATE ON DATABASE {database} TO {role};\n"
             + "\n".join(f'CREATE EXTENSION "{name}";   -- or have a superuser run this' for name in missing),
         )
     notes = {
-        "uuid-ossp": "extension uuid-ossp is not available: uuid_generate_v4() is supplied on top of gen_random_uuid()",
+        "uuid-ossp": "extension uuid-ossp is not available: gen_random_uuid() stands in for it",
         "btree_gin": "extension btree_gin is not available: no index of ours needs it",
     }
     return tuple(notes[name] for name, installed, available, _ in found if not (installed or available))
@@ -269,18 +272,21 @@ def _prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
         known = graph.get(revision.identifier)
         if known is None:
             raise RevisionFilesError(
-                f"{revision.path.name} does not say revision = {revision.identifier!r}: the number in a file's name is "
+                f"{revision.path.name} does not say revision = {revision.identifier!r}: the number in a "
+                "file's name is "
                 "the revision."
             )
         if known.down_revision != previous:
             raise RevisionFilesError(
-                f"{revision.path.name} says down_revision = {known.down_revision!r}; the one before it is {previous!r}."
+                f"{revision.path.name} says down_revision = {known.down_revision!r}; the one before it is "
+                f"{previous!r}."
             )
         for direction in ("upgrade", "downgrade"):
             function = getattr(known.module, direction, None)
             if not isinstance(function, types.FunctionType) or not function.__code__.co_names:
                 raise RevisionFilesError(
-                    f"{revision.path.name} has {'an empty' if function else 'no'} {direction}(): every revision can be "
+                    f"{revision.path.name} has {'an empty' if function else 'no'} {direction}(): every "
+                    "revision can be "
                     "applied and rolled back.",
                     next_step=f"$EDITOR {revision.path}",
                 )
@@ -307,20 +313,18 @@ def _state(connection: Connection, current: State, found: tuple[Revision, ...]) 
     warnings = _busy(connection)
     if current.dirty and current.unfinished:
         start = current.unfinished
-        warnings += (
-            f"revision {start.revision} was interrupted ({start.end or 'killed'}) {start.at:%Y-%m-%d %H:%M:%S %Z} at "
-            f"the step: {start.step}; it can be finished",
-        )
+        when = f"{start.at:%Y-%m-%d %H:%M:%S %Z}"
+        what = f"revision {start.revision}, started {when}, was {start.end or 'killed'}"
+        warnings += (f"{what} at the step: {start.step}; it can be finished",)
         return Check("state", f"Database is in a dirty state that can be finished ({at})", warnings=warnings)
     if state.is_ahead(current, found):
-        warnings += (
-            f"the database is at version {current.number}, ahead of the migration files (newest: {found[-1].identifier})",
-        )
+        newest = found[-1].identifier
+        warnings += (f"the database is at {at}, ahead of the migration files (newest: {newest})",)
     return Check("state", f"Database state is clean ({at})", warnings=warnings)
 
 
 def _busy(connection: Connection) -> tuple[str, ...]:
-    """Name what will make a migration wait: old transactions, and a VACUUM to prevent wraparound on our tables."""
+    """Name what will make a migration wait: old transactions, and a VACUUM that does not give way."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

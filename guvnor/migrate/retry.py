@@ -1,7 +1,7 @@
 """How long a try may wait for locks, and how long to pause after one that did not get them.
 
-While a statement waits for a lock, everyone who comes later queues behind it. So a try waits shortly, and the pause
-after it is at least four times as long, which lets the queue drain.
+While a statement waits for a lock, everyone who comes later queues behind it. So a try waits shortly, and the
+pause after it is at least four times as long, which lets the queue drain.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TRIES_AT_EACH = 3
 
 @dataclass(frozen=True)
 class Try:
-    """One try: for how long it may wait for locks, and how long to pause when that was not enough (seconds)."""
+    """One try: how long it may wait for locks, and how long to pause after it, in seconds."""
 
     wait: float
     pause: float

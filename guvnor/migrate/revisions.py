@@ -42,8 +42,9 @@ class Revision:
 def configuration_file() -> Path:
     """Find the ``alembic.ini`` to use.
 
-    The same one as plain ``alembic`` takes where there is one (``ALEMBIC_CONFIG``, else the current directory);
-    otherwise the one that came with this package: inside a wheel, or in the repository of an editable install.
+    The same one as plain ``alembic`` takes where there is one (``ALEMBIC_CONFIG``, else the current
+    directory); otherwise the one that came with this package: inside a wheel, or in the repository of an
+    editable install.
 
     :raises RevisionFilesError: when there is none.
     """
@@ -73,7 +74,8 @@ def directory(configuration: Path) -> Path:
     if not versions.is_dir():
         raise RevisionFilesError(
             f"no migration files found: the folder {versions} does not exist.",
-            next_step=f"ls {configuration.parent}   # script_location in {configuration.name} names the folder",
+            next_step=f"ls {configuration.parent}   # script_location in {configuration.name} names the "
+            "folder",
         )
     return versions
 
@@ -89,7 +91,8 @@ def read(versions: Path) -> tuple[Revision, ...]:
         match = _NAME.fullmatch(path.name)
         if match is None:
             raise RevisionFilesError(
-                f"The migration file {path.name} is not named NNN_words.py (a number of at least three digits, "
+                f"The migration file {path.name} is not named NNN_words.py (a number of at least three "
+                "digits, "
                 "then lower-case letters, digits and underscores).",
                 next_step=f"ls {versions}",
             )
@@ -120,7 +123,7 @@ def find(revisions: tuple[Revision, ...], text: str) -> Revision | None:
     if text == "base" or re.fullmatch(r"0+", text):
         return None
     for revision in revisions:
-        if text == revision.identifier or (text.isdecimal() and int(text) == revision.number):
+        if text == revision.identifier or (text.lstrip("0") == str(revision.number)):
             return revision
     known = f"{revisions[0].identifier} to {revisions[-1].identifier}" if len(revisions) > 1 else "001"
     raise UsageError(

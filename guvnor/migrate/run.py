@@ -1,4 +1,4 @@
-"""Executing a plan: one transaction per revision, tried again while tables are busy, with every end recorded."""
+"""Executing a plan: one transaction per revision, tried again while tables are busy, each end recorded."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Runner:
         """Stop looking on."""
         self._watch.close()
 
-    # -- what Alembic calls ------------------------------------------------------------------------------------
+    # -- what Alembic calls ------------------------------------------------------------------------------
 
     def next_step(self, _heads: tuple[str, ...], _context: MigrationContext) -> list[MigrationStep]:
         """Give Alembic the one step to run now (its ``fn``)."""
@@ -158,7 +158,7 @@ class Runner:
             scalar(raw, "SELECT set_config('client_connection_check_interval', %s, false)", (interval,))
             self._locks.shut_out_golang()
 
-    # -- executing a plan --------------------------------------------------------------------------------------
+    # -- executing a plan --------------------------------------------------------------------------------
 
     def execute(
         self, plan: Plan, context: MigrationContext, run_migrations: Callable[[], None]
@@ -181,7 +181,7 @@ class Runner:
             )
         try:
             self._try_until_done(attempt, run_migrations)
-        except (Interrupt, Exception) as error:  # noqa: BLE001 - every end is recorded and explained
+        except (Interrupt, Exception) as error:
             raise self._ended(attempt, error) from error
         finally:
             self._attempt = None
@@ -236,10 +236,10 @@ class Runner:
         )
         time.sleep(pause)
 
-    # -- around each transaction -------------------------------------------------------------------------------
+    # -- around each transaction -------------------------------------------------------------------------
 
     def _on_begin(self, _: sqlalchemy.Connection) -> None:
-        """Open a transaction of the revision: timeouts anew, and a look at whether it is still ours to run."""
+        """Open a transaction of the revision: timeouts anew, and a look whether it is still ours to run."""
         attempt = self._attempt
         if attempt is None or self._raw().autocommit:
             return
@@ -269,13 +269,15 @@ class Runner:
             dirty,
         ):
             raise failures.MovedError(
-                f"alembic_version holds {', '.join(versions or ['no version'])} now and schema_migrations {golang[0]}, "
-                f"while revision {step.revision} starts from {step.from_version or 'no version'}: somebody else moved "
+                f"alembic_version holds {', '.join(versions or ['no version'])} now and schema_migrations "
+                f"{golang[0]}, "
+                f"while revision {step.revision} starts from {step.from_version or 'no version'}: somebody "
+                "else moved "
                 "the database while this run was waiting."
             )
 
     def _before_statement(self, _c: Any, cursor: Any, _statement: str, *_: Any) -> None:
-        """Count lock waits for the transaction as a whole: what has been waited is taken off the next timeout."""
+        """Count lock waits for the transaction as a whole: what was waited is taken off the next timeout."""
         attempt = self._attempt
         if attempt is None:
             return
@@ -314,7 +316,7 @@ class Runner:
             )
         self._locks.check_alive()
 
-    # -- ends --------------------------------------------------------------------------------------------------
+    # -- ends --------------------------------------------------------------------------------------------
 
     def _ended(self, attempt: Attempt, error: BaseException) -> GuvnorError:
         """Bring everything to rest, record the end and return the error to raise."""
@@ -344,7 +346,8 @@ class Runner:
         step = attempt.step
         finished = now is not None and not now.dirty and now.version == step.to_version
         return RunInterrupted(
-            f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going {step.direction}.",
+            f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "
+            f"{step.direction}.",
             number,
             state="The revision had just been finished." if finished else failures.where(now),
             next_step="guvnor migrate status" if finished else f"guvnor migrate {step.direction}",
@@ -375,7 +378,7 @@ class Runner:
             if not self._connection.invalidated:
                 self._raw().rollback()  # a transaction that failed at its begin is not SQLAlchemy's yet
 
-    # -- the driver's connection -------------------------------------------------------------------------------
+    # -- the driver's connection -------------------------------------------------------------------------
 
     def _current(self) -> Attempt:
         assert self._attempt is not None

@@ -26,7 +26,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt(KeyboardInterrupt):
-    """A signal asked to stop. Not an ordinary exception, so that no handler for those takes it for a failure."""
+    """A signal asked to stop; no ordinary exception, so that no handler takes it for a failure."""
 
     def __init__(self, number: int) -> None:
         """Remember which signal it was."""
@@ -64,7 +64,8 @@ class Canceller:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Canceller]:
-    """Turn the first SIGINT or SIGTERM into an :class:`Interrupt` in the main thread; later ones are only noted.
+    """Turn the first SIGINT or SIGTERM into an :class:`Interrupt` in the main thread; later ones are only
+    noted.
 
     :returns: the canceller, to which connections are added as they are opened.
     """

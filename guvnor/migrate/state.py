@@ -1,8 +1,8 @@
 """The state of a database: which version it is at, as Alembic, golang-migrate and the history say it.
 
-``alembic_version`` is Alembic's. ``schema_migrations`` has golang-migrate's format, so that golang-migrate and
-the Go ``guvnor`` binary see the same truth: one row with the version as a number and a dirty flag, no row when
-nothing is applied, -1 for the way to no version. ``guvnor_migration_history`` is this project's.
+``alembic_version`` is Alembic's. ``schema_migrations`` has golang-migrate's format, so that golang-migrate
+and the Go ``guvnor`` binary see the same truth: one row with the version as a number and a dirty flag, no row
+when nothing is applied, -1 for the way to no version. ``guvnor_migration_history`` is this project's.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class State:
     :ivar alembic: rows of ``alembic_version``; None when there is no such table.
     :ivar golang: the version in ``schema_migrations``; None when there is no row or no table.
     :ivar dirty: golang-migrate's flag.
-    :ivar golang_moved_last: whether ``schema_migrations`` was written after ``alembic_version``; None when that
-        cannot be told.
+    :ivar golang_moved_last: whether ``schema_migrations`` was written after ``alembic_version``; None when
+        that cannot be told.
     :ivar unfinished: the last start in the history that has no end.
     :ivar production: who marked this very database as production, and when; None when nobody did.
     """
@@ -164,7 +164,7 @@ def read(connection: Connection) -> State:
 
 
 def is_ahead(state: State, revisions: tuple[Revision, ...]) -> bool:
-    """Tell whether the database is at a later revision than the newest file: the application was rolled back."""
+    """Tell whether the database is later than the newest file: the application was rolled back."""
     return state.number > revisions[-1].number
 
 
@@ -177,7 +177,8 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
     """
     if state.alembic and len(state.alembic) > 1:
         raise UnknownVersionError(
-            f"alembic_version holds several revisions ({', '.join(state.alembic)}); the migrations are one line.",
+            f"alembic_version holds several revisions ({', '.join(state.alembic)}); the migrations are one "
+            "line.",
             state="Nothing was changed.",
             next_step="guvnor migrate force REV   # after finding out which one the schema is at",
         )
@@ -187,7 +188,8 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
         return
     if not state.alembic and state.golang is not None:
         raise NotAdoptedError(
-            f"golang-migrate brought this database to version {state.golang}, and Alembic has no record of it. "
+            f"golang-migrate brought this database to version {state.golang}, and Alembic has no record of "
+            "it. "
             "Running the migrations from the start would create again what is there.",
             state=f"Nothing was changed; the schema is golang-migrate's version {state.golang}.",
             next_step="guvnor migrate adopt",
@@ -197,7 +199,8 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
             f"The database is at revision {state.version}, which is none of the migration files "
             f"({revisions[0].identifier} to {revisions[-1].identifier}).",
             state="Nothing was changed.",
-            next_step="guvnor version   # is this the release that migrated the database?\nguvnor migrate history",
+            next_step="guvnor version   # is this the release that migrated the database?\nguvnor migrate "
+            "history",
         )
     if state.number != (state.golang or 0):
         raise disagreement(state)
@@ -219,11 +222,11 @@ def disagreement(state: State) -> DisagreementError:
     younger = state.golang if state.golang_moved_last else state.number
     return DisagreementError(
         f"The version tables disagree: alembic_version says {state.version or 'nothing applied'}, "
-        f"schema_migrations (golang-migrate) says {state.golang if state.golang is not None else 'nothing applied'}; "
+        "schema_migrations (golang-migrate) says "
+        f"{state.golang if state.golang is not None else 'nothing applied'}; "
         f"{last}.",
         state="Nothing was changed.",
-        next_step=f"guvnor migrate force {younger or 0}   # after checking that the schema is that of version "
-        f"{younger or 0}",
+        next_step=f"guvnor migrate force {younger or 0}   # if that is the version of the schema",
     )
 
 
@@ -233,20 +236,23 @@ def dirty_error(state: State) -> DirtyError:
     start = state.unfinished
     if start is not None and start.target_number == target:
         what = (
-            f"Revision {start.revision} ({start.direction}) was started {start.at:%Y-%m-%d %H:%M:%S %Z} by {start.who} "
+            f"Revision {start.revision} ({start.direction}) was started {start.at:%Y-%m-%d %H:%M:%S %Z} by "
+            f"{start.who} "
             "and did not end; it has steps outside a transaction that cannot simply be run again"
         )
         if start.step:
             what += f" (last one begun: {start.step})"
     else:
         what = (
-            f"golang-migrate left it: it was moving to version {target} and did not come to the end. Its files run as "
+            f"golang-migrate left it: it was moving to version {target} and did not come to the end. Its "
+            "files run as "
             "one implicit transaction, so version "
             f"{target} is in the database either as a whole or not at all"
         )
     return DirtyError(
         f"Database is in dirty state at version {target}. {what}.",
-        state=f"alembic_version says {state.version or 'nothing applied'}; nothing was changed by this command.",
+        state=f"alembic_version says {state.version or 'nothing applied'}; nothing was changed by this "
+        "command.",
         next_step="guvnor migrate repair",
     )
 
