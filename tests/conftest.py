@@ -1,0 +1,130 @@
+"""Fixtures of the suite. The server is chosen in ``tests/support/choice.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.choice import chosen_server
+from tests.support.command import Command
+from tests.support.project import Project
+from tests.support.server import Database, Server
+
+SERVER = pytest.StashKey[Server]()
+STACK = pytest.StashKey[ExitStack]()
+
+
+def the_server(config: pytest.Config) -> Server:
+    """The server of this run, started when first asked for."""
+    if SERVER not in config.stash:
+        config.stash[STACK] = ExitStack()
+        config.stash[SERVER] = config.stash[STACK].enter_context(chosen_server())
+    return config.stash[SERVER]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.integration)
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str:
+    if config.option.collectonly or not any("server" in getattr(item, "fixturenames", ()) for item in items):
+        return "server: none needed"
+    try:
+        server = the_server(config)
+    except Exception as error:  # noqa: BLE001 (the tests that need it will say it again, with the details)
+        return f"server: cannot be used: {error}"
+    return f"server: PostgreSQL {server.version_name}, {server.kind}"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if STACK in config.stash:
+        if SERVER in config.stash:
+            config.stash[SERVER].disconnect()
+        config.stash[STACK].close()
+
+
+@pytest.fixture(scope="session")
+def server(pytestconfig: pytest.Config) -> Iterator[Server]:
+    """The server: make databases and roles on it; they are dropped when the test ends."""
+    server = the_server(pytestconfig)
+    yield server
+    server.drop_all()
+    assert server.left_over() == []
+
+
+@pytest.fixture(autouse=True)
+def _tidy(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "server" not in request.fixturenames:
+        yield
+        return
+    with request.getfixturevalue("server").tidy():
+        yield
+
+
+@pytest.fixture
+def database(server: Server, _tidy: None) -> Database:
+    """An empty database."""
+    return server.create_database()
+
+
+@pytest.fixture
+def migrated(server: Server, _tidy: None, template_at_head: Database) -> Database:
+    """A database at the head of the revisions, without rows."""
+    return server.create_database(template_at_head)
+
+
+@pytest.fixture
+def at_version_1(server: Server, _tidy: None, template_at_version_1: Database) -> Database:
+    """A database at revision 001, without rows."""
+    return server.create_database(template_at_version_1)
+
+
+@pytest.fixture(scope="session")
+def template_at_head(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Database:
+    return migrated_template(server, tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session")
+def template_at_version_1(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Database:
+    return migrated_template(server, tmp_path_factory.mktemp("template"), "--to", "001")
+
+
+def migrated_template(server: Server, directory: Path, *options: str) -> Database:
+    template = server.create_database(keep=True)
+    result = Command("guvnor", directory)("migrate", "up", *options, database=template)
+    assert result.code == 0, result.out + result.err
+    return template
+
+
+@pytest.fixture
+def guvnor(tmp_path: Path) -> Iterator[Command]:
+    """The command line ``guvnor``, run from an empty directory."""
+    yield from command("guvnor", tmp_path)
+
+
+@pytest.fixture
+def alembic(tmp_path: Path) -> Iterator[Command]:
+    """Plain ``alembic`` with the project's ``alembic.ini``, run from an empty directory."""
+    yield from command("alembic", tmp_path)
+
+
+def command(module: str, tmp_path: Path) -> Iterator[Command]:
+    directory = tmp_path / f"run-{module}"
+    directory.mkdir()
+    command = Command(module, directory)
+    yield command
+    command.close()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A copy of the revisions that the test may change."""
+    directory = tmp_path / "project"
+    directory.mkdir()
+    return Project(directory)
