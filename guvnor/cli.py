@@ -11,10 +11,10 @@ import click
 from guvnor import __version__, config, logs, postgres
 from guvnor.console import Console, say
 from guvnor.errors import GuvnorError
-from guvnor.migrate import commands
+from guvnor.migrate import commands, state
 
 if TYPE_CHECKING:
-    from guvnor.migrate.environment import Request
+    from guvnor.migrate.move import Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,7 +80,7 @@ def _settings(**flags: str | None) -> config.Settings:
 
 
 def _request(shown: Console, settings: config.Settings, **options: Any) -> Request:
-    from guvnor.migrate.environment import Request
+    from guvnor.migrate.move import Request
 
     return Request(settings, shown.checked, shown.ask, shown.progressed, **options)
 
@@ -213,6 +213,35 @@ def force(rev: str, lock_wait: str | None, confirm: str | None) -> None:
         before = commands.force(_settings(lock_wait=lock_wait, confirm=confirm), rev, shown.ask)
         was = f"{before.version or 'none'}{' (dirty)' if before.dirty else ''}"
         say(f"✅ Version set to {rev}; it was {was}. The schema was not changed.")
+
+
+@migrate.command()
+@click.option(
+    "--forward", "way", flag_value="forward", help="Run the interrupted revision again, to its end."
+)
+@click.option("--back", "way", flag_value="back", help="Undo the interrupted revision.")
+@click.option("--as-is", "way", flag_value="as-is", help="Run nothing and take the version as it is.")
+@_lock_wait
+@_max_wait
+@_confirm
+def repair(way: str | None, lock_wait: str | None, max_wait: str | None, confirm: str | None) -> None:
+    """Show the ways out of a dirty state, or take one."""
+    shown = Console()
+    with shown.explaining():
+        settings = _settings(lock_wait=lock_wait, max_wait=max_wait, confirm=confirm)
+        found, choices = commands.repair_choices(settings)
+        if not choices:
+            state.check(found, commands.read_revisions())
+            say("✅ Nothing to repair")
+            return
+        shown.choices(found, choices)
+        if way is None:
+            sys.exit(state.DirtyError.exit_code)
+        if way == "as-is":
+            commands.force(settings, choices[-1].to_version or "base", shown.ask)
+            say(f"✅ Version set to {choices[-1].to_version or 'none'}. The schema was not changed.")
+        else:
+            shown.outcome(commands.run_repair(_request(shown, settings, repair=way)))
 
 
 @migrate.command()

@@ -46,6 +46,12 @@ OPTIONS = (
     Option("confirm", "GUVNOR_CONFIRM", "", "hash of the plan that the production guard may let through"),
 )
 
+
+def quoted(value: str) -> str:
+    """Return a value as a message may quote it: what looks like a connection string is not shown."""
+    return MASK if re.search(r"://|:/.*@|password", value, re.IGNORECASE) else repr(value)
+
+
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 
@@ -58,7 +64,7 @@ def seconds(text: str) -> float:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)?\s*", text)
     if match is None:
-        raise ValueError(f"{text!r} is not a duration such as 500ms, 30s, 5min or 1h")
+        raise ValueError(f"{quoted(text)} is not a duration such as 500ms, 30s, 5min or 1h")
     return float(match[1]) * _UNITS[match[2] or "s"]
 
 
@@ -134,7 +140,7 @@ def _checked(values: dict[str, str], origins: dict[str, str]) -> Settings:
         value = values[name].strip().lower()
         if value not in allowed:
             raise ConfigurationError(
-                f"{what}: {values[name]!r} (from {origins[name]}); known are "
+                f"{what}: {quoted(values[name])} (from {origins[name]}); known are "
                 f"{', '.join(a for a in allowed if a)}."
             )
         return value
@@ -148,7 +154,7 @@ def _checked(values: dict[str, str], origins: dict[str, str]) -> Settings:
     values["log.level"] = {"warn": "warning"}.get(values["log.level"].strip().lower(), values["log.level"])
     return Settings(
         storage_type=choice("storage.type", STORAGE_TYPES, "unsupported database type"),
-        dsn=values["storage.dsn"],
+        dsn=values["storage.dsn"].strip(),  # a mounted secret ends in a line break
         environment=values["environment"].strip().lower(),
         log_level=choice("log.level", LOG_LEVELS, "unknown log level"),
         log_format=choice("log.format", (*LOG_FORMATS, ""), "unknown log format"),
@@ -178,8 +184,10 @@ def _read_file(path: Path) -> dict[str, str]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The configuration file {path} cannot be read: {_reason(error)}.") from None
-    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            f"The configuration file {quoted(str(path))} cannot be read: {_reason(error)}."
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         # The parser's own text quotes the line, which may hold the password: name the place only.
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""

@@ -7,16 +7,18 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from guvnor.errors import GuvnorError
+from guvnor.migrate.state import State, dirty_error
 
 if TYPE_CHECKING:
-    from guvnor.migrate.environment import Outcome
     from guvnor.migrate.guard import Risk
+    from guvnor.migrate.move import Outcome
     from guvnor.migrate.preflight import Check
     from guvnor.migrate.progress import Progress
+    from guvnor.migrate.repair import Choice
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,12 @@ class Console:
         """Show that not even the settings could be read, as the first pre-flight check."""
         say("Running pre-flight checks")
         say(f"❌ {problem.message}")
+
+    def choices(self, found: State, choices: Sequence[Choice]) -> None:
+        """Show what is known of a dirty state and the ways out of it."""
+        say(f"⚠️  WARNING: {dirty_error(found).message}")
+        for choice in choices:
+            say(f"   guvnor migrate repair --{choice.name:<8} {choice.meaning}")
 
     def ask(self, risk: Risk) -> bool | None:
         """Show what is at stake and read ``yes`` from the terminal; None without a terminal."""

@@ -121,7 +121,8 @@ def connection_string(settings: Settings) -> str:
         from guvnor.embedded import LocalServer
 
         server = LocalServer(local_server_home())
-        server.start()
+        if not server.status().running:
+            server.start()
         return server.url()
     parse(settings.dsn)
     return settings.dsn

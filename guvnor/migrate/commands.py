@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from guvnor import postgres
 from guvnor.config import Settings
 from guvnor.errors import UsageError
-from guvnor.migrate import guard, history, locks, preflight, revisions, state
+from guvnor.migrate import guard, history, locks, preflight, repair, revisions, state
 from guvnor.migrate.revisions import Revision
 from guvnor.migrate.state import State, StateError
 from guvnor.postgres import Identity
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-    from guvnor.migrate.environment import Outcome, Request
+    from guvnor.migrate.move import Outcome, Request
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,18 @@ def down(request: Request, to: str | None = None) -> Outcome:
         return script._downgrade_revs(f"{number:03d}" if number else "base", heads)  # type: ignore[arg-type]
 
     return _run(request, "downgrade", downgrade, to or "-1")
+
+
+def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]]:
+    """Read the state and the ways out of it; no way when there is nothing to repair."""
+    with postgres.closing(postgres.connect(postgres.connection_string(settings))) as connection:
+        current = state.read(connection)
+        return current, repair.choices(current, read_revisions())
+
+
+def run_repair(request: Request) -> Outcome:
+    """Take the way out of a dirty state that the request names, by running its revision."""
+    return _run(request, "repair", lambda _script, _heads: [], "")
 
 
 def _number(heads: tuple[str, ...]) -> int:

@@ -73,8 +73,8 @@ def where(state: State | None) -> str:
     """
     if state is None:
         return (
-            "The server could not be asked. A revision's transaction ends with the connection, so it "
-            "is applied as a whole or not at all; `guvnor migrate status` tells which, once the server answers."
+            "The server could not be asked. A revision's transaction ends with the connection, so it is "
+            "applied or not, never half; `guvnor migrate status` tells which, once the server answers."
         )
     at = f"version {state.number}" if state.version else "no migrations applied"
     if not state.dirty:

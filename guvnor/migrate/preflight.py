@@ -68,6 +68,7 @@ def run(
     *,
     patience: float = 0.0,
     purpose: str = "",
+    repairing: bool = False,
 ) -> Ready:
     """Run all checks; the first one that fails ends them.
 
@@ -75,6 +76,7 @@ def run(
     :param script: gives Alembic's view of the revision files for it.
     :param report: is told each check as it ends.
     :param patience: seconds to wait for a server that is still starting.
+    :param repairing: whether the state is what is to be repaired, so that it is not judged.
     :returns: an open connection and what was found; the caller closes the connection.
     :raises GuvnorError: of the first failing check, with its exit code.
     """
@@ -99,7 +101,11 @@ def run(
             report(Check("files", f"Migration files validated ({count})"))
         with _reported("state", report):
             current = state.read(connection)
-            report(_state(connection, current, found))
+            report(
+                Check("state", "Database state is to be repaired")
+                if repairing
+                else _state(connection, current, found)
+            )
     except BaseException:
         connection.close()
         raise

@@ -300,10 +300,31 @@ def set_version(connection: Connection, current: State, version: str | None, dir
     try:
         with connection, connection.cursor() as cursor:
             history.record(cursor, attempt, "started")
-            cursor.execute("DELETE FROM public.alembic_version")
-            if version is not None:
-                cursor.execute("INSERT INTO public.alembic_version (version_num) VALUES (%s)", (version,))
+            _write_alembic(cursor, version)
             write_golang(cursor, number(version) or None, dirty=False)
             history.record(cursor, attempt, "succeeded")
     finally:
         connection.autocommit = True
+
+
+def prepare_repair(connection: Connection, from_version: str | None, to_version: str | None) -> None:
+    """Make both version tables say that a revision is on its way, so that it can be run.
+
+    A run that dies after this leaves a dirty state again, which can be repaired again.
+
+    :param connection: in autocommit mode, holding the run lock and golang-migrate's.
+    """
+    create_tables(connection)
+    connection.autocommit = False
+    try:
+        with connection, connection.cursor() as cursor:
+            _write_alembic(cursor, from_version)
+            write_golang(cursor, number(to_version) or NO_VERSION, dirty=True)
+    finally:
+        connection.autocommit = True
+
+
+def _write_alembic(cursor: Any, version: str | None) -> None:
+    cursor.execute("DELETE FROM public.alembic_version")
+    if version is not None:
+        cursor.execute("INSERT INTO public.alembic_version (version_num) VALUES (%s)", (version,))

@@ -1,0 +1,52 @@
+"""Alembic's context on a connection of ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy.pool import NullPool
+
+from guvnor import postgres
+from guvnor.migrate.state import BOOKKEEPING_TABLES
+
+
+@contextlib.contextmanager
+def connected(dsn: str, purpose: str) -> Iterator[sqlalchemy.Connection]:
+    """Open a connection for Alembic; the connection string goes to libpq as it is."""
+
+    def create() -> postgres.Connection:
+        connection = postgres.connect(dsn, purpose=purpose)
+        connection.autocommit = False
+        return connection
+
+    engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=create, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def configure(context: Any, connection: sqlalchemy.Connection, **options: Any) -> None:
+    """Configure Alembic's context for a connection; it creates no table by itself.
+
+    :param context: the module ``alembic.context``.
+    """
+    from guvnor.models import metadata
+
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        include_name=_is_ours,
+        compare_server_default=True,
+        dont_mutate=True,
+        **options,
+    )
+
+
+def _is_ours(name: str | None, kind: str, _parents: Any) -> bool:
+    """Keep the bookkeeping tables out of comparisons."""
+    return not (kind == "table" and name in BOOKKEEPING_TABLES)

@@ -1,0 +1,93 @@
+"""The ways out of a dirty state that no run may finish by itself: forward, back, or as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from guvnor.errors import UsageError
+from guvnor.migrate.revisions import Revision
+from guvnor.migrate.state import State
+
+FORWARD, BACK, AS_IS = "forward", "back", "as-is"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way out.
+
+    :ivar name: ``forward``, ``back`` or ``as-is``.
+    :ivar direction: ``up`` or ``down``: what is run; None when nothing is.
+    :ivar revision: whose statements are run.
+    :ivar from_version: the version that the run starts from; None for none.
+    :ivar to_version: the version that the database is at afterwards.
+    :ivar meaning: when to take it, in a sentence.
+    """
+
+    name: str
+    direction: str | None
+    revision: str
+    from_version: str | None
+    to_version: str | None
+    meaning: str
+
+
+def choices(state: State, revisions: tuple[Revision, ...]) -> tuple[Choice, ...]:
+    """Return the ways out of a dirty state; none when the database is not dirty.
+
+    golang-migrate names the version that it was moving to. Where Alembic knows nothing of the database, it came
+    from the version before that one.
+
+    :raises UsageError: when the migration files do not know the version (exit code 2).
+    """
+    if not state.dirty:
+        return ()
+    target = max(state.golang or 0, 0)
+    source = state.number if state.alembic else max(target - 1, 0)
+    if target == source:
+        source = (
+            target - 1
+        )  # the version was moved by hand, the flag left: it can only have been this revision
+    if max(target, source) > revisions[-1].number:
+        raise UsageError(
+            f"The database is dirty at version {target}, which the migration files do not know "
+            f"(newest: {revisions[-1].identifier}).",
+            next_step="Use the release that migrated it: guvnor migrate history",
+        )
+    revision = revisions[max(target, source) - 1].identifier
+    onward, backward = ("up", "down") if target > source else ("down", "up")
+    there, here = _identifier(revisions, target), _identifier(revisions, source)
+    return (
+        Choice(
+            FORWARD,
+            onward,
+            revision,
+            here,
+            there,
+            f"runs revision {revision} {onward} again, all of it; what is in place already is left as it is",
+        ),
+        Choice(
+            BACK,
+            backward,
+            revision,
+            there,
+            here,
+            f"runs revision {revision} {backward}, all of it, and ends at version {source or 'none'}",
+        ),
+        Choice(
+            AS_IS,
+            None,
+            revision,
+            there,
+            there,
+            f"runs nothing and takes the schema for that of version {target or 'none'}",
+        ),
+    )
+
+
+def _identifier(revisions: tuple[Revision, ...], number: int) -> str | None:
+    return revisions[number - 1].identifier if number else None
+
+
+def choose(state: State, revisions: tuple[Revision, ...], name: str) -> Choice | None:
+    """Return the way out of a name; None when there is nothing to repair."""
+    return next((choice for choice in choices(state, revisions) if choice.name == name), None)
