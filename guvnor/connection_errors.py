@@ -33,45 +33,14 @@ class Reason:
 
 _READY = "pg_isready -h {host} -p {port}"
 
+# libpq tries several addresses, with and without TLS, and says how each ended. What a server answered tells
+# more than that another address did not answer, and a wrong password more than a second try without TLS.
 REASONS = (
-    Reason(
-        r"Connection refused|No such file or directory|could not connect to server",
-        "the server at {host}, port {port}, refused the connection: it is not running, or listens elsewhere",
-        _READY,
-        may_pass=True,
-    ),
     Reason(
         r"starting up|not yet accepting|shutting down|is in recovery mode",
         "the server at {host}, port {port}, is starting up or shutting down",
         _READY + "\nguvnor migrate preflight --wait-for-server 60",
         may_pass=True,
-    ),
-    Reason(
-        r"timeout expired|timed out",
-        "no answer from {host}, port {port}, in time: wrong address, or a firewall drops the packets",
-        _READY,
-        may_pass=True,
-    ),
-    Reason(
-        r"could not translate host name|Name or service not known|nodename nor servname",
-        "the host name {host} is not known",
-        "guvnor config show   # check the host in the connection string, then the network's DNS",
-        may_pass=True,
-    ),
-    Reason(
-        r"no encryption|no pg_hba.conf entry.*SSL off|requires? (SSL|TLS|encryption)|SSL \w+ is required",
-        "the server at {host} accepts this role only over TLS",
-        "Add sslmode=require, or better sslmode=verify-full with sslrootcert, to the connection string.",
-    ),
-    Reason(
-        r"server does not support SSL",
-        "the connection string asks for TLS, which the server at {host} does not offer",
-        "Set sslmode=prefer for a local server, or turn TLS on in the server (ssl = on).",
-    ),
-    Reason(
-        r"certificate|SSL error",
-        "TLS with the server at {host} failed: its certificate was not accepted",
-        "Check sslrootcert and that the host in the connection string is the one in the certificate.",
     ),
     Reason(
         r"(password|SASL) authentication failed|no password supplied|authentication failed",
@@ -94,14 +63,49 @@ REASONS = (
         "GRANT CONNECT ON DATABASE {database} TO {role};",
     ),
     Reason(
+        r"too many (clients|connections)|remaining connection slots",
+        "the server at {host} has no connection left",
+        "SELECT count(*), usename, application_name FROM pg_stat_activity GROUP BY 2, 3;",
+        may_pass=True,
+    ),
+    Reason(
+        # Where it was refused with encryption, too, there is no entry at all.
+        r"\A(?!.*, SSL encryption).*(no encryption|SSL off)"
+        r"|requires? (SSL|TLS|encryption)|SSL \w+ is required",
+        "the server at {host} accepts this role only over TLS",
+        "Add sslmode=require, or better sslmode=verify-full with sslrootcert, to the connection string.",
+    ),
+    Reason(
         r"no pg_hba.conf entry|pg_hba.conf rejects",
         "the server at {host} does not let role {role} in from this address (pg_hba.conf)",
         "Ask for an entry in the server's pg_hba.conf for this client, role and database.",
     ),
     Reason(
-        r"too many (clients|connections)|remaining connection slots",
-        "the server at {host} has no connection left",
-        "SELECT count(*), usename, application_name FROM pg_stat_activity GROUP BY 2, 3;",
+        r"server does not support SSL",
+        "the connection string asks for TLS, which the server at {host} does not offer",
+        "Set sslmode=prefer for a local server, or turn TLS on in the server (ssl = on).",
+    ),
+    Reason(
+        r"certificate|SSL error",
+        "TLS with the server at {host} failed: its certificate was not accepted",
+        "Check sslrootcert and that the host in the connection string is the one in the certificate.",
+    ),
+    Reason(
+        r"timeout expired|timed out",
+        "no answer from {host}, port {port}, in time: wrong address, or a firewall drops the packets",
+        _READY,
+        may_pass=True,
+    ),
+    Reason(
+        r"could not translate host name|Name or service not known|nodename nor servname",
+        "the host name {host} is not known",
+        "guvnor config show   # check the host in the connection string, then the network's DNS",
+        may_pass=True,
+    ),
+    Reason(
+        r"Connection refused|No such file or directory|could not connect to server",
+        "the server at {host}, port {port}, refused the connection: it is not running, or listens elsewhere",
+        _READY,
         may_pass=True,
     ),
     Reason(
@@ -127,7 +131,7 @@ def explained(text: str, fields: dict[str, str]) -> ConnectionFailedError:
         "database": fields.get("dbname") or os.environ.get("PGDATABASE") or role,
     }
     for reason in REASONS:
-        if re.search(reason.pattern, text, re.IGNORECASE):
+        if re.search(reason.pattern, text, re.IGNORECASE | re.DOTALL):
             error = ConnectionFailedError(
                 f"database connection failed: {reason.message.format(**names)}.",
                 next_step=reason.next_step.format(**names),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from guvnor import postgres
 from guvnor.errors import GuvnorError
 from guvnor.migrate.state import State, dirty_error
 
@@ -70,7 +71,8 @@ class Console:
     def explaining(self) -> Iterator[None]:
         """Show an error of the body and leave with its exit code."""
         try:
-            yield
+            with postgres.explained():
+                yield
         except GuvnorError as problem:
             self._end_bar()
             error(problem)

@@ -17,7 +17,7 @@ from psycopg2 import extensions
 from guvnor import __version__, connection_errors
 from guvnor.config import MASK, Settings
 from guvnor.connection_errors import ConnectionFailedError
-from guvnor.errors import ConfigurationError
+from guvnor.errors import ConfigurationError, GuvnorError
 
 Connection = extensions.connection
 
@@ -42,6 +42,13 @@ _SESSION = (
     ("standard_conforming_strings", "on"),
     ("client_min_messages", "notice"),
 )
+
+
+class DatabaseError(GuvnorError):
+    """The database could not be used any more."""
+
+    state = "No revision was being run at that moment; what was finished before stays as it is."
+    next_step = "guvnor migrate status"
 
 
 @dataclass(frozen=True)
@@ -210,6 +217,24 @@ def closing(connection: Connection) -> Iterator[Connection]:
     finally:
         with contextlib.suppress(psycopg2.Error):
             connection.close()
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn an error of the driver that nothing else has explained into one with a next step.
+
+    :raises DatabaseError: instead of the driver's error, or of SQLAlchemy's around it.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = getattr(error, "orig", error)
+        if not isinstance(cause, psycopg2.Error):
+            raise
+        code = cause.pgcode
+        if code is None or code in ("57P01", "57P02", "57P03"):
+            raise DatabaseError("The connection to the database was lost.") from error
+        raise DatabaseError(f"The server refused: {cause.diag.message_primary} (SQLSTATE {code})") from error
 
 
 def wait_for_server(dsn: str, patience: float, *, purpose: str = "") -> Connection:

@@ -141,7 +141,7 @@ def offline_context(output: io.TextIOBase) -> MigrationContext:
     )
 
 
-# Quoted text as a whole, so that only what stands outside of quotes is evened out; comments may hold comments.
+# Quoted text is matched as a whole, so that only what stands outside is evened out; comments may nest.
 _TOKEN = re.compile(
     r"""
     (?P<quoted>

@@ -231,28 +231,24 @@ def disagreement(state: State) -> DisagreementError:
 
 
 def dirty_error(state: State) -> DirtyError:
-    """Describe a dirty state that no run may finish by itself."""
+    """Describe a dirty state: who left it, when, at which step."""
     target = max(state.golang or 0, 0)
     start = state.unfinished
-    if start is not None and start.target_number == target:
+    if start is not None and start.step is not None and start.target_number == target:
+        again = "can" if start.resumable else "cannot simply"
         what = (
             f"Revision {start.revision} ({start.direction}) was started {start.at:%Y-%m-%d %H:%M:%S %Z} by "
-            f"{start.who} "
-            "and did not end; it has steps outside a transaction that cannot simply be run again"
+            f"{start.who} and was {start.end or 'killed'} at the step: {start.step}. Its steps {again} be run again."
         )
-        if start.step:
-            what += f" (last one begun: {start.step})"
     else:
         what = (
-            f"golang-migrate left it: it was moving to version {target} and did not come to the end. Its "
-            "files run as "
-            "one implicit transaction, so version "
-            f"{target} is in the database either as a whole or not at all"
+            f"golang-migrate left it: it was moving to version {target} and did not come to the end. Its files "
+            f"run as one implicit transaction, so version {target} is in the database either as a whole or not "
+            "at all."
         )
     return DirtyError(
-        f"Database is in dirty state at version {target}. {what}.",
-        state=f"alembic_version says {state.version or 'nothing applied'}; nothing was changed by this "
-        "command.",
+        f"Database is in dirty state at version {target}. {what}",
+        state=f"alembic_version says {state.version or 'nothing applied'}; this command changed nothing.",
         next_step="guvnor migrate repair",
     )
 

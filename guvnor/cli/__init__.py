@@ -1,0 +1,53 @@
+"""The command line. Each command calls one library function and shows its result; nothing else prints."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from guvnor import __version__
+from guvnor.cli.base import Group
+from guvnor.cli.configuration import config_group
+from guvnor.cli.db import db
+from guvnor.cli.migrate import migrate
+from guvnor.cli.schema import schema
+from guvnor.console import say
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Database migrations of Guvnor: the application never notices one."""
+
+
+for group in (migrate, schema, db, config_group):
+    main.add_command(group)
+
+
+@main.command()
+def version() -> None:
+    """Show the version of this tool and of what it stands on."""
+    from importlib.metadata import version as installed
+
+    say(f"guvnor {__version__}")
+    for package in ("alembic", "SQLAlchemy", "psycopg2-binary"):
+        say(f"{package} {installed(package)}")
+    say(f"Python {sys.version.split()[0]}")
+
+
+_COMPLETION = {
+    "bash": 'eval "$(_GUVNOR_COMPLETE=bash_source guvnor)"   # in ~/.bashrc',
+    "zsh": 'eval "$(_GUVNOR_COMPLETE=zsh_source guvnor)"   # in ~/.zshrc',
+    "fish": "_GUVNOR_COMPLETE=fish_source guvnor | source   # in ~/.config/fish/config.fish",
+}
+
+
+@main.command()
+@click.argument("shell_name", metavar="SHELL", type=click.Choice(list(_COMPLETION)))
+def completion(shell_name: str) -> None:
+    """Print the script that completes commands and flags in SHELL."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell_name)
+    assert kind is not None
+    say(kind(main, {}, "guvnor", "_GUVNOR_COMPLETE").source())

@@ -1,0 +1,109 @@
+"""What all commands share: the global flags, the settings of a call, options and JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from guvnor import config, logs
+from guvnor.console import Console, say
+
+if TYPE_CHECKING:
+    from guvnor.migrate.move import Request
+
+# Flags that every command takes, before and after its name.
+_GLOBAL = (
+    click.Option(
+        ["--config", "config_"], metavar="PATH", help="The application's YAML file.  [env: GUVNOR_CONFIG]"
+    ),
+    click.Option(
+        ["--log-level"], metavar="LEVEL", help="debug, info, warning or error.  [env: GUVNOR_LOG_LEVEL]"
+    ),
+    click.Option(["-v", "--verbose"], is_flag=True, help="The same as --log-level debug."),
+)
+
+
+def _take_global_flags(context: click.Context) -> None:
+    """Move the global flags of a command to the root's, the innermost winning."""
+    flags = context.find_root().meta.setdefault("guvnor.flags", {})
+    for name, option in (("config_", "config"), ("log_level", "log.level")):
+        if (value := context.params.pop(name, None)) is not None:
+            flags[option] = value
+    if context.params.pop("verbose", False):
+        flags["log.level"] = "debug"
+
+
+class Command(click.Command):
+    """A command that takes the global flags."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Add the global flags."""
+        super().__init__(*args, **kwargs)
+        self.params.extend(_GLOBAL)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Take the global flags, then run."""
+        _take_global_flags(ctx)
+        return super().invoke(ctx)
+
+
+class Group(click.Group):
+    """A group of commands that takes the global flags."""
+
+    command_class = Command
+    group_class = type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Add the global flags."""
+        super().__init__(*args, **kwargs)
+        self.params.extend(_GLOBAL)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Take the global flags, then run."""
+        _take_global_flags(ctx)
+        return super().invoke(ctx)
+
+
+def resolve_settings(**flags: str | None) -> config.Settings:
+    """Resolve the settings from the flags of this call, and set up logging by them."""
+    context = click.get_current_context()
+    settings = config.load({**context.find_root().meta.get("guvnor.flags", {}), **flags})
+    logs.configure(settings)
+    return settings
+
+
+def request_for(shown: Console, settings: config.Settings, **options: Any) -> Request:
+    """Return a request whose answers a console shows."""
+    from guvnor.migrate.move import Request
+
+    return Request(settings, shown.checked, shown.ask, shown.progressed, **options)
+
+
+def print_json(value: Any) -> None:
+    """Write a value to standard output as JSON."""
+    import json
+
+    say(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+lock_wait_option = click.option(
+    "--lock-wait",
+    metavar="TIME",
+    help="How long to wait for another migration.  [env: GUVNOR_LOCK_WAIT; 5min]",
+)
+max_wait_option = click.option(
+    "--max-wait",
+    metavar="TIME",
+    help="How long to try for the locks of a revision.  [env: GUVNOR_MAX_WAIT; 10min]",
+)
+confirm_option = click.option(
+    "--confirm", metavar="HASH", help="Let this plan through the production guard.  [env: GUVNOR_CONFIRM]"
+)
+wait_for_server_option = click.option(
+    "--wait-for-server",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Wait for a server that is still starting.",
+)

@@ -1,0 +1,161 @@
+"""``guvnor migrate``: apply, roll back and look at migrations."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from guvnor.cli.base import (
+    Group,
+    confirm_option,
+    lock_wait_option,
+    max_wait_option,
+    print_json,
+    request_for,
+    resolve_settings,
+    wait_for_server_option,
+)
+from guvnor.console import Console, say
+from guvnor.errors import GuvnorError
+from guvnor.migrate import commands, state
+
+
+@click.group(cls=Group)
+def migrate() -> None:
+    """Apply, roll back and look at migrations."""
+
+
+@migrate.command()
+@click.option("--to", metavar="REV", help="The last revision to apply; all by default.")
+@click.option("--strict", is_flag=True, help="Fail when the database is ahead of the migration files.")
+@wait_for_server_option
+@lock_wait_option
+@max_wait_option
+@confirm_option
+def up(
+    to: str | None,
+    strict: bool,
+    wait_for_server: float,
+    lock_wait: str | None,
+    max_wait: str | None,
+    confirm: str | None,
+) -> None:
+    """Apply pending migrations."""
+    shown = Console()
+    with shown.explaining():
+        settings = resolve_settings(lock_wait=lock_wait, max_wait=max_wait, confirm=confirm)
+        shown.outcome(commands.up(request_for(shown, settings, patience=wait_for_server, strict=strict), to))
+
+
+@migrate.command()
+@click.option("--to", metavar="REV", help="The revision that remains applied, or base; one step by default.")
+@lock_wait_option
+@max_wait_option
+@confirm_option
+def down(to: str | None, lock_wait: str | None, max_wait: str | None, confirm: str | None) -> None:
+    """Roll back migrations, one step by default."""
+    shown = Console()
+    with shown.explaining():
+        settings = resolve_settings(lock_wait=lock_wait, max_wait=max_wait, confirm=confirm)
+        shown.outcome(commands.down(request_for(shown, settings), to))
+
+
+@migrate.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option(
+    "--exit-code", is_flag=True, help="Exit with 8 when migrations are pending, 5 when a decision is needed."
+)
+def status(as_json: bool, exit_code: bool) -> None:
+    """Show which version the database is at."""
+    from guvnor import status_report
+
+    with Console().explaining():
+        settings = resolve_settings()
+        found = commands.status(settings)
+        if as_json:
+            print_json(status_report.as_json(settings, found))
+        else:
+            for line in status_report.lines(settings, found):
+                say(line)
+    if exit_code:
+        sys.exit(5 if found.problem else 8 if found.pending else 0)
+
+
+@migrate.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def history(as_json: bool) -> None:
+    """Show every attempt: who, when, how long, and how it ended."""
+    from guvnor import history_report
+
+    with Console().explaining():
+        found = commands.entries(resolve_settings())
+        if as_json:
+            print_json(history_report.as_json(found))
+        else:
+            history_report.show(found)
+
+
+@migrate.command()
+@click.argument("name")
+def create(name: str) -> None:
+    """Write a migration file with the next number."""
+    with Console().explaining():
+        resolve_settings()
+        say(f"✅ Created {commands.create(name)}")
+
+
+@migrate.command()
+@click.argument("rev")
+@lock_wait_option
+@confirm_option
+def force(rev: str, lock_wait: str | None, confirm: str | None) -> None:
+    """Set the version to REV (a number, or base) and clear the dirty flag; the schema is left as it is."""
+    shown = Console()
+    with shown.explaining():
+        before = commands.force(resolve_settings(lock_wait=lock_wait, confirm=confirm), rev, shown.ask)
+        was = f"{before.version or 'none'}{' (dirty)' if before.dirty else ''}"
+        say(f"✅ Version set to {rev}; it was {was}. The schema was not changed.")
+
+
+@migrate.command()
+@click.option(
+    "--forward", "way", flag_value="forward", help="Run the interrupted revision again, to its end."
+)
+@click.option("--back", "way", flag_value="back", help="Undo the interrupted revision.")
+@click.option("--as-is", "way", flag_value="as-is", help="Run nothing and take the version as it is.")
+@lock_wait_option
+@max_wait_option
+@confirm_option
+def repair(way: str | None, lock_wait: str | None, max_wait: str | None, confirm: str | None) -> None:
+    """Show the ways out of a dirty state, or take one."""
+    shown = Console()
+    with shown.explaining():
+        settings = resolve_settings(lock_wait=lock_wait, max_wait=max_wait, confirm=confirm)
+        found, choices = commands.repair_choices(settings)
+        if not choices:
+            state.check(found, commands.read_revisions())
+            say("✅ Nothing to repair")
+            return
+        shown.choices(found, choices)
+        if way is None:
+            sys.exit(state.DirtyError.exit_code)
+        if way == "as-is":
+            commands.force(settings, choices[-1].to_version or "base", shown.ask)
+            say(f"✅ Version set to {choices[-1].to_version or 'none'}. The schema was not changed.")
+        else:
+            shown.outcome(commands.run_repair(request_for(shown, settings, repair=way)))
+
+
+@migrate.command()
+@wait_for_server_option
+def preflight(wait_for_server: float) -> None:
+    """Run the pre-flight checks alone."""
+    shown = Console()
+    with shown.explaining():
+        try:
+            settings = resolve_settings()
+        except GuvnorError as error:
+            shown.configuration_failed(error)
+            raise
+        commands.check(settings, shown.checked, wait_for_server)
