@@ -44,6 +44,16 @@ OPTIONS = (
     Option("lock_wait", "GUVNOR_LOCK_WAIT", "5min", "how long to wait for another migration to end"),
     Option("max_wait", "GUVNOR_MAX_WAIT", "10min", "how long to try for the locks of a revision"),
     Option("confirm", "GUVNOR_CONFIRM", "", "hash of the plan that the production guard may let through"),
+    Option(
+        "verify", "GUVNOR_VERIFY", "yes", "compare the schema with the expected one after an up: yes or no"
+    ),
+    Option("shadow.dsn", "GUVNOR_SHADOW_DSN", "", "scratch database for building the expected schema", True),
+    Option(
+        "schema.ignore", "GUVNOR_SCHEMA_IGNORE", "", "objects of others: glob patterns, comma-separated", True
+    ),
+    Option(
+        "schema.grantees", "GUVNOR_SCHEMA_GRANTEES", "", "roles that may hold privileges: glob patterns", True
+    ),
 )
 
 
@@ -75,6 +85,10 @@ class Settings:
     :ivar dsn: libpq's connection string, as the user wrote it; empty with the local server.
     :ivar lock_wait: seconds to wait for the run lock.
     :ivar max_wait: seconds to try for the locks of a revision.
+    :ivar verify: whether the schema is compared with the expected one after an up.
+    :ivar shadow_dsn: of a scratch database, where the expected schema is built; empty: in the database.
+    :ivar ignore: glob patterns of objects that belong to others.
+    :ivar grantees: glob patterns of roles that may hold privileges beyond the owner's.
     :ivar origins: for each option's name, where its value came from.
     :ivar values: for each option's name, its text.
     """
@@ -87,6 +101,10 @@ class Settings:
     lock_wait: float
     max_wait: float
     confirm: str
+    verify: bool
+    shadow_dsn: str = field(repr=False)
+    ignore: tuple[str, ...]
+    grantees: tuple[str, ...]
     values: Mapping[str, str] = field(repr=False)
     origins: Mapping[str, str] = field(repr=False)
 
@@ -161,9 +179,17 @@ def _checked(values: dict[str, str], origins: dict[str, str]) -> Settings:
         lock_wait=duration("lock_wait"),
         max_wait=duration("max_wait"),
         confirm=values["confirm"],
+        verify=choice("verify", ("yes", "no"), "verify is yes or no") == "yes",
+        shadow_dsn=values["shadow.dsn"],
+        ignore=_patterns(values["schema.ignore"]),
+        grantees=_patterns(values["schema.grantees"]),
         values=values,
         origins=origins,
     )
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
@@ -209,6 +235,12 @@ def _lookup(content: Any, name: str, path: Path) -> str | None:
             what = ".".join(name.split(".")[:depth]) or "the top level"
             raise ConfigurationError(f"The configuration file {path}: {what} must be a section with keys.")
         content = content.get(key)
+    if (
+        name.startswith("schema.")
+        and isinstance(content, list)
+        and all(isinstance(item, str) for item in content)
+    ):
+        return ",".join(content)
     if content is not None and not isinstance(content, str):
         raise ConfigurationError(
             f"The configuration file {path}: {name} must be a text, not {type(content).__name__}."

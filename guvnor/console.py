@@ -41,7 +41,24 @@ def plain(text: str, encoding: str | None) -> str:
 def say(text: str = "", stream: TextIO | None = None) -> None:
     """Write a line to standard output (or another stream), in signs that it can show."""
     stream = stream or sys.stdout
-    print(plain(text, stream.encoding), file=stream, flush=True)
+    print(plain(text, _encoding(stream)), file=stream, flush=True)
+
+
+def _encoding(stream: TextIO) -> str:
+    """Return what a stream can show. In the C locale Python writes UTF-8 all the same (PEP 540)."""
+    if sys.flags.utf8_mode and not {"PYTHONUTF8", "PYTHONIOENCODING"} & set(os.environ):
+        import locale
+
+        return locale.getencoding()
+    return stream.encoding
+
+
+def show(renderable: Any) -> None:
+    """Show what rich can draw; in a pipe or a file, which have no width, lines are not folded."""
+    from rich.console import Console as RichConsole
+
+    width = None if sys.stdout.isatty() else 200
+    RichConsole(emoji=False, highlight=False, width=width, soft_wrap=width is not None).print(renderable)
 
 
 def error(problem: GuvnorError) -> None:
@@ -75,6 +92,10 @@ class Console:
                 yield
         except GuvnorError as problem:
             self._end_bar()
+            if (drift := getattr(problem, "report", None)) is not None:
+                from guvnor.schema.report import as_terminal
+
+                show(as_terminal(drift))
             error(problem)
             raise SystemExit(problem.exit_code) from None
         finally:
@@ -181,3 +202,12 @@ class Console:
             say(f"✅ Migration completed: {version}")
         else:
             say(f"✅ No change: {version}")
+        if outcome.drift is not None:
+            from guvnor.schema.drift import DriftError
+
+            raise DriftError(
+                "The migration is applied, but the schema is not what its revision says. It was before.",
+                outcome.drift,
+                state=f"The database is at {version}, as the migration files left it.",
+                next_step="Reconcile what is listed above, then: guvnor schema check",
+            )

@@ -9,7 +9,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from guvnor.console import say
 from guvnor.migrate.history import Entry
 
 _SIGNS = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "killed": "red"}
@@ -23,18 +25,9 @@ def as_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 def show(entries: Sequence[Entry]) -> None:
     """Print the attempts, the oldest first."""
     table = Table(box=None, pad_edge=False)
-    for heading in (
-        "started",
-        "what",
-        "version",
-        "outcome",
-        "took",
-        "waited",
-        "tries",
-        "size",
-        "who",
-        "tool",
-    ):
+    for heading in ("started", "what", "version", "outcome"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("took", "waited", "tries", "size", "who", "tool"):
         table.add_column(heading, overflow="fold")
     for entry in entries:
         who = f"{entry.os_user or '?'}@{entry.host or '?'} as {entry.database_role}"
@@ -42,7 +35,7 @@ def show(entries: Sequence[Entry]) -> None:
             f"{entry.at:%Y-%m-%d %H:%M:%S}",
             f"{entry.direction} {entry.revision or ''}".strip(),
             f"{entry.from_version or 'none'} -> {entry.to_version or 'none'}",
-            f"[{_SIGNS[entry.outcome]}]{entry.outcome}[/]",
+            Text(entry.outcome, _SIGNS[entry.outcome]),
             _duration(entry.duration_ms),
             _duration(entry.lock_wait_ms),
             str(entry.tries or ""),
@@ -51,10 +44,10 @@ def show(entries: Sequence[Entry]) -> None:
             entry.tool,
         )
     # A pipe or a file has no width: lines are not folded there.
-    width = None if sys.stdout.isatty() else 200
-    Console(emoji=False, highlight=False, width=width).print(
-        table if entries else "No migrations have been run."
-    )
+    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
+    with console.capture() as shown:
+        console.print(table if entries else "No migrations have been run.")
+    say(shown.get().rstrip("\n"))
 
 
 def _duration(milliseconds: int | None) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-from psycopg2 import extensions
+from psycopg2 import errorcodes, extensions
 
 from guvnor import __version__, connection_errors
 from guvnor.config import MASK, Settings
@@ -125,14 +125,22 @@ def connection_string(settings: Settings) -> str:
     :raises LocalServerError: when the local server does not start.
     """
     if settings.storage_type == "embedded":
-        from guvnor.embedded import LocalServer
-
-        server = LocalServer(local_server_home())
-        if not server.status().running:
-            server.start()
-        return server.url()
+        return local_server()
     parse(settings.dsn)
     return settings.dsn
+
+
+def local_server() -> str:
+    """Return the connection string of the local server, started when it is not running.
+
+    :raises LocalServerError: when it does not start.
+    """
+    from guvnor.embedded import LocalServer
+
+    server = LocalServer(local_server_home())
+    if not server.status().running:
+        server.start()
+    return server.url()
 
 
 def local_server_home() -> Path:
@@ -234,7 +242,11 @@ def explained() -> Iterator[None]:
         code = cause.pgcode
         if code is None or code in ("57P01", "57P02", "57P03"):
             raise DatabaseError("The connection to the database was lost.") from error
-        raise DatabaseError(f"The server refused: {cause.diag.message_primary} (SQLSTATE {code})") from error
+        rights = code in (errorcodes.INSUFFICIENT_PRIVILEGE, errorcodes.READ_ONLY_SQL_TRANSACTION)
+        raise DatabaseError(
+            f"The server refused: {cause.diag.message_primary} (SQLSTATE {code})",
+            next_step="guvnor migrate preflight   # names what is missing" if rights else None,
+        ) from error
 
 
 def wait_for_server(dsn: str, patience: float, *, purpose: str = "") -> Connection:

@@ -84,7 +84,7 @@ def print_json(value: Any) -> None:
     """Write a value to standard output as JSON."""
     import json
 
-    say(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    say(json.dumps(value, indent=2, default=str))
 
 
 lock_wait_option = click.option(

@@ -38,13 +38,13 @@ def show(as_json: bool) -> None:
             print_json(rows)
         else:
             for row in rows:
-                say(f"{row['name']:<13} {row['value'] or '(empty)':<40} {row['origin']:<35} {row['meaning']}")
+                say(f"{row['name']:<16} {row['value'] or '(empty)':<40} {row['origin']:<35} {row['meaning']}")
 
 
 def config_value(settings: config.Settings, name: str) -> str:
     """Return the value of a setting as it may be shown."""
     value = settings.values[name]
-    if name == "storage.dsn" and value:
+    if name.endswith(".dsn") and value:
         try:
             return postgres.masked(value)
         except GuvnorError:

@@ -16,7 +16,7 @@ from guvnor.cli.base import (
     resolve_settings,
     wait_for_server_option,
 )
-from guvnor.console import Console, say
+from guvnor.console import Console, say, show
 from guvnor.errors import GuvnorError
 from guvnor.migrate import commands, state
 
@@ -29,6 +29,7 @@ def migrate() -> None:
 @migrate.command()
 @click.option("--to", metavar="REV", help="The last revision to apply; all by default.")
 @click.option("--strict", is_flag=True, help="Fail when the database is ahead of the migration files.")
+@click.option("--no-verify", is_flag=True, help="Do not compare the schema with the expected one afterwards.")
 @wait_for_server_option
 @lock_wait_option
 @max_wait_option
@@ -36,6 +37,7 @@ def migrate() -> None:
 def up(
     to: str | None,
     strict: bool,
+    no_verify: bool,
     wait_for_server: float,
     lock_wait: str | None,
     max_wait: str | None,
@@ -44,7 +46,8 @@ def up(
     """Apply pending migrations."""
     shown = Console()
     with shown.explaining():
-        settings = resolve_settings(lock_wait=lock_wait, max_wait=max_wait, confirm=confirm)
+        verify = "no" if no_verify else None
+        settings = resolve_settings(lock_wait=lock_wait, max_wait=max_wait, confirm=confirm, verify=verify)
         shown.outcome(commands.up(request_for(shown, settings, patience=wait_for_server, strict=strict), to))
 
 
@@ -145,6 +148,30 @@ def repair(way: str | None, lock_wait: str | None, max_wait: str | None, confirm
             say(f"✅ Version set to {choices[-1].to_version or 'none'}. The schema was not changed.")
         else:
             shown.outcome(commands.run_repair(request_for(shown, settings, repair=way)))
+
+
+@migrate.command()
+@click.option(
+    "--at", metavar="REV", help="The revision that the schema is at; by default what the tables say."
+)
+@click.option("--accept-drift", is_flag=True, help="Go on where the schema differs from the revision.")
+@lock_wait_option
+@confirm_option
+def adopt(at: str | None, accept_drift: bool, lock_wait: str | None, confirm: str | None) -> None:
+    """Take over a database that golang-migrate migrated, after comparing its schema."""
+    from guvnor.migrate import adopt as adoption
+    from guvnor.schema import report
+
+    shown = Console()
+    with shown.explaining():
+        settings = resolve_settings(lock_wait=lock_wait, confirm=confirm)
+        done = adoption.adopt(settings, at, shown.ask, accept_drift=accept_drift)
+        if done.revision is None or done.report is None:
+            say("✅ Nothing to adopt: the version tables agree")
+            return
+        if not done.report.clean:
+            show(report.as_terminal(done.report))
+        say(f"✅ Adopted at version {done.revision.number}; the schema was not changed")
 
 
 @migrate.command()

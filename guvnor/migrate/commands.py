@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,18 +187,15 @@ def create(name: str) -> Path:
 
     :param name: of the change, in words.
     :returns: the path of the new file.
-    :raises UsageError: when nothing of the name can be part of a file's name.
+    :raises UsageError: when a file cannot be named after it.
     """
-    if not any(character.isascii() and character.isalnum() for character in name):
-        raise UsageError(
-            f"{name!r} has no letter or digit to name a file after.",
-            next_step="guvnor migrate create 'add teams'",
-        )
+    revisions.check_title(name)
     from alembic import command
 
     configuration = revisions.configuration_file()
     files = revisions.read(revisions.directory(configuration))
     config = alembic_config(configuration)
+    config.cmd_opts = Namespace(quiet=True, x=None)  # Alembic would print the path, too
     script = command.revision(config, message=name, rev_id=f"{files[-1].number + 1:03d}")
     assert script is not None
     assert not isinstance(script, list)

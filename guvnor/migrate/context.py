@@ -25,7 +25,13 @@ def connected(dsn: str, purpose: str) -> Iterator[sqlalchemy.Connection]:
     engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=create, poolclass=NullPool)
     try:
         with engine.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            finally:
+                # The pool would try to roll back on a lost connection, and log how that fails.
+                driver = None if connection.invalidated else connection.connection.dbapi_connection
+                if driver is not None and driver.closed:
+                    connection.invalidate()
     finally:
         engine.dispose()
 

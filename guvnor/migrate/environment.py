@@ -81,6 +81,8 @@ def _dispatch(context: Any, request: Request) -> None:
 
 def _new_revision(context: Any) -> None:
     """Let Alembic write a revision file, which needs no database."""
+    arguments = context.get_context().opts["revision_context"].command_args
+    revisions.check_title(arguments["message"] or "")
     context.configure(dialect_name="postgresql", as_sql=True, process_revision_directives=_number)
     context.run_migrations()
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from alembic.runtime.migration import MigrationStep
@@ -23,6 +23,10 @@ from guvnor.migrate.plan import Plan
 from guvnor.migrate.progress import Progress
 from guvnor.migrate.run import Applied, Runner
 from guvnor.migrate.state import State
+
+if TYPE_CHECKING:
+    from guvnor.migrate.verify import Verification
+    from guvnor.schema.drift import Report
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +60,14 @@ class Outcome:
 
     :ivar version: the number of the revision that the database is at now; 0 for none.
     :ivar ahead: whether that is later than the newest file.
+    :ivar drift: how the schema differs from what was expected of the run; None when it does not.
     """
 
     version: int
     newest: int
     applied: tuple[Applied, ...] = field(default=())
     ahead: bool = False
+    drift: Report | None = None
 
 
 class Move:
@@ -114,14 +120,28 @@ class Move:
             current = state.read(ready.connection)
             state.check(current, ready.revisions)
             plan = self._again(plan, current)
+            verification = self._verification(plan)
             applied = self._execute(plan) if plan.steps else []
             if self._request.settings.production and current.production is None:
                 # From now on it is guarded wherever it is reached from.
                 history.set_mark(ready.connection, production=True)
-            return self._outcome(state.read(ready.connection), tuple(applied))
+            return self._outcome(
+                state.read(ready.connection),
+                tuple(applied),
+                drift=verification.new_drift() if verification else None,
+            )
         finally:
             with contextlib.suppress(psycopg2.Error):
                 self._locks.release()
+
+    def _verification(self, plan: Plan) -> Verification | None:
+        """Look at the schema before an upgrade, to know afterwards which differences are new."""
+        if not self._request.settings.verify or not any(step.direction == "up" for step in plan.steps):
+            return None
+        from guvnor.migrate.verify import Verification
+
+        dsn = postgres.connection_string(self._request.settings)
+        return Verification(self._request.settings, self._script, dsn, self._ready.connection)
 
     def _repair(self, name: str) -> Outcome:
         """Run the revision that left the database dirty, onward or back."""
@@ -246,6 +266,8 @@ class Move:
         log.warning(message)
         return self._outcome(current)
 
-    def _outcome(self, current: State, applied: tuple[Applied, ...] = ()) -> Outcome:
+    def _outcome(
+        self, current: State, applied: tuple[Applied, ...] = (), drift: Report | None = None
+    ) -> Outcome:
         newest = self._ready.revisions[-1].number
-        return Outcome(current.number, newest, applied, ahead=current.number > newest)
+        return Outcome(current.number, newest, applied, ahead=current.number > newest, drift=drift)

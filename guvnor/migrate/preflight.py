@@ -289,7 +289,7 @@ def _prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
             )
         for direction in ("upgrade", "downgrade"):
             function = getattr(known.module, direction, None)
-            if not isinstance(function, types.FunctionType) or not function.__code__.co_names:
+            if not isinstance(function, types.FunctionType) or _is_empty(function):
                 raise RevisionFilesError(
                     f"{revision.path.name} has {'an empty' if function else 'no'} {direction}(): every "
                     "revision can be "
@@ -302,6 +302,12 @@ def _prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
         raise RevisionFilesError(
             f"Alembic finds revisions that no file is named after: {', '.join(sorted(extra))}."
         )
+
+
+def _is_empty(function: types.FunctionType) -> bool:
+    """Tell whether a function calls nothing, or still holds what the template has put there."""
+    code = function.__code__
+    return not code.co_names or any(isinstance(c, str) and "-- TODO: the" in c for c in code.co_consts)
 
 
 def _state(connection: Connection, current: State, found: tuple[Revision, ...]) -> Check:

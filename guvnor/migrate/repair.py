@@ -34,8 +34,8 @@ class Choice:
 def choices(state: State, revisions: tuple[Revision, ...]) -> tuple[Choice, ...]:
     """Return the ways out of a dirty state; none when the database is not dirty.
 
-    golang-migrate names the version that it was moving to. Where Alembic knows nothing of the database, it came
-    from the version before that one.
+    golang-migrate names the version that it was moving to. Where Alembic knows nothing of the database, it
+    came from the version before that one.
 
     :raises UsageError: when the migration files do not know the version (exit code 2).
     """

@@ -131,3 +131,16 @@ def find(revisions: tuple[Revision, ...], text: str) -> Revision | None:
         f"Unknown revision {quoted(text)}: the migration files know {known}, base and head.",
         next_step="guvnor migrate status",
     )
+
+
+def check_title(title: str) -> None:
+    """Check that a revision file can be named after a title, and the title stand in its docstring.
+
+    :raises UsageError: when it cannot (exit code 2).
+    """
+    if not re.fullmatch(r"[ !#-\[\]-~]*[A-Za-z0-9][ !#-\[\]-~]*", title):
+        raise UsageError(
+            f"{title!r} cannot name a migration file: it takes ASCII letters and digits, and neither double "
+            "quotes nor backslashes.",
+            next_step="guvnor migrate create 'add teams'",
+        )

@@ -226,7 +226,8 @@ def disagreement(state: State) -> DisagreementError:
         f"{state.golang if state.golang is not None else 'nothing applied'}; "
         f"{last}.",
         state="Nothing was changed.",
-        next_step=f"guvnor migrate force {younger or 0}   # if that is the version of the schema",
+        next_step="guvnor migrate adopt   # compares the schema with both, and writes the one that it is\n"
+        f"guvnor migrate force {younger or 0}   # if you know that this is the version of the schema",
     )
 
 
@@ -238,13 +239,14 @@ def dirty_error(state: State) -> DirtyError:
         again = "can" if start.resumable else "cannot simply"
         what = (
             f"Revision {start.revision} ({start.direction}) was started {start.at:%Y-%m-%d %H:%M:%S %Z} by "
-            f"{start.who} and was {start.end or 'killed'} at the step: {start.step}. Its steps {again} be run again."
+            f"{start.who} and was {start.end or 'killed'} at the step: {start.step}. "
+            f"Its steps {again} be run again."
         )
     else:
         what = (
-            f"golang-migrate left it: it was moving to version {target} and did not come to the end. Its files "
-            f"run as one implicit transaction, so version {target} is in the database either as a whole or not "
-            "at all."
+            f"golang-migrate left it: it was moving to version {target} and did not come to the end. "
+            f"Its files run as one implicit transaction, so version {target} is in the database either as a "
+            "whole or not at all."
         )
     return DirtyError(
         f"Database is in dirty state at version {target}. {what}",

@@ -1,0 +1,153 @@
+"""Taking over a database that another tool migrated: its schema is compared, then the version written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from guvnor import postgres
+from guvnor.config import Settings
+from guvnor.errors import UsageError
+from guvnor.migrate import guard, revisions, state
+from guvnor.migrate.commands import read_revisions, script_directory
+from guvnor.migrate.locks import Locks
+from guvnor.migrate.revisions import Revision
+from guvnor.migrate.state import State
+from guvnor.postgres import Identity
+from guvnor.schema import drift
+from guvnor.schema.drift import DriftError, Report
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What was adopted.
+
+    :ivar revision: the revision that the database is at; None when it was adopted already.
+    :ivar report: the comparison of its schema with that revision.
+    """
+
+    revision: Revision | None
+    report: Report | None
+
+
+def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: bool = False) -> Adoption:
+    """Write the version of a database after comparing its schema with that of the revision.
+
+    Without ``at`` the version is what golang-migrate's table says; where the two version tables disagree, the
+    one of them that the schema equals.
+
+    :param at: the revision that the schema is at.
+    :param ask: asks for a confirmation, for drift that is accepted in production.
+    :param accept_drift: go on where the schema differs.
+    :raises DriftError: when the schema differs (exit code 6).
+    :raises StateError: when the database is dirty (exit code 5).
+    :raises UsageError: when no version is known and none is given.
+    """
+    files = read_revisions()
+    dsn = postgres.connection_string(settings)
+    with postgres.closing(postgres.connect(dsn, purpose="adopt")) as connection:
+        identity = postgres.identify(connection)
+        locks = Locks(connection, identity.database, settings.lock_wait, lambda _: None)
+        locks.take()
+        try:
+            locks.shut_out_golang()
+            current = state.read(connection)
+            candidates = _candidates(current, files, at)
+            if not candidates:
+                return Adoption(None, None)
+            revision, report = _best(settings, dsn, candidates)
+            if not report.clean:
+                if not accept_drift:
+                    raise _differs(revision, report)
+                _confirm(settings, identity, current, revision, report, ask)
+            state.set_version(connection, current, revision.identifier, "adopt")
+            return Adoption(revision, report)
+        finally:
+            locks.release()
+
+
+def _candidates(current: State, files: tuple[Revision, ...], at: str | None) -> list[Revision]:
+    """Return the revisions that the schema may be at, the likeliest first; none: there is nothing to do."""
+    if current.dirty:
+        raise state.dirty_error(current)
+    if at is not None:
+        revision = revisions.find(files, at)
+        if revision is None:
+            raise UsageError(
+                "A database without any revision needs no adoption.", next_step="guvnor migrate up"
+            )
+        return [revision]
+    if current.empty:
+        raise UsageError(
+            "No tool has recorded a version in this database.",
+            next_step="guvnor migrate adopt --at REV   # when its schema is that of a revision\n"
+            "guvnor migrate up                # when it is empty",
+        )
+    if current.alembic and current.number == (current.golang or 0):
+        return []
+    numbers = [current.golang or 0, current.number]
+    if current.golang_moved_last is False:
+        numbers.reverse()
+    return [files[number - 1] for number in dict.fromkeys(numbers) if 0 < number <= len(files)] or _unknown(
+        current
+    )
+
+
+def _unknown(current: State) -> list[Revision]:
+    raise state.UnknownVersionError(
+        f"The migration files know neither version {current.golang} of golang-migrate nor {current.version}.",
+        state="Nothing was written.",
+        next_step="guvnor version   # is this the release that migrated the database?",
+    )
+
+
+def _best(settings: Settings, dsn: str, candidates: list[Revision]) -> tuple[Revision, Report]:
+    """Compare with each candidate until one fits; the first one is reported when none does."""
+    script = script_directory(revisions.configuration_file())
+    compared = []
+    for revision in candidates:
+        report = drift.check(
+            dsn,
+            script,
+            revision=revision.identifier,
+            shadow_dsn=settings.shadow_dsn or None,
+            grantees=settings.grantees,
+            ignore=settings.ignore,
+        )
+        if report.clean:
+            return revision, report
+        compared.append((revision, report))
+    return compared[0]
+
+
+def _differs(revision: Revision, report: Report) -> DriftError:
+    count = len(report.findings)
+    return DriftError(
+        f"The schema of the database is not that of revision {revision.identifier}: it differs in "
+        f"{count} {'thing' if count == 1 else 'things'}.",
+        report,
+        state="Nothing was written.",
+        next_step="Reconcile what is listed above, or take it as it is: guvnor migrate adopt --accept-drift",
+    )
+
+
+def _confirm(
+    settings: Settings, identity: Identity, current: State, revision: Revision, report: Report, ask: guard.Ask
+) -> None:
+    why = guard.production(settings, current)
+    if why is None:
+        return
+    titles = tuple(finding.title for finding in report.findings)
+    digest = guard.digest(identity, current.version, revision.identifier, ("adopt", *titles))
+    guard.check(
+        guard.Risk(
+            "adopt a schema that differs from its revision",
+            why,
+            identity,
+            current.version,
+            revision.identifier,
+            titles,
+            digest,
+        ),
+        settings.confirm,
+        ask,
+    )

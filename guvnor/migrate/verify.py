@@ -1,0 +1,78 @@
+"""After a migration: is the schema what the revision says, and if not, was it so before?"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from alembic.script import ScriptDirectory
+
+from guvnor import postgres
+from guvnor.config import Settings
+from guvnor.errors import GuvnorError
+from guvnor.postgres import Connection
+from guvnor.schema import drift, settle, shadow
+from guvnor.schema.compare import Finding
+from guvnor.schema.drift import Report
+from guvnor.schema.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+
+class Verification:
+    """Compares the schema with the expected one after a run, and blames the run only for what is new."""
+
+    def __init__(self, settings: Settings, script: ScriptDirectory, dsn: str, control: Connection) -> None:
+        """Look at the schema before the run.
+
+        :param control: in autocommit mode.
+        """
+        self._settings = settings
+        self._script = script
+        self._dsn = dsn
+        self._before: Snapshot
+        self._revision: str | None
+        self._before, self._revision = drift.read_live(control)
+
+    def new_drift(self) -> Report | None:
+        """Look at the schema after the run; older differences are only logged.
+
+        :returns: the differences that were not there before; None when there are none, or when the expected
+            schema cannot be built here.
+        """
+        began = time.monotonic()
+        try:
+            report = drift.check(
+                self._dsn,
+                self._script,
+                shadow_dsn=self._settings.shadow_dsn or None,
+                grantees=self._settings.grantees,
+                ignore=self._settings.ignore,
+            )
+            if report.clean:
+                return None
+            known = {_key(finding) for finding in self._differences_before()}
+        except GuvnorError as error:
+            log.warning("the schema could not be verified", extra={"reason": error.message})
+            return None
+        new = tuple(finding for finding in report.findings if _key(finding) not in known)
+        if old := len(report.findings) - len(new):
+            log.warning(
+                "the schema differs from its revision, as it did before this run: guvnor schema check",
+                extra={"differences": old},
+            )
+        return Report(report.expected, report.actual, new, time.monotonic() - began) if new else None
+
+    def _differences_before(self) -> list[Finding]:
+        where = self._settings.shadow_dsn or self._dsn
+        with (
+            postgres.closing(postgres.connect(where, purpose="verify")) as connection,
+            shadow.build(connection, shadow.from_revisions(self._script, self._revision)) as built,
+        ):
+            return settle.differences(
+                built, self._before, grantees=self._settings.grantees, ignore=self._settings.ignore
+            )
+
+
+def _key(finding: Finding) -> tuple[str, str, str]:
+    return finding.kind, finding.object, finding.change

@@ -1,0 +1,117 @@
+"""Reads a schema from the catalogs of a server into a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from psycopg2.extras import RealDictCursor
+
+from guvnor.migrate.state import BOOKKEEPING_TABLES
+from guvnor.postgres import Connection
+from guvnor.schema import queries
+from guvnor.schema.snapshot import Object, Snapshot, handle
+
+# How constants are printed depends on these; both sides of a comparison are read with the same.
+_PRINTING = (
+    ("quote_all_identifiers", "off"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+)
+
+
+def read(connection: Connection, schema: str = "public") -> Snapshot:
+    """Read all objects of a schema in the transaction that the connection is in.
+
+    Nothing is changed and nothing is locked but with ACCESS SHARE, which stops neither readers nor writers. Until the
+    end of the transaction the ``search_path`` is the schema, ``public``, and the schemas of the installed extensions, so that
+    names print without their schema.
+
+    :param schema: the schema's name; ``public`` is the live one, any other a shadow.
+    """
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute(
+            """
+            SELECT n.oid::bigint AS oid, current_setting('server_version_num')::integer AS version,
+                   (SELECT pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class AS c
+                    WHERE c.relnamespace = n.oid AND c.relname IN ('alembic_version', 'schema_migrations')
+                    ORDER BY c.relname LIMIT 1) AS owner,
+                   set_config('search_path', concat_ws(', ', quote_ident(n.nspname),
+                       (SELECT string_agg(DISTINCT quote_ident(e.nspname), ', ')
+                        FROM pg_catalog.pg_extension AS x
+                        JOIN pg_catalog.pg_namespace AS e ON e.oid = x.extnamespace
+                        WHERE e.nspname NOT IN ('pg_catalog', 'public', %(name)s)),
+                       CASE WHEN n.nspname <> 'public' THEN 'public' END), true),
+                   ARRAY(SELECT name::text FROM pg_catalog.pg_available_extensions()) AS available,
+                   ARRAY(SELECT set_config(s.name, s.value, true) FROM unnest(%(names)s, %(values)s) AS s (name, value))
+            FROM pg_catalog.pg_namespace AS n WHERE n.nspname = %(name)s
+            """,
+            {"name": schema, "names": [n for n, _ in _PRINTING], "values": [v for _, v in _PRINTING]},
+        )
+        facts = cursor.fetchone()
+        if facts is None:
+            return Snapshot({})
+        objects: dict[str, Object] = {}
+        for query in queries.all_for(facts["version"]):
+            cursor.execute(query, {"schema": facts["oid"]})
+            for row in cursor:
+                found = _object(row)
+                objects[found.handle] = found
+        cursor.execute(queries.DEFAULTS, {"schema": facts["oid"]})
+        for row in cursor:
+            _uses(objects, row)
+    if schema == "public":
+        _open_to_all(objects, facts["version"])
+    kept = Snapshot(objects, facts["owner"], frozenset(facts["available"]), facts["version"])
+    return kept.without(BOOKKEEPING_TABLES)
+
+
+def read_global(connection: Connection, schema: str) -> Snapshot:
+    """Read only what belongs to the database as a whole; see ``queries.GLOBAL``."""
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute("SELECT %s::regnamespace::oid::bigint AS oid", (schema,))
+        facts = cursor.fetchone()
+        assert facts is not None
+        cursor.execute(queries.all_for(connection.server_version)[-1], {"schema": facts["oid"]})
+        return Snapshot({found.handle: found for found in map(_object, cursor)})
+
+
+def _object(row: dict[str, Any]) -> Object:
+    """Make an object of a row; see ``queries`` for its shape."""
+    attributes = dict(row)
+    kind, identity = attributes.pop("kind"), attributes.pop("identity")
+    own = handle(kind, identity)
+    return Object(
+        kind,
+        identity,
+        parents=tuple(p for p in attributes.pop("parents") if p != own),
+        sql=attributes.pop("sql", None),
+        granted=frozenset(attributes.pop("granted", None) or ()),
+        revoked=frozenset(attributes.pop("revoked", None) or ()),
+        attributes={
+            name: value or None if isinstance(value, list) else value for name, value in attributes.items()
+        },
+    )
+
+
+def _uses(objects: dict[str, Object], row: dict[str, Any]) -> None:
+    """Add to a column what its default depends on."""
+    column = objects.get(f"column:{row['identity']}")
+    if column is not None:
+        # A sequence that the column owns goes with the column, not the column with it.
+        owned = {p for p in row["parents"] if (item := objects.get(p)) is not None and column.handle in item.parents}
+        used = [p for p in row["parents"] if p not in (*column.parents, column.handle, *owned)]
+        if used:
+            objects[column.handle] = replace(column, parents=(*column.parents, *used))
+
+
+def _open_to_all(objects: dict[str, Object], version: int) -> None:
+    """Allow for how ``public`` is made: every role may use it, and create in it before PostgreSQL 15."""
+    schema = objects["schema:public"]
+    usual = {"PUBLIC=USAGE"} | ({"PUBLIC=CREATE"} if version < 150000 else set())
+    objects["schema:public"] = replace(
+        schema, granted=schema.granted - usual, revoked=schema.revoked | ({"PUBLIC=USAGE"} - schema.granted)
+    )

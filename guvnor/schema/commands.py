@@ -1,0 +1,38 @@
+"""What ``guvnor schema`` calls, a function for a command: values in, values out."""
+
+from __future__ import annotations
+
+from guvnor import postgres
+from guvnor.config import Settings
+from guvnor.migrate.commands import script_directory
+from guvnor.migrate.revisions import configuration_file
+from guvnor.schema import drift
+from guvnor.schema.drift import Report
+from guvnor.schema.snapshot import Object
+
+
+def check(settings: Settings, *, against_models: bool) -> Report:
+    """Compare the database with the revision that it says it is at, or with the models.
+
+    Without a configured database, the revisions are compared with the models on the local server.
+    """
+    from guvnor.models import metadata
+
+    script = script_directory(configuration_file())
+    if not settings.dsn and settings.storage_type == "postgres":
+        return drift.check_files(postgres.local_server(), script, metadata)
+    return drift.check(
+        postgres.connection_string(settings),
+        script,
+        models=metadata if against_models else None,
+        shadow_dsn=settings.shadow_dsn or None,
+        grantees=settings.grantees,
+        ignore=settings.ignore,
+    )
+
+
+def objects(settings: Settings) -> list[Object]:
+    """Return every object of the database's schema, in the order of kind and name."""
+    with postgres.closing(postgres.connect(postgres.connection_string(settings))) as connection:
+        found, _ = drift.read_live(connection)
+    return sorted(found.without(settings.ignore), key=lambda item: (item.kind, item.identity))

@@ -1,0 +1,276 @@
+"""Compares two snapshots, object by object, into findings of one shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from guvnor.schema import meaning, privileges, reconcile
+from guvnor.schema.snapshot import Object, Snapshot
+
+Change = Literal["missing", "unexpected", "different"]
+
+# What a report shows first.
+_ORDER = (
+    "extension", "schema", "type", "function", "procedure", "aggregate", "sequence", "table", "foreign table", "column",
+    "constraint", "index", "trigger", "policy", "rule", "statistics", "view", "materialized view", "privilege",
+)  # fmt: skip
+
+# Attributes that change of themselves when something that they mention goes.
+_FOLLOWING = frozenset({"default", "definition", "sql body", "column order", "comment on index"})
+
+# The extension whose one used function revision 001 supplies where the extension cannot be had.
+_EXTENSION, _STAND_IN = 'extension:"uuid-ossp"', "function:uuid_generate_v4()"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference between what a schema should be and what it is.
+
+    :ivar kind: such as ``index``; ``privilege`` where only privileges differ.
+    :ivar object: its name as SQL writes it.
+    :ivar change: ``missing``, ``unexpected`` or ``different``.
+    :ivar expected: what should be there, by attribute; None when nothing should.
+    :ivar actual: what is there; None when nothing is.
+    :ivar meaning: what it means in production.
+    :ivar sql: the statements that reconcile, each on a line of its own; None where none is safe to write down. Never
+        a statement that loses data.
+    :ivar with_it: what else is missing, is there or differs only because of this.
+    """
+
+    kind: str
+    object: str
+    change: Change
+    expected: Mapping[str, Any] | None
+    actual: Mapping[str, Any] | None
+    meaning: str
+    sql: str | None = None
+    with_it: tuple[str, ...] = field(default=())
+
+    @property
+    def title(self) -> str:
+        """The finding in a few words."""
+        return f"{self.kind} {self.object} is {self.change}"
+
+
+def compare(
+    expected: Snapshot, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> list[Finding]:
+    """Compare what a schema should be with what it is.
+
+    :param grantees: glob patterns of roles that may hold privileges beyond those of the owner.
+    :param ignore: glob patterns of objects of others; see :meth:`Snapshot.without`.
+    :returns: the findings in the order of a report; what follows from a finding is part of it.
+    """
+    expected, actual = expected.without(ignore), actual.without(ignore)
+    missing = {key: item for key, item in expected.objects.items() if key not in actual.objects}
+    unexpected = {key: item for key, item in actual.objects.items() if key not in expected.objects}
+    _accept_stand_in(missing, unexpected, expected, actual)
+
+    found: dict[str, Finding] = {}
+    follows: list[tuple[str, str, str | None]] = []  # the root it belongs to, what, the SQL for it
+    for key, item in missing.items():
+        root = _root(key, missing)
+        if root == key:
+            found[key] = _missing(item)
+        else:
+            follows.append((root, str(item), reconcile.create(item)))
+    for key, item in unexpected.items():
+        root = _root(key, unexpected)
+        if root == key:
+            found[key] = _unexpected(item)
+        else:
+            follows.append((root, str(item), None))
+
+    allowed = privileges.Allowed(actual, grantees)
+    for key, wanted in expected.objects.items():
+        there = actual.objects.get(key)
+        if there is None:
+            continue
+        names = differing(wanted, there, actual.owner)
+        cause = next((_root(p, missing) for p in wanted.parents if p in missing), None)
+        if names and cause and _FOLLOWING.issuperset(names):
+            follows.append((cause, str(wanted), reconcile.alter(wanted, there, names)))
+        elif names:
+            found[key] = different(wanted, there, names, actual.owner)
+        if finding := _privileges(wanted, there, allowed):
+            found[f"{key} privileges"] = finding
+    for key, item in unexpected.items():
+        if item.kind == "default privileges" and not item.revoked and not allowed.unexpected(item, frozenset()):
+            found.pop(key, None)
+    _fold_into_relations(found, follows, expected, actual)
+
+    for root, what, sql in follows:
+        if root in found:
+            finding = found[root]
+            joined = "\n".join(filter(None, (finding.sql, sql))) if finding.sql else None
+            found[root] = replace(finding, with_it=(*finding.with_it, what), sql=joined)
+    return in_order(found.values())
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings as a report shows them."""
+    rank = {kind: number for number, kind in enumerate(_ORDER)}
+    return sorted(findings, key=lambda f: (rank.get(f.kind, len(rank)), f.object, f.change))
+
+
+def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
+    """Return the names of the attributes that differ.
+
+    :param owner: the role that every object shall belong to; None for any.
+    """
+    names = [
+        name
+        for name, value in expected.attributes.items()
+        if name != "owner" and value != actual.attributes.get(name)
+    ]
+    if expected.kind != actual.kind:
+        return ["kind"]
+    if "body" in names and canonical(expected.attributes["body"]) == canonical(actual.attributes["body"]):
+        names.remove("body")
+    if "column order" in names and _same_order(
+        expected.attributes["column order"], actual.attributes["column order"]
+    ):
+        names.remove("column order")
+    if (
+        owner is not None
+        and actual.attributes.get("owner") not in (None, owner)
+        and expected.kind != "event trigger"
+    ):
+        names.append("owner")
+    return names
+
+
+def different(expected: Object, actual: Object, names: Sequence[str], owner: str | None) -> Finding:
+    """Make the finding of an object whose attributes differ."""
+
+    def values(item: Object) -> dict[str, Any]:
+        return {name: item.kind if name == "kind" else item.attributes.get(name) for name in names}
+
+    wanted = values(expected)
+    if "owner" in wanted:
+        wanted["owner"] = owner
+    return Finding(
+        expected.kind,
+        expected.identity,
+        "different",
+        wanted,
+        values(actual),
+        meaning.different(expected, actual, names),
+        reconcile.alter(expected, actual, names, owner),
+    )
+
+
+def _missing(item: Object) -> Finding:
+    return Finding(
+        item.kind,
+        item.identity,
+        "missing",
+        _content(item),
+        None,
+        meaning.missing(item),
+        reconcile.create(item),
+    )
+
+
+def _unexpected(item: Object) -> Finding:
+    content = _content(item)
+    if item.kind == "default privileges":
+        content |= {"granted": sorted(item.granted), "revoked": sorted(item.revoked)}
+    return Finding(
+        item.kind, item.identity, "unexpected", None, content, meaning.unexpected(item), reconcile.drop(item)
+    )
+
+
+def _content(item: Object) -> dict[str, Any]:
+    """Return what tells most about an object: its definition, or all attributes that say something."""
+    if item.sql is not None:
+        return {"definition": item.sql}
+    return {name: value for name, value in item.attributes.items() if value not in (None, False)}
+
+
+def _privileges(expected: Object, actual: Object, allowed: privileges.Allowed) -> Finding | None:
+    unexpected = allowed.unexpected(actual, expected.granted, expected.revoked)
+    missing = allowed.missing(actual, expected.granted, expected.revoked)
+    if not unexpected and not missing:
+        return None
+    return Finding(
+        "privilege",
+        f"{actual.kind} {actual.identity}",
+        "different" if missing and unexpected else "missing" if missing else "unexpected",
+        {"privileges": missing} if missing else None,
+        {"privileges": unexpected} if unexpected else None,
+        meaning.privileges(missing, unexpected),
+        reconcile.privileges(actual, missing, unexpected),
+    )
+
+
+def _root(key: str, absent: Mapping[str, Object]) -> str:
+    """Return the outermost of what is absent that an absent object hangs on."""
+    seen = {key}
+    while True:
+        above = next((p for p in absent[key].parents if p in absent and p not in seen), None)
+        if above is None:
+            return key
+        seen.add(above)
+        key = above
+
+
+def _accept_stand_in(
+    missing: dict[str, Object], unexpected: dict[str, Object], expected: Snapshot, actual: Snapshot
+) -> None:
+    """Drop the differences between a database that has the extensions and one that could not have them.
+
+    Revision 001 takes the extensions where the server offers them and the role may install them; otherwise it supplies
+    the one function that is needed. Both are right, and the shadow may be built on a server that differs in this.
+    """
+    if _EXTENSION in missing and actual.get(_STAND_IN):
+        unexpected.pop(_STAND_IN, None)
+        refused = '"uuid-ossp"'.strip('"') in actual.available
+        for key in [k for k, item in missing.items() if item.kind == "extension"]:
+            if key == _EXTENSION or refused:
+                del missing[key]
+    if _STAND_IN in missing and actual.get(_EXTENSION):
+        del missing[_STAND_IN]
+        unexpected.pop(_EXTENSION, None)
+    for absent, server in ((missing, actual), (unexpected, expected)):
+        for key in [k for k, item in absent.items() if item.kind == "extension"]:
+            if absent[key].identity.strip('"') not in server.available:
+                del absent[key]
+
+
+def _fold_into_relations(
+    found: dict[str, Finding],
+    follows: list[tuple[str, str, str | None]],
+    expected: Snapshot,
+    actual: Snapshot,
+) -> None:
+    """What is under a relation of another kind, and the columns of a view with another query, follow from that."""
+    for key in list(found):
+        item = actual.get(key) or expected.get(key)
+        parent = item.parents[0] if item and item.parents else ""
+        relation = found.get(parent)
+        if item is None or relation is None or relation.change != "different":
+            continue
+        if "kind" in (relation.expected or {}) or (item.kind == "column" and "view" in relation.kind):
+            follows.append((parent, str(item), None))
+            del found[key]
+
+
+def _same_order(expected: list[str] | None, actual: list[str] | None) -> bool:
+    """Tell whether the columns that both have come in the same order."""
+    first, second = expected or [], actual or []
+    return [c for c in first if c in second] == [c for c in second if c in first]
+
+
+def canonical(body: str | None) -> str:
+    """Return a function's body without what has no meaning: case, blank space, comments, ``:=`` for ``=``.
+
+    The server keeps the text of a function as it was written, and databases that golang-migrate brought here were written
+    in other hands than the revisions. Quoted text is left as it is.
+    """
+    parts = re.findall(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\w+|\s+|.", body or "", re.DOTALL)
+    kept = [p if p[0] in "'\"" else p.lower() for p in parts if not p.isspace() and p[:2] not in ("--", "/*")]
+    return " ".join(kept).replace(": =", "=").removesuffix(" ;")

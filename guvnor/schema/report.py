@@ -1,0 +1,139 @@
+"""Writes a report for people and for programs: terminal, JSON, Markdown, GitHub annotations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from guvnor.schema.compare import Finding
+from guvnor.schema.drift import Report
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+_SIGNS = {"missing": "-", "unexpected": "+", "different": "~"}
+
+
+def summary(report: Report) -> str:
+    """Return the result in one line."""
+    if report.clean:
+        return f"No drift: {report.actual} is what {report.expected} says."
+    count = len(report.findings)
+    return f"Drift: {report.actual} differs from {report.expected} in {count} {'thing' if count == 1 else 'things'}."
+
+
+def as_terminal(report: Report) -> Group:
+    """Return the report for a terminal, as rich shows it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    colors = {"missing": "red", "unexpected": "yellow", "different": "magenta"}
+    parts = [Text(("✅ " if report.clean else "❌ ") + summary(report))]
+    for finding in report.findings:
+        title = Text(f"\n{_SIGNS[finding.change]} ", style=colors[finding.change])
+        title.append(f"{finding.kind} {finding.object}", style="bold").append(f" is {finding.change}")
+        parts.append(title)
+        parts += [Text(f"    {line}") for line in _details(finding)]
+        parts.append(Text(f"    {finding.meaning}", style="italic"))
+        if finding.with_it:
+            parts.append(Text(f"    with it: {', '.join(finding.with_it)}"))
+        if finding.sql:
+            parts += [Text(f"    {line}", style="cyan") for line in finding.sql.splitlines()]
+    return Group(*parts)
+
+
+def as_json(report: Report) -> str:
+    """Return the report as one JSON document."""
+    return json.dumps(
+        {
+            "expected": report.expected,
+            "actual": report.actual,
+            "clean": report.clean,
+            "seconds": round(report.seconds, 3),
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "object": finding.object,
+                    "change": finding.change,
+                    "expected": _plain(finding.expected),
+                    "actual": _plain(finding.actual),
+                    "meaning": finding.meaning,
+                    "sql": finding.sql,
+                    "with_it": list(finding.with_it),
+                }
+                for finding in report.findings
+            ],
+        },
+        indent=2,
+        ensure_ascii=False,
+    )
+
+
+def as_markdown(report: Report) -> str:
+    """Return the report as Markdown, as a pull request shows it."""
+    lines = [f"### {'✅' if report.clean else '❌'} {summary(report)}"]
+    for finding in report.findings:
+        lines += ["", f"#### `{_SIGNS[finding.change]}` {finding.kind} {_code(finding.object)} is {finding.change}", ""]
+        lines += [finding.meaning, ""]
+        lines += _fenced("text", _details(finding))
+        if finding.with_it:
+            lines += ["", f"With it: {', '.join(map(_code, finding.with_it))}"]
+        if finding.sql:
+            lines += ["", *_fenced("sql", finding.sql.splitlines())]
+    return "\n".join(lines) + "\n"
+
+
+def as_github(report: Report) -> str:
+    """Return the report as annotations of GitHub Actions, one a line ("Workflow commands for GitHub Actions")."""
+    lines = []
+    for finding in report.findings:
+        text = "\n".join((finding.meaning, *_details(finding), *(finding.sql or "").splitlines()))
+        title = _escaped(f"Drift: {finding.title}").replace(":", "%3A").replace(",", "%2C")
+        lines.append(f"::error title={title}::{_escaped(text)}")
+    if not report.findings:
+        lines.append(f"::notice title=No drift::{_escaped(summary(report))}")
+    return "\n".join(lines) + "\n"
+
+
+def _details(finding: Finding) -> list[str]:
+    """Return what was expected and what is there, a line for each attribute."""
+    expected, actual = _plain(finding.expected) or {}, _plain(finding.actual) or {}
+    lines = []
+    for name in dict.fromkeys((*expected, *actual)):
+        if finding.expected is not None:
+            lines += _value(f"expected {name}", expected.get(name))
+        if finding.actual is not None:
+            lines += _value(f"there is {name}", actual.get(name))
+    return lines
+
+
+def _value(label: str, value: Any) -> list[str]:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else _word(value)
+    first, *rest = text.splitlines() or [""]
+    return [f"{label}: {first}", *(f"    {line}" for line in rest)]
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _plain(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if values is None else dict(values)
+
+
+def _code(text: str) -> str:
+    fence = "``" if "`" in text else "`"
+    return f"{fence}{text}{fence}"
+
+
+def _fenced(language: str, lines: list[str]) -> list[str]:
+    fence = "````" if any("```" in line for line in lines) else "```"
+    return [f"{fence}{language}", *lines, fence]
+
+
+def _escaped(text: str) -> str:
+    """Escape what a workflow command would take for its end."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,105 @@
+"""A schema as values: its objects, each with the attributes that PostgreSQL prints for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+# Objects of these kinds share one space of names in PostgreSQL (pg_class).
+_RELATIONS = frozenset({"table", "view", "materialized view", "foreign table"})
+
+
+def handle(kind: str, identity: str) -> str:
+    """Return the key of an object; tables and views are all ``relation``, so that what hangs on them finds them."""
+    return f"{'relation' if kind in _RELATIONS else kind}:{identity}"
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object of a schema.
+
+    :ivar kind: such as ``table``, ``column``, ``index``, ``trigger``.
+    :ivar identity: its name as SQL writes it, with its table before it where it has one: ``incidents.title``.
+    :ivar attributes: what is compared, by the words that a report uses.
+    :ivar parents: handles of what it goes away with: its table, its columns, the function that it calls.
+    :ivar sql: the statement that makes it, as the server prints it; None where the server prints none.
+    :ivar granted: privileges beyond the kind's default, as ``role=PRIVILEGE``; ``<owner>`` is its owner.
+    :ivar revoked: privileges of the kind's default that are taken away.
+    """
+
+    kind: str
+    identity: str
+    attributes: Mapping[str, Any]
+    parents: tuple[str, ...] = ()
+    sql: str | None = None
+    granted: frozenset[str] = frozenset()
+    revoked: frozenset[str] = frozenset()
+
+    @cached_property
+    def handle(self) -> str:
+        """The key of this object in a snapshot."""
+        return handle(self.kind, self.identity)
+
+    @property
+    def name(self) -> str:
+        """The last part of the identity."""
+        parent = next((p.partition(":")[2] + "." for p in self.parents), None)
+        return self.identity.removeprefix(parent) if parent else self.identity
+
+    def __str__(self) -> str:
+        """Return kind and identity, as a report names it."""
+        return f"{self.kind} {self.identity}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All objects of a schema at one moment.
+
+    :ivar objects: by handle.
+    :ivar owner: the role that owns the bookkeeping table ``alembic_version``; None where there is none.
+    :ivar available: the extensions that this server could install.
+    :ivar server_version: as ``server_version_num``, such as 150018.
+    """
+
+    objects: Mapping[str, Object]
+    owner: str | None = None
+    available: frozenset[str] = field(default_factory=frozenset)
+    server_version: int = 0
+
+    def __iter__(self) -> Iterator[Object]:
+        """Go through the objects."""
+        return iter(self.objects.values())
+
+    def get(self, key: str) -> Object | None:
+        """Return the object of a handle, or None."""
+        return self.objects.get(key)
+
+    def of_kind(self, *kinds: str) -> list[Object]:
+        """Return the objects of some kinds."""
+        return [found for found in self if found.kind in kinds]
+
+    def without(self, patterns: Sequence[str]) -> Snapshot:
+        """Leave out what matches a glob pattern, and what hangs on it.
+
+        A pattern is compared with the identity (``audit_*``), with kind and identity (``index:*_tmp``), and with
+        both of each parent.
+        """
+        if not patterns:
+            return self
+
+        def matches(key: str) -> bool:
+            return any(fnmatchcase(key, p) or fnmatchcase(key.partition(":")[2], p) for p in patterns)
+
+        kept = {
+            key: found
+            for key, found in self.objects.items()
+            if not (
+                matches(key)
+                or matches(f"{found.kind}:{found.identity}")
+                or any(map(matches, found.parents[:1]))
+            )
+        }
+        return replace(self, objects=kept)
