@@ -117,9 +117,11 @@ class Console:
         say("Running pre-flight checks")
         say(f"❌ {problem.message}")
 
-    def choices(self, found: State, choices: Sequence[Choice]) -> None:
+    def choices(self, found: State, choices: Sequence[Choice], known: Sequence[str]) -> None:
         """Show what is known of a dirty state and the ways out of it."""
         say(f"⚠️  WARNING: {dirty_error(found).message}")
+        for line in known:
+            say(line)
         for choice in choices:
             say(f"   guvnor migrate repair --{choice.name:<8} {choice.meaning}")
 
@@ -133,6 +135,7 @@ class Console:
             f"   Because:   {risk.why}",
             f"   Version:   {risk.current or 'none'} → {risk.target or 'none'}",
             *(f"   Step:      {revision}" for revision in risk.revisions),
+            *(f"   Lost:      {loss}" for loss in risk.losses),
             f"   Plan hash: {risk.hash}",
         ):
             say(line, sys.stderr)

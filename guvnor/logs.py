@@ -58,8 +58,10 @@ def _json_formatter() -> logging.Formatter:
 
 def configure(settings: Settings) -> None:
     """Send all records, Alembic's included, to standard error in the configured format and level."""
-    as_json = settings.log_format == "json" or (
-        not settings.log_format and (settings.production or not sys.stderr.isatty())
+    as_json = (
+        settings.production
+        or settings.log_format == "json"
+        or not (settings.log_format or sys.stderr.isatty())
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_json_formatter() if as_json else TextFormatter())

@@ -41,6 +41,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
             ]
         else:
             result.append("   Manual intervention may be required to fix the issue.")
+        result += status.known
     if status.running:
         result.append(f"Running: another migration is at work: {status.running}")
     if status.ahead:
@@ -48,7 +49,9 @@ def lines(settings: Settings, status: Status) -> list[str]:
             f"⚠️  WARNING: the database is ahead of the migration files (newest: {status.newest.identifier})."
         )
     if status.problem:
-        result += [f"⚠️  WARNING: {status.problem.message}", f"   Next: {status.problem.next_step}"]
+        first, *rest = (status.problem.next_step or "").splitlines()
+        result += [f"⚠️  WARNING: {status.problem.message}", f"   Next: {first}"]
+        result += [f"         {line}" for line in rest]
     return result
 
 
@@ -70,6 +73,7 @@ def as_json(settings: Settings, status: Status) -> dict[str, Any]:
         "ahead": status.ahead,
         "newest": status.newest.identifier,
         "problem": status.problem.message if status.problem else None,
+        "interrupted": [line.strip() for line in status.known],
         "running": str(status.running) if status.running else None,
         "production": guard.production(settings, state) is not None,
         "database_type": settings.storage_type,

@@ -65,6 +65,25 @@ def down(to: str | None, lock_wait: str | None, max_wait: str | None, confirm: s
 
 
 @migrate.command()
+@click.argument("direction", type=click.Choice(["up", "down"]), default="up")
+@click.option("--to", metavar="REV", help="As for the command itself.")
+@click.option("--shadow-dsn", metavar="DSN", help="A scratch database, in which locks can be seen.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def plan(direction: str, to: str | None, shadow_dsn: str | None, as_json: bool) -> None:
+    """Show what an up (or down) would do: SQL, objects, locks and lost data. Nothing is changed."""
+    from guvnor import plan_report
+    from guvnor.migrate.preview import preview
+
+    with Console().explaining():
+        found = preview(resolve_settings(**{"shadow.dsn": shadow_dsn}), direction, to)
+        if as_json:
+            print_json(plan_report.as_json(found))
+        else:
+            for line in plan_report.lines(found):
+                say(line)
+
+
+@migrate.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option(
     "--exit-code", is_flag=True, help="Exit with 8 when migrations are pending, 5 when a decision is needed."
@@ -140,7 +159,7 @@ def repair(way: str | None, lock_wait: str | None, max_wait: str | None, confirm
             state.check(found, commands.read_revisions())
             say("✅ Nothing to repair")
             return
-        shown.choices(found, choices)
+        shown.choices(found, choices, commands.diagnose(settings, found))
         if way is None:
             sys.exit(state.DirtyError.exit_code)
         if way == "as-is":

@@ -29,6 +29,7 @@ class Status:
 
     :ivar problem: why a migration cannot start from here; None when it can.
     :ivar running: who is migrating the database right now.
+    :ivar known: what of an interrupted revision is in the database, in lines.
     """
 
     identity: Identity
@@ -38,6 +39,7 @@ class Status:
     ahead: bool
     problem: StateError | None
     running: locks.Holder | None
+    known: tuple[str, ...]
 
 
 def alembic_config(path: Path) -> Config:
@@ -59,10 +61,13 @@ def read_revisions() -> tuple[Revision, ...]:
     return revisions.read(revisions.directory(revisions.configuration_file()))
 
 
-def up(request: Request, to: str | None = None) -> Outcome:
-    """Apply pending revisions.
+FindSteps = Callable[["ScriptDirectory", tuple[str, ...]], Any]
 
-    :param to: the last one to apply; all when left out.
+
+def upgrade_steps(to: str | None) -> FindSteps:
+    """Return what asks Alembic for the steps of an ``up``.
+
+    :param to: the last revision to apply; all when left out.
     :raises UsageError: when the files do not know it.
     """
     target = revisions.find(read_revisions(), to or "head")
@@ -71,23 +76,23 @@ def up(request: Request, to: str | None = None) -> Outcome:
             "Every database starts at base; `up` cannot go there.", next_step="guvnor migrate down --to base"
         )
 
-    def upgrade(script: ScriptDirectory, heads: tuple[str, ...]) -> Any:
+    def find(script: ScriptDirectory, heads: tuple[str, ...]) -> Any:
         if _number(heads) >= target.number:
             return []
         return script._upgrade_revs(target.identifier, heads)  # type: ignore[arg-type]
 
-    return _run(request, "upgrade", upgrade, target.identifier)
+    return find
 
 
-def down(request: Request, to: str | None = None) -> Outcome:
-    """Roll back revisions.
+def downgrade_steps(to: str | None) -> FindSteps:
+    """Return what asks Alembic for the steps of a ``down``.
 
     :param to: the revision that remains applied, or ``base``; one step when left out.
-    :raises UsageError: when the files do not know it, or it is ahead of the database.
+    :raises UsageError: when the files do not know it; later, when it is ahead of the database.
     """
     target = revisions.find(read_revisions(), to) if to else None
 
-    def downgrade(script: ScriptDirectory, heads: tuple[str, ...]) -> Any:
+    def find(script: ScriptDirectory, heads: tuple[str, ...]) -> Any:
         at = _number(heads)
         number = max(at - 1, 0) if to is None else (target.number if target else 0)
         if number > at:
@@ -99,7 +104,17 @@ def down(request: Request, to: str | None = None) -> Outcome:
             return []
         return script._downgrade_revs(f"{number:03d}" if number else "base", heads)  # type: ignore[arg-type]
 
-    return _run(request, "downgrade", downgrade, to or "-1")
+    return find
+
+
+def up(request: Request, to: str | None = None) -> Outcome:
+    """Apply pending revisions; see :func:`upgrade_steps`."""
+    return _run(request, "upgrade", upgrade_steps(to), to or "head")
+
+
+def down(request: Request, to: str | None = None) -> Outcome:
+    """Roll back revisions; see :func:`downgrade_steps`."""
+    return _run(request, "downgrade", downgrade_steps(to), to or "-1")
 
 
 def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]]:
@@ -107,6 +122,16 @@ def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]
     with postgres.closing(postgres.connect(postgres.connection_string(settings))) as connection:
         current = state.read(connection)
         return current, repair.choices(current, read_revisions())
+
+
+def diagnose(settings: Settings, current: State) -> list[str]:
+    """Say in a few lines what of an interrupted revision is in the database, where that can be told."""
+    if not current.dirty:
+        return []
+    from guvnor.migrate import diagnosis
+
+    found = diagnosis.diagnose(settings, current)
+    return diagnosis.lines(found) if found else []
 
 
 def run_repair(request: Request) -> Outcome:
@@ -121,7 +146,7 @@ def _number(heads: tuple[str, ...]) -> int:
 def _run(
     request: Request,
     name: str,
-    find_steps: Callable[[ScriptDirectory, tuple[str, ...]], Any],
+    find_steps: FindSteps,
     destination: str,
 ) -> Outcome:
     """Run Alembic's environment, as Alembic's own commands do."""
@@ -170,6 +195,7 @@ def status(settings: Settings) -> Status:
             ahead=state.is_ahead(current, files),
             problem=problem,
             running=locks.holder(connection, locks.RUN_LOCK),
+            known=tuple(diagnose(settings, current)),
         )
 
 

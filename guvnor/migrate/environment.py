@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 
 from guvnor import __version__, config, logs, postgres
 from guvnor.errors import UsageError
-from guvnor.migrate import offline, preflight, revisions, signals, state
+from guvnor.migrate import commands, offline, preflight, revisions, signals, state
 from guvnor.migrate.context import configure, connected
 from guvnor.migrate.move import Move, Request
 
@@ -135,6 +135,10 @@ def _move(context: Any, request: Request, options: dict[str, Any]) -> None:
                 _announce(ready, request, options)
                 move = Move(context, request, ready, script, options, canceller)
                 request.outcome = move.run()
+        except state.DirtyError as error:
+            known = commands.diagnose(request.settings, error.found) if error.found else []
+            error.state = "\n".join((error.state or "", *known))
+            raise
         except signals.Interrupt as interrupt:
             raise signals.RunInterrupted(
                 f"Interrupted by {interrupt}.", interrupt.number, state="No revision was being run."

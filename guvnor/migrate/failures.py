@@ -140,7 +140,7 @@ def busy(
     who = (
         "; ".join(str(blocker) for blocker in blockers) or "a session that was gone before it could be named"
     )
-    ends = "".join(f"\nSELECT pg_cancel_backend({b.pid});   -- ends its query" for b in blockers if b.pid)
+    ends = "".join(f"\n{_end(blocker)}" for blocker in blockers if blocker.pid)
     return BusyError(
         f"Could not get the locks that revision {step.revision} needs within {waited:.0f} s ({tries} tries). "
         f"In the way: {who}.",
@@ -148,6 +148,13 @@ def busy(
         state=where(state),
         next_step=f"guvnor migrate {step.direction}   # once that transaction has ended{ends}",
     )
+
+
+def _end(blocker: Blocker) -> str:
+    """Return the SQL that takes a blocker out of the way; a session without a query has nothing to cancel."""
+    if blocker.state == "active":
+        return f"SELECT pg_cancel_backend({blocker.pid});   -- ends its query"
+    return f"SELECT pg_terminate_backend({blocker.pid});   -- ends its session"
 
 
 def _excerpt(statement: str) -> str:

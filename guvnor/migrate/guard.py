@@ -12,6 +12,7 @@ from guvnor.migrate.state import State
 from guvnor.postgres import Identity
 
 ROLLBACK = "rollback a migration"
+DROP = "apply a migration that drops data"
 FORCE = "force the version of the database"
 
 
@@ -22,6 +23,7 @@ class Risk:
     :ivar action: in the words that users know: ``rollback a migration``.
     :ivar why: why this is production.
     :ivar revisions: what is done, a line each.
+    :ivar losses: what data would be lost, a line each.
     :ivar hash: of the plan, for a confirmation without a terminal.
     """
 
@@ -32,6 +34,7 @@ class Risk:
     target: str | None
     revisions: tuple[str, ...]
     hash: str
+    losses: tuple[str, ...] = ()
 
 
 class RefusedError(GuvnorError):
@@ -96,9 +99,10 @@ def check(risk: Risk, confirmation: str, ask: Ask) -> None:
 
 
 def _what(risk: Risk) -> str:
+    lost = f" Lost would be: {'; '.join(risk.losses)}." if risk.losses else ""
     return (
         f"Database {risk.database.database} on {risk.database.host or 'the local socket'}: "
-        f"{'; '.join(risk.revisions)}. The hash of this plan is {risk.hash}."
+        f"{'; '.join(risk.revisions)}.{lost} The hash of this plan is {risk.hash}."
     )
 
 

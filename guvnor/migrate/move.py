@@ -205,11 +205,14 @@ class Move:
 
     def _guard(self, plan: Plan, current: State) -> None:
         why = guard.production(self._request.settings, current)
-        risky = [step for step in plan.steps if step.direction != "up"]
-        if why is None or not risky:
+        if why is None or not plan.steps:
             return
+        lost = self._losses(plan)
+        if not lost and all(step.direction == "up" for step in plan.steps):
+            return
+        actions = {"up": guard.DROP, "down": guard.ROLLBACK, "stamp": guard.FORCE}
         risk = guard.Risk(
-            action=guard.ROLLBACK if risky[0].direction == "down" else guard.FORCE,
+            action=actions[plan.steps[0].direction],
             why=why,
             database=plan.database,
             current=plan.current,
@@ -217,9 +220,26 @@ class Move:
             revisions=tuple(
                 f"{step.direction} {step.revision} {step.description}".strip() for step in plan.steps
             ),
+            losses=lost,
             hash=plan.hash,
         )
         guard.check(risk, self._request.settings.confirm, self._request.ask)
+
+    def _losses(self, plan: Plan) -> tuple[str, ...]:
+        """Say what data the plan would lose; where that cannot be told, say so instead."""
+        if plan.steps[0].direction == "stamp":
+            return ()
+        from guvnor.migrate import losses
+        from guvnor.schema import rehearsal
+
+        where = self._request.settings.shadow_dsn or postgres.connection_string(self._request.settings)
+        try:
+            with postgres.closing(postgres.connect(where, purpose="shadow")) as connection:
+                effects = rehearsal.effects(connection, self._script, plan.current, plan.steps)
+        except GuvnorError as error:
+            return (f"it cannot be told ({error.message})",)
+        dropped = [item for effect in effects for item in effect.dropped]
+        return tuple(str(loss) for loss in losses.read(self._ready.connection, dropped) if loss.count)
 
     def _execute(self, plan: Plan) -> list[Applied]:
         dsn = postgres.connection_string(self._request.settings)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from guvnor import postgres
 from guvnor.config import Settings
 from guvnor.errors import GuvnorError, PreflightError
-from guvnor.migrate import history, locks, revisions, state
+from guvnor.migrate import locks, revisions, state
 from guvnor.migrate.revisions import Revision, RevisionFilesError
 from guvnor.migrate.state import State
 from guvnor.postgres import Connection, Identity, scalar
@@ -311,7 +311,6 @@ def _is_empty(function: types.FunctionType) -> bool:
 
 
 def _state(connection: Connection, current: State, found: tuple[Revision, ...]) -> Check:
-    history.check_layout(connection)
     at = f"version {current.number}" if current.version else "no migrations applied"
     other = locks.holder(connection, locks.RUN_LOCK)
     if other:

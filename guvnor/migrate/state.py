@@ -45,6 +45,8 @@ class StateError(GuvnorError):
 class DirtyError(StateError):
     """Database is in dirty state."""
 
+    found: State | None = None  # what the tables say
+
 
 class DisagreementError(StateError):
     """The version tables disagree."""
@@ -153,6 +155,8 @@ def read(connection: Connection) -> State:
                 """
             )
             (golang_moved_last,) = cursor.fetchone() or (None,)
+    if has_history:
+        history.check_layout(connection)
     return State(
         alembic=tuple(versions or ()) if has_alembic else None,
         golang=golang,
@@ -248,11 +252,13 @@ def dirty_error(state: State) -> DirtyError:
             f"Its files run as one implicit transaction, so version {target} is in the database either as a "
             "whole or not at all."
         )
-    return DirtyError(
+    error = DirtyError(
         f"Database is in dirty state at version {target}. {what}",
         state=f"alembic_version says {state.version or 'nothing applied'}; this command changed nothing.",
         next_step="guvnor migrate repair",
     )
+    error.found = state
+    return error
 
 
 def write_golang(cursor: Any, version: int | None, *, dirty: bool) -> None:

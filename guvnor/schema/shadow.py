@@ -280,7 +280,7 @@ class _Guard:
         *locks, (_, search_path, transaction, _) = rows
         for oid, name, mode, gone in locks:
             if not gone or oid in self.outside:
-                raise self._escape(f"took {_words(mode)} on {f'a table (oid {oid})' if gone else name}")
+                raise self._escape(f"took {lock_name(mode)} on {f'a table (oid {oid})' if gone else name}")
         if transaction != self.transaction:
             raise self._escape("ended the transaction")
         if search_path != self.search_path:
@@ -313,7 +313,7 @@ def _mentions(text: str, name: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
-def _words(mode: str) -> str:
+def lock_name(mode: str) -> str:
     """Return the SQL name of a lock mode: ``AccessExclusiveLock`` is ``ACCESS EXCLUSIVE``."""
     return re.sub(r"(?<!^)(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
 

@@ -1,0 +1,87 @@
+"""What the steps of a plan would lose: the rows of tables and the values of columns that they drop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psycopg2
+from psycopg2 import errorcodes
+
+from guvnor.postgres import Connection
+from guvnor.schema.snapshot import Object
+
+_PATIENCE = "3s"  # for counting one table; an estimate follows
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Data that a plan drops.
+
+    :ivar kind: ``table`` or ``column``.
+    :ivar name: as SQL writes it, with its table before a column.
+    :ivar count: rows of a table, values that are not NULL of a column.
+    :ivar exact: whether it was counted; else it is the planner's estimate.
+    """
+
+    kind: str
+    name: str
+    count: int
+    exact: bool
+
+    def __str__(self) -> str:
+        """Describe the loss in one phrase."""
+        unit = ("row" if self.kind == "table" else "value") + ("" if self.count == 1 else "s")
+        return f"{self.kind} {self.name} with {'' if self.exact else 'about '}{self.count:,} {unit}"
+
+
+def read(connection: Connection, dropped: Iterable[Object]) -> tuple[Loss, ...]:
+    """Count what is in the tables and columns that a plan drops.
+
+    Objects that the live database does not have are passed over.
+
+    :param connection: in autocommit mode.
+    :param dropped: the objects that are gone after the plan.
+    """
+    objects = list(dropped)
+    tables = [item.identity for item in objects if item.kind in ("table", "materialized view")]
+    gone = {f"relation:{table}" for table in tables}
+    columns = [item for item in objects if item.kind == "column" and item.parents[0] not in gone]
+    losses = [_count(connection, "table", table, table, None) for table in tables]
+    for item in columns:
+        table = item.parents[0].partition(":")[2]
+        losses.append(_count(connection, "column", item.identity, table, item.name))
+    return tuple(loss for loss in losses if loss is not None)
+
+
+def _count(connection: Connection, kind: str, name: str, table: str, column: str | None) -> Loss | None:
+    """Count rows or values, and fall back to the planner's figures where that takes long."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN READ ONLY")
+        try:
+            cursor.execute(f"SET LOCAL statement_timeout = '{_PATIENCE}'; SET LOCAL lock_timeout = '100ms'")
+            cursor.execute("SAVEPOINT counting")
+            try:
+                # Identity and name come from the server, quoted where need be.
+                cursor.execute(f"SELECT count({column or '*'}) FROM public.{table}")
+                (count,) = cursor.fetchone() or (0,)
+                return Loss(kind, name, count, exact=True)
+            except psycopg2.Error as error:
+                cursor.execute("ROLLBACK TO SAVEPOINT counting")
+                if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
+                    return None
+            cursor.execute(
+                """
+                SELECT greatest(c.reltuples, 0)
+                       * (1 - COALESCE((SELECT s.null_frac FROM pg_catalog.pg_stats AS s
+                                        WHERE s.schemaname = 'public' AND s.tablename = c.relname
+                                          AND quote_ident(s.attname) = %s), 0))
+                FROM pg_catalog.pg_class AS c
+                WHERE c.oid = to_regclass(%s)
+                """,
+                (column, f"public.{table}"),
+            )
+            (estimate,) = cursor.fetchone() or (0,)
+            return Loss(kind, name, round(estimate), exact=False)
+        finally:
+            cursor.execute("ROLLBACK")

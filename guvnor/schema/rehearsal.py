@@ -1,0 +1,211 @@
+"""What a plan's statements do, seen by running them: objects that change, locks that each one takes.
+
+A transaction keeps the locks on what it has made itself, so what one statement takes on a table is only seen
+when the table was committed before. That needs a scratch database: a schema is made, used and dropped there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import event
+
+from guvnor.migrate.context import connected
+from guvnor.migrate.online import OnlineStep
+from guvnor.migrate.operations import RUNNER
+from guvnor.migrate.plan import Step
+from guvnor.postgres import Connection
+from guvnor.schema import shadow
+from guvnor.schema.snapshot import Object, Snapshot
+
+ONLINE = "SHARE UPDATE EXCLUSIVE at most: readers and writers go on"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a step does to the schema.
+
+    :ivar added: objects that it makes.
+    :ivar changed: objects that are others afterwards.
+    :ivar dropped: objects that are gone afterwards.
+    """
+
+    step: Step
+    added: tuple[Object, ...]
+    changed: tuple[Object, ...]
+    dropped: tuple[Object, ...]
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock on a table that was there before.
+
+    :ivar mode: as PostgreSQL's documentation calls it: ``ACCESS EXCLUSIVE``.
+    """
+
+    table: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class StatementEffect:
+    """What one statement does to tables that were there before it.
+
+    :ivar locks: that it takes, beyond those which its transaction holds already.
+    :ivar rewrites: tables that it writes anew, as a whole.
+    :ivar scans: tables that it reads as a whole.
+    :ivar online: whether it runs outside of the transaction, while readers and writers go on.
+    """
+
+    sql: str
+    locks: tuple[Lock, ...] = ()
+    rewrites: tuple[str, ...] = ()
+    scans: tuple[str, ...] = ()
+    online: bool = False
+
+
+def effects(
+    connection: Connection, script: ScriptDirectory, current: str | None, steps: Sequence[Step]
+) -> list[Effect]:
+    """Run the steps of a plan in a shadow schema, and tell which objects each one changes.
+
+    :param connection: in autocommit mode; see :func:`guvnor.schema.shadow.build`.
+    :param current: the version that the plan starts from.
+    """
+    found = []
+    with shadow.build(connection, shadow.from_revisions(script, current)) as built:
+        before = built.snapshot()
+        context = MigrationContext.configure(built.connection)
+        for step in steps:
+            with Operations.context(context):
+                step.alembic.migration_fn()
+            after = built.snapshot()
+            found.append(_effect(step, before, after))
+            before = after
+    return found
+
+
+def _effect(step: Step, before: Snapshot, after: Snapshot) -> Effect:
+    both = [(before.objects[key], item) for key, item in after.objects.items() if key in before.objects]
+    return Effect(
+        step,
+        added=tuple(item for key, item in after.objects.items() if key not in before.objects),
+        changed=tuple(new for old, new in both if old.attributes != new.attributes),
+        dropped=tuple(item for key, item in before.objects.items() if key not in after.objects),
+    )
+
+
+def statements(
+    scratch_dsn: str, script: ScriptDirectory, current: str | None, steps: Sequence[Step]
+) -> list[list[StatementEffect]]:
+    """Run the steps of a plan in a scratch database, and tell what each statement locks, rewrites and scans.
+
+    :param scratch_dsn: of a database in which a schema may be made and dropped.
+    :param current: the version that the plan starts from.
+    :returns: for each step, its statements.
+    """
+    name = f"guvnor_rehearsal_{secrets.token_hex(8)}"
+    with connected(scratch_dsn, "rehearsal") as connection:
+        try:
+            connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+            connection.exec_driver_sql(f"SET search_path = {name}, public")
+            connection.commit()
+            with Operations.context(MigrationContext.configure(connection)):
+                for revision in reversed(list(script.iterate_revisions(current, "base"))) if current else ():
+                    revision.module.upgrade()
+            connection.commit()
+            return [_run(connection, name, step) for step in steps]
+        finally:
+            connection.rollback()
+            connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+            connection.commit()
+
+
+def _run(connection: sqlalchemy.Connection, schema: str, step: Step) -> list[StatementEffect]:
+    recorder = _Recorder(connection, schema)
+    context = MigrationContext.configure(
+        connection, opts={RUNNER: recorder, "transaction_per_migration": True, "transactional_ddl": True}
+    )
+    recorder.context = context
+    event.listen(connection, "after_cursor_execute", recorder.after_statement)
+    try:
+        with Operations.context(context), context.begin_transaction(_per_migration=True):
+            step.alembic.migration_fn()
+    finally:
+        event.remove(connection, "after_cursor_execute", recorder.after_statement)
+    return recorder.effects
+
+
+class _Recorder:
+    """Notes after each statement what changed; stands in for the runner of a real migration."""
+
+    context: MigrationContext
+
+    def __init__(self, connection: sqlalchemy.Connection, schema: str) -> None:
+        self.effects: list[StatementEffect] = []
+        self._schema = schema
+        raw: Any = connection.connection.dbapi_connection
+        self._raw = raw
+        self._busy = False
+        self._seen = self._look()
+        self._raw.rollback()
+
+    @contextlib.contextmanager
+    def online_step(self, step: str) -> Iterator[OnlineStep]:
+        """Run an online operation for real: the scratch database may be committed to."""
+        self.effects.append(StatementEffect(step, online=True))
+        self._busy = True
+        with self.context.autocommit_block():
+            pid = self._raw.info.backend_pid
+            yield OnlineStep(self._raw, self._raw, pid, step, lambda _: None)
+        self._busy = False
+        self._seen = self._look()
+
+    def after_statement(self, _c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        """Look at locks, files and scans, and note what is new."""
+        if self._busy:
+            return
+        now = self._look()
+        tables = self._seen.keys() & now.keys()
+        self.effects.append(
+            StatementEffect(
+                statement.strip(),
+                locks=tuple(
+                    Lock(table, shadow.lock_name(mode))
+                    for table in sorted(tables)
+                    for mode in now[table][0] - self._seen[table][0]
+                    if mode != "AccessShareLock"
+                ),
+                rewrites=tuple(sorted(table for table in tables if now[table][1] != self._seen[table][1])),
+                scans=tuple(sorted(table for table in tables if now[table][2] > self._seen[table][2])),
+            )
+        )
+        # A table that the revision has made itself is no concern of anybody else.
+        self._seen = {table: now[table] for table in now if table in self._seen}
+
+    def _look(self) -> dict[str, tuple[frozenset[str], int, int]]:
+        """Return for each table its locks, its file and how often it was scanned in this transaction."""
+        with self._raw.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT
+                    c.relname,
+                    ARRAY(SELECT l.mode FROM pg_catalog.pg_locks AS l
+                          WHERE l.relation = c.oid AND l.pid = pg_backend_pid()),
+                    pg_relation_filenode(c.oid)::bigint,
+                    COALESCE(s.seq_scan, 0)
+                FROM pg_catalog.pg_class AS c
+                LEFT JOIN pg_catalog.pg_stat_xact_user_tables AS s ON s.relid = c.oid
+                WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p', 'm')
+                """,
+                (self._schema,),
+            )
+            return {name: (frozenset(modes), file, scans) for name, modes, file, scans in cursor.fetchall()}
