@@ -26,9 +26,9 @@ _PRINTING = (
 def read(connection: Connection, schema: str = "public") -> Snapshot:
     """Read all objects of a schema in the transaction that the connection is in.
 
-    Nothing is changed and nothing is locked but with ACCESS SHARE, which stops neither readers nor writers. Until the
-    end of the transaction the ``search_path`` is the schema, ``public``, and the schemas of the installed extensions, so that
-    names print without their schema.
+    Nothing is changed and nothing is locked but with ACCESS SHARE, which stops neither readers nor writers.
+    Until the end of the transaction the ``search_path`` is the schema, ``public``, and the schemas of the
+    installed extensions, so that names print without their schema.
 
     :param schema: the schema's name; ``public`` is the live one, any other a shadow.
     """
@@ -46,7 +46,8 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
                         WHERE e.nspname NOT IN ('pg_catalog', 'public', %(name)s)),
                        CASE WHEN n.nspname <> 'public' THEN 'public' END), true),
                    ARRAY(SELECT name::text FROM pg_catalog.pg_available_extensions()) AS available,
-                   ARRAY(SELECT set_config(s.name, s.value, true) FROM unnest(%(names)s, %(values)s) AS s (name, value))
+                   ARRAY(SELECT set_config(s.name, s.value, true) FROM unnest(%(names)s, %(values)s) AS s
+                       (name, value))
             FROM pg_catalog.pg_namespace AS n WHERE n.nspname = %(name)s
             """,
             {"name": schema, "names": [n for n, _ in _PRINTING], "values": [v for _, v in _PRINTING]},
@@ -102,7 +103,11 @@ def _uses(objects: dict[str, Object], row: dict[str, Any]) -> None:
     column = objects.get(f"column:{row['identity']}")
     if column is not None:
         # A sequence that the column owns goes with the column, not the column with it.
-        owned = {p for p in row["parents"] if (item := objects.get(p)) is not None and column.handle in item.parents}
+        owned = {
+            p
+            for p in row["parents"]
+            if (item := objects.get(p)) is not None and column.handle in item.parents
+        }
         used = [p for p in row["parents"] if p not in (*column.parents, column.handle, *owned)]
         if used:
             objects[column.handle] = replace(column, parents=(*column.parents, *used))

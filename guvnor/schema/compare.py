@@ -14,8 +14,9 @@ Change = Literal["missing", "unexpected", "different"]
 
 # What a report shows first.
 _ORDER = (
-    "extension", "schema", "type", "function", "procedure", "aggregate", "sequence", "table", "foreign table", "column",
-    "constraint", "index", "trigger", "policy", "rule", "statistics", "view", "materialized view", "privilege",
+    "extension", "schema", "type", "function", "procedure", "aggregate", "sequence", "table", "foreign table",
+    "column", "constraint", "index", "trigger", "policy", "rule", "statistics", "view", "materialized view",
+    "privilege",
 )  # fmt: skip
 
 # Attributes that change of themselves when something that they mention goes.
@@ -35,8 +36,8 @@ class Finding:
     :ivar expected: what should be there, by attribute; None when nothing should.
     :ivar actual: what is there; None when nothing is.
     :ivar meaning: what it means in production.
-    :ivar sql: the statements that reconcile, each on a line of its own; None where none is safe to write down. Never
-        a statement that loses data.
+    :ivar sql: the statements that reconcile, each on a line of its own; None where none is safe to write
+        down. Never a statement that loses data.
     :ivar with_it: what else is missing, is there or differs only because of this.
     """
 
@@ -76,7 +77,8 @@ def compare(
         if root == key:
             found[key] = _missing(item)
         else:
-            follows.append((root, str(item), reconcile.create(item)))
+            comes_along = item.kind == "column" and "view" in missing[root].kind
+            follows.append((root, str(item), "" if comes_along else reconcile.create(item)))
     for key, item in unexpected.items():
         root = _root(key, unexpected)
         if root == key:
@@ -98,14 +100,21 @@ def compare(
         if finding := _privileges(wanted, there, allowed):
             found[f"{key} privileges"] = finding
     for key, item in unexpected.items():
-        if item.kind == "default privileges" and not item.revoked and not allowed.unexpected(item, frozenset()):
+        if (
+            item.kind == "default privileges"
+            and not item.revoked
+            and not allowed.unexpected(item, frozenset())
+        ):
             found.pop(key, None)
     _fold_into_relations(found, follows, expected, actual)
 
     for root, what, sql in follows:
         if root in found:
             finding = found[root]
-            joined = "\n".join(filter(None, (finding.sql, sql))) if finding.sql else None
+            # One part that a person has to decide on leaves the whole to a person.
+            joined = (
+                None if finding.sql is None or sql is None else "\n".join(filter(None, (finding.sql, sql)))
+            )
             found[root] = replace(finding, with_it=(*finding.with_it, what), sql=joined)
     return in_order(found.values())
 
@@ -223,14 +232,16 @@ def _accept_stand_in(
 ) -> None:
     """Drop the differences between a database that has the extensions and one that could not have them.
 
-    Revision 001 takes the extensions where the server offers them and the role may install them; otherwise it supplies
-    the one function that is needed. Both are right, and the shadow may be built on a server that differs in this.
+    Revision 001 takes the extensions where the server offers them and the role may install them; otherwise it
+    supplies the one function that is needed. Both are right, and the shadow may be built on a server that
+    differs in this.
     """
-    if _EXTENSION in missing and actual.get(_STAND_IN):
-        unexpected.pop(_STAND_IN, None)
-        refused = '"uuid-ossp"'.strip('"') in actual.available
-        for key in [k for k, item in missing.items() if item.kind == "extension"]:
-            if key == _EXTENSION or refused:
+    if actual.get(_STAND_IN):
+        if missing.pop(_EXTENSION, None):
+            unexpected.pop(_STAND_IN, None)
+        # There although the server offers the extension: the role was refused it, and so it was any other.
+        if "uuid-ossp" in actual.available:
+            for key in [k for k, item in missing.items() if item.kind == "extension"]:
                 del missing[key]
     if _STAND_IN in missing and actual.get(_EXTENSION):
         del missing[_STAND_IN]
@@ -247,7 +258,7 @@ def _fold_into_relations(
     expected: Snapshot,
     actual: Snapshot,
 ) -> None:
-    """What is under a relation of another kind, and the columns of a view with another query, follow from that."""
+    """Fold what is under a relation of another kind, or a view's columns, into the finding on that."""
     for key in list(found):
         item = actual.get(key) or expected.get(key)
         parent = item.parents[0] if item and item.parents else ""
@@ -268,8 +279,8 @@ def _same_order(expected: list[str] | None, actual: list[str] | None) -> bool:
 def canonical(body: str | None) -> str:
     """Return a function's body without what has no meaning: case, blank space, comments, ``:=`` for ``=``.
 
-    The server keeps the text of a function as it was written, and databases that golang-migrate brought here were written
-    in other hands than the revisions. Quoted text is left as it is.
+    The server keeps the text of a function as it was written, and databases that golang-migrate brought here
+    were written in other hands than the revisions. Quoted text is left as it is.
     """
     parts = re.findall(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\w+|\s+|.", body or "", re.DOTALL)
     kept = [p if p[0] in "'\"" else p.lower() for p in parts if not p.isspace() and p[:2] not in ("--", "/*")]

@@ -18,7 +18,7 @@ from guvnor.errors import GuvnorError
 from guvnor.postgres import Connection, closing, connect
 from guvnor.schema import catalog, settle, shadow
 from guvnor.schema.compare import Finding
-from guvnor.schema.shadow import Shadow, ShadowUnavailable
+from guvnor.schema.shadow import Shadow, ShadowUnavailableError
 from guvnor.schema.snapshot import Snapshot
 
 # A read waits only for an ACCESS EXCLUSIVE lock, and nobody but its holder's kind waits behind it.
@@ -35,7 +35,7 @@ class CheckError(GuvnorError):
 
 
 class BusyError(CheckError):
-    """The live schema could not be read: a migration or another statement holds a table under ACCESS EXCLUSIVE."""
+    """The live schema could not be read: a statement holds a table under ACCESS EXCLUSIVE."""
 
     exit_code = 7
     next_step = "guvnor schema check   # again, when it is over"
@@ -89,8 +89,8 @@ def check(
     :param script: the revision files.
     :param revision: the revision to compare with in place of the recorded one; ``base`` for none.
     :param models: compare with this metadata in place of a revision.
-    :param shadow_dsn: a scratch database of a server of the same major version, where the expected schema is built
-        in place of the live one.
+    :param shadow_dsn: a scratch database of a server of the same major version, where the expected schema is
+        built in place of the live one.
     :param grantees: glob patterns of roles that may hold privileges.
     :param ignore: glob patterns of objects that belong to others.
     :raises CheckError: when the live schema cannot be read.
@@ -155,7 +155,10 @@ def read_live(connection: Connection) -> tuple[Snapshot, str | None]:
             ) from error
         except psycopg2.Error as error:
             # An object that another session drops while it is printed: look again.
-            if attempt == _TRIES or error.pgcode not in (errorcodes.INTERNAL_ERROR, errorcodes.UNDEFINED_TABLE):
+            if attempt == _TRIES or error.pgcode not in (
+                errorcodes.INTERNAL_ERROR,
+                errorcodes.UNDEFINED_TABLE,
+            ):
                 raise
         finally:
             if not connection.closed:
@@ -167,7 +170,8 @@ def read_live(connection: Connection) -> tuple[Snapshot, str | None]:
 def _recorded(cursor: psycopg2.extensions.cursor) -> str | None:
     """Read the revision that the database says it is at."""
     cursor.execute(
-        "SELECT to_regclass('public.alembic_version') IS NOT NULL, to_regclass('public.schema_migrations') IS NOT NULL"
+        "SELECT to_regclass('public.alembic_version') IS NOT NULL, to_regclass('public.schema_migrations') "
+        "IS NOT NULL"
     )
     has_alembic, has_golang = cursor.fetchone() or (False, False)
     if has_alembic:
@@ -200,16 +204,17 @@ def _revisions(script: ScriptDirectory, revision: str | None) -> Callable[[Shado
 def _where(live: Connection, shadow_dsn: str | None) -> Iterator[Connection]:
     """Choose where the expected schema is built.
 
-    :raises ShadowUnavailable: when the other server prints like another major version.
+    :raises ShadowUnavailableError: when the other server prints like another major version.
     """
     if shadow_dsn is None:
         yield live
         return
     with closing(connect(shadow_dsn, purpose="schema shadow")) as side:
         if side.server_version // 10000 != live.server_version // 10000:
-            raise ShadowUnavailable(
+            raise ShadowUnavailableError(
                 f"The shadow server is PostgreSQL {side.server_version // 10000}, the database is on "
-                f"{live.server_version // 10000}: they print some expressions differently, so both must be of one major."
+                f"{live.server_version // 10000}: they print some "
+                "expressions differently, so both must be of one major."
             )
         yield side
 

@@ -21,34 +21,46 @@ _MISSING = {
     "view": "Every query that names this view fails.",
     "materialized view": "Every query that names this view fails, and its stored result is gone.",
     "rule": "Statements that the rule should rewrite run as they are written.",
-    "policy": "With row security on, rows that this policy opens are hidden; rows that it guards may be open.",
-    "statistics": "The planner guesses again where these statistics told it how columns depend on each other.",
-    "extension": "Functions, types and operator classes of the extension are not there for defaults, queries and indexes.",
+    "policy": "With row security on, rows that this policy opens are hidden; rows that it guards may be "
+    "open.",
+    "statistics": "The planner guesses again where these statistics told it how columns depend on each "
+    "other.",
+    "extension": "Functions, types and operator classes of the extension are not there for defaults, queries "
+    "and indexes.",
     "default privileges": "Tables of future revisions will lack these privileges.",
 }
 
 _UNEXPECTED = {
-    "table": "No revision knows it: a later revision may collide with its name, and a rollback will not remove it.",
+    "table": "No revision knows it: a later revision may collide with its name, and a rollback will not "
+    "remove it.",
     "foreign table": "No revision knows it, and queries on it reach another server.",
-    "column": "No revision knows it: a later one may collide with its name; when NOT NULL without default, every INSERT "
+    "column": "No revision knows it: a later one may collide with its name; when NOT NULL without default, "
+    "every INSERT "
     "of the application fails.",
-    "constraint": "The database refuses rows that the application takes for valid, with an error that it does not know.",
+    "constraint": "The database refuses rows that the application takes for valid, with an error that it "
+    "does not know.",
     "index": "It costs time on every write and room on disk; a unique one also refuses rows.",
-    "trigger": "It runs with every statement on the table and may change, refuse or slow down what the application writes.",
-    "function": "No revision knows it; one of the same name may be called in place of the one that was meant.",
+    "trigger": "It runs with every statement on the table and may change, refuse or slow down what the "
+    "application writes.",
+    "function": "No revision knows it; one of the same name may be called in place of the one that was "
+    "meant.",
     "procedure": "No revision knows it.",
     "aggregate": "No revision knows it.",
     "type": "No revision knows it: a later one may collide with its name.",
     "sequence": "No revision knows it: a later one may collide with its name.",
-    "view": "No revision knows it, and it stands in the way of changing or dropping the columns that it shows.",
-    "materialized view": "No revision knows it; it stands in the way of changing columns, and its refresh costs time.",
+    "view": "No revision knows it, and it stands in the way of changing or dropping the columns that it "
+    "shows.",
+    "materialized view": "No revision knows it; it stands in the way of changing columns, and its refresh "
+    "costs time.",
     "rule": "It rewrites statements on the table before they run: they may do something else, or nothing.",
     "policy": "As soon as row security is on for the table, it decides which rows a role sees and changes.",
     "statistics": "It changes the planner's estimates and costs time at ANALYZE.",
     "extension": "No revision asks for it; a server without it cannot take a restored copy of this database.",
     "default privileges": "Every object that this role will make gives these privileges to others.",
-    "event trigger": "It runs with DDL statements, those of the next migration included, and may refuse them.",
-    "publication": "Changes to the tables flow to subscribers; an UPDATE or DELETE without replica identity is refused.",
+    "event trigger": "It runs with DDL statements, those of the next migration included, and may refuse "
+    "them.",
+    "publication": "Changes to the tables flow to subscribers; an UPDATE or DELETE without replica identity "
+    "is refused.",
     "subscription": "Another server writes into tables of this database.",
     "cast": "Expressions may choose another conversion, or become ambiguous.",
     "operator": "Expressions may choose another operator than the one that was meant.",
@@ -56,53 +68,72 @@ _UNEXPECTED = {
 
 # By attribute; a key with a kind before it wins.
 _DIFFERENT = {
-    "kind": "It is another kind of object: what may be done with it, and what it stores, is not what was meant.",
+    "kind": "It is another kind of object: what may be done with it, and what it stores, is not what was "
+    "meant.",
     "owner": "Only its owner may alter it: the next migration may fail on it.",
     "comment": "Only the description differs; nothing behaves differently.",
-    "name": "It has another name: queries and error handling that use the expected name fail, and so may a later revision.",
-    "type": "Values that the application writes may be refused, cut or stored differently, and comparisons may not use "
+    "name": "It has another name: queries and error handling that use the expected name fail, and so may a "
+    "later revision.",
+    "type": "Values that the application writes may be refused, cut or stored differently, and comparisons "
+    "may not use "
     "an index.",
     "collation": "Text sorts and compares differently, and an index of another collation is not used.",
-    "column order": "Rows come in another order of columns for SELECT *, COPY and INSERT without a list of columns.",
-    "table persistence": "The persistence differs. The contents of an UNLOGGED table are lost in a crash, and missing on a "
+    "column order": "Rows come in another order of columns for SELECT *, COPY and INSERT without a list of "
+    "columns.",
+    "table persistence": "The persistence differs. The contents of an UNLOGGED table are lost in a crash, "
+    "and missing on a "
     "standby.",
     "persistence": "It is not kept in a crash as was meant.",
     "options": "It is stored, vacuumed or checked by other settings than was meant.",
     "toast options": "Long values are stored or vacuumed by other settings than was meant.",
-    "row security": "Row security decides which rows each role sees: rows are hidden, or open, against what was meant.",
+    "row security": "Row security decides which rows each role sees: rows are hidden, or open, against what "
+    "was meant.",
     "row security forced": "Whether the policies hold for the table's owner too is not as was meant.",
-    "replica identity": "Logical replication identifies changed rows differently, or refuses updates and deletes.",
+    "replica identity": "Logical replication identifies changed rows differently, or refuses updates and "
+    "deletes.",
     "access method": "It is stored or searched by another method: cost and supported operators differ.",
     "tablespace": "It is stored on another disk: speed, free space and backups may differ.",
     "inherits from": "Rows of this table appear in another table, or do not, against what was meant.",
     "partition bound": "Rows go to another partition, or are refused.",
     "partition key": "Rows are spread over partitions differently.",
-    "populated": "The stored result is missing: every query of the view fails until REFRESH MATERIALIZED VIEW.",
+    "populated": "The stored result is missing: every query of the view fails until REFRESH MATERIALIZED "
+    "VIEW.",
     "foreign server": "Its rows come from another place.",
     "definition": "It does something else than was meant.",
-    "not null": "Where it should be NOT NULL, rows without a value can get in; where it should not, INSERTs fail.",
-    "not null constraint": "NOT NULL has another name or is not validated: rows without a value may be there.",
+    "not null": "Where it should be NOT NULL, rows without a value can get in; where it should not, INSERTs "
+    "fail.",
+    "not null constraint": "NOT NULL has another name or is not validated: rows without a value may be "
+    "there.",
     "default": "Rows inserted without a value for it get another one, none, or an error.",
     "generated": "The column is not computed as was meant.",
     "identity generation": "Numbers for new rows are not made as was meant: INSERTs may fail or collide.",
     "storage": "Long values are compressed or moved out of the row in another way; reads may cost more.",
     "compression": "New long values are compressed by another method.",
-    "statistics target": "The planner samples the values more, or less, than was meant: plans may change at ANALYZE.",
-    "statistics targets": "The planner samples the values more, or less, than was meant: plans may change at ANALYZE.",
+    "statistics target": "The planner samples the values more, or less, than was meant: plans may change at "
+    "ANALYZE.",
+    "statistics targets": "The planner samples the values more, or less, than was meant: plans may change at "
+    "ANALYZE.",
     "foreign options": "The column is read from another place.",
     "constraint definition": "The database accepts or refuses other rows than the application expects.",
-    "validated": "New rows are checked, but rows that were there before may break it, and the planner does not rely on it.",
+    "validated": "New rows are checked, but rows that were there before may break it, and the planner does "
+    "not rely on it.",
     "deferrable": "Whether it is checked at once or at the commit can be chosen differently than was meant.",
-    "initially deferred": "It is checked at another moment, at the statement or at the commit, than was meant.",
+    "initially deferred": "It is checked at another moment, at the statement or at the commit, than was "
+    "meant.",
     "not inherited": "Children of the table are checked differently.",
-    "enforcement": "The triggers that enforce the foreign key are switched off: rows without a counterpart get in unnoticed.",
+    "enforcement": "The triggers that enforce the foreign key are switched off: rows without a counterpart "
+    "get in unnoticed.",
     "index valid": "Its index is invalid: uniqueness is not guaranteed, and queries do not use it.",
     "clustered": "The next CLUSTER of the table orders its rows by another index, or by none.",
-    "index definition": "Queries that rely on it may scan the whole table, and it may refuse or allow other rows.",
+    "index definition": "Queries that rely on it may scan the whole table, and it may refuse or allow other "
+    "rows.",
     "unique": "Duplicates get in, or rows are refused, against what was meant.",
-    "predicate": "It covers other rows: queries that rely on it scan the table, and a unique one guards other rows.",
-    "included columns": "Queries that read only this index must now read the table as well, or the index is bigger.",
-    "valid": "It is invalid: queries do not use it, every write still pays for it, and a unique one guarantees nothing.",
+    "predicate": "It covers other rows: queries that rely on it scan the table, and a unique one guards "
+    "other rows.",
+    "included columns": "Queries that read only this index must now read the table as well, or the index is "
+    "bigger.",
+    "valid": "It is invalid: queries do not use it, every write still pays for it, and a unique one "
+    "guarantees nothing.",
     "attached to": "It is not a part of the index of the partitioned table.",
     "state": "It does not run when it should, or runs when it should not; nothing reports an error.",
     "command": "The policy holds for other statements.",
@@ -110,7 +141,8 @@ _DIFFERENT = {
     "roles": "The policy holds for other roles.",
     "using": "Other rows are seen.",
     "with check": "Other rows may be written.",
-    "labels": "Values that the application writes may be refused, and the order of values, by which rows are sorted, may differ.",
+    "labels": "Values that the application writes may be refused, and the order of values, by which rows are "
+    "sorted, may differ.",
     "constraints": "Other values are accepted.",
     "body": "The function does something else than the revision says.",
     "sql body": "The function does something else than the revision says.",
@@ -121,7 +153,8 @@ _DIFFERENT = {
     "parallel": "It may run, or no longer run, in parallel workers.",
     "strict": "It answers calls with NULL arguments differently.",
     "security definer": "It runs with the rights of its owner, or no longer does: a question of security.",
-    "leakproof": "The planner may run it before row security and views have filtered: a question of security.",
+    "leakproof": "The planner may run it before row security and views have filtered: a question of "
+    "security.",
     "settings": "It runs under other settings; a changed search_path is a question of security.",
     "cost": "The planner weighs it differently.",
     "rows": "The planner weighs it differently.",
@@ -132,7 +165,8 @@ _DIFFERENT = {
     "cycle": "When the numbers run out, it starts again or fails, against what was meant.",
     "cache": "Each session takes another number of values at once: gaps differ.",
     "owned by": "It goes, or does not go, when the column is dropped.",
-    "extension content": "It is in another schema: names of its functions and types are not found by the application.",
+    "extension content": "It is in another schema: names of its functions and types are not found by the "
+    "application.",
     "content": "It is defined differently.",
 }  # fmt: skip
 

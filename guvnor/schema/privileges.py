@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 from guvnor.schema.snapshot import Object, Snapshot
 
-# The kinds of objects that default privileges are given for (PostgreSQL documentation, ALTER DEFAULT PRIVILEGES).
+# The kinds of objects that default privileges are given for (PostgreSQL documentation, ALTER DEFAULT
+# PRIVILEGES).
 _OBJECTS = {
     "table": "tables", "view": "tables", "materialized view": "tables", "foreign table": "tables",
     "sequence": "sequences", "function": "functions", "procedure": "functions", "aggregate": "functions",

@@ -1,11 +1,11 @@
 """The catalog queries behind a snapshot: one a kind of object, all in the same shape.
 
-Each row is an object: ``kind``, ``identity`` (its name as SQL writes it), ``parents`` (what it goes away with, as
-``kind:identity``), optionally ``sql`` (the statement that makes it), ``granted`` and ``revoked`` (privileges beside the
-kind's default); every other column is an attribute, named as a report shall name it. The parameter ``schema`` is the
-schema's oid. The catalogs are those of PostgreSQL 14 to 18 (documentation, part "Internals", chapter "System Catalogs").
-Objects of extensions are left out. Expressions are printed by the server, names unqualified where they are
-visible, so the session's ``search_path`` must name the schema.
+Each row is an object: ``kind``, ``identity`` (its name as SQL writes it), ``parents`` (what it goes away
+with, as ``kind:identity``), optionally ``sql`` (the statement that makes it), ``granted`` and ``revoked``
+(privileges beside the kind's default); every other column is an attribute, named as a report shall name it.
+The parameter ``schema`` is the schema's oid. The catalogs are those of PostgreSQL 14 to 18 (documentation,
+part "Internals", chapter "System Catalogs"). Objects of extensions are left out. Expressions are printed by
+the server, names unqualified where they are visible, so the session's ``search_path`` must name the schema.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ def _privileges(acl: str, kind: str, owner: str) -> str:
     """
     default = f"acldefault('{kind}', {owner})"
     return f"""
-        CASE WHEN {acl} IS NOT NULL THEN ARRAY({_entries(acl, owner)} EXCEPT {_entries(default, owner)}) END AS granted,
-        CASE WHEN {acl} IS NOT NULL THEN ARRAY({_entries(default, owner)} EXCEPT {_entries(acl, owner)}) END AS revoked"""
+        CASE WHEN {acl} IS NOT NULL THEN ARRAY({_entries(acl, owner)} EXCEPT {_entries(default, owner)})
+            END AS granted,
+        CASE WHEN {acl} IS NOT NULL THEN ARRAY({_entries(default, owner)} EXCEPT {_entries(acl, owner)})
+            END AS revoked"""
 
 
 def _comment(catalog: str, oid: str, part: str = "0") -> str:
@@ -59,7 +61,8 @@ def _used(catalog: str, oid: str) -> str:
                         || quote_ident(r.relname)
                  FROM pg_class AS r WHERE r.oid = u.refobjid)
             WHEN 'pg_proc'::regclass THEN
-                (SELECT 'function:' || quote_ident(f.proname) || '(' || pg_get_function_identity_arguments(f.oid) || ')'
+                (SELECT 'function:' || quote_ident(f.proname) || '(' ||
+                    pg_get_function_identity_arguments(f.oid) || ')'
                  FROM pg_proc AS f WHERE f.oid = u.refobjid)
             WHEN 'pg_type'::regclass THEN
                 (SELECT 'type:' || quote_ident(t.typname) FROM pg_type AS t WHERE t.oid = u.refobjid) END), (
@@ -70,24 +73,28 @@ def _used(catalog: str, oid: str) -> str:
             (SELECT 'extension:' || quote_ident(x.extname)
              FROM pg_depend AS m JOIN pg_extension AS x ON x.oid = m.refobjid
              WHERE m.classid = u.refclassid AND m.objid = u.refobjid AND m.deptype = 'e'))) AS v (h)
-        WHERE u.classid = '{catalog}'::regclass AND u.objid = {oid} AND u.refobjid >= 16384 AND h IS NOT NULL)"""
+        WHERE u.classid = '{catalog}'::regclass AND u.objid = {oid} AND u.refobjid >= 16384 AND h IS NOT
+            NULL)"""
 
 
-# The schema itself. Every role may use "public" (and create in it, before PostgreSQL 15): that is its default.
+# The schema itself. Every role may use "public" (and create in it, before PostgreSQL 15): that is its
+# default.
 SCHEMA = f"""
     SELECT 'schema' AS kind, 'public' AS identity, '{{}}'::text[] AS parents,
            NULLIF({_comment("pg_namespace", "n.oid")}, 'standard public schema') AS comment,
            {_privileges("n.nspacl", "n", "n.nspowner")}
     FROM pg_namespace AS n WHERE n.oid = %(schema)s"""
 
-# Tables, foreign tables, views and materialized views. Not compared: names of row types, sizes, whether there are
-# indexes or rules (those are objects of their own).
+_QUERY_OF_VIEW = "(SELECT oid FROM pg_rewrite WHERE ev_class = c.oid AND rulename = '_RETURN')"
+
+# Tables, foreign tables, views and materialized views. Not compared: names of row types, sizes, whether there
+# are indexes or rules (those are objects of their own).
 RELATIONS = f"""
     SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
                           ELSE 'table' END AS kind,
            quote_ident(c.relname) AS identity,
            CASE WHEN c.relkind IN ('v', 'm')
-                THEN {_used("pg_rewrite", "(SELECT oid FROM pg_rewrite WHERE ev_class = c.oid AND rulename = '_RETURN')")}
+                THEN {_used("pg_rewrite", _QUERY_OF_VIEW)}
                 ELSE '{{}}' END AS parents,
            CASE c.relkind WHEN 'v' THEN 'CREATE VIEW ' || quote_ident(c.relname)
                                || CASE WHEN c.reloptions IS NULL THEN ''
@@ -97,7 +104,8 @@ RELATIONS = f"""
                                || rtrim(pg_get_viewdef(c.oid, true), ';')
                                || CASE WHEN c.relispopulated THEN '' ELSE ' WITH NO DATA' END END AS sql,
            CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid, true) END AS definition,
-           CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED' WHEN 't' THEN 'TEMPORARY' ELSE 'permanent' END AS persistence,
+           CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED' WHEN 't' THEN 'TEMPORARY' ELSE 'permanent' END AS
+               persistence,
            ARRAY(SELECT unnest(c.reloptions) ORDER BY 1) AS options,
            ARRAY(SELECT 'toast.' || unnest(t.reloptions) ORDER BY 1) AS "toast options",
            c.relrowsecurity AS "row security",
@@ -120,7 +128,8 @@ RELATIONS = f"""
             FROM pg_foreign_table AS f JOIN pg_foreign_server AS s ON s.oid = f.ftserver
             WHERE f.ftrelid = c.oid) AS "foreign server",
            ARRAY(SELECT quote_ident(a.attname) FROM pg_attribute AS a
-                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind NOT IN ('v', 'm')
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind NOT IN
+                     ('v', 'm')
                  ORDER BY a.attnum) AS "column order",
            {_comment("pg_class", "c.oid")} AS comment,
            {_privileges("c.relacl", "r", "c.relowner")}
@@ -139,21 +148,24 @@ COLUMNS = """
                        THEN ARRAY['type:' || quote_ident(e.typname)] ELSE '{{}}' END AS parents,
            format_type(a.atttypid, a.atttypmod) AS type,
            CASE WHEN a.attcollation <> t.typcollation
-                THEN (SELECT quote_ident(collname) FROM pg_collation WHERE oid = a.attcollation) END AS "collation",
+                THEN (SELECT quote_ident(collname) FROM pg_collation WHERE oid = a.attcollation) END AS
+                "collation",
            a.attnotnull AS "not null",
            {not_null} AS "not null constraint",
            CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS "default",
            CASE a.attgenerated WHEN '' THEN NULL ELSE
-                CASE a.attgenerated WHEN 's' THEN 'STORED ' ELSE 'VIRTUAL ' END || pg_get_expr(d.adbin, d.adrelid)
+                CASE a.attgenerated WHEN 's' THEN 'STORED ' ELSE 'VIRTUAL ' END
+                    || pg_get_expr(d.adbin, d.adrelid)
                 END AS generated,
            CASE a.attidentity WHEN '' THEN NULL ELSE
                 (SELECT CASE a.attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END
-                        || format(' (START WITH %%s INCREMENT BY %%s MINVALUE %%s MAXVALUE %%s CACHE %%s%%s)', s.seqstart,
-                                  s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
+                        || format(' (START WITH %%s INCREMENT BY %%s MINVALUE %%s MAXVALUE %%s CACHE %%s%%s)',
+                                  s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
                                   CASE WHEN s.seqcycle THEN ' CYCLE' ELSE '' END)
                  FROM pg_depend AS p JOIN pg_sequence AS s ON s.seqrelid = p.objid
                  WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass
-                   AND p.refobjid = c.oid AND p.refobjsubid = a.attnum AND p.deptype = 'i') END AS "identity generation",
+                   AND p.refobjid = c.oid AND p.refobjsubid = a.attnum AND p.deptype = 'i') END AS
+                   "identity generation",
            CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
                 ELSE 'EXTENDED' END AS storage,
            CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' ELSE 'default' END AS compression,
@@ -175,18 +187,20 @@ COLUMNS = """
 _NOT_NULL_NAMED = """
            (SELECT quote_ident(n.conname) || CASE WHEN n.convalidated THEN '' ELSE ' NOT VALID' END
                    || CASE WHEN n.connoinherit THEN ' NO INHERIT' ELSE '' END
-            FROM pg_constraint AS n WHERE n.conrelid = c.oid AND n.contype = 'n' AND n.conkey = ARRAY[a.attnum])"""
+            FROM pg_constraint AS n WHERE n.conrelid = c.oid AND n.contype = 'n' AND n.conkey =
+                ARRAY[a.attnum])"""
 
 # What defaults and generated columns depend on, for those that use more than built-in functions.
 DEFAULTS = f"""
-    SELECT quote_ident(c.relname) || '.' || quote_ident(a.attname) AS identity, {_used("pg_attrdef", "d.oid")} AS parents
+    SELECT quote_ident(c.relname) || '.' || quote_ident(a.attname) AS identity,
+        {_used("pg_attrdef", "d.oid")} AS parents
     FROM pg_class AS c
     JOIN pg_attrdef AS d ON d.adrelid = c.oid
     JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = d.adnum
     WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'f')"""
 
-# Constraints of tables, with the index that carries them. Those of triggers are found as triggers, NOT NULL as part
-# of its column. A foreign key is enforced by triggers that only a superuser can switch off.
+# Constraints of tables, with the index that carries them. Those of triggers are found as triggers, NOT NULL
+# as part of its column. A foreign key is enforced by triggers that only a superuser can switch off.
 CONSTRAINTS = f"""
     SELECT 'constraint' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(k.conname) AS identity,
@@ -214,11 +228,13 @@ CONSTRAINTS = f"""
                           FROM pg_trigger AS g WHERE g.tgconstraint = k.oid), 'enabled') END AS enforcement,
            CASE WHEN k.contype IN ('p', 'u', 'x') THEN i.indisvalid AND i.indisready END AS "index valid",
            CASE WHEN k.contype IN ('p', 'u', 'x') THEN i.indisclustered END AS clustered,
-           CASE WHEN k.contype IN ('p', 'u', 'x') THEN ARRAY(SELECT unnest(x.reloptions) ORDER BY 1) END AS options,
+           CASE WHEN k.contype IN ('p', 'u', 'x') THEN ARRAY(SELECT unnest(x.reloptions) ORDER BY 1) END AS
+               options,
            CASE WHEN k.contype IN ('p', 'u', 'x') THEN
                 (SELECT spcname FROM pg_tablespace WHERE oid = x.reltablespace) END AS tablespace,
            {_comment("pg_constraint", "k.oid")} AS comment,
-           CASE WHEN k.contype IN ('p', 'u', 'x') THEN {_comment("pg_class", "k.conindid")} END AS "comment on index"
+           CASE WHEN k.contype IN ('p', 'u', 'x') THEN {_comment("pg_class", "k.conindid")} END AS
+               "comment on index"
     FROM pg_constraint AS k
     JOIN pg_class AS c ON c.oid = k.conrelid
     LEFT JOIN pg_class AS f ON f.oid = k.confrelid
@@ -250,7 +266,8 @@ INDEXES = f"""
                  FROM pg_attribute AS a
                  WHERE i.indexprs IS NOT NULL AND a.attrelid = x.oid AND a.attstattarget >= 0
                  ORDER BY a.attnum) AS "statistics targets",
-           ARRAY(SELECT p.inhparent::regclass::text FROM pg_inherits AS p WHERE p.inhrelid = x.oid) AS "attached to",
+           ARRAY(SELECT p.inhparent::regclass::text FROM pg_inherits AS p WHERE p.inhrelid = x.oid) AS
+               "attached to",
            {_comment("pg_class", "x.oid")} AS comment
     FROM pg_index AS i
     JOIN pg_class AS x ON x.oid = i.indexrelid
@@ -294,9 +311,11 @@ POLICIES = f"""
     SELECT 'policy' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(p.polname) AS identity,
            ARRAY['relation:' || quote_ident(c.relname)] || {_used("pg_policy", "p.oid")} AS parents,
-           format('CREATE POLICY %%I ON %%I AS %%s FOR %%s TO %%s', p.polname, c.relname, b.permissive, b.command,
+           format('CREATE POLICY %%I ON %%I AS %%s FOR %%s TO %%s', p.polname, c.relname, b.permissive,
+               b.command,
                   array_to_string(b.roles, ', '))
-               || COALESCE(' USING (' || b.using || ')', '') || COALESCE(' WITH CHECK (' || b.checked || ')', '') AS sql,
+               || COALESCE(' USING (' || b.using || ')', '') || COALESCE(' WITH CHECK (' || b.checked ||
+               ')', '') AS sql,
            b.command,
            b.permissive AS mode,
            b.roles,
@@ -320,7 +339,8 @@ POLICIES = f"""
 STATISTICS = f"""
     SELECT 'statistics' AS kind,
            quote_ident(s.stxname) AS identity,
-           ARRAY['relation:' || quote_ident(c.relname)] || {_columns("s.stxrelid", "s.stxkeys::smallint[]")} AS parents,
+           ARRAY['relation:' || quote_ident(c.relname)] ||
+               {_columns("s.stxrelid", "s.stxkeys::smallint[]")} AS parents,
            format('CREATE STATISTICS %%I (%%s) ON %%s FROM %%I', s.stxname, b.kinds,
                   pg_get_statisticsobjdef_columns(s.oid), c.relname) AS sql,
            quote_ident(c.relname) AS "on",
@@ -332,7 +352,8 @@ STATISTICS = f"""
     FROM pg_statistic_ext AS s
     JOIN pg_class AS c ON c.oid = s.stxrelid
     CROSS JOIN LATERAL (
-        SELECT string_agg(CASE k WHEN 'd' THEN 'ndistinct' WHEN 'f' THEN 'dependencies' ELSE 'mcv' END, ', ' ORDER BY k)
+        SELECT string_agg(CASE k WHEN 'd' THEN 'ndistinct' WHEN 'f' THEN 'dependencies' ELSE 'mcv' END,
+            ', ' ORDER BY k)
         FROM unnest(s.stxkind) AS k WHERE k <> 'e'
     ) AS b (kinds)
     WHERE s.stxnamespace = %(schema)s AND {_not_of_extension("pg_statistic_ext", "s.oid")}"""
@@ -343,7 +364,8 @@ FUNCTIONS = f"""
            quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS identity,
            {_used("pg_proc", "p.oid")} AS parents,
            CASE WHEN p.prokind <> 'a' THEN
-                regexp_replace(pg_get_functiondef(p.oid), '^(CREATE OR REPLACE \\w+ )[^(]*', '\\1' || quote_ident(p.proname))
+                regexp_replace(pg_get_functiondef(p.oid), '^(CREATE OR REPLACE \\w+ )[^(]*', '\\1' ||
+                    quote_ident(p.proname))
                 END AS sql,
            pg_get_function_arguments(p.oid) AS arguments,
            pg_get_function_result(p.oid) AS result,
@@ -351,7 +373,8 @@ FUNCTIONS = f"""
            p.prosrc AS body,
            pg_get_function_sqlbody(p.oid) AS "sql body",
            p.probin AS library,
-           CASE p.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END AS volatility,
+           CASE p.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END AS
+               volatility,
            CASE p.proparallel WHEN 's' THEN 'SAFE' WHEN 'r' THEN 'RESTRICTED' ELSE 'UNSAFE' END AS parallel,
            p.prokind = 'w' AS "window",
            p.proisstrict AS strict,
@@ -361,10 +384,13 @@ FUNCTIONS = f"""
            p.prorows::text AS rows,
            NULLIF(p.prosupport, 0)::regproc::text AS "support function",
            p.proconfig AS settings,
-           (SELECT concat_ws(', ', g.aggkind, g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
-                             g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn, g.aggfinalextra, g.aggmfinalextra,
+           (SELECT concat_ws(', ', g.aggkind, g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn,
+               g.aggdeserialfn,
+                             g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn, g.aggfinalextra,
+                             g.aggmfinalextra,
                              g.aggfinalmodify, g.aggmfinalmodify, g.aggsortop::regoperator,
-                             g.aggtranstype::regtype, g.aggtransspace, g.aggmtranstype::regtype, g.aggmtransspace,
+                             g.aggtranstype::regtype, g.aggtransspace, g.aggmtranstype::regtype,
+                             g.aggmtransspace,
                              g.agginitval, g.aggminitval)
             FROM pg_aggregate AS g WHERE g.aggfnoid = p.oid) AS aggregation,
            pg_get_userbyid(p.proowner) AS owner,
@@ -379,34 +405,44 @@ FUNCTIONS = f"""
 TYPES = f"""
     SELECT 'type' AS kind,
            quote_ident(t.typname) AS identity,
-           CASE WHEN b.typnamespace = %(schema)s THEN ARRAY['type:' || quote_ident(b.typname)] ELSE '{{}}' END AS parents,
+           CASE WHEN b.typnamespace = %(schema)s THEN ARRAY['type:' || quote_ident(b.typname)] ELSE '{{}}'
+               END AS parents,
            CASE t.typtype WHEN 'e' THEN format('CREATE TYPE %%I AS ENUM (%%s)', t.typname, (
                     SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
                     FROM pg_enum WHERE enumtypid = t.oid))
-                WHEN 'd' THEN format('CREATE DOMAIN %%I AS %%s', t.typname, format_type(t.typbasetype, t.typtypmod))
+                WHEN 'd' THEN format('CREATE DOMAIN %%I AS %%s', t.typname, format_type(t.typbasetype,
+                t.typtypmod))
                     || COALESCE(' DEFAULT ' || pg_get_expr(t.typdefaultbin, 0), '')
                     || CASE WHEN t.typnotnull THEN ' NOT NULL' ELSE '' END
                     || COALESCE((SELECT string_agg(format(' CONSTRAINT %%I ', k.conname)
-                                 || replace(pg_get_constraintdef(k.oid, true), ' NOT VALID', ''), '' ORDER BY k.conname)
+                                 || replace(pg_get_constraintdef(k.oid, true), ' NOT VALID', ''), '' ORDER
+                                 BY k.conname)
                                  FROM pg_constraint AS k WHERE k.contypid = t.oid AND k.contype = 'c'), '')
                 WHEN 'c' THEN format('CREATE TYPE %%I AS (%%s)', t.typname, (
-                    SELECT string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', '
+                    SELECT string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid,
+                        a.atttypmod), ', '
                                       ORDER BY a.attnum)
-                    FROM pg_attribute AS a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped))
+                    FROM pg_attribute AS a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT
+                        a.attisdropped))
                 END AS sql,
-           CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' WHEN 'c' THEN 'composite' WHEN 'r' THEN 'range'
+           CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' WHEN 'c' THEN 'composite' WHEN 'r'
+               THEN 'range'
                           WHEN 'm' THEN 'multirange' WHEN 'p' THEN 'shell' ELSE 'base' END AS form,
-           ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder) AS labels,
+           ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder) AS
+               labels,
            CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END AS "base type",
            CASE WHEN t.typtype = 'd' THEN t.typnotnull END AS "not null",
            CASE WHEN t.typtype = 'd' THEN pg_get_expr(t.typdefaultbin, 0) END AS "default",
            CASE WHEN t.typcollation <> COALESCE(b.typcollation, t.typcollation)
-                THEN (SELECT quote_ident(collname) FROM pg_collation WHERE oid = t.typcollation) END AS "collation",
+                THEN (SELECT quote_ident(collname) FROM pg_collation WHERE oid = t.typcollation) END AS
+                "collation",
            ARRAY(SELECT quote_ident(k.conname) || ' ' || pg_get_constraintdef(k.oid, true)
                         || COALESCE(' -- ' || {_comment("pg_constraint", "k.oid")}, '')
-                 FROM pg_constraint AS k WHERE k.contypid = t.oid AND k.contype = 'c' ORDER BY k.conname) AS constraints,
+                 FROM pg_constraint AS k WHERE k.contypid = t.oid AND k.contype = 'c' ORDER BY k.conname)
+                     AS constraints,
            ARRAY(SELECT quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod)
-                        || CASE WHEN a.attcollation <> (SELECT typcollation FROM pg_type WHERE oid = a.atttypid)
+                        || CASE WHEN a.attcollation <> (SELECT typcollation FROM pg_type WHERE oid =
+                        a.atttypid)
                                 THEN ' COLLATE ' || (SELECT quote_ident(collname) FROM pg_collation
                                                      WHERE oid = a.attcollation) ELSE '' END
                         || COALESCE(' -- ' || {_comment("pg_class", "a.attrelid", "a.attnum")}, '')
@@ -419,7 +455,8 @@ TYPES = f"""
                              'canonical ' || NULLIF(r.rngcanonical, 0)::regproc,
                              'difference ' || NULLIF(r.rngsubdiff, 0)::regproc)
             FROM pg_range AS r WHERE r.rngtypid = t.oid) AS "range of",
-           CASE WHEN t.typtype = 'b' THEN concat_ws(', ', t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin,
+           CASE WHEN t.typtype = 'b' THEN concat_ws(', ', t.typinput, t.typoutput, t.typreceive, t.typsend,
+               t.typmodin,
                 t.typmodout, t.typanalyze, t.typlen, t.typbyval, t.typalign, t.typstorage, t.typcategory,
                 t.typispreferred, t.typdelim, t.typdefault) END AS base,
            pg_get_userbyid(t.typowner) AS owner,
@@ -437,8 +474,10 @@ SEQUENCES = f"""
     SELECT 'sequence' AS kind,
            quote_ident(c.relname) AS identity,
            CASE WHEN o.table_name IS NULL THEN '{{}}' ELSE
-                ARRAY['relation:' || o.table_name, 'column:' || o.table_name || '.' || o.column_name] END AS parents,
-           format('CREATE SEQUENCE %%I AS %%s START WITH %%s INCREMENT BY %%s MINVALUE %%s MAXVALUE %%s CACHE %%s%%s',
+                ARRAY['relation:' || o.table_name, 'column:' || o.table_name || '.' || o.column_name] END
+                    AS parents,
+           format('CREATE SEQUENCE %%I AS %%s START WITH %%s INCREMENT BY %%s '
+                      'MINVALUE %%s MAXVALUE %%s CACHE %%s%%s',
                   c.relname, s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
                   CASE WHEN s.seqcycle THEN ' CYCLE' ELSE '' END) AS sql,
            s.seqtypid::regtype::text AS type,
@@ -468,7 +507,8 @@ def _plain(kind: str, catalog: str, identity: str, namespace: str, owner: str | 
     """Return the query of a rare kind of object: one attribute ``content`` holds all of it."""
     return f"""
     SELECT '{kind}' AS kind, {identity} AS identity, '{{}}'::text[] AS parents, {content} AS content,
-           {f"pg_get_userbyid(o.{owner})" if owner else "NULL::name"} AS owner, {_comment(catalog, "o.oid")} AS comment
+           {f"pg_get_userbyid(o.{owner})" if owner else "NULL::name"} AS owner,
+               {_comment(catalog, "o.oid")} AS comment
     FROM {catalog} AS o
     WHERE o.{namespace} = %(schema)s AND {_not_of_extension(catalog, "o.oid")}"""
 
@@ -482,7 +522,8 @@ RARE = " UNION ALL ".join(
         ),
         _plain(
             "conversion", "pg_conversion", "quote_ident(o.conname)", "connamespace", "conowner",
-            "concat_ws(', ', pg_encoding_to_char(o.conforencoding), pg_encoding_to_char(o.contoencoding), o.conproc, "
+            "concat_ws(', ', pg_encoding_to_char(o.conforencoding), pg_encoding_to_char(o.contoencoding), "
+            "o.conproc, "
             "o.condefault)",
         ),
         _plain(
@@ -506,10 +547,13 @@ RARE = " UNION ALL ".join(
             "operator family", "pg_opfamily",
             "quote_ident(o.opfname) || ' USING ' || (SELECT amname FROM pg_am WHERE oid = o.opfmethod)",
             "opfnamespace", "opfowner",
-            "concat_ws('; ', (SELECT string_agg(concat_ws(' ', p.amopstrategy, p.amopopr::regoperator, p.amoppurpose), "
-            "', ' ORDER BY p.amopstrategy, p.amopopr::regoperator::text) FROM pg_amop AS p WHERE p.amopfamily = o.oid), "
+            "concat_ws('; ', (SELECT string_agg(concat_ws(' ', p.amopstrategy, p.amopopr::regoperator, "
+            "p.amoppurpose), "
+            "', ' ORDER BY p.amopstrategy, p.amopopr::regoperator::text) FROM pg_amop AS p WHERE "
+            "p.amopfamily = o.oid), "
             "(SELECT string_agg(concat_ws(' ', p.amprocnum, p.amproc::regprocedure), ', ' "
-            "ORDER BY p.amprocnum, p.amproc::regprocedure::text) FROM pg_amproc AS p WHERE p.amprocfamily = o.oid))",
+            "ORDER BY p.amprocnum, p.amproc::regprocedure::text) FROM pg_amproc AS p WHERE p.amprocfamily = "
+            "o.oid))",
         ),
         _plain(
             "text search configuration", "pg_ts_config", "quote_ident(o.cfgname)", "cfgnamespace", "cfgowner",
@@ -519,7 +563,8 @@ RARE = " UNION ALL ".join(
         ),
         _plain(
             "text search dictionary", "pg_ts_dict", "quote_ident(o.dictname)", "dictnamespace", "dictowner",
-            "concat_ws('; ', (SELECT tmplname FROM pg_ts_template WHERE oid = o.dicttemplate), o.dictinitoption)",
+            "concat_ws('; ', (SELECT tmplname FROM pg_ts_template WHERE oid = o.dicttemplate), "
+            "o.dictinitoption)",
         ),
         _plain(
             "text search parser", "pg_ts_parser", "quote_ident(o.prsname)", "prsnamespace", None,
@@ -540,8 +585,8 @@ LABELS = """
     FROM pg_seclabels AS l JOIN pg_namespace AS n ON n.oid = l.objnamespace
     WHERE l.objnamespace = %(schema)s"""
 
-# What belongs to the database as a whole but acts on our tables or is used by them. Of a shadow only those count that
-# came with it. Casts and transforms depend on a type of the schema.
+# What belongs to the database as a whole but acts on our tables or is used by them. Of a shadow only those
+# count that came with it. Casts and transforms depend on a type of the schema.
 GLOBAL = f"""
     SELECT 'extension' AS kind, quote_ident(o.extname) AS identity, '{{}}'::text[] AS parents,
            'CREATE EXTENSION IF NOT EXISTS ' || quote_ident(o.extname) AS sql,
@@ -552,8 +597,10 @@ GLOBAL = f"""
     UNION ALL
     SELECT 'default privileges',
            format('%%s of %%I%%s', CASE o.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences'
-                  WHEN 'f' THEN 'functions' WHEN 'T' THEN 'types' WHEN 'n' THEN 'schemas' ELSE 'large objects' END,
-                  pg_get_userbyid(o.defaclrole), CASE WHEN o.defaclnamespace = 0 THEN '' ELSE ' in public' END),
+                  WHEN 'f' THEN 'functions' WHEN 'T' THEN 'types' WHEN 'n' THEN 'schemas' ELSE
+                  'large objects' END,
+                  pg_get_userbyid(o.defaclrole), CASE WHEN o.defaclnamespace = 0 THEN '' ELSE ' in public'
+                      END),
            '{{}}', NULL, NULL, NULL, NULL,
            CASE WHEN o.defaclnamespace = 0 THEN ARRAY({_entries("o.defaclacl", "o.defaclrole")} EXCEPT
                                                       {_entries("b.builtin", "o.defaclrole")})
@@ -581,8 +628,10 @@ GLOBAL = f"""
     FROM pg_publication AS o
     CROSS JOIN LATERAL (
         SELECT string_agg(quote_ident(c.relname)
-                          || COALESCE(' WHERE ' || pg_get_expr((to_jsonb(r) ->> 'prqual')::pg_node_tree, c.oid, true), '')
-                          || COALESCE(' columns ' || (to_jsonb(r) ->> 'prattrs'), ''), ', ' ORDER BY c.relname)
+                          || COALESCE(' WHERE ' || pg_get_expr((to_jsonb(r) ->> 'prqual')::pg_node_tree,
+                          c.oid, true), '')
+                          || COALESCE(' columns ' || (to_jsonb(r) ->> 'prattrs'), ''), ', ' ORDER BY
+                          c.relname)
         FROM pg_publication_rel AS r JOIN pg_class AS c ON c.oid = r.prrelid AND c.relnamespace = %(schema)s
         WHERE r.prpubid = o.oid
     ) AS t (names)
@@ -596,8 +645,10 @@ GLOBAL = f"""
     FROM pg_subscription AS o
     WHERE o.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
     UNION ALL
-    SELECT 'cast', format('(%%s AS %%s)', format_type(o.castsource, NULL), format_type(o.casttarget, NULL)), '{{}}', NULL,
-           concat_ws(', ', NULLIF(o.castfunc, 0)::regprocedure, 'context ' || o.castcontext::text, 'method ' || o.castmethod::text),
+    SELECT 'cast', format('(%%s AS %%s)', format_type(o.castsource, NULL), format_type(o.casttarget,
+        NULL)), '{{}}', NULL,
+           concat_ws(', ', NULLIF(o.castfunc, 0)::regprocedure, 'context ' || o.castcontext::text,
+               'method ' || o.castmethod::text),
            NULL, {_comment("pg_cast", "o.oid")}, NULL, NULL
     FROM pg_cast AS o
     WHERE o.oid >= 16384
@@ -619,7 +670,8 @@ GLOBAL = f"""
     FROM pg_am AS o WHERE o.oid >= 16384 AND {_not_of_extension("pg_am", "o.oid")}
     UNION ALL
     SELECT 'foreign data wrapper', quote_ident(o.fdwname), '{{}}', NULL,
-           concat_ws(', ', NULLIF(o.fdwhandler, 0)::regproc, NULLIF(o.fdwvalidator, 0)::regproc, o.fdwoptions::text),
+           concat_ws(', ', NULLIF(o.fdwhandler, 0)::regproc, NULLIF(o.fdwvalidator, 0)::regproc,
+               o.fdwoptions::text),
            pg_get_userbyid(o.fdwowner), NULL, NULL, NULL
     FROM pg_foreign_data_wrapper AS o WHERE {_not_of_extension("pg_foreign_data_wrapper", "o.oid")}
     UNION ALL
@@ -640,8 +692,10 @@ def all_for(version: int) -> tuple[str, ...]:
         privileges=_privileges("a.attacl", "c", "c.relowner"),
         not_of_extension=_not_of_extension("pg_class", "c.oid"),
     )
-    named = "OR EXISTS (SELECT FROM pg_publication_namespace AS s WHERE s.pnpubid = o.oid AND s.pnnspid = %(schema)s)"
+    named = """OR EXISTS (SELECT FROM pg_publication_namespace AS s
+                          WHERE s.pnpubid = o.oid AND s.pnnspid = %(schema)s)"""
     return (
-        SCHEMA, RELATIONS, columns, CONSTRAINTS, INDEXES, TRIGGERS, RULES, POLICIES, STATISTICS, FUNCTIONS, TYPES,
-        SEQUENCES, RARE, LABELS, GLOBAL.replace("{schema_publications}", named if version >= 150000 else ""),
+        SCHEMA, RELATIONS, columns, CONSTRAINTS, INDEXES, TRIGGERS, RULES, POLICIES, STATISTICS, FUNCTIONS,
+        TYPES, SEQUENCES, RARE, LABELS,
+        GLOBAL.replace("{schema_publications}", named if version >= 150000 else ""),
     )  # fmt: skip

@@ -1,8 +1,9 @@
 """The SQL that reconciles a difference, where it is safe to write down.
 
-Safe means: no stored data is lost, nothing is guessed, and a busy table is not locked for long where PostgreSQL has
-another way. Tables, columns, sequences, types, functions and views are never dropped; for what is left out, a person
-decides. Names are as the server printed them, already quoted, and are found by ``search_path = public``.
+Safe means: no stored data is lost, nothing is guessed, and a busy table is not locked for long where
+PostgreSQL has another way. Tables, columns, sequences, types, functions and views are never dropped; for what
+is left out, a person decides. Names are as the server printed them, already quoted, and are found by
+``search_path = public``.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def drop(item: Object) -> str | None:
 
 
 def alter(expected: Object, actual: Object, names: Sequence[str], owner: str | None = None) -> str | None:
-    """Return the statements that make an object what it should be; None when one of the attributes has none."""
+    """Return the statements that make an object what it should be; None when an attribute has none."""
     wanted, table, name = expected.attributes, table_of(expected), own_name(expected)
     statements: list[str] = []
     rest = set(names)
@@ -63,7 +64,9 @@ def alter(expected: Object, actual: Object, names: Sequence[str], owner: str | N
         prefix = f"ALTER TABLE {table} ALTER COLUMN {name}"
         take(
             "default",
-            f"{prefix} DROP DEFAULT" if wanted["default"] is None else f"{prefix} SET DEFAULT {wanted['default']}",
+            f"{prefix} DROP DEFAULT"
+            if wanted["default"] is None
+            else f"{prefix} SET DEFAULT {wanted['default']}",
         )
         if "not null" in rest:
             rest -= {"not null", "not null constraint"}
@@ -88,24 +91,30 @@ def alter(expected: Object, actual: Object, names: Sequence[str], owner: str | N
         if rest == {"validated", "definition"} and wanted["validated"]:
             rest.clear()
             statements.append(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
-        elif rest <= {"deferrable", "initially deferred", "definition"} and wanted["type"] == "foreign key":
-            rest.clear()
-            first = "DEFERRABLE" if wanted["deferrable"] else "NOT DEFERRABLE"
-            second = "INITIALLY DEFERRED" if wanted["initially deferred"] else "INITIALLY IMMEDIATE"
-            statements.append(f"ALTER TABLE {table} ALTER CONSTRAINT {name} {first} {second}")
+        elif "definition" in rest and wanted["type"] in ("check", "foreign key"):
+            rest -= {"definition", "validated", "deferrable", "initially deferred", "not inherited"}
+            first, *later = _constraint(expected)
+            # One statement: there is no moment without the constraint for new rows.
+            statements += [
+                first.replace(" ADD ", f" DROP CONSTRAINT {name}, ADD ", 1),
+                *later,
+                *_extras(expected),
+            ]
         take("enforcement", f"ALTER TABLE {table} ENABLE TRIGGER ALL")
         take("clustered", _clustered(table, name, wanted["clustered"]))
         if rest <= {"index valid"}:
             take("index valid", f"REINDEX INDEX CONCURRENTLY {name}")
     elif expected.kind == "index":
-        if "definition" in rest and expected.sql:
+        if "definition" in rest and expected.sql and not wanted["statistics targets"]:
             rest -= {
-                "definition", "access method", "unique", "predicate", "key columns", "included columns", "valid", "options"
+                "definition", "access method", "unique", "predicate", "key columns", "included columns",
+                "valid", "options",
             }  # fmt: skip
             statements += [
                 f"ALTER INDEX {name} RENAME TO {_suffixed(name)}",
                 concurrently(expected.sql),
                 f"DROP INDEX CONCURRENTLY {_suffixed(name)}",
+                *_extras(expected),
             ]
         take("valid", f"REINDEX INDEX CONCURRENTLY {name}")
         take("clustered", _clustered(table, name, wanted["clustered"]))
@@ -125,20 +134,26 @@ def alter(expected: Object, actual: Object, names: Sequence[str], owner: str | N
         statements.append(str(expected.sql))
     elif expected.kind == "view" and expected.sql and "definition" in rest:
         rest -= {"definition"}
-        statements.append(expected.sql.rstrip().rstrip(";").replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
+        statements.append(
+            expected.sql.rstrip().rstrip(";").replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1)
+        )
     elif expected.kind == "type":
         take("labels", *_labels(expected.identity, wanted["labels"] or [], actual.attributes["labels"] or []))
     elif expected.kind == "sequence":
         form = {
-            "start": "START WITH {}", "increment": "INCREMENT BY {}", "minimum": "MINVALUE {}", "maximum": "MAXVALUE {}",
-            "cache": "CACHE {}", "owned by": "OWNED BY {}", "type": "AS {}",
+            "type": "AS {}", "start": "START WITH {}", "increment": "INCREMENT BY {}",
+            "minimum": "MINVALUE {}", "maximum": "MAXVALUE {}", "cache": "CACHE {}",
+            "owned by": "OWNED BY {}",
         }  # fmt: skip
         for attribute, text in form.items():
             take(attribute, f"ALTER SEQUENCE {name} {text.format(wanted[attribute] or 'NONE')}")
         take("cycle", f"ALTER SEQUENCE {name} {'CYCLE' if wanted['cycle'] else 'NO CYCLE'}")
     elif expected.kind == "statistics":
         target = wanted["statistics target"]
-        take("statistics target", f"ALTER STATISTICS {name} SET STATISTICS {-1 if target == 'default' else target}")
+        take(
+            "statistics target",
+            f"ALTER STATISTICS {name} SET STATISTICS {-1 if target == 'default' else target}",
+        )
     elif expected.kind == "extension":
         take("content", f"ALTER EXTENSION {name} SET SCHEMA public")
     return None if rest or None in statements else _lines(*statements)
@@ -238,7 +253,9 @@ def _extras(item: Object) -> list[str]:
     """Return what the definition of an object does not say."""
     extras = [_comment(item)] if item.attributes.get("comment") else []
     if item.kind == "trigger" and item.attributes["state"] != "enabled":
-        extras.append(f"ALTER TABLE {table_of(item)} {_state(item.attributes['state'])} TRIGGER {own_name(item)}")
+        extras.append(
+            f"ALTER TABLE {table_of(item)} {_state(item.attributes['state'])} TRIGGER {own_name(item)}"
+        )
     return extras
 
 
@@ -255,7 +272,11 @@ def _constraint(item: Object) -> list[str]:
 
 def _column(item: Object) -> str | None:
     wanted = item.attributes
-    if wanted["generated"] or wanted["identity generation"] or (wanted["not null"] and wanted["default"] is None):
+    if (
+        wanted["generated"]
+        or wanted["identity generation"]
+        or (wanted["not null"] and wanted["default"] is None)
+    ):
         return None  # what the rows that are there shall hold is for a person to say
     parts = [f"ALTER TABLE {table_of(item)} ADD COLUMN {own_name(item)} {wanted['type']}"]
     if wanted["collation"]:
@@ -306,7 +327,9 @@ def _clustered(table: str, name: str, wanted: bool) -> str:
 
 
 def _state(state: str) -> str:
-    return {"disabled": "DISABLE", "on replicas only": "ENABLE REPLICA", "always": "ENABLE ALWAYS"}.get(state, "ENABLE")
+    return {"disabled": "DISABLE", "on replicas only": "ENABLE REPLICA", "always": "ENABLE ALWAYS"}.get(
+        state, "ENABLE"
+    )
 
 
 def _replica_identity(value: str) -> str:

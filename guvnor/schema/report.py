@@ -20,7 +20,8 @@ def summary(report: Report) -> str:
     if report.clean:
         return f"No drift: {report.actual} is what {report.expected} says."
     count = len(report.findings)
-    return f"Drift: {report.actual} differs from {report.expected} in {count} {'thing' if count == 1 else 'things'}."
+    things = "thing" if count == 1 else "things"
+    return f"Drift: {report.actual} differs from {report.expected} in {count} {things}."
 
 
 def as_terminal(report: Report) -> Group:
@@ -74,7 +75,11 @@ def as_markdown(report: Report) -> str:
     """Return the report as Markdown, as a pull request shows it."""
     lines = [f"### {'✅' if report.clean else '❌'} {summary(report)}"]
     for finding in report.findings:
-        lines += ["", f"#### `{_SIGNS[finding.change]}` {finding.kind} {_code(finding.object)} is {finding.change}", ""]
+        lines += [
+            "",
+            f"#### `{_SIGNS[finding.change]}` {finding.kind} {_code(finding.object)} is {finding.change}",
+            "",
+        ]
         lines += [finding.meaning, ""]
         lines += _fenced("text", _details(finding))
         if finding.with_it:
@@ -85,7 +90,7 @@ def as_markdown(report: Report) -> str:
 
 
 def as_github(report: Report) -> str:
-    """Return the report as annotations of GitHub Actions, one a line ("Workflow commands for GitHub Actions")."""
+    """Return the report as annotations of GitHub Actions, one a line (see its "Workflow commands")."""
     lines = []
     for finding in report.findings:
         text = "\n".join((finding.meaning, *_details(finding), *(finding.sql or "").splitlines()))

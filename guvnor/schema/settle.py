@@ -1,9 +1,10 @@
 """Finds out which differences follow from others, by making the cause in the shadow and reading it again.
 
-A column of another type or name changes how the server prints every constraint and index on it; an enum's label is
-printed in defaults. So what has another name or type is changed in the shadow to what is there: what still differs then
-differs of itself. And an expression that went through a dump and a restore prints differently although it means the
-same (``x IN (...)``): each side's own text is given to the server once more, and what it prints then is compared.
+A column of another type or name changes how the server prints every constraint and index on it; an enum's
+label is printed in defaults. So what has another name or type is changed in the shadow to what is there: what
+still differs then differs of itself. And an expression that went through a dump and a restore prints
+differently although it means the same (``x IN (...)``): each side's own text is given to the server once
+more, and what it prints then is compared.
 """
 
 from __future__ import annotations
@@ -13,22 +14,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from guvnor.schema import meaning, reconcile
-from guvnor.schema.compare import Finding, canonical, compare, differing, different, in_order
+from guvnor.schema.compare import Finding, canonical, compare, different, differing, in_order
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot
 
-# What a rename of one thing can hide of another is found in the next round: tables, then columns, then indexes.
+# What a rename of one thing can hide of another is found in the next round: tables, then columns, then
+# indexes.
 _ROUNDS = 3
 
 # What is under a table, and so can be told apart by it.
 _RENAMED = (
-    "type", "table", "view", "materialized view", "sequence", "function", "procedure", "column", "constraint", "index",
-    "trigger", "policy", "rule", "statistics",
+    "type", "table", "view", "materialized view", "sequence", "function", "procedure", "column", "constraint",
+    "index", "trigger", "policy", "rule", "statistics",
 )  # fmt: skip
 
 # Attributes that hold expressions, which a dump and restore may print in another way.
-_EXPRESSIONS = frozenset({"definition", "default", "generated", "using", "with check", "predicate", "constraints"})
+_EXPRESSIONS = frozenset(
+    {"definition", "default", "generated", "using", "with check", "predicate", "constraints"}
+)
 
 
 def differences(
@@ -55,18 +61,22 @@ def differences(
         causes += made
         expected = shadow.snapshot().without(ignore)
         findings = compare(expected, actual, grantees=grantees)
-    doubtful = [f for f in findings if f.change == "different" and f.expected and _EXPRESSIONS & f.expected.keys()]
+    doubtful = [
+        f for f in findings if f.change == "different" and f.expected and _EXPRESSIONS & f.expected.keys()
+    ]
     if doubtful:
         findings = _reprinted(shadow, expected, actual, findings, doubtful)
     return in_order(_joined([*causes, *findings]))
 
 
 def _made(shadow: Shadow, sql: str) -> bool:
-    made = False
-    with shadow.attempt():
-        shadow.execute(sql)
-        made = True
-    return made
+    """Run statements in the shadow; when they fail they are undone, and False is returned."""
+    try:
+        with shadow.connection.begin_nested():
+            shadow.execute(sql)
+    except DBAPIError:
+        return False
+    return True
 
 
 def _renames(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, str]]:
@@ -88,7 +98,7 @@ def _renames(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
 
 
 def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, str]]:
-    """Find columns of another type and labels of another name, with the statement that gives the shadow the same."""
+    """Find columns of another type and labels of another name, with what gives the shadow the same."""
     for key, wanted in expected.objects.items():
         there = actual.get(key)
         if there is None or there.kind != wanted.kind:
@@ -151,7 +161,12 @@ def _renamed_label(wanted: Object, there: Object) -> tuple[str, str] | None:
     """Return the one label that has another name: what it should be and what it is."""
     before, after = wanted.attributes.get("labels") or [], there.attributes.get("labels") or []
     pairs = [(old, new) for old, new in zip(before, after, strict=False) if old != new]
-    if len(before) == len(after) and len(pairs) == 1 and pairs[0][0] not in after and pairs[0][1] not in before:
+    if (
+        len(before) == len(after)
+        and len(pairs) == 1
+        and pairs[0][0] not in after
+        and pairs[0][1] not in before
+    ):
         return pairs[0]
     return None
 
@@ -159,7 +174,7 @@ def _renamed_label(wanted: Object, there: Object) -> tuple[str, str] | None:
 def _reprinted(
     shadow: Shadow, expected: Snapshot, actual: Snapshot, findings: list[Finding], doubtful: list[Finding]
 ) -> list[Finding]:
-    """Leave out of the findings the expressions that the server prints equal after one more parse of each text."""
+    """Leave out the expressions that the server prints equal after one more parse of each side's own text."""
     by_key = {(item.kind, item.identity): key for key, item in expected.objects.items()}
     keys = {id(finding): by_key[finding.kind, finding.object] for finding in doubtful}
     parsed: dict[str, list[Object]] = {key: [] for key in keys.values()}
@@ -178,8 +193,8 @@ def _reprinted(
     for finding in findings:
         key = keys.get(id(finding), "")
         wanted = finding.expected or {}
-        if len(parsed.get(key, ())) == 2:
-            same = _EXPRESSIONS - set(differing(*parsed[key], None))
+        if len(sides := parsed.get(key, [])) == 2:
+            same = _EXPRESSIONS - set(differing(sides[0], sides[1], None))
             names = [name for name in wanted if name not in same]
             if len(names) < len(wanted):
                 if names:

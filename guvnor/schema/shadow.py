@@ -1,8 +1,9 @@
 """The schema that revisions or models mean, built by the server itself and rolled back.
 
-It is built in a schema of its own with a random name, inside a transaction that always ends in a rollback, so that
-nothing of it is ever seen by anyone else. What is built there finds its own tables first (``search_path`` is the shadow,
-then ``public``). A statement that reaches past them for a live table is noticed in ``pg_locks`` and ends the work.
+It is built in a schema of its own with a random name, inside a transaction that always ends in a rollback, so
+that nothing of it is ever seen by anyone else. What is built there finds its own tables first
+(``search_path`` is the shadow, then ``public``). A statement that reaches past them for a live table is
+noticed in ``pg_locks`` and ends the work.
 """
 
 from __future__ import annotations
@@ -31,10 +32,14 @@ from guvnor.schema import catalog
 from guvnor.schema.snapshot import Object, Snapshot
 
 LOCK_TIMEOUT = "50ms"
-# A look at pg_locks costs more the more locks there are. Cheap ones follow every statement, dear ones take at most a
-# fifth of the time.
-_CHEAP_LOOK = 0.002  # seconds
+# A look at pg_locks costs more the more locks there are. Cheap ones follow every statement, dear ones take at
+# most a fifth of the time.
+_CHEAP_LOOK = 0.005  # seconds
 _LOOK_SHARE = 4
+
+# How much of the documented room for locks (max_locks_per_transaction for each possible session) a shadow may
+# fill; in truth there is a little more.
+_LOCKS_SHARE = 1.0
 
 # Where another server of the same major version can do what this one does not allow.
 _ANOTHER_SERVER = "guvnor schema check --shadow-dsn postgres://USER@HOST/SCRATCH_DATABASE"
@@ -47,14 +52,14 @@ class ShadowError(GuvnorError):
     next_step = "Correct the revision, and try it on the local server: guvnor db start"
 
 
-class ShadowUnavailable(ShadowError):
+class ShadowUnavailableError(ShadowError):
     """The expected schema cannot be built on this server; another one of the same major version can do it."""
 
     exit_code = 3
     next_step = _ANOTHER_SERVER
 
 
-class ShadowEscape(ShadowError):
+class ShadowEscapeError(ShadowError):
     """A revision reached for an object outside of the schema that is being built."""
 
 
@@ -63,27 +68,16 @@ class Shadow:
     """A schema under construction; see :func:`build`."""
 
     connection: SQLAlchemyConnection
+    driver: Connection
     name: str
     oid: int
     before: Snapshot
     doing: str = "the models"
     statements: list[str] = field(default_factory=list)
 
-    @property
-    def driver(self) -> Connection:
-        """The psycopg2 connection."""
-        driver: Any = self.connection.connection.driver_connection
-        return driver  # type: ignore[no-any-return]
-
     def execute(self, statement: str) -> None:
         """Run one statement as it is written."""
         self.connection.exec_driver_sql(statement.replace("%", "%%"))
-
-    @contextlib.contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Undo what is done within, when it fails, and go on."""
-        with contextlib.suppress(DBAPIError), self.connection.begin_nested():
-            yield
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[None]:
@@ -101,9 +95,9 @@ class Shadow:
     def snapshot(self) -> Snapshot:
         """Read what was built.
 
-        Of what belongs to the database as a whole only that counts which came with the shadow. An extension that
-        was there before counts when a statement names it: a revision says ``IF NOT EXISTS``, and the catalogs
-        cannot tell whether it asked.
+        Of what belongs to the database as a whole only that counts which came with the shadow. An extension
+        that was there before counts when a statement names it: a revision says ``IF NOT EXISTS``, and the
+        catalogs cannot tell whether it asked.
         """
         found = catalog.read(self.driver, self.name)
         self.search_own()
@@ -146,11 +140,11 @@ def from_models(metadata: MetaData) -> Callable[[Shadow], None]:
 def build(connection: Connection, make: Callable[[Shadow], None]) -> Iterator[Shadow]:
     """Build a schema, hand it over, and roll everything back.
 
-    :param connection: to any database of the right major version; it must be outside of a transaction and is in
-        autocommit mode afterwards.
+    :param connection: to any database of the right major version; it must be outside of a transaction and is
+        in autocommit mode afterwards.
     :param make: what builds it: :func:`from_revisions` or :func:`from_models`.
-    :raises ShadowUnavailable: when the server or the role does not allow it.
-    :raises ShadowEscape: when a statement takes a lock on an object outside, or ends the transaction.
+    :raises ShadowUnavailableError: when the server or the role does not allow it.
+    :raises ShadowEscapeError: when a statement takes a lock on an object outside, or ends the transaction.
     :raises ShadowError: when a statement fails.
     """
     connection.autocommit = False
@@ -162,7 +156,7 @@ def build(connection: Connection, make: Callable[[Shadow], None]) -> Iterator[Sh
         with engine.connect() as wrapped:
             shadow = _begin(wrapped)
             guard = _Guard(shadow)
-            event.listen(wrapped, "after_cursor_execute", guard.after_statement)  # type: ignore[no-untyped-call]
+            event.listen(wrapped, "after_cursor_execute", guard.after_statement)
             try:
                 try:
                     make(shadow)
@@ -183,8 +177,8 @@ def _begin(wrapped: SQLAlchemyConnection) -> Shadow:
     """Start the transaction and make the schema."""
     name = f"guvnor_shadow_{secrets.token_hex(8)}"
     try:
-        # The settings end with the transaction. Event triggers of others must not fire for what nobody will see; only
-        # a superuser may hold them back.
+        # The settings end with the transaction. Event triggers of others must not fire for what nobody will
+        # see; only a superuser may hold them back.
         wrapped.exec_driver_sql(
             f"""
             SET TRANSACTION READ WRITE;
@@ -200,7 +194,8 @@ def _begin(wrapped: SQLAlchemyConnection) -> Shadow:
             SELECT current_schema()::regnamespace::oid::bigint,
                    -- every relation of the live schema has a twin, and each is locked until the end
                    (SELECT count(*) + count(*) FILTER (WHERE reltoastrelid <> 0) * 2 FROM pg_class
-                    WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'i', 'I', 'S', 'm', 'v')),
+                    WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'i', 'I', 'S',
+                        'm', 'v')),
                    current_setting('max_locks_per_transaction')::bigint
                        * (current_setting('max_connections')::bigint
                           + current_setting('max_prepared_transactions')::bigint)
@@ -209,13 +204,13 @@ def _begin(wrapped: SQLAlchemyConnection) -> Shadow:
     except DBAPIError as error:
         raise _explained(error, None) from error
     oid, needed, room = row
-    if needed > room:
-        raise ShadowUnavailable(
+    if needed > room * _LOCKS_SHARE:
+        raise ShadowUnavailableError(
             f"The expected schema needs about {needed} locks; this server has room for {room} for everybody.",
             next_step=f"{_ANOTHER_SERVER}\nor raise max_locks_per_transaction (now for {room} locks in all)",
         )
     driver: Any = wrapped.connection.driver_connection
-    return Shadow(wrapped, name, oid, catalog.read_global(driver, name))
+    return Shadow(wrapped, driver, name, oid, catalog.read_global(driver, name))
 
 
 class _Guard:
@@ -246,14 +241,15 @@ class _Guard:
             return
         self.shadow.statements.append(statement)
         now = time.monotonic()
-        if self._cost < _CHEAP_LOOK or now - self._looked_at > _LOOK_SHARE * self._cost:
+        ended = self.shadow.driver.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
+        if ended or self._cost < _CHEAP_LOOK or now - self._looked_at > _LOOK_SHARE * self._cost:
             self.look()
 
     def look(self) -> None:
         """Look into ``pg_locks``.
 
-        :raises ShadowEscape: on any lock but ACCESS SHARE on a relation that was there before, and when the
-            transaction is another one.
+        :raises ShadowEscapeError: on any lock but ACCESS SHARE on a relation that was there before, and when
+            the transaction is another one.
         """
         began = time.monotonic()
         driver = self.shadow.driver
@@ -278,7 +274,8 @@ class _Guard:
         self._looked_at = time.monotonic()
         self._cost = self._looked_at - began
         *locks, (_, search_path, transaction, _) = rows
-        for oid, name, mode, gone in locks:
+        # A table that was there before tells more than what was made on it.
+        for oid, name, mode, gone in sorted(locks, key=lambda lock: lock[0] not in self.outside):
             if not gone or oid in self.outside:
                 raise self._escape(f"took {lock_name(mode)} on {f'a table (oid {oid})' if gone else name}")
         if transaction != self.transaction:
@@ -286,12 +283,13 @@ class _Guard:
         if search_path != self.search_path:
             raise self._escape("changed the search_path")
 
-    def _escape(self, what: str) -> ShadowEscape:
+    def _escape(self, what: str) -> ShadowEscapeError:
         statement = " ".join(self.shadow.statements[-1].split()) if self.shadow.statements else ""
-        return ShadowEscape(
-            f"While the expected schema was built, {self.shadow.doing} {what}, outside of it. Statement: {statement[:200]}",
-            next_step="Name objects without their schema, look for them in current_schema() only, and leave transactions "
-            "to the tool.",
+        return ShadowEscapeError(
+            f"While the expected schema was built, {self.shadow.doing} {what}, outside of it. "
+            f"Statement: {statement[:200]}",
+            next_step="Name objects without their schema, look for them in current_schema() only, and leave "
+            "transactions to the tool.",
         )
 
     def end(self) -> None:
@@ -323,18 +321,20 @@ def _explained(error: DBAPIError | AssertionError, shadow: Shadow | None) -> Guv
     doing = shadow.doing if shadow else "the schema"
     original: Any = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(original, "pgcode", None)
-    reason = getattr(getattr(original, "diag", None), "message_primary", None) or str(original).strip()
+    reason = getattr(getattr(original, "diag", None), "message_primary", None) or " ".join(
+        str(original).split()
+    )
     if code == errorcodes.OUT_OF_MEMORY:
-        return ShadowUnavailable(
+        return ShadowUnavailableError(
             "The expected schema needs more locks than this server has room for (max_locks_per_transaction)."
         )
     if shadow is None and code == errorcodes.INSUFFICIENT_PRIVILEGE:
-        return ShadowUnavailable(
+        return ShadowUnavailableError(
             f"The expected schema is built in a schema of its own, which this role may not create: {reason}.",
             next_step=f"{_ANOTHER_SERVER}\nor, as the database's owner: GRANT CREATE ON DATABASE ... TO ...",
         )
     if code in (errorcodes.READ_ONLY_SQL_TRANSACTION, errorcodes.FEATURE_NOT_SUPPORTED) and shadow is None:
-        return ShadowUnavailable(f"The expected schema cannot be built on a read-only server: {reason}.")
+        return ShadowUnavailableError(f"The expected schema cannot be built on a read-only server: {reason}.")
     if isinstance(error, AssertionError):
         reason = "it leaves its transaction (autocommit_block); use the online operations instead"
     return ShadowError(f"The expected schema could not be built: {doing} failed: {reason}.")

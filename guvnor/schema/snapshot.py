@@ -13,7 +13,7 @@ _RELATIONS = frozenset({"table", "view", "materialized view", "foreign table"})
 
 
 def handle(kind: str, identity: str) -> str:
-    """Return the key of an object; tables and views are all ``relation``, so that what hangs on them finds them."""
+    """Return the key of an object; tables and views are all ``relation``, for what hangs on them."""
     return f"{'relation' if kind in _RELATIONS else kind}:{identity}"
 
 
@@ -84,8 +84,8 @@ class Snapshot:
     def without(self, patterns: Sequence[str]) -> Snapshot:
         """Leave out what matches a glob pattern, and what hangs on it.
 
-        A pattern is compared with the identity (``audit_*``), with kind and identity (``index:*_tmp``), and with
-        both of each parent.
+        A pattern is compared with the identity (``audit_*``), with kind and identity (``index:*_tmp``), and
+        with both of each parent.
         """
         if not patterns:
             return self
