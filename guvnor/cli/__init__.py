@@ -10,6 +10,7 @@ from guvnor import __version__
 from guvnor.cli.base import Group
 from guvnor.cli.configuration import config_group
 from guvnor.cli.db import db
+from guvnor.cli.deploy import deploy
 from guvnor.cli.migrate import migrate
 from guvnor.cli.schema import schema
 from guvnor.console import say
@@ -20,6 +21,7 @@ def main() -> None:
     """Database migrations of Guvnor: the application never notices one."""
 
 
+migrate.add_command(deploy)
 for group in (migrate, schema, db, config_group):
     main.add_command(group)
 

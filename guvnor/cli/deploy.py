@@ -1,0 +1,133 @@
+"""``guvnor migrate deploy``: the job that a pipeline runs before the new application version starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from guvnor.cli.base import (
+    Command,
+    allow_plaintext_option,
+    confirm_option,
+    lock_wait_option,
+    max_wait_option,
+    request_for,
+    resolve_settings,
+    wait_for_server_option,
+)
+from guvnor.console import Console, say
+from guvnor.errors import GuvnorError, UsageError
+
+
+@click.command(cls=Command)
+@click.option("--at-most", metavar="REV", help="The last revision to apply; all by default.")
+@click.option("--dry-run", is_flag=True, help="Stop after the plan.")
+@click.option(
+    "--wait-only", is_flag=True, help="Apply nothing; wait until the database is at the newest revision."
+)
+@click.option(
+    "--backup", "directory", metavar="DIR", type=click.Path(path_type=Path), help="Take a backup first."
+)
+@click.option(
+    "--backup-recipient",
+    "recipients",
+    metavar="KEY",
+    multiple=True,
+    help="Encrypt the backup for this age or SSH public key; may be given several times.",
+)
+@click.option("--backup-command", "command", metavar="COMMAND", help="Run this instead of pg_dump.")
+@click.option("--require-encryption", is_flag=True, help="Refuse to write a backup that is not encrypted.")
+@click.option("--skip-plan", is_flag=True, help="Do not log the plan.")
+@click.option("--no-verify", is_flag=True, help="Do not compare the schema with the expected one afterwards.")
+@click.option(
+    "--result",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the record of all stages as JSON.",
+)
+@wait_for_server_option
+@lock_wait_option
+@max_wait_option
+@confirm_option
+@allow_plaintext_option
+def deploy(
+    at_most: str | None,
+    dry_run: bool,
+    wait_only: bool,
+    directory: Path | None,
+    recipients: tuple[str, ...],
+    command: str | None,
+    require_encryption: bool,
+    skip_plan: bool,
+    no_verify: bool,
+    result: Path | None,
+    wait_for_server: float,
+    lock_wait: str | None,
+    max_wait: str | None,
+    confirm: str | None,
+) -> None:
+    """Pre-flight, plan, backup, up and verification as one job; safe to run again after any failure."""
+    from guvnor.migrate import backup
+    from guvnor.migrate import deploy as deploying
+
+    shown = Console()
+    with shown.explaining():
+        settings = resolve_settings(
+            lock_wait=lock_wait, max_wait=max_wait, confirm=confirm, verify="no" if no_verify else None
+        )
+        if wait_only:
+            version = deploying.wait_until_current(settings, max(wait_for_server, settings.max_wait))
+            say(f"✅ The database is at version {version}")
+            return
+        if (recipients or require_encryption) and not directory:
+            raise UsageError(
+                "A backup's encryption needs a backup: --backup DIR.", next_step="guvnor migrate deploy -h"
+            )
+        wanted = None
+        if directory or command:
+            wanted = backup.Options(directory, recipients, command, require_encryption)
+        deployment = deploying.Deployment(
+            request_for(shown, settings, patience=wait_for_server),
+            deploying.Options(at_most=at_most, dry_run=dry_run, backup=wanted, show_plan=not skip_plan),
+        )
+        error: GuvnorError | None = None
+        try:
+            deployment.run()
+            _show(shown, deployment)
+        except GuvnorError as problem:
+            error = problem
+            raise
+        finally:
+            if result is not None:
+                write_result(result, deploying.result(deployment, error))
+            say(("❌ " if error else "✅ ") + deploying.summary(deployment, error))
+
+
+def _show(shown: Console, deployment: Any) -> None:
+    from guvnor import plan_report
+
+    if deployment.preview is not None:
+        for line in plan_report.lines(deployment.preview):
+            say(line)
+    if deployment.outcome is not None:
+        shown.outcome(deployment.outcome)
+
+
+def write_result(path: Path, record: dict[str, Any]) -> None:
+    """Write the record as a whole: a reader never finds half a file.
+
+    :raises UsageError: when the file cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        unfinished.write_text(json.dumps(record, ensure_ascii=False, indent=2, default=str) + "\n", "utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"The result file {path} cannot be written: {error.strerror}.",
+            state="What the deployment did is in `guvnor migrate history`.",
+            next_step="guvnor migrate history",
+        ) from None
