@@ -1,3 +1,8 @@
+<%!
+def written(code):
+    """What Alembic has found to do; where that is nothing, it says so in comments around a pass."""
+    return code if code and "pass" not in code.split() else ""
+%>\
 """${message}
 
 Revision ID: ${up_revision}
@@ -13,8 +18,8 @@ down_revision: str | None = ${f'"{down_revision}"' if down_revision else None}
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else 'op.execute("""\n        -- TODO: the change, as one idempotent statement\n    """)'}
+    ${written(upgrades) or 'op.execute("""\n        -- TODO: the change, as one idempotent statement\n    """)'}
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else 'op.execute("""\n        -- TODO: the way back, as one idempotent statement\n    """)'}
+    ${written(downgrades) or 'op.execute("""\n        -- TODO: the way back, as one idempotent statement\n    """)'}

@@ -38,12 +38,19 @@ OPTIONS = (
         "storage.type", "GUVNOR_STORAGE_TYPE", "postgres", "postgres, or embedded: the local server", True
     ),
     Option("storage.dsn", "GUVNOR_STORAGE_DSN", "", "libpq's connection string: URL or keywords", True),
+    Option("storage.role", "GUVNOR_STORAGE_ROLE", "", "role to act as (SET ROLE): the objects' owner", True),
     Option("environment", "GUVNOR_ENV", "development", "production guards what can lose data"),
     Option("log.level", "GUVNOR_LOG_LEVEL", "info", "debug, info, warning or error"),
     Option("log.format", "GUVNOR_LOG_FORMAT", "", "text or json; by default text on a terminal"),
     Option("lock_wait", "GUVNOR_LOCK_WAIT", "5min", "how long to wait for another migration to end"),
     Option("max_wait", "GUVNOR_MAX_WAIT", "10min", "how long to try for the locks of a revision"),
     Option("confirm", "GUVNOR_CONFIRM", "", "hash of the plan that the production guard may let through"),
+    Option(
+        "allow_plaintext",
+        "GUVNOR_ALLOW_PLAINTEXT",
+        "no",
+        "let a connection without TLS to another machine pass in production: yes or no",
+    ),
     Option(
         "verify", "GUVNOR_VERIFY", "yes", "compare the schema with the expected one after an up: yes or no"
     ),
@@ -83,8 +90,10 @@ class Settings:
     """The resolved settings of a run.
 
     :ivar dsn: libpq's connection string, as the user wrote it; empty with the local server.
+    :ivar role: the role that sessions act as; empty for the role that logs in.
     :ivar lock_wait: seconds to wait for the run lock.
     :ivar max_wait: seconds to try for the locks of a revision.
+    :ivar allow_plaintext: whether a connection without TLS may leave this machine in production.
     :ivar verify: whether the schema is compared with the expected one after an up.
     :ivar shadow_dsn: of a scratch database, where the expected schema is built; empty: in the database.
     :ivar ignore: glob patterns of objects that belong to others.
@@ -95,12 +104,14 @@ class Settings:
 
     storage_type: str
     dsn: str = field(repr=False)
+    role: str
     environment: str
     log_level: str
     log_format: str
     lock_wait: float
     max_wait: float
     confirm: str
+    allow_plaintext: bool
     verify: bool
     shadow_dsn: str = field(repr=False)
     ignore: tuple[str, ...]
@@ -173,12 +184,14 @@ def _checked(values: dict[str, str], origins: dict[str, str]) -> Settings:
     return Settings(
         storage_type=choice("storage.type", STORAGE_TYPES, "unsupported database type"),
         dsn=values["storage.dsn"].strip(),  # a mounted secret ends in a line break
+        role=values["storage.role"].strip(),
         environment=values["environment"].strip().lower(),
         log_level=choice("log.level", LOG_LEVELS, "unknown log level"),
         log_format=choice("log.format", (*LOG_FORMATS, ""), "unknown log format"),
         lock_wait=duration("lock_wait"),
         max_wait=duration("max_wait"),
         confirm=values["confirm"],
+        allow_plaintext=choice("allow_plaintext", ("yes", "no"), "allow_plaintext is yes or no") == "yes",
         verify=choice("verify", ("yes", "no"), "verify is yes or no") == "yes",
         shadow_dsn=values["shadow.dsn"],
         ignore=_patterns(values["schema.ignore"]),

@@ -37,7 +37,7 @@ _READY = "pg_isready -h {host} -p {port}"
 # more than that another address did not answer, and a wrong password more than a second try without TLS.
 REASONS = (
     Reason(
-        r"starting up|not yet accepting|shutting down|is in recovery mode",
+        r"starting up|not (yet )?accepting connections|shutting down|is in recovery mode",
         "the server at {host}, port {port}, is starting up or shutting down",
         _READY + "\nguvnor migrate preflight --wait-for-server 60",
         may_pass=True,
@@ -55,12 +55,12 @@ REASONS = (
     Reason(
         r'role "[^"]*" does not exist',
         "the role {role} does not exist on {host}, port {port}",
-        'psql -h {host} -p {port} -c "CREATE ROLE {role} LOGIN"',
+        "psql -h {host} -p {port} -c 'CREATE ROLE {quoted_role} LOGIN'",
     ),
     Reason(
         r"permission denied for database",
         "the role {role} may not connect to database {database}",
-        "GRANT CONNECT ON DATABASE {database} TO {role};",
+        "GRANT CONNECT ON DATABASE {quoted_database} TO {quoted_role};",
     ),
     Reason(
         r"too many (clients|connections)|remaining connection slots",
@@ -69,8 +69,8 @@ REASONS = (
         may_pass=True,
     ),
     Reason(
-        # Where it was refused with encryption, too, there is no entry at all.
-        r"\A(?!.*, SSL encryption).*(no encryption|SSL off)"
+        # Where it was refused with encryption, too, or on a Unix socket, there is no entry at all.
+        r"\A(?!.*(, SSL encryption|host .\[local\])).*(no encryption|SSL off)"
         r"|requires? (SSL|TLS|encryption)|SSL \w+ is required",
         "the server at {host} accepts this role only over TLS",
         "Add sslmode=require, or better sslmode=verify-full with sslrootcert, to the connection string.",
@@ -130,6 +130,7 @@ def explained(text: str, fields: dict[str, str]) -> ConnectionFailedError:
         "role": role,
         "database": fields.get("dbname") or os.environ.get("PGDATABASE") or role,
     }
+    names |= {f"quoted_{name}": _identifier(names[name]) for name in ("role", "database")}
     for reason in REASONS:
         if re.search(reason.pattern, text, re.IGNORECASE | re.DOTALL):
             error = ConnectionFailedError(
@@ -142,3 +143,8 @@ def explained(text: str, fields: dict[str, str]) -> ConnectionFailedError:
     if secret := fields.get("password") or os.environ.get("PGPASSWORD"):
         shown = shown.replace(secret, MASK)
     return ConnectionFailedError(f"database connection failed: {shown}", next_step=_READY.format(**names))
+
+
+def _identifier(name: str) -> str:
+    """Return a name as SQL takes it; there is no server that could be asked."""
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'

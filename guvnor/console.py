@@ -98,6 +98,10 @@ class Console:
                 show(as_terminal(drift))
             error(problem)
             raise SystemExit(problem.exit_code) from None
+        except KeyboardInterrupt:  # outside of a migration, which has an explanation of its own
+            self._end_bar()
+            say("❌ Interrupted.", sys.stderr)
+            raise SystemExit(130) from None
         finally:
             self._end_bar()
 

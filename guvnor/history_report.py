@@ -14,7 +14,7 @@ from rich.text import Text
 from guvnor.console import say
 from guvnor.migrate.history import Entry
 
-_SIGNS = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "killed": "red"}
+_SIGNS = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "killed": "red", "running": "cyan"}
 
 
 def as_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -27,12 +27,12 @@ def show(entries: Sequence[Entry]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("started", "what", "version", "outcome"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("took", "waited", "tries", "size", "who", "tool"):
+    for heading in ("took", "waited", "tries", "size", "who", "tool", "remark"):
         table.add_column(heading, overflow="fold")
     for entry in entries:
         who = f"{entry.os_user or '?'}@{entry.host or '?'} as {entry.database_role}"
         table.add_row(
-            f"{entry.at:%Y-%m-%d %H:%M:%S}",
+            f"{entry.at.astimezone():%Y-%m-%d %H:%M:%S}",
             f"{entry.direction} {entry.revision or ''}".strip(),
             f"{entry.from_version or 'none'} -> {entry.to_version or 'none'}",
             Text(entry.outcome, _SIGNS[entry.outcome]),
@@ -42,6 +42,7 @@ def show(entries: Sequence[Entry]) -> None:
             _size(entry.size_change),
             f"{who}, {entry.job}" if entry.job else who,
             entry.tool,
+            "; ".join(filter(None, (entry.note, (entry.error or "").partition("\n")[0]))),
         )
     # A pipe or a file has no width: lines are not folded there.
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)

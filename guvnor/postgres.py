@@ -14,10 +14,10 @@ from typing import Any
 import psycopg2
 from psycopg2 import errorcodes, extensions
 
-from guvnor import __version__, connection_errors
+from guvnor import __version__, connection_errors, transport
 from guvnor.config import MASK, Settings
 from guvnor.connection_errors import ConnectionFailedError
-from guvnor.errors import ConfigurationError, GuvnorError
+from guvnor.errors import ConfigurationError, GuvnorError, PreflightError
 
 Connection = extensions.connection
 
@@ -49,6 +49,22 @@ class DatabaseError(GuvnorError):
 
     state = "No revision was being run at that moment; what was finished before stays as it is."
     next_step = "guvnor migrate status"
+
+
+class RoleError(PreflightError):
+    """The role of storage.role cannot be acted as."""
+
+
+class ConnectionString(str):
+    """The configured database's connection string, with the settings that its sessions follow."""
+
+    settings: Settings
+
+    def __new__(cls, dsn: str, settings: Settings) -> ConnectionString:
+        """Take libpq's connection string, as the user wrote it."""
+        self = super().__new__(cls, dsn)
+        self.settings = settings
+        return self
 
 
 @dataclass(frozen=True)
@@ -118,16 +134,16 @@ def masked(dsn: str) -> str:
     return text
 
 
-def connection_string(settings: Settings) -> str:
+def connection_string(settings: Settings) -> ConnectionString:
     """Return the connection string of the configured database; the local server is started when it is meant.
 
     :raises ConfigurationError: when none is configured or it is malformed.
     :raises LocalServerError: when the local server does not start.
     """
     if settings.storage_type == "embedded":
-        return local_server()
+        return ConnectionString(local_server(), settings)
     parse(settings.dsn)
-    return settings.dsn
+    return ConnectionString(settings.dsn, settings)
 
 
 def local_server() -> str:
@@ -139,7 +155,7 @@ def local_server() -> str:
 
     server = LocalServer(local_server_home())
     if not server.status().running:
-        server.start()
+        server.start(tcp=server.status().tcp)  # one that listens otherwise would be restarted
     return server.url()
 
 
@@ -151,11 +167,14 @@ def local_server_home() -> Path:
 def connect(dsn: str, *, purpose: str = "") -> Connection:
     """Open a connection in autocommit mode whose session is set to what a migration needs.
 
-    The settings are applied with ``SET``: connection poolers refuse them as connection options.
+    The settings are applied with ``SET``: connection poolers refuse them as connection options. A session of
+    the configured database acts as its ``storage.role``, and leaves this machine in production over TLS only.
 
     :param dsn: libpq's connection string; it goes to libpq as it is.
     :param purpose: a word for the application name, by which others recognize the connection.
     :raises ConnectionFailedError: with the reason in plain words (exit code 3).
+    :raises RoleError: when the session may not act as that role (exit code 3).
+    :raises PlaintextError: when it is refused for the lack of TLS (exit code 3).
     """
     fields = parse(dsn)
     os.environ.setdefault("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT)
@@ -166,8 +185,37 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
     except psycopg2.Error as error:
         raise connection_errors.explained(str(error), fields) from None
     connection.autocommit = True
-    prepare(connection)
+    try:
+        prepare(connection)
+        if isinstance(dsn, ConnectionString):
+            _act_as(connection, dsn.settings.role)
+            transport.check(connection, dsn.settings)
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _act_as(connection: Connection, role: str) -> None:
+    """Act as another role for the rest of the session (PostgreSQL documentation, SET ROLE).
+
+    :param role: its name; ``none`` or empty for the role that logged in.
+    """
+    if not role:
+        return
+    try:
+        scalar(connection, "SELECT set_config('role', %s, false)", (role,))
+    except psycopg2.errors.InvalidParameterValue:
+        raise RoleError(
+            f"The role {role}, which storage.role names, does not exist.",
+            next_step="guvnor migrate roles   # prints the SQL that makes it",
+        ) from None
+    except psycopg2.errors.InsufficientPrivilege:
+        login = connection.info.user
+        raise RoleError(
+            f"Role {login} may not act as {role}, which storage.role names.",
+            next_step=f"GRANT {identifier(connection, role)} TO {identifier(connection, login)};",
+        ) from None
 
 
 def prepare(connection: Connection) -> None:
@@ -271,3 +319,8 @@ def scalar(connection: Connection, sql: str, parameters: Any = None) -> Any:
         cursor.execute(sql, parameters)
         row = cursor.fetchone()
     return row[0] if row else None
+
+
+def identifier(connection: Connection, name: str) -> str:
+    """Return a name as SQL takes it: in quotes only where it needs them."""
+    return str(scalar(connection, "SELECT quote_ident(%s)", (name,)))

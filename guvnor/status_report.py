@@ -16,7 +16,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
         first = "No migrations applied (empty database)"
     else:
         number = max(state.golang or 0, 0) if state.dirty or not state.alembic else state.number
-        first = f"Version {number}" + (" (DIRTY - needs manual intervention)" if state.dirty else "")
+        first = f"Version {number}{_dirty(status)}"
     result = [
         f"Migration Status: {first}",
         f"Database Type: {settings.storage_type}",
@@ -27,7 +27,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
         f"Environment: {_environment(settings, status)}",
         f"Pending Migrations: {', '.join(revision.name for revision in status.pending) or 'none'}",
     ]
-    if state.dirty:
+    if state.dirty and not status.running:
         result += [
             "⚠️  WARNING: Database is in dirty state.",
             "   This usually means a migration failed partway through.",
@@ -35,7 +35,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
         if state.resumable and state.unfinished:
             start = state.unfinished
             result += [
-                f"   Revision {start.revision} (going {start.direction}) was {start.end or 'killed'}.",
+                f"   Revision {start.revision} (going {start.direction}) {start.ended}.",
                 f"   It was started {start.at:%Y-%m-%d %H:%M:%S %Z} by {start.who}; last step: {start.step}.",
                 "   Every step of it can be run again: `guvnor migrate up` finishes it.",
             ]
@@ -48,11 +48,19 @@ def lines(settings: Settings, status: Status) -> list[str]:
         result.append(
             f"⚠️  WARNING: the database is ahead of the migration files (newest: {status.newest.identifier})."
         )
-    if status.problem:
+    if status.problem and not status.running:
         first, *rest = (status.problem.next_step or "").splitlines()
         result += [f"⚠️  WARNING: {status.problem.message}", f"   Next: {first}"]
         result += [f"         {line}" for line in rest]
     return result
+
+
+def _dirty(status: Status) -> str:
+    if not status.state.dirty:
+        return ""
+    if status.running:
+        return " (a migration is at work)"
+    return " (DIRTY - can be finished)" if status.state.resumable else " (DIRTY - needs manual intervention)"
 
 
 def _environment(settings: Settings, status: Status) -> str:

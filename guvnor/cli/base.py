@@ -100,6 +100,21 @@ max_wait_option = click.option(
 confirm_option = click.option(
     "--confirm", metavar="HASH", help="Let this plan through the production guard.  [env: GUVNOR_CONFIRM]"
 )
+
+
+def _allow_plaintext(context: click.Context, _option: click.Parameter, given: bool) -> None:
+    if given:
+        context.find_root().meta.setdefault("guvnor.flags", {})["allow_plaintext"] = "yes"
+
+
+allow_plaintext_option = click.option(
+    "--allow-plaintext",
+    is_flag=True,
+    expose_value=False,
+    callback=_allow_plaintext,
+    help="In production, let a connection to another machine pass without TLS; put on record.  "
+    "[env: GUVNOR_ALLOW_PLAINTEXT]",
+)
 wait_for_server_option = click.option(
     "--wait-for-server",
     metavar="SECONDS",

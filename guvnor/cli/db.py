@@ -10,6 +10,7 @@ import click
 from guvnor import postgres
 from guvnor.cli.base import (
     Group,
+    allow_plaintext_option,
     confirm_option,
     print_json,
     resolve_settings,
@@ -93,6 +94,7 @@ def shell(arguments: tuple[str, ...]) -> None:
 @db.command()
 @click.option("--production/--not-production", default=True, show_default=True)
 @confirm_option
+@allow_plaintext_option
 def mark(production: bool, confirm: str | None) -> None:
     """Mark the configured database as production, so that the guard asks wherever it is reached from."""
     shown = Console()

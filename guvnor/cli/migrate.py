@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 import click
 
 from guvnor.cli.base import (
     Group,
+    allow_plaintext_option,
     confirm_option,
     lock_wait_option,
     max_wait_option,
@@ -19,6 +21,8 @@ from guvnor.cli.base import (
 from guvnor.console import Console, say, show
 from guvnor.errors import GuvnorError
 from guvnor.migrate import commands, state
+from guvnor.migrate import roles as least_privilege
+from guvnor.migrate.roles import Names
 
 
 @click.group(cls=Group)
@@ -34,6 +38,7 @@ def migrate() -> None:
 @lock_wait_option
 @max_wait_option
 @confirm_option
+@allow_plaintext_option
 def up(
     to: str | None,
     strict: bool,
@@ -56,6 +61,7 @@ def up(
 @lock_wait_option
 @max_wait_option
 @confirm_option
+@allow_plaintext_option
 def down(to: str | None, lock_wait: str | None, max_wait: str | None, confirm: str | None) -> None:
     """Roll back migrations, one step by default."""
     shown = Console()
@@ -101,17 +107,19 @@ def status(as_json: bool, exit_code: bool) -> None:
             for line in status_report.lines(settings, found):
                 say(line)
     if exit_code:
-        sys.exit(5 if found.problem else 8 if found.pending else 0)
+        sys.exit(5 if found.problem else 8 if found.pending or found.state.dirty else 0)
 
 
 @migrate.command()
+@click.option("--since", metavar="WHEN", help="Leave out what is older: 2026-03-01, 03:00, 90min or 7d.")
+@click.option("--failed", is_flag=True, help="Leave out what succeeded.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def history(as_json: bool) -> None:
+def history(since: str | None, failed: bool, as_json: bool) -> None:
     """Show every attempt: who, when, how long, and how it ended."""
     from guvnor import history_report
 
     with Console().explaining():
-        found = commands.entries(resolve_settings())
+        found = commands.entries(resolve_settings(), since, failed=failed)
         if as_json:
             print_json(history_report.as_json(found))
         else:
@@ -131,6 +139,7 @@ def create(name: str) -> None:
 @click.argument("rev")
 @lock_wait_option
 @confirm_option
+@allow_plaintext_option
 def force(rev: str, lock_wait: str | None, confirm: str | None) -> None:
     """Set the version to REV (a number, or base) and clear the dirty flag; the schema is left as it is."""
     shown = Console()
@@ -149,6 +158,7 @@ def force(rev: str, lock_wait: str | None, confirm: str | None) -> None:
 @lock_wait_option
 @max_wait_option
 @confirm_option
+@allow_plaintext_option
 def repair(way: str | None, lock_wait: str | None, max_wait: str | None, confirm: str | None) -> None:
     """Show the ways out of a dirty state, or take one."""
     shown = Console()
@@ -176,6 +186,7 @@ def repair(way: str | None, lock_wait: str | None, max_wait: str | None, confirm
 @click.option("--accept-drift", is_flag=True, help="Go on where the schema differs from the revision.")
 @lock_wait_option
 @confirm_option
+@allow_plaintext_option
 def adopt(at: str | None, accept_drift: bool, lock_wait: str | None, confirm: str | None) -> None:
     """Take over a database that golang-migrate migrated, after comparing its schema."""
     from guvnor.migrate import adopt as adoption
@@ -195,6 +206,7 @@ def adopt(at: str | None, accept_drift: bool, lock_wait: str | None, confirm: st
 
 @migrate.command()
 @wait_for_server_option
+@allow_plaintext_option
 def preflight(wait_for_server: float) -> None:
     """Run the pre-flight checks alone."""
     shown = Console()
@@ -205,3 +217,35 @@ def preflight(wait_for_server: float) -> None:
             shown.configuration_failed(error)
             raise
         commands.check(settings, shown.checked, wait_for_server)
+
+
+@migrate.command()
+@click.option("--check", is_flag=True, help="Compare the configured database's set-up with it instead.")
+@click.option("--owner", metavar="ROLE", help="Owns the objects.  [default: storage.role, else guvnor_owner]")
+@click.option("--migrator", metavar="ROLE", default=Names.migrator, show_default=True, help="Migrates.")
+@click.option(
+    "--application", metavar="ROLE", default=Names.application, show_default=True, help="Uses rows."
+)
+@click.option("--read-only", metavar="ROLE", default=Names.read_only, show_default=True, help="Only looks.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def roles(
+    check: bool, owner: str | None, migrator: str, application: str, read_only: str, as_json: bool
+) -> None:
+    """Print the SQL for four roles with exactly the rights they need, or check such a set-up."""
+    with Console().explaining():
+        settings = resolve_settings()
+        names = Names(owner or settings.role or Names.owner, migrator, application, read_only)
+        if not check:
+            sql = least_privilege.script(names)
+            print_json({"roles": asdict(names), "sql": sql}) if as_json else say(sql.rstrip("\n"))
+            return
+        found = least_privilege.check(settings, names)
+        if as_json:
+            print_json([asdict(finding) for finding in found])
+        else:
+            for finding in found:
+                say(f"{'❌' if finding.kind == least_privilege.MISSING else '⚠️ '} {finding}")
+        if missing := sum(finding.kind == least_privilege.MISSING for finding in found):
+            raise least_privilege.RolesError(f"The roles lack what is needed in {missing} things.")
+        if not as_json:
+            say("✅ The roles have the rights they need" + (", and more" if found else " and no more"))

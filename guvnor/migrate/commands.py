@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
     from guvnor.migrate.move import Outcome, Request
+
+log = logging.getLogger(__name__)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,11 @@ def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]
     """Read the state and the ways out of it; no way when there is nothing to repair."""
     with postgres.closing(postgres.connect(postgres.connection_string(settings))) as connection:
         current = state.read(connection)
+        if running := locks.holder(connection, locks.RUN_LOCK):
+            raise state.StateError(
+                f"Another migration is running: {running}. What looks unfinished is its work in progress.",
+                state="Nothing was changed by this command.",
+            )
         return current, repair.choices(current, read_revisions())
 
 
@@ -199,13 +210,19 @@ def status(settings: Settings) -> Status:
         )
 
 
-def entries(settings: Settings) -> list[history.Entry]:
-    """Read the history of the database, the oldest attempt first."""
+def entries(settings: Settings, since: str | None = None, *, failed: bool = False) -> list[history.Entry]:
+    """Read the history of the database, the oldest attempt first.
+
+    :param since: the moment before which attempts are left out; see :func:`guvnor.migrate.history.moment`.
+    :param failed: leave out attempts that succeeded.
+    """
+    start = history.moment(since, datetime.now().astimezone()) if since else None
     with postgres.closing(postgres.connect(postgres.connection_string(settings))) as connection:
         if not history.exists(connection):
             return []
         history.check_layout(connection)
-        return history.entries(connection)
+        running = locks.holder(connection, locks.RUN_LOCK) is not None
+        return history.entries(connection, since=start, failed=failed, running=running)
 
 
 def create(name: str) -> Path:
@@ -241,13 +258,15 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
         postgres.connect(postgres.connection_string(settings), purpose="force")
     ) as connection:
         identity = postgres.identify(connection)
-        current = state.read(connection)
-        _confirm_force(settings, identity, current, target, ask)
-        held = locks.Locks(connection, identity.database, settings.lock_wait, lambda _: None)
+        held = locks.Locks(connection, identity.database, settings.lock_wait, log.warning)
         held.take()
-        held.shut_out_golang()
-        state.set_version(connection, current, target.identifier if target else None, "force")
-        held.release()
+        try:
+            held.shut_out_golang()
+            current = state.read(connection)
+            _confirm_force(settings, identity, current, target, ask)
+            state.set_version(connection, current, target.identifier if target else None, "force")
+        finally:
+            held.release()
         return current
 
 

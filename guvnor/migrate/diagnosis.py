@@ -61,7 +61,7 @@ def _own(older: Snapshot, newer: Snapshot) -> dict[str, Object]:
 
 
 def _sorted(revision: str, own: dict[str, Object], live: Snapshot, different: set[str]) -> Diagnosis:
-    """Sort the objects by how the database has them; what belongs to a table counts where it is not like it."""
+    """Sort the objects by how the database has them; a table stands for what belongs to it."""
     in_place, missing, wrong = [], [], []
     for item in own.values():
         tables = [own[parent] for parent in item.parents if parent in own and parent.startswith("relation:")]
@@ -71,7 +71,7 @@ def _sorted(revision: str, own: dict[str, Object], live: Snapshot, different: se
             in_place += [] if tables else [str(item)]
         elif all(live.get(table.handle) is not None for table in tables):
             missing.append(str(item))
-    return Diagnosis(revision, tuple(in_place), tuple(missing), tuple(wrong))
+    return Diagnosis(revision, *(tuple(sorted(names)) for names in (in_place, missing, wrong)))
 
 
 def lines(diagnosis: Diagnosis) -> list[str]:

@@ -158,7 +158,8 @@ def _announce(ready: preflight.Ready, request: Request, options: dict[str, Any])
             "server_version": identity.version_text,
         },
     )
-    direction = {"upgrade": "up", "downgrade": "down"}.get(options["fn"].__name__, options["fn"].__name__)
+    name = options["fn"].__name__
+    direction = {"upgrade": "up", "downgrade": "down", "do_stamp": "stamp"}.get(name, name)
     log.info(
         f"Starting database migration ({direction})",
         extra={"current_version": ready.state.number, "migrations_found": len(ready.revisions)},

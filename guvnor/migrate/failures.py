@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg2
 from psycopg2 import errorcodes
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from guvnor.errors import GuvnorError
 from guvnor.migrate.blockers import Blocker
@@ -73,8 +73,8 @@ def where(state: State | None) -> str:
     """
     if state is None:
         return (
-            "The server could not be asked. A revision's transaction ends with the connection, so it is "
-            "applied or not, never half; `guvnor migrate status` tells which, once the server answers."
+            "The server could not be asked. It rolls back what was not committed; once it answers, "
+            "`guvnor migrate status` tells which version the database is at."
         )
     at = f"version {state.number}" if state.version else "no migrations applied"
     if not state.dirty:
@@ -97,6 +97,15 @@ def revision_failed(step: Step, error: BaseException, state: State | None) -> Re
     name = f"Revision {step.revision} ({step.description}) failed going {step.direction}"
     cause = driver_error(error)
     again = f"guvnor migrate {step.direction}"
+    if isinstance(error, InvalidRequestError) or isinstance(
+        getattr(error, "orig", None), InvalidRequestError
+    ):
+        return RevisionFailedError(
+            f"{name}: a colon before a word was taken for a bound parameter. {str(error).splitlines()[0]}",
+            sqlstate=None,
+            state=where(state),
+            next_step="Write \\: for the colon in the statement of the revision (a cast, ::, is fine).",
+        )
     if cause is None:
         return RevisionFailedError(
             f"{name}: {type(error).__name__}: {error}", sqlstate=None, state=where(state), next_step=again
@@ -111,6 +120,8 @@ def revision_failed(step: Step, error: BaseException, state: State | None) -> Re
     statement = getattr(error, "statement", None)
     if statement:
         lines.append(f"Statement:\n{_excerpt(statement)}")
+    if state is not None and state.dirty and not state.resumable:
+        again = "guvnor migrate repair"
     return RevisionFailedError(
         "\n".join(lines),
         sqlstate=cause.pgcode,

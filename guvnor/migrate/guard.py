@@ -13,7 +13,7 @@ from guvnor.postgres import Identity
 
 ROLLBACK = "rollback a migration"
 DROP = "apply a migration that drops data"
-FORCE = "force the version of the database"
+FORCE = "set the version of a database, whatever its schema is,"
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from functools import cache
 from typing import Any
 
-from guvnor import __version__
-from guvnor.errors import GuvnorError
+from guvnor import __version__, transport
+from guvnor.config import quoted, seconds
+from guvnor.errors import GuvnorError, UsageError
 from guvnor.postgres import Connection, scalar
 
 TABLE = "guvnor_migration_history"
+KILLED, RUNNING = "killed", "running"  # outcomes of an attempt without an end
 LAYOUT = 1  # of the table; kept in its comment, so that an older tool knows that it is too old
 
 CREATE = (
@@ -46,16 +49,39 @@ CREATE = (
         checksum text,
         sqlstate text,
         error text,
-        database_role text NOT NULL DEFAULT current_user,
+        database_role text NOT NULL DEFAULT session_user,
         os_user text,
         host text,
         job text,
         tool text NOT NULL,
-        database_identity text
+        database_identity text,
+        note text
     )
     """,
     f"COMMENT ON TABLE guvnor_migration_history IS 'layout {LAYOUT}'",
 )
+
+# The owner's default privileges give the application data rights on all tables, so on these, too, which it
+# only reads. Run by the owner once they are made.
+READ_ONLY_FOR_OTHERS = """
+    DO $$
+    DECLARE
+        given record;
+    BEGIN
+        FOR given IN
+            SELECT DISTINCT c.oid::regclass AS relation,
+                   COALESCE(quote_ident(pg_get_userbyid(NULLIF(a.grantee, 0))), 'PUBLIC') AS grantee
+            FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+            WHERE c.oid IN (to_regclass('public.alembic_version'), to_regclass('public.schema_migrations'),
+                            to_regclass('public.guvnor_migration_history'))
+              AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT'
+        LOOP
+            EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %s',
+                           given.relation, given.grantee);
+        END LOOP;
+    END
+    $$
+"""
 
 _INSERT = """
     INSERT INTO public.guvnor_migration_history ({columns})
@@ -105,6 +131,11 @@ class Start:
     resumable: bool
 
     @property
+    def ended(self) -> str:
+        """How it ended, in words."""
+        return {None: "was killed", "interrupted": "was interrupted"}.get(self.end, "failed")
+
+    @property
     def target_number(self) -> int:
         """The number of the version that it was moving to; 0 for none."""
         return int(self.to_version) if self.to_version and self.to_version.isdecimal() else 0
@@ -140,6 +171,7 @@ class Entry:
     checksum: str | None
     sqlstate: str | None
     error: str | None
+    note: str | None
 
 
 def exists(connection: Connection) -> bool:
@@ -173,16 +205,40 @@ def _identity() -> dict[str, str | None]:
     return {"os_user": user, "host": socket.gethostname(), "job": _job()}
 
 
+# For each system the variable that tells it, and those that name the job and the commit. A runner of a CI
+# system may itself be a pod or a service of systemd, so these come last.
+_JOBS = (
+    ("github", "GITHUB_ACTIONS", ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_JOB", "GITHUB_SHA")),
+    ("gitlab", "GITLAB_CI", ("CI_PROJECT_PATH", "CI_JOB_ID", "CI_JOB_NAME", "CI_COMMIT_SHA")),
+    ("jenkins", "JENKINS_URL", ("BUILD_TAG", "GIT_COMMIT")),
+    ("circleci", "CIRCLECI", ("CIRCLE_PROJECT_REPONAME", "CIRCLE_BUILD_NUM", "CIRCLE_JOB", "CIRCLE_SHA1")),
+    (
+        "buildkite",
+        "BUILDKITE",
+        ("BUILDKITE_PIPELINE_SLUG", "BUILDKITE_BUILD_NUMBER", "BUILDKITE_JOB_ID", "BUILDKITE_COMMIT"),
+    ),
+    (
+        "azure",
+        "TF_BUILD",
+        ("SYSTEM_TEAMPROJECT", "BUILD_DEFINITIONNAME", "BUILD_BUILDID", "BUILD_SOURCEVERSION"),
+    ),
+    (
+        "bitbucket",
+        "BITBUCKET_BUILD_NUMBER",
+        ("BITBUCKET_REPO_FULL_NAME", "BITBUCKET_BUILD_NUMBER", "BITBUCKET_COMMIT"),
+    ),
+    ("argo", "ARGO_NODE_ID", ("POD_NAMESPACE", "ARGO_NODE_ID", "HOSTNAME")),
+    ("kubernetes", "POD_NAME", ("POD_NAMESPACE", "POD_NAME")),  # as a manifest's author calls them
+    ("kubernetes", "KUBERNETES_SERVICE_HOST", ("POD_NAMESPACE", "HOSTNAME")),
+    ("systemd", "INVOCATION_ID", ("INVOCATION_ID",)),
+)
+
+
 def _job() -> str | None:
     """Name the job that runs this, from the environments of the common systems."""
-    for system, names in (
-        ("github", ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SHA")),
-        ("gitlab", ("CI_PROJECT_PATH", "CI_JOB_ID", "CI_COMMIT_SHA")),
-        ("jenkins", ("BUILD_TAG", "GIT_COMMIT")),
-        ("kubernetes", ("POD_NAMESPACE", "POD_NAME")),
-    ):
-        values = [os.environ[name] for name in names if os.environ.get(name)]
-        if values:
+    for system, marker, names in _JOBS:
+        if os.environ.get(marker):
+            values = [os.environ[name] for name in names if os.environ.get(name)]
             return f"{system}: {' '.join(values)}"
     return None
 
@@ -202,6 +258,7 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
         "checksum": attempt.checksum,
         "tool": attempt.tool,
         **_identity(),
+        "note": transport.note(cursor.connection),
         **columns,
     }
     cursor.execute(
@@ -276,7 +333,7 @@ def create(cursor: Any) -> None:
     """Create the history table when it is missing."""
     cursor.execute("SELECT to_regclass('public.guvnor_migration_history') IS NULL")
     if cursor.fetchone() == (True,):
-        cursor.execute(";".join(CREATE))
+        cursor.execute(";".join((*CREATE, READ_ONLY_FOR_OTHERS)))
 
 
 def database_identity(connection: Connection) -> str:
@@ -300,28 +357,73 @@ def database_size(connection: Connection) -> int:
     return int(scalar(connection, "SELECT pg_database_size(current_database())"))
 
 
-def entries(connection: Connection) -> list[Entry]:
-    """Return every attempt, the oldest first."""
+def moment(text: str, now: datetime) -> datetime:
+    """Read when something was: a date, a time of today, both (ISO 8601), or how long ago that was.
+
+    :param text: ``2026-03-01``, ``03:00``, ``2026-03-01T03:00+00:00``, ``90min``, ``7d``; local time where no
+        zone is named.
+    :param now: the present, with its zone.
+    :raises UsageError: when it is none of these (exit code 2).
+    """
+    text = text.strip()
+    days = re.fullmatch(r"(\d+)d", text)
+    try:
+        return now - (timedelta(days=int(days[1])) if days else timedelta(seconds=seconds(text)))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.combine(now.date(), time.fromisoformat(text), now.tzinfo)
+    except ValueError:
+        raise UsageError(
+            f"{quoted(text)} is no moment such as 2026-03-01, 03:00, 2026-03-01T03:00, 90min or 7d.",
+            next_step="guvnor migrate history --help",
+        ) from None
+
+
+def entries(
+    connection: Connection, *, since: datetime | None = None, failed: bool = False, running: bool = False
+) -> list[Entry]:
+    """Return the attempts, the oldest first.
+
+    :param since: leave out those that started before.
+    :param failed: leave out those that succeeded, and one that is running.
+    :param running: whether a run is at work now: the last attempt without an end is its, not a killed one's.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT
-                started.at, started.direction, started.revision, started.from_version, started.to_version,
-                COALESCE(ended.event, 'killed'), ended.duration_ms, ended.lock_wait_ms, ended.tries,
-                measured.database_bytes - started.database_bytes, started.database_role, started.os_user,
-                started.host, started.job, started.tool, started.checksum, ended.sqlstate, ended.error
-            FROM public.guvnor_migration_history AS started
-            LEFT JOIN LATERAL (
-                SELECT * FROM public.guvnor_migration_history AS e
-                WHERE e.attempt = started.attempt AND e.event IN ('succeeded', 'failed', 'interrupted')
-                ORDER BY e.id DESC LIMIT 1
-            ) AS ended ON true
-            LEFT JOIN LATERAL (
-                SELECT m.database_bytes FROM public.guvnor_migration_history AS m
-                WHERE m.attempt = started.attempt AND m.event = 'measured' LIMIT 1
-            ) AS measured ON true
-            WHERE started.event = 'started'
-            ORDER BY started.id
-            """
+            SELECT *
+            FROM (
+                SELECT
+                    started.at, started.direction, started.revision, started.from_version,
+                    started.to_version,
+                    CASE WHEN ended.event IS NOT NULL THEN ended.event
+                         WHEN %(running)s AND started.id = max(started.id) OVER () THEN 'running'
+                         ELSE 'killed' END AS outcome,
+                    ended.duration_ms, ended.lock_wait_ms, ended.tries,
+                    measured.database_bytes - started.database_bytes, started.database_role,
+                    started.os_user, started.host, started.job, started.tool, started.checksum,
+                    ended.sqlstate, ended.error, started.note
+                FROM public.guvnor_migration_history AS started
+                LEFT JOIN LATERAL (
+                    SELECT * FROM public.guvnor_migration_history AS e
+                    WHERE e.attempt = started.attempt AND e.event IN ('succeeded', 'failed', 'interrupted')
+                    ORDER BY e.id DESC LIMIT 1
+                ) AS ended ON true
+                LEFT JOIN LATERAL (
+                    SELECT m.database_bytes FROM public.guvnor_migration_history AS m
+                    WHERE m.attempt = started.attempt AND m.event = 'measured' LIMIT 1
+                ) AS measured ON true
+                WHERE started.event = 'started'
+                ORDER BY started.id
+            ) AS attempts
+            WHERE (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+              AND (NOT %(failed)s OR outcome NOT IN ('succeeded', 'running'))
+            """,
+            {"since": since, "failed": failed, "running": running},
         )
         return [Entry(*row) for row in cursor.fetchall()]

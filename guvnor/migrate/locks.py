@@ -58,6 +58,11 @@ class LockLostError(GuvnorError):
     next_step = "guvnor migrate status\nguvnor migrate up"
 
 
+def golang_key(*parts: str) -> int:
+    """Return the key of the advisory lock that golang-migrate makes of some names."""
+    return zlib.crc32("\x00".join(parts).encode()) * _GOLANG_SALT % 2**32
+
+
 def golang_keys(database: str) -> tuple[int, int]:
     """Return the two advisory locks of golang-migrate for a database.
 
@@ -65,12 +70,8 @@ def golang_keys(database: str) -> tuple[int, int]:
 
     :param database: the name of the database.
     """
-
-    def key(name: str) -> int:
-        text = "\x00".join((SCHEMA, "schema_migrations", name))
-        return zlib.crc32(text.encode()) * _GOLANG_SALT % 2**32
-
-    return key(database), key(f"/{database}")
+    table = (SCHEMA, "schema_migrations")
+    return golang_key(*table, database), golang_key(*table, f"/{database}")
 
 
 def holder(connection: Connection, key: int) -> Holder | None:

@@ -39,6 +39,7 @@ class Request:
     :ivar ask: asks for a confirmation.
     :ivar progress: is told how far a long step is.
     :ivar repair: the way out of a dirty state to take; None for an ordinary command.
+    :ivar planned: is told the plan under the run lock, before anything is changed; it may stop the run.
     :ivar strict: refuse a database that is ahead of the files.
     :ivar outcome: what was done, once it is done.
     """
@@ -51,6 +52,7 @@ class Request:
     patience: float = 0.0
     strict: bool = False
     repair: str | None = None
+    planned: Callable[[Plan], None] | None = None
     outcome: Outcome | None = None
 
 
@@ -120,6 +122,8 @@ class Move:
             current = state.read(ready.connection)
             state.check(current, ready.revisions)
             plan = self._again(plan, current)
+            if plan.steps and self._request.planned:
+                self._request.planned(plan)
             verification = self._verification(plan)
             applied = self._execute(plan) if plan.steps else []
             if self._request.settings.production and current.production is None:
@@ -141,7 +145,11 @@ class Move:
         from guvnor.migrate.verify import Verification
 
         dsn = postgres.connection_string(self._request.settings)
-        return Verification(self._request.settings, self._script, dsn, self._ready.connection)
+        try:
+            return Verification(self._request.settings, self._script, dsn, self._ready.connection)
+        except GuvnorError as error:
+            log.warning("the schema cannot be verified", extra={"reason": error.message})
+            return None
 
     def _repair(self, name: str) -> Outcome:
         """Run the revision that left the database dirty, onward or back."""

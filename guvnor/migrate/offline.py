@@ -32,12 +32,26 @@ def write(context: Any) -> None:
         context.run_migrations()
 
 
+# Alembic's own UPDATE of alembic_version passes in silence over a database that is at another version.
+_STARTS_FROM = """DO $$
+DECLARE
+    at bigint DEFAULT (SELECT max(version) FROM schema_migrations);
+BEGIN
+    IF COALESCE(at, 0) <> {0} THEN
+        RAISE EXCEPTION USING MESSAGE =
+            concat('this script starts from version {0}, the database is at version ', at);
+    END IF;
+END
+$$"""
+
+
 def _version_applied(ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
     """Write golang-migrate's row and the history beside Alembic's version."""
     number = state.number(step.destination_revision_ids[0] if step.destination_revision_ids else None)
     source = state.number(step.source_revision_ids[0] if step.source_revision_ids else None)
     direction = "stamp" if step.is_stamp else ("up" if step.is_upgrade else "down")
-    statements = ["DELETE FROM schema_migrations"]
+    statements = [] if step.is_stamp else [_STARTS_FROM.format(source)]
+    statements.append("DELETE FROM schema_migrations")
     if number:
         statements.append(f"INSERT INTO schema_migrations (version, dirty) VALUES ({number}, false)")
     revision = number if direction != "down" else source

@@ -14,7 +14,7 @@ from psycopg2 import errorcodes
 from sqlalchemy import text
 
 from guvnor.errors import GuvnorError
-from guvnor.migrate import progress
+from guvnor.migrate import progress, retry
 from guvnor.migrate.progress import Progress
 from guvnor.postgres import Connection, scalar
 
@@ -26,11 +26,14 @@ _WORKERS_MOST = 4
 BATCH_TARGET = 0.2  # seconds that one batch of a backfill should take
 _BATCH_FIRST = 32  # blocks
 _BATCH_MOST = 16384  # blocks
+_DROP_TRIES = 8
 _LAG_MOST = 5.0  # seconds that a replica may be behind
 
 
 class OnlineStepError(GuvnorError):
     """An online step did not do what the revision says."""
+
+    next_step = "Correct the revision, then: guvnor migrate up (or: guvnor migrate repair --back)"
 
 
 @dataclass(frozen=True)
@@ -121,45 +124,86 @@ def validate_constraint(step: OnlineStep, table: str, name: str, statement: str)
         step.execute(statement)
 
 
+def check_not_null(step: OnlineStep, table: str, name: str, statement: str) -> None:
+    """Validate the check that a column holds no NULL; one that fails is dropped, or it would refuse rows."""
+    try:
+        validate_constraint(step, table, name, statement)
+    except psycopg2.errors.CheckViolation:
+        drop_constraint(step, table, name)
+        raise
+
+
+def drop_constraint(step: OnlineStep, table: str, name: str) -> None:
+    """Drop a constraint that could not be validated, so that it refuses no row from now on.
+
+    It takes ACCESS EXCLUSIVE, so it waits shortly and tries again; where that fails, the next run does it.
+    """
+    for trial, _ in zip(retry.tries(), range(_DROP_TRIES), strict=False):
+        try:
+            step.execute(f"SET lock_timeout = '{round(trial.wait * 1000)}ms'")
+            step.execute(f"ALTER TABLE {quoted(table)} DROP CONSTRAINT IF EXISTS {quoted(name)}")
+            return
+        except psycopg2.Error as error:
+            if error.pgcode != errorcodes.LOCK_NOT_AVAILABLE:
+                raise
+            time.sleep(trial.pause)
+        finally:
+            step.execute("SET lock_timeout = 0")
+    log.warning("a constraint that was not validated is left", extra={"table": table, "constraint": name})
+
+
 def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None:
     """Update the rows that a predicate names, a range of blocks at a time; see ``op.backfill``.
 
     A range of blocks is a TID range scan (PostgreSQL 14 and later), so that the whole takes one pass over the
-    table, however small the steps are. New row versions go elsewhere, so passes are repeated until none finds
-    a row.
+    table, however small the ranges are. New row versions go elsewhere: it goes over the table until it finds
+    no row.
     """
-    batch = _BATCH_FIRST
+    blocks = _BATCH_FIRST
     for relation in _leaves(step.connection, table):
-        changed = -1
-        while changed:
-            changed, batch = _pass(step, relation, assignments, where, batch)
+        block = 0
+        passed = True
+        while passed:
+            passed = False
+            while (found := _next_block(step.connection, relation, where, block)) is not None:
+                passed = True
+                block, blocks = _update_range(step, relation, assignments, where, found, blocks)
+            block = 0
     step.execute(f"ANALYZE {quoted(table)}")
 
 
-def _pass(step: OnlineStep, relation: str, assignments: str, where: str, batch: int) -> tuple[int, int]:
-    """Go over a table once; return how many rows changed and the batch size that was right at the end."""
-    block, changed = 0, 0
-    while block < (blocks := _blocks(step.connection, relation)):
-        began = time.monotonic()
-        try:
-            rows = step.execute(
-                f"UPDATE ONLY {relation} SET {assignments} "
-                f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + batch},0)'::tid AND ({where})"
-            )
-        except psycopg2.Error as error:
-            if error.pgcode != errorcodes.DEADLOCK_DETECTED:
-                raise
-            time.sleep(BATCH_TARGET)
-            continue
-        took = time.monotonic() - began
-        block += batch
-        changed += rows
-        step.report(Progress(step.what, "updating", min(block, blocks), blocks))
-        batch = max(1, min(_BATCH_MOST, int(batch * max(0.5, min(2.0, BATCH_TARGET / max(took, 0.001))))))
-        if rows:
-            time.sleep(took / 4)
-            _await_replicas(step)
-    return changed, batch
+def _next_block(connection: Connection, relation: str, where: str, block: int) -> int | None:
+    """Find the first block from one on that holds a row to update; rows of others are only read."""
+    found = scalar(
+        connection,
+        f"SELECT (ctid::text::point)[0]::bigint FROM ONLY {relation} "
+        f"WHERE ctid >= '({block},0)'::tid AND ({where}) LIMIT 1",
+    )
+    return None if found is None else int(found)
+
+
+def _update_range(
+    step: OnlineStep, relation: str, assignments: str, where: str, block: int, blocks: int
+) -> tuple[int, int]:
+    """Update the rows of a range of blocks; return where the next range starts and how long it should be."""
+    began = time.monotonic()
+    try:
+        step.execute(
+            f"UPDATE ONLY {relation} SET {assignments} "
+            f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where})"
+        )
+    except psycopg2.Error as error:
+        if error.pgcode != errorcodes.DEADLOCK_DETECTED:
+            raise
+        time.sleep(BATCH_TARGET)
+        return block, blocks
+    took = time.monotonic() - began
+    total = _blocks(step.connection, relation)
+    step.report(Progress(step.what, "updating", min(block + blocks, total), total))
+    time.sleep(took / 4)
+    _await_replicas(step)
+    change = max(0.5, min(2.0, BATCH_TARGET / max(took, 0.001)))
+    return block + blocks, max(1, min(_BATCH_MOST, int(blocks * change)))
 
 
 def _await_replicas(step: OnlineStep) -> None:
@@ -257,7 +301,9 @@ def _tune_for_index_build(step: OnlineStep) -> None:
                 current_setting('max_parallel_maintenance_workers')::integer,
                 least(%s, current_setting('max_parallel_workers')::integer,
                       current_setting('max_worker_processes')::integer)
-            )::text, false)
+            )::text, false),
+            -- a build goes on when its client is killed; the next run waits for it
+            set_config('client_connection_check_interval', '0', false)
         """,
         (_MEMORY_MOST_KB, _WORKERS_MOST),
     )

@@ -24,6 +24,7 @@ from sqlalchemy import text
 from guvnor.migrate import online
 from guvnor.migrate.online import quoted
 
+_CONCURRENTLY = re.compile(r"\bCONCURRENTLY\s+", re.IGNORECASE)
 RUNNER = "guvnor_runner"  # the option of the migration context that holds the runner
 
 
@@ -82,7 +83,12 @@ class CreateIndexConcurrently(MigrateOperation):
 
         :param name: of the index.
         :param sql: the statement: ``CREATE [UNIQUE] INDEX CONCURRENTLY IF NOT EXISTS name ON ...``.
+        :raises OnlineStepError: when the statement would lock writers out.
         """
+        if not _CONCURRENTLY.search(sql):
+            raise online.OnlineStepError(
+                f"The statement for index {name} does not say CONCURRENTLY, so it would lock writers out."
+            )
         operations.invoke(cls(name, sql))
 
 
@@ -92,7 +98,7 @@ def _create_index_concurrently(operations: Operations, operation: CreateIndexCon
         operations,
         f"build index {operation.name}",
         run=lambda step: online.create_index(step, operation.name, operation.sql),
-        plain=re.sub(r"\bCONCURRENTLY\s+", "", operation.sql, count=1, flags=re.IGNORECASE),
+        plain=_CONCURRENTLY.sub("", operation.sql, count=1),
         offline=(operation.sql,),
     )
 
@@ -194,7 +200,14 @@ def _set_not_null(operations: Operations, operation: SetNotNull) -> None:
         context.impl.execute(
             text(f"ALTER TABLE {table} ADD CONSTRAINT {quoted(check)} CHECK ({column} IS NOT NULL) NOT VALID")
         )
-    ValidateConstraint.validate_constraint(operations, operation.table, check)
+    statement = f"ALTER TABLE {table} VALIDATE CONSTRAINT {quoted(check)}"
+    _invoke(
+        operations,
+        f"check that {operation.table}.{operation.column} holds no NULL",
+        run=lambda step: online.check_not_null(step, operation.table, check, statement),
+        plain=statement,
+        offline=(statement,),
+    )
     context.impl.execute(text(f"ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL"))
     context.impl.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {quoted(check)}"))
 

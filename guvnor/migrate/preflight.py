@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guvnor import postgres
+from guvnor import postgres, transport
 from guvnor.config import Settings
 from guvnor.errors import GuvnorError, PreflightError
-from guvnor.migrate import locks, revisions, state
+from guvnor.migrate import changed, locks, revisions, state
 from guvnor.migrate.revisions import Revision, RevisionFilesError
 from guvnor.migrate.state import State
 from guvnor.postgres import Connection, Identity, scalar
@@ -88,15 +88,18 @@ def run(
     try:
         with _reported("connection", report):
             identity = postgres.identify(connection)
-            report(Check("connection", "Database connection successful", warnings=_plaintext(connection)))
+            warnings = transport.warnings(connection, settings)
+            report(Check("connection", "Database connection successful", warnings=warnings))
         with _reported("server", report):
             report(_server(dsn, connection, identity))
         with _reported("permissions", report):
-            report(_permissions(connection, identity))
+            beyond = () if settings.storage_type == "embedded" else _beyond_need(connection)
+            report(_permissions(connection, identity, beyond))
         with _reported("files", report):
             ini = configuration_file()
             found = revisions.read(revisions.directory(ini))
-            _prove(found, script(ini))
+            files = script(ini)
+            _prove(found, files)
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
             report(Check("files", f"Migration files validated ({count})"))
         with _reported("state", report):
@@ -104,7 +107,7 @@ def run(
             report(
                 Check("state", "Database state is to be repaired")
                 if repairing
-                else _state(connection, current, found)
+                else _state(connection, current, found, changed.warnings(connection, current, files))
             )
     except BaseException:
         connection.close()
@@ -122,15 +125,6 @@ def _reported(name: str, report: Report) -> Iterator[None]:
         raise
 
 
-def _plaintext(connection: Connection) -> tuple[str, ...]:
-    """Warn of a connection to another host that is not encrypted."""
-    host = connection.info.host or ""
-    local = not host or host.startswith(("/", "@")) or host in ("localhost", "127.0.0.1", "::1")
-    if local or connection.info.ssl_in_use:
-        return ()
-    return (f"the connection to {host} is not encrypted: add sslmode=verify-full to the connection string",)
-
-
 def _server(dsn: str, connection: Connection, identity: Identity) -> Check:
     if identity.major < OLDEST_SERVER:
         raise ServerError(
@@ -145,12 +139,12 @@ def _server(dsn: str, connection: Connection, identity: Identity) -> Check:
             "or name all hosts and add target_session_attrs=read-write.",
         )
     if identity.read_only:
+        role, database = (postgres.identifier(connection, n) for n in (identity.role, identity.database))
         raise ServerError(
             f"Transactions of role {identity.role} on database {identity.database} are read-only "
             "(default_transaction_read_only is on).",
             next_step="SELECT * FROM pg_db_role_setting;   -- who sets it\n"
-            f"ALTER ROLE {identity.role} IN DATABASE {identity.database} SET default_transaction_read_only "
-            "= off;",
+            f"ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off;",
         )
     warnings = _pooler(dsn, connection)
     return Check(
@@ -181,8 +175,9 @@ def _pooler(dsn: str, connection: Connection) -> tuple[str, ...]:
     return ("the connection goes through a connection pooler (in session mode)",)
 
 
-def _permissions(connection: Connection, identity: Identity) -> Check:
+def _permissions(connection: Connection, identity: Identity, warnings: tuple[str, ...]) -> Check:
     role, database = identity.role, identity.database
+    grantee = postgres.identifier(connection, role)
     if not scalar(connection, "SELECT to_regnamespace('public') IS NOT NULL"):
         raise PermissionDeniedError("The schema public does not exist.", next_step="CREATE SCHEMA public;")
     may_create = scalar(connection, "SELECT has_schema_privilege('public', 'CREATE')")
@@ -191,7 +186,7 @@ def _permissions(connection: Connection, identity: Identity) -> Check:
         raise PermissionDeniedError(
             f"failed to create migrator: permission denied: role {role} may not create tables in schema "
             "public.",
-            next_step=f"GRANT USAGE, CREATE ON SCHEMA public TO {role};   -- as the owner of the schema",
+            next_step=f"GRANT USAGE, CREATE ON SCHEMA public TO {grantee};   -- as the owner of the schema",
         )
     owner = scalar(
         connection,
@@ -208,13 +203,55 @@ def _permissions(connection: Connection, identity: Identity) -> Check:
         raise PermissionDeniedError(
             f"failed to create migrator: permission denied: the tables belong to {owner}, and role {role} "
             "may not act as it.",
-            next_step=f"GRANT {owner} TO {role};",
+            next_step=f"GRANT {postgres.identifier(connection, owner)} TO {grantee};",
         )
+    login = _login(connection, role, grantee)
     return Check(
         "permissions",
-        f"Permissions sufficient (role {role})",
-        warnings=_extensions(connection, role, database),
+        f"Permissions sufficient (role {role}{login})",
+        warnings=warnings + _extensions(connection, role, database),
     )
+
+
+def _login(connection: Connection, role: str, grantee: str) -> str:
+    """Say who logged in, where that is not the role that the session acts as.
+
+    That role must see what other sessions of the login do: a run finds out through a second session whether
+    the first one waits for a lock, and looks for an index build that an earlier run left behind.
+    """
+    login = str(scalar(connection, "SELECT session_user"))
+    if login == role:
+        return ""
+    if not scalar(
+        connection,
+        "SELECT pg_has_role('pg_read_all_stats', 'USAGE') OR pg_has_role(session_user, 'USAGE')",
+    ):
+        raise PermissionDeniedError(
+            f"failed to create migrator: permission denied: role {role} may not see what the sessions of "
+            f"{login} are waiting for.",
+            next_step=f"GRANT pg_read_all_stats TO {grantee};",
+        )
+    return f", logged in as {login}"
+
+
+def _beyond_need(connection: Connection) -> tuple[str, ...]:
+    """Warn of a role that may do more than a migration needs."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT format('role %s is a superuser', rolname)
+            FROM pg_catalog.pg_roles WHERE rolname IN (session_user, current_user) AND rolsuper
+            UNION ALL
+            SELECT format('role %s has %s', rolname, string_agg(attribute, ', ' ORDER BY attribute))
+            FROM pg_catalog.pg_roles
+            CROSS JOIN LATERAL (VALUES ('CREATEDB', rolcreatedb), ('CREATEROLE', rolcreaterole),
+                                       ('REPLICATION', rolreplication), ('BYPASSRLS', rolbypassrls)
+                               ) AS may (attribute, held)
+            WHERE rolname IN (session_user, current_user) AND NOT rolsuper AND held
+            GROUP BY rolname
+            """
+        )
+        return tuple(f"{text}: more than a migration needs (guvnor migrate roles)" for (text,) in cursor)
 
 
 def _extensions(connection: Connection, role: str, database: str) -> tuple[str, ...]:
@@ -242,7 +279,8 @@ def _extensions(connection: Connection, role: str, database: str) -> tuple[str, 
         raise PermissionDeniedError(
             f"failed to create migrator: permission denied: role {role} may not create the "
             f"extension{'s' if len(missing) > 1 else ''} {' and '.join(missing)} in database {database}.",
-            next_step=f"GRANT CREATE ON DATABASE {database} TO {role};\n"
+            next_step=f"GRANT CREATE ON DATABASE {postgres.identifier(connection, database)} TO "
+            f"{postgres.identifier(connection, role)};\n"
             + "\n".join(f'CREATE EXTENSION "{name}";   -- or have a superuser run this' for name in missing),
         )
     notes = {
@@ -310,7 +348,9 @@ def _is_empty(function: types.FunctionType) -> bool:
     return not code.co_names or any(isinstance(c, str) and "-- TODO: the" in c for c in code.co_consts)
 
 
-def _state(connection: Connection, current: State, found: tuple[Revision, ...]) -> Check:
+def _state(
+    connection: Connection, current: State, found: tuple[Revision, ...], edited: tuple[str, ...]
+) -> Check:
     at = f"version {current.number}" if current.version else "no migrations applied"
     other = locks.holder(connection, locks.RUN_LOCK)
     if other:
@@ -321,11 +361,11 @@ def _state(connection: Connection, current: State, found: tuple[Revision, ...]) 
             warnings=(f"another migration is running: {other}",),
         )
     state.check(current, found)
-    warnings = _busy(connection)
+    warnings = edited + _busy(connection)
     if current.dirty and current.unfinished:
         start = current.unfinished
         when = f"{start.at:%Y-%m-%d %H:%M:%S %Z}"
-        what = f"revision {start.revision}, started {when}, was {start.end or 'killed'}"
+        what = f"revision {start.revision}, started {when}, {start.ended}"
         warnings += (f"{what} at the step: {start.step}; it can be finished",)
         return Check("state", f"Database is in a dirty state that can be finished ({at})", warnings=warnings)
     if state.is_ahead(current, found):

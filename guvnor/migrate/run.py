@@ -15,6 +15,7 @@ from typing import Any
 import psycopg2
 import sqlalchemy
 from alembic.runtime.migration import MigrationContext, MigrationStep
+from psycopg2 import errorcodes
 from sqlalchemy import event
 
 from guvnor.config import Settings
@@ -30,6 +31,9 @@ from guvnor.migrate.state import NO_VERSION, State
 from guvnor.postgres import Connection, scalar
 
 log = logging.getLogger(__name__)
+
+# The server is shutting down or starting (PostgreSQL documentation, "PostgreSQL Error Codes", class 57).
+_SERVER_GONE = (errorcodes.ADMIN_SHUTDOWN, errorcodes.CRASH_SHUTDOWN, errorcodes.CANNOT_CONNECT_NOW)
 
 
 @dataclass(frozen=True)
@@ -151,9 +155,7 @@ class Runner:
             attempt.online_step = None
             self._locks.let_golang_in()
             raw = self._raw()
-            # An index build goes on when its client is killed; the next run waits for it.
             interval = scalar(raw, "SELECT current_setting('client_connection_check_interval')")
-            scalar(raw, "SELECT set_config('client_connection_check_interval', '0', false)")
             yield OnlineStep(raw, self._control, self._pid, step, self._report)
             scalar(raw, "SELECT set_config('client_connection_check_interval', %s, false)", (interval,))
             self._locks.shut_out_golang()
@@ -209,12 +211,12 @@ class Runner:
                 cause = failures.driver_error(error)
                 self._count_waiting(attempt)
                 self._roll_back()
-                retryable = cause is not None and cause.pgcode in failures.RETRYABLE and attempt.resumable
-                if not retryable:
+                code = cause.pgcode if cause else None
+                if code not in failures.RETRYABLE or not attempt.resumable:
                     raise
-                self._pause(attempt, trial, deadline)
+                self._pause(attempt, trial, deadline, deadlock=code == errorcodes.DEADLOCK_DETECTED)
 
-    def _pause(self, attempt: Attempt, trial: retry.Try, deadline: float) -> None:
+    def _pause(self, attempt: Attempt, trial: retry.Try, deadline: float, *, deadlock: bool) -> None:
         """Wait before the next try; the blockers were read while the last one waited."""
         remaining = deadline - time.monotonic()
         if remaining <= 0:
@@ -226,8 +228,9 @@ class Runner:
                 self._read_state(),
             )
         pause = min(trial.pause, remaining)
+        why = "was in a deadlock" if deadlock else f"could not get a lock within {trial.wait * 1000:.0f} ms"
         log.warning(
-            f"could not get a lock within {trial.wait * 1000:.0f} ms, trying again in {pause:.1f} s",
+            f"{why}, trying again in {pause:.1f} s",
             extra={
                 "revision": attempt.step.revision,
                 "tries": attempt.tries,
@@ -334,7 +337,7 @@ class Runner:
             result = error
             if attempt.committed or error.state is None:
                 result.state = failures.where(now)
-        elif cause is not None and (self._raw_closed() or cause.pgcode in ("57P01", "57P02", "57P03")):
+        elif cause is not None and (self._connections_lost() or cause.pgcode in _SERVER_GONE):
             result = failures.connection_lost(attempt.step, now)
         else:
             result = failures.revision_failed(attempt.step, error, now)
@@ -387,7 +390,9 @@ class Runner:
     def _raw(self) -> Any:
         return self._connection.connection.dbapi_connection
 
-    def _raw_closed(self) -> bool:
+    def _connections_lost(self) -> bool:
+        if self._control.closed:
+            return True
         if self._connection.closed or self._connection.invalidated:
             return True
         return bool(self._raw().closed)

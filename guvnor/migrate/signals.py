@@ -76,7 +76,10 @@ def interruptible() -> Iterator[Canceller]:
     reader, writer = socket.socketpair()
     writer.setblocking(False)
 
+    noticed = threading.Event()
+
     def on_signal(number: int, _: FrameType | None) -> None:
+        noticed.set()
         if canceller.received is not None:
             log.warning("already stopping, please wait: the database is being brought to a known state")
             return
@@ -86,7 +89,10 @@ def interruptible() -> Iterator[Canceller]:
     def watch() -> None:
         while received := reader.recv(64):
             if set(received) & set(_SIGNALS):
-                canceller.cancel()
+                # One that arrives on the server just before its statement does is lost.
+                while not noticed.is_set():
+                    canceller.cancel()
+                    noticed.wait(0.2)
                 return
 
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
@@ -96,6 +102,7 @@ def interruptible() -> Iterator[Canceller]:
     try:
         yield canceller
     finally:
+        noticed.set()
         signal.set_wakeup_fd(previous_fd)
         for number, handler in previous.items():
             signal.signal(number, handler)

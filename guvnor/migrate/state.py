@@ -121,6 +121,7 @@ def read(connection: Connection) -> State:
     """Read the state in one snapshot.
 
     :param connection: in autocommit mode.
+    :raises ToolTooOldError: when a newer release keeps the history (exit code 5).
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -243,7 +244,7 @@ def dirty_error(state: State) -> DirtyError:
         again = "can" if start.resumable else "cannot simply"
         what = (
             f"Revision {start.revision} ({start.direction}) was started {start.at:%Y-%m-%d %H:%M:%S %Z} by "
-            f"{start.who} and was {start.end or 'killed'} at the step: {start.step}. "
+            f"{start.who} and {start.ended} at the step: {start.step}. "
             f"Its steps {again} be run again."
         )
     else:
@@ -287,7 +288,7 @@ def create_tables(connection: Connection) -> None:
     )
     if missing:
         with connection.cursor() as cursor:
-            cursor.execute(";".join((*CREATE_VERSION_TABLES, *history.CREATE)))
+            cursor.execute(";".join((*CREATE_VERSION_TABLES, *history.CREATE, history.READ_ONLY_FOR_OTHERS)))
 
 
 def set_version(connection: Connection, current: State, version: str | None, direction: str) -> None:

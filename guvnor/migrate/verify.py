@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 
+import psycopg2
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import SQLAlchemyError
 
 from guvnor import postgres
 from guvnor.config import Settings
@@ -52,8 +54,10 @@ class Verification:
             if report.clean:
                 return None
             known = {_key(finding) for finding in self._differences_before()}
-        except GuvnorError as error:
-            log.warning("the schema could not be verified", extra={"reason": error.message})
+        except (GuvnorError, psycopg2.Error, SQLAlchemyError) as error:
+            # The migration itself is done, whatever becomes of the look at it.
+            reason = error.message if isinstance(error, GuvnorError) else str(error).strip()
+            log.warning("the schema could not be verified: guvnor schema check", extra={"reason": reason})
             return None
         new = tuple(finding for finding in report.findings if _key(finding) not in known)
         if old := len(report.findings) - len(new):
