@@ -1,0 +1,102 @@
+"""The command line without the half second that Python needs to import it: forked from a process that has.
+
+It is a process of its own all the same, with the same code from ``main`` on, and can be killed like another.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from tests.support.command import Command
+from tests.support.server import Target
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["pytest", "guvnor.cli", "guvnor.migrate.environment", __name__])
+
+
+class Fork:
+    """A forked process, with what tests use of ``subprocess.Popen``."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, process: ForkServerProcess, out: Path, err: Path) -> None:
+        self._process = process
+        self._out, self._err = out, err
+        process.start()
+        assert process.pid is not None
+        self.pid = process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout or 0)
+        return self._process.exitcode
+
+    def communicate(self, _: None = None, timeout: float | None = None) -> tuple[str, str]:
+        self.wait(timeout)
+        return self._out.read_text(), self._err.read_text()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+class ForkedCommand(Command):
+    """``guvnor`` or ``alembic``; see :class:`Command`. Its standard input is empty."""
+
+    def start(  # type: ignore[override]
+        self,
+        *arguments: str | Path,
+        database: Target | str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        cwd: Path | None = None,
+        stdin: int = subprocess.DEVNULL,
+    ) -> Fork:
+        assert stdin == subprocess.DEVNULL
+        words = self._words(arguments, cwd)[3:]
+        streams = []
+        for _ in range(2):
+            descriptor, name = tempfile.mkstemp(dir=self.directory)
+            os.close(descriptor)
+            streams.append(Path(name))
+        process = CONTEXT.Process(
+            target=run,
+            args=(self.module, words, self._environment(database, env), cwd or self.directory, *streams),
+        )
+        fork = Fork(process, *streams)
+        self._started.append(fork)  # type: ignore[arg-type]
+        return fork
+
+
+def run(
+    module: str, words: list[str], environment: dict[str, str], directory: Path, out: Path, err: Path
+) -> Any:
+    """Become ``python -m module``."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the fork server ignores it
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environment)
+    for path, descriptor in ((out, 1), (err, 2)):
+        opened = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
