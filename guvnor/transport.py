@@ -104,8 +104,8 @@ def warnings(connection: Connection, settings: Settings) -> tuple[str, ...]:
     mode = connection.info.dsn_parameters.get("sslmode")
     unverified = connection.info.ssl_in_use and mode != "verify-full"
     if settings.production and unverified and not is_local(peer(connection)):
-        posing = f"the connection to {host} is encrypted, but with sslmode={mode} any server can pose as it"
-        return (f"{posing}: use sslmode=verify-full",)
+        why = f"with sslmode={mode} it is not verified that the server is {host}"
+        return (f"the connection is encrypted, but {why}: use sslmode=verify-full",)
     return ()
 
 

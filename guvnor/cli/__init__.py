@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from typing import Any
 
 import click
 
@@ -13,10 +15,28 @@ from guvnor.cli.db import db
 from guvnor.cli.deploy import deploy
 from guvnor.cli.migrate import migrate
 from guvnor.cli.schema import schema
+from guvnor.config import MASK
 from guvnor.console import say
 
+_USERINFO = re.compile(r"://[^\s]*@")
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+
+class Root(Group):
+    """The root of the command line."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, and keep a connection string that was typed in a wrong place out of the error message."""
+        try:
+            return super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.ClickException as error:
+            shown = _USERINFO.sub(f"://{MASK}@", error.format_message())
+            click.UsageError(shown, getattr(error, "ctx", None)).show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(130)
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Database migrations of Guvnor: the application never notices one."""
 

@@ -46,7 +46,9 @@ def run(context: Any) -> None:
 
 def _request_of_plain_alembic(context: Any, console: Any) -> Request:
     flags = context.get_x_argument(as_dictionary=True)
-    known = {option.name.replace(".", "_"): option.name for option in config.OPTIONS}
+    # What may hold a password does not belong on a command line, which others can see.
+    options = [option.name for option in config.OPTIONS if not option.name.endswith(".dsn")]
+    known = {name.replace(".", "_"): name for name in options}
     unknown = sorted(set(flags) - set(known))
     if unknown:
         raise UsageError(

@@ -115,6 +115,7 @@ class Move:
             return self._ahead(ready.state)
         plan = self._plan(ready.state)
         if not plan.steps and not ready.state.dirty:
+            self._mark_production(ready.state)
             return self._outcome(ready.state)
         self._guard(plan, ready.state)
         self._locks.take()
@@ -122,13 +123,11 @@ class Move:
             current = state.read(ready.connection)
             state.check(current, ready.revisions)
             plan = self._again(plan, current)
+            self._mark_production(current)
             if plan.steps and self._request.planned:
                 self._request.planned(plan)
             verification = self._verification(plan)
             applied = self._execute(plan) if plan.steps else []
-            if self._request.settings.production and current.production is None:
-                # From now on it is guarded wherever it is reached from.
-                history.set_mark(ready.connection, production=True)
             return self._outcome(
                 state.read(ready.connection),
                 tuple(applied),
@@ -137,6 +136,11 @@ class Move:
         finally:
             with contextlib.suppress(psycopg2.Error):
                 self._locks.release()
+
+    def _mark_production(self, current: State) -> None:
+        """Mark the database at its first production run: from then on it is guarded from anywhere."""
+        if self._request.settings.production and current.production is None:
+            history.set_mark(self._ready.connection, production=True)
 
     def _verification(self, plan: Plan) -> Verification | None:
         """Look at the schema before an upgrade, to know afterwards which differences are new."""

@@ -302,7 +302,7 @@ def _prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
         heads = script.get_heads()
     except CommandError as error:
         raise RevisionFilesError(f"The migration files do not fit together: {error}") from None
-    except Exception as error:  # noqa: BLE001 - a file that cannot be imported may fail in any way
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a file may fail in any way
         raise RevisionFilesError(
             f"A migration file cannot be read: {type(error).__name__}: {error}"
         ) from None

@@ -101,7 +101,7 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- for the test ------------------------------------------------------------------------------------------
+    # -- for the test --
 
     def wait_until_stopped(self, alive: Callable[[], bool] = lambda: True) -> Message | None:
         """Wait until the message has come.
@@ -121,7 +121,7 @@ class Proxy:
         self._released.set()
 
     def terminate_backend(self) -> None:
-        """End the server process of the session that stands still; one that has none yet loses its connection."""
+        """End the server process of the session that stands still, or cut one that has none yet."""
         assert self.stopped_at is not None
         session = self._sessions[self.stopped_at.session]
         if session.pid is None:
@@ -149,7 +149,7 @@ class Proxy:
         for session in self._sessions:
             session.close()
 
-    # -- forwarding --------------------------------------------------------------------------------------------
+    # -- forwarding --
 
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, name="proxy", daemon=True)
