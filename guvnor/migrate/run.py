@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import signal
 import time
@@ -129,10 +128,7 @@ class Runner:
 
     def next_step(self, _heads: tuple[str, ...], _context: MigrationContext) -> list[MigrationStep]:
         """Give Alembic the one step to run now (its ``fn``)."""
-        if self._attempt is None:
-            return []
-        step = copy.copy(self._attempt.step.alembic)
-        return [step]
+        return [self._attempt.step.alembic] if self._attempt else []
 
     def version_applied(self, **_: Any) -> None:
         """Write our own state when Alembic has written its version, in the same transaction."""
