@@ -120,9 +120,9 @@ def dropped(
     """Back up what a rollback drops: a zip file with tables and with the values of columns.
 
     It holds ``definition.sql`` and ``tables.dump`` (pg_dump's archive of the data, in an order in which
-    foreign keys hold), a CSV file for each dropped column of a table that remains, and ``restore.sql``, which
-    puts those values back. All show the database at one moment. A zip file can be written without knowing
-    sizes beforehand, so nothing is kept in memory or on the disk in between.
+    foreign keys hold), a text file for each dropped column of a table that remains, and ``restore.sql``,
+    which puts those values back. All show the database at one moment. A zip file can be written without
+    knowing sizes beforehand, so nothing is kept in memory or on the disk in between.
 
     :param connection: in autocommit mode.
     :param objects: that are gone after the step; see :func:`guvnor.schema.rehearsal.effects`. What the live

@@ -28,11 +28,15 @@ class Column:
 
     @property
     def copy(self) -> str:
-        """The statement that writes key and values as CSV, without rows where there is no value."""
+        """The statement that writes key and values, without rows where there is no value.
+
+        In COPY's text format a line is a row, whatever is in it. In CSV a psql before release 18 takes a line
+        ``\\.`` within a value for the end of the file.
+        """
         columns = ", ".join((*self.key, self.name))
         return (
             f"COPY (SELECT {columns} FROM {self.table} WHERE {self.name} IS NOT NULL) "
-            "TO STDOUT WITH (FORMAT csv, HEADER, ENCODING 'UTF8')"
+            "TO STDOUT WITH (ENCODING 'UTF8')"
         )
 
 
@@ -65,7 +69,7 @@ def find(connection: Connection, dropped: Iterable[Object], tables: Sequence[str
                     next_step="Take a backup of the whole database instead.",
                 )
             word = re.sub(r"[^\w.]+", "_", f"{table}.{name}".removeprefix("public."))
-            found.append(Column(table, name, key, f"{len(found) + 1}-{word}.csv"))
+            found.append(Column(table, name, key, f"{len(found) + 1}-{word}.txt"))
     return found
 
 
@@ -109,7 +113,7 @@ SET CONSTRAINTS ALL IMMEDIATE;
 # A trigger such as the one that stamps the time of the last change is not meant: nobody changes the row.
 _COLUMN = r"""
 CREATE TEMPORARY TABLE saved ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA;
-\copy saved FROM '{file}' WITH (FORMAT csv, HEADER, ENCODING 'UTF8')
+\copy saved FROM '{file}' WITH (ENCODING 'UTF8')
 CREATE TEMPORARY TABLE silenced ON COMMIT DROP AS
 SELECT format('%s TRIGGER %I', 'DISABLE', tgname) AS off, format('%s TRIGGER %I', 'ENABLE', tgname) AS "on"
 FROM pg_trigger

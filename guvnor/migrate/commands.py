@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from guvnor import postgres
 from guvnor.config import Settings
-from guvnor.errors import UsageError
+from guvnor.errors import GuvnorError, UsageError
 from guvnor.migrate import guard, history, locks, preflight, repair, revisions, state
 from guvnor.migrate.revisions import Revision
 from guvnor.migrate.state import State, StateError
@@ -258,11 +258,19 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
         postgres.connect(postgres.connection_string(settings), purpose="force")
     ) as connection:
         identity = postgres.identify(connection)
+        seen = state.read(connection)
         held = locks.Locks(connection, identity.database, settings.lock_wait, log.warning)
         held.take()
         try:
             held.shut_out_golang()
             current = state.read(connection)
+            if (seen.alembic, seen.golang, seen.dirty) != (current.alembic, current.golang, current.dirty):
+                raise GuvnorError(
+                    "Another run moved the database while this command was waiting for it: it is at version "
+                    f"{current.number} now, not at {seen.number}.",
+                    state="Nothing was changed by this command.",
+                    next_step="guvnor migrate status",
+                )
             _confirm_force(settings, identity, current, target, ask)
             state.set_version(connection, current, target.identifier if target else None, "force")
         finally:

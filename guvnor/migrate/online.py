@@ -185,18 +185,27 @@ def _next_block(connection: Connection, relation: str, where: str, block: int) -
 def _update_range(
     step: OnlineStep, relation: str, assignments: str, where: str, block: int, blocks: int
 ) -> tuple[int, int]:
-    """Update the rows of a range of blocks; return where the next range starts and how long it should be."""
+    """Update the rows of a range of blocks; return where the next range starts and how long it should be.
+
+    :raises OnlineStepError: when the predicate still holds for a row that was updated: there would be no end.
+    """
     began = time.monotonic()
     try:
-        step.execute(
-            f"UPDATE ONLY {relation} SET {assignments} "
-            f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where})"
+        endless = scalar(
+            step.connection,
+            f"WITH updated AS (UPDATE ONLY {relation} SET {assignments} "
+            f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}) "
+            f"RETURNING ({where}) AS again) SELECT bool_or(again) FROM updated",
         )
     except psycopg2.Error as error:
         if error.pgcode != errorcodes.DEADLOCK_DETECTED:
             raise
         time.sleep(BATCH_TARGET)
         return block, blocks
+    if endless:
+        raise OnlineStepError(
+            f"The backfill of {relation} would never end: rows that it has updated still match {where}."
+        )
     took = time.monotonic() - began
     total = _blocks(step.connection, relation)
     step.report(Progress(step.what, "updating", min(block + blocks, total), total))

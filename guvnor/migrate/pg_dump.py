@@ -135,9 +135,8 @@ def _variable(parameter: str) -> str:
 class _Reader(threading.Thread):
     """Reads a stream to its end, so that the program behind it never waits for somebody to read."""
 
-    def __init__(self, stream: IO[bytes] | None) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(name="output", daemon=True)
-        assert stream is not None
         self._stream = stream
         self._data = b""
         self.start()
@@ -152,9 +151,12 @@ class _Reader(threading.Thread):
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], variables: Mapping[str, str], stdin: int
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program out of reach of this terminal's signals, and end it when the body leaves early."""
+    command: Sequence[str], variables: Mapping[str, str], stdin: int, *read: str
+) -> Iterator[tuple[subprocess.Popen[bytes], list[_Reader]]]:
+    """Run a program out of reach of this terminal's signals, and end it when the body leaves early.
+
+    :param read: which of ``stdout`` and ``stderr`` are read to their end beside the body.
+    """
     with subprocess.Popen(
         command,
         env=dict(variables),
@@ -164,11 +166,15 @@ def running(
         stderr=subprocess.PIPE,
         start_new_session=True,
     ) as process:
+        readers = [_Reader(getattr(process, name)) for name in read]
         try:
-            yield process
+            yield process, readers
         except BaseException:
             end(process)
             raise
+        finally:
+            for reader in readers:  # before the streams are closed
+                reader.join()
 
 
 def end(process: subprocess.Popen[Any]) -> None:
@@ -185,12 +191,12 @@ def end(process: subprocess.Popen[Any]) -> None:
 class _Listing:
     """Lists an archive while it is written: its beginning goes to ``pg_restore --list`` as well."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], out: _Reader, errors: _Reader) -> None:
         assert process.stdin is not None
         self._process = process
         self._stdin = process.stdin
-        self._out = _Reader(process.stdout)
-        self._err = _Reader(process.stderr)
+        self._out = out
+        self._errors = errors
         self._wanted = True
 
     def write(self, data: bytes) -> None:
@@ -208,7 +214,7 @@ class _Listing:
         :raises BackupError: when pg_restore cannot read the archive.
         """
         self._stdin.close()
-        listing, said = self._out.text(), self._err.text()
+        listing, said = self._out.text(), self._errors.text()
         if self._process.wait() != 0:
             raise BackupError(f"pg_restore cannot read the backup:\n{last_lines(said)}")
         return listing
@@ -234,9 +240,9 @@ def dump(
         options.append(f"--snapshot={snapshot}")
     if role := scalar(connection, "SELECT NULLIF(current_user, session_user)::text"):
         options.append(f"--role={role}")
-    with running([str(tools.directory / "pg_dump"), *options], variables, subprocess.DEVNULL) as process:
+    command = [str(tools.directory / "pg_dump"), *options]
+    with running(command, variables, subprocess.DEVNULL, "stderr") as (process, [errors]):
         assert process.stdout is not None
-        errors = _Reader(process.stderr)
         while chunk := os.read(process.stdout.fileno(), _CHUNK):
             write(chunk)
         said = errors.text()
@@ -261,8 +267,8 @@ def archive(
     :raises BackupError: when either fails.
     """
     command = [str(tools.directory / "pg_restore"), "--list"]
-    with running(command, os.environ, subprocess.PIPE) as process:
-        listing = _Listing(process)
+    with running(command, os.environ, subprocess.PIPE, "stdout", "stderr") as (process, [out, errors]):
+        listing = _Listing(process, out, errors)
 
         def both(data: bytes) -> None:
             listing.write(data)

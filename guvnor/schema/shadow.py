@@ -33,9 +33,9 @@ from guvnor.schema.snapshot import Object, Snapshot
 
 LOCK_TIMEOUT = "50ms"
 # A look at pg_locks costs more the more locks there are. Cheap ones follow every statement, dear ones take at
-# most a fifth of the time.
+# most a tenth of the time.
 _CHEAP_LOOK = 0.005  # seconds
-_LOOK_SHARE = 4
+_LOOK_SHARE = 9
 
 # How much of the documented room for locks (max_locks_per_transaction for each possible session) a shadow may
 # fill; in truth there is a little more.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import cached_property
 from typing import Any
 
@@ -89,17 +90,12 @@ class Snapshot:
         """
         if not patterns:
             return self
+        matches = re.compile("|".join(map(translate, patterns))).match
 
-        def matches(key: str) -> bool:
-            return any(fnmatchcase(key, p) or fnmatchcase(key.partition(":")[2], p) for p in patterns)
+        def of_others(item: Object) -> bool:
+            names = (item.handle, item.identity, f"{item.kind}:{item.identity}")
+            above = item.parents[:1]
+            return any(map(matches, (*names, *above, *(p.partition(":")[2] for p in above))))
 
-        kept = {
-            key: found
-            for key, found in self.objects.items()
-            if not (
-                matches(key)
-                or matches(f"{found.kind}:{found.identity}")
-                or any(map(matches, found.parents[:1]))
-            )
-        }
+        kept = {key: item for key, item in self.objects.items() if not of_others(item)}
         return replace(self, objects=kept)
