@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-
-from psycopg2.extras import RealDictCursor
 
 from guvnor.migrate.state import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
@@ -32,8 +31,9 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
 
     :param schema: the schema's name; ``public`` is the live one, any other a shadow.
     """
-    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
-        cursor.execute(
+    facts = next(
+        _rows(
+            connection,
             """
             SELECT n.oid::bigint AS oid, current_setting('server_version_num')::integer AS version,
                    (SELECT pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class AS c
@@ -46,55 +46,58 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
                         WHERE e.nspname NOT IN ('pg_catalog', 'public', %(name)s)),
                        CASE WHEN n.nspname <> 'public' THEN 'public' END), true),
                    ARRAY(SELECT name::text FROM pg_catalog.pg_available_extensions()) AS available,
-                   ARRAY(SELECT set_config(s.name, s.value, true) FROM unnest(%(names)s, %(values)s) AS s
-                       (name, value))
+                   ARRAY(SELECT set_config(s.name, s.value, true)
+                         FROM unnest(%(names)s, %(values)s) AS s (name, value))
             FROM pg_catalog.pg_namespace AS n WHERE n.nspname = %(name)s
             """,
             {"name": schema, "names": [n for n, _ in _PRINTING], "values": [v for _, v in _PRINTING]},
-        )
-        facts = cursor.fetchone()
-        if facts is None:
-            return Snapshot({})
-        objects: dict[str, Object] = {}
-        for query in queries.all_for(facts["version"]):
-            cursor.execute(query, {"schema": facts["oid"]})
-            for row in cursor:
-                found = _object(row)
-                objects[found.handle] = found
-        cursor.execute(queries.DEFAULTS, {"schema": facts["oid"]})
-        for row in cursor:
-            _uses(objects, row)
+        ),
+        None,
+    )
+    if facts is None:
+        return Snapshot({})
+    place = {"schema": facts["oid"]}
+    objects = {
+        found.handle: found
+        for query in queries.all_for(facts["version"])
+        for found in map(_object, _rows(connection, query, place))
+    }
+    for row in _rows(connection, queries.DEFAULTS, place):
+        _uses(objects, row)
     if schema == "public":
         _open_to_all(objects, facts["version"])
-    kept = Snapshot(objects, facts["owner"], frozenset(facts["available"]), facts["version"])
-    return kept.without(BOOKKEEPING_TABLES)
+    found = Snapshot(objects, facts["owner"], frozenset(facts["available"]), facts["version"])
+    return found.without(BOOKKEEPING_TABLES)
 
 
 def read_global(connection: Connection, schema: str) -> Snapshot:
     """Read only what belongs to the database as a whole; see ``queries.GLOBAL``."""
-    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
-        cursor.execute("SELECT %s::regnamespace::oid::bigint AS oid", (schema,))
-        facts = cursor.fetchone()
-        assert facts is not None
-        cursor.execute(queries.all_for(connection.server_version)[-1], {"schema": facts["oid"]})
-        return Snapshot({found.handle: found for found in map(_object, cursor)})
+    facts = next(_rows(connection, "SELECT %(name)s::regnamespace::oid::bigint AS schema", {"name": schema}))
+    rows = _rows(connection, queries.all_for(connection.server_version)[-1], facts)
+    return Snapshot({found.handle: found for found in map(_object, rows)})
+
+
+def _rows(connection: Connection, sql: str, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Run a query and return its rows by the names of the columns."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        names = [column.name for column in cursor.description or ()]
+        for row in cursor.fetchall():
+            yield dict(zip(names, row, strict=True))
 
 
 def _object(row: dict[str, Any]) -> Object:
-    """Make an object of a row; see ``queries`` for its shape."""
-    attributes = dict(row)
-    kind, identity = attributes.pop("kind"), attributes.pop("identity")
+    """Make an object of a row, which it uses up; see ``queries`` for its shape."""
+    kind, identity = row.pop("kind"), row.pop("identity")
     own = handle(kind, identity)
     return Object(
         kind,
         identity,
-        parents=tuple(p for p in attributes.pop("parents") if p != own),
-        sql=attributes.pop("sql", None),
-        granted=frozenset(attributes.pop("granted", None) or ()),
-        revoked=frozenset(attributes.pop("revoked", None) or ()),
-        attributes={
-            name: value or None if isinstance(value, list) else value for name, value in attributes.items()
-        },
+        parents=tuple(p for p in row.pop("parents") if p != own),
+        sql=row.pop("sql", None),
+        granted=frozenset(row.pop("granted", None) or ()),
+        revoked=frozenset(row.pop("revoked", None) or ()),
+        attributes={name: None if value == [] else value for name, value in row.items()},
     )
 
 
