@@ -181,7 +181,7 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
     # A setting of the caller's wins over libpq's fallback.
     name = f"{APPLICATION_NAME} {purpose}".strip()
     try:
-        connection: Connection = psycopg2.connect(dsn, fallback_application_name=name)
+        connection: Connection = psycopg2.connect(dsn, fallback_application_name=name, client_encoding="UTF8")
     except psycopg2.Error as error:
         raise connection_errors.explained(str(error), fields) from None
     connection.autocommit = True

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Status:
@@ -266,8 +264,8 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
             current = state.read(connection)
             if (seen.alembic, seen.golang, seen.dirty) != (current.alembic, current.golang, current.dirty):
                 raise GuvnorError(
-                    "Somebody else moved the version of the database while this command was waiting: it is at "
-                    f"version {current.number} now, not at {seen.number}.",
+                    "Somebody else moved the version of the database while this command was waiting: it is "
+                    f"at version {current.number} now, not at {seen.number}.",
                     state="Nothing was changed by this command.",
                     next_step="guvnor migrate status",
                 )

@@ -49,6 +49,7 @@ def configure(context: Any, connection: sqlalchemy.Connection, **options: Any) -
         include_name=_is_ours,
         compare_server_default=True,
         dont_mutate=True,
+        version_table_schema=postgres.SCHEMA,
         **options,
     )
 

@@ -13,11 +13,11 @@ from guvnor.migrate.state import State
 
 RETRYABLE = (errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED)
 
-_MEND_ROWS = "Correct the rows that the detail names, then: guvnor migrate up"
+_MEND_ROWS = "Correct the rows that the detail names, then: {again}"
 _NEXT_STEPS = {
-    errorcodes.DISK_FULL: "Free or add disk space on the server, then: guvnor migrate up",
+    errorcodes.DISK_FULL: "Free or add disk space on the server, then: {again}",
     errorcodes.INSUFFICIENT_PRIVILEGE: "guvnor migrate preflight",
-    errorcodes.QUERY_CANCELED: "guvnor migrate up   # somebody cancelled the statement on the server",
+    errorcodes.QUERY_CANCELED: "{again}   # somebody cancelled the statement on the server",
     errorcodes.UNIQUE_VIOLATION: _MEND_ROWS,
     errorcodes.FOREIGN_KEY_VIOLATION: _MEND_ROWS,
     errorcodes.CHECK_VIOLATION: _MEND_ROWS,
@@ -92,11 +92,18 @@ def where(state: State | None) -> str:
     )
 
 
+def again_by(step: Step, state: State | None) -> str:
+    """Return the command that goes on from a failed step."""
+    if state is not None and state.dirty and not state.resumable:
+        return "guvnor migrate repair"
+    return f"guvnor migrate {'down' if step.direction == 'down' else 'up'}"
+
+
 def revision_failed(step: Step, error: BaseException, state: State | None) -> RevisionFailedError:
     """Describe a revision that failed by itself: an error of the server, or one of the revision's code."""
     name = f"Revision {step.revision} ({step.description}) failed going {step.direction}"
     cause = driver_error(error)
-    again = f"guvnor migrate {step.direction}"
+    again = again_by(step, state)
     if isinstance(error, InvalidRequestError) or isinstance(
         getattr(error, "orig", None), InvalidRequestError
     ):
@@ -111,24 +118,21 @@ def revision_failed(step: Step, error: BaseException, state: State | None) -> Re
             f"{name}: {type(error).__name__}: {error}", sqlstate=None, state=where(state), next_step=again
         )
     diagnostics = cause.diag
-    lines = [
-        f"{name}: {diagnostics.message_primary or 'the server gave no reason'} (SQLSTATE {cause.pgcode})"
-    ]
+    code = f" (SQLSTATE {cause.pgcode})" if cause.pgcode else ""
+    lines = [f"{name}: {diagnostics.message_primary or str(cause).strip() or 'no reason was given'}{code}"]
     for label, value in (("Detail", diagnostics.message_detail), ("Hint", diagnostics.message_hint)):
         if value:
             lines.append(f"{label}: {value}")
     statement = getattr(error, "statement", None)
     if statement:
         lines.append(f"Statement:\n{_excerpt(statement)}")
-    if state is not None and state.dirty and not state.resumable:
-        again = "guvnor migrate repair"
     return RevisionFailedError(
         "\n".join(lines),
         sqlstate=cause.pgcode,
         state=where(state),
         next_step=_NEXT_STEPS.get(
-            cause.pgcode or "", f"Correct the revision or what it ran into, then: {again}"
-        ),
+            cause.pgcode or "", "Correct the revision or what it ran into, then: {again}"
+        ).format(again=again),
     )
 
 
@@ -137,7 +141,7 @@ def connection_lost(step: Step, state: State | None) -> ConnectionLostError:
     return ConnectionLostError(
         f"The connection to the database was lost while revision {step.revision} was going {step.direction}.",
         state=where(state),
-        next_step=f"guvnor migrate {step.direction}",
+        next_step=again_by(step, state),
     )
 
 
@@ -157,7 +161,7 @@ def busy(
         f"In the way: {who}.",
         blockers=blockers,
         state=where(state),
-        next_step=f"guvnor migrate {step.direction}   # once that transaction has ended{ends}",
+        next_step=f"{again_by(step, state)}   # once that transaction has ended{ends}",
     )
 
 

@@ -9,20 +9,17 @@ is production.
 
 from __future__ import annotations
 
-import getpass
-import os
 import re
-import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
-from functools import cache
 from typing import Any
 
 from guvnor import __version__, transport
 from guvnor.config import quoted, seconds
 from guvnor.errors import GuvnorError, UsageError
+from guvnor.migrate import who
 from guvnor.postgres import Connection, scalar
 
 TABLE = "guvnor_migration_history"
@@ -196,53 +193,6 @@ def check_layout(connection: Connection) -> None:
         )
 
 
-@cache
-def _identity() -> dict[str, str | None]:
-    try:
-        user: str | None = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid()) if hasattr(os, "getuid") else None
-    return {"os_user": user, "host": socket.gethostname(), "job": _job()}
-
-
-# For each system the variable that tells it, and those that name the job and the commit. A runner of a CI
-# system may itself be a pod or a service of systemd, so these come last.
-_JOBS = (
-    ("github", "GITHUB_ACTIONS", ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_JOB", "GITHUB_SHA")),
-    ("gitlab", "GITLAB_CI", ("CI_PROJECT_PATH", "CI_JOB_ID", "CI_JOB_NAME", "CI_COMMIT_SHA")),
-    ("jenkins", "JENKINS_URL", ("BUILD_TAG", "GIT_COMMIT")),
-    ("circleci", "CIRCLECI", ("CIRCLE_PROJECT_REPONAME", "CIRCLE_BUILD_NUM", "CIRCLE_JOB", "CIRCLE_SHA1")),
-    (
-        "buildkite",
-        "BUILDKITE",
-        ("BUILDKITE_PIPELINE_SLUG", "BUILDKITE_BUILD_NUMBER", "BUILDKITE_JOB_ID", "BUILDKITE_COMMIT"),
-    ),
-    (
-        "azure",
-        "TF_BUILD",
-        ("SYSTEM_TEAMPROJECT", "BUILD_DEFINITIONNAME", "BUILD_BUILDID", "BUILD_SOURCEVERSION"),
-    ),
-    (
-        "bitbucket",
-        "BITBUCKET_BUILD_NUMBER",
-        ("BITBUCKET_REPO_FULL_NAME", "BITBUCKET_BUILD_NUMBER", "BITBUCKET_COMMIT"),
-    ),
-    ("argo", "ARGO_NODE_ID", ("POD_NAMESPACE", "ARGO_NODE_ID", "HOSTNAME")),
-    ("kubernetes", "POD_NAME", ("POD_NAMESPACE", "POD_NAME")),  # as a manifest's author calls them
-    ("kubernetes", "KUBERNETES_SERVICE_HOST", ("POD_NAMESPACE", "HOSTNAME")),
-    ("systemd", "INVOCATION_ID", ("INVOCATION_ID",)),
-)
-
-
-def _job() -> str | None:
-    """Name the job that runs this, from the environments of the common systems."""
-    for system, marker, names in _JOBS:
-        if os.environ.get(marker):
-            values = [os.environ[name] for name in names if os.environ.get(name)]
-            return f"{system}: {' '.join(values)}"
-    return None
-
-
 def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
     """Write one event in the cursor's transaction (or at once, in autocommit mode).
 
@@ -257,7 +207,7 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
         "to_version": attempt.to_version,
         "checksum": attempt.checksum,
         "tool": attempt.tool,
-        **_identity(),
+        **who.columns(),
         "note": transport.note(cursor.connection),
         **columns,
     }
@@ -268,7 +218,11 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
 
 
 def unfinished(connection: Connection) -> Start | None:
-    """Return the last attempt when it did not succeed, else None."""
+    """Return the last attempt when it did not succeed, else None.
+
+    What it has committed may be the work of attempts before it: one that resumes may be killed before
+    its first online step. So the online steps since the last success count.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -281,11 +235,16 @@ def unfinished(connection: Connection) -> Start | None:
                  WHERE later.attempt = started.attempt AND later.event IN ('failed', 'interrupted')
                  ORDER BY later.id DESC LIMIT 1),
                 (SELECT online.step FROM public.guvnor_migration_history AS online
-                 WHERE online.attempt = started.attempt AND online.event = 'online'
+                 WHERE online.event = 'online' AND online.id > last_success.id
+                   AND (online.revision, online.direction) = (started.revision, started.direction)
                  ORDER BY online.id DESC LIMIT 1),
                 COALESCE((SELECT bool_and(online.resumable) FROM public.guvnor_migration_history AS online
-                          WHERE online.attempt = started.attempt AND online.event = 'online'), false)
-            FROM (
+                          WHERE online.event = 'online' AND online.id > last_success.id
+                            AND (online.revision, online.direction) = (started.revision, started.direction)),
+                         false)
+            FROM (SELECT COALESCE(max(id), 0) AS id FROM public.guvnor_migration_history
+                  WHERE event = 'succeeded') AS last_success,
+            (
                 SELECT * FROM public.guvnor_migration_history
                 WHERE event = 'started' ORDER BY id DESC LIMIT 1
             ) AS started

@@ -184,6 +184,11 @@ class Move:
         steps = list(self._find_steps(heads, self._context.get_context()))
         start = current.unfinished
         if current.dirty and start is not None:
+            if self._find_steps.__name__ == "do_stamp" or (
+                self._upwards and start.direction == "up" and not steps
+            ):
+                # A stamp runs nothing, and the target of an up is not to be passed.
+                raise state.dirty_error(current)
             finish = self._steps_to(start.direction, start.to_version, heads)
             if steps[:1] != finish[:1]:
                 target = (start.to_version,) if start.to_version else ()

@@ -262,6 +262,7 @@ def _await_others(step: OnlineStep, index: str) -> None:
             SELECT l.pid
             FROM pg_catalog.pg_index AS i
             JOIN pg_catalog.pg_locks AS l ON l.relation = i.indrelid
+            JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid AND a.backend_type = 'client backend'
             WHERE i.indexrelid = to_regclass(%s) AND NOT i.indisvalid
               AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
               AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())

@@ -121,7 +121,7 @@ def statements(function: Any) -> tuple[str, ...]:
     with Operations.context(context):
         try:
             function()
-        except Exception as error:  # noqa: BLE001 - a revision may do anything; the plan must still be shown
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision may do anything
             code = getattr(function, "__code__", None)
             digest = hashlib.sha256(code.co_code + repr(code.co_consts).encode()).hexdigest() if code else ""
             output.statements.append(

@@ -103,11 +103,14 @@ def run(
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
             report(Check("files", f"Migration files validated ({count})"))
         with _reported("state", report):
+            edited = changed.warnings(connection, state.read(connection), files)
+            # Who is at work is read before the state: a run that ends between the two leaves it clean.
+            running = locks.holder(connection, locks.RUN_LOCK)
             current = state.read(connection)
             report(
                 Check("state", "Database state is to be repaired")
                 if repairing
-                else _state(connection, current, found, changed.warnings(connection, current, files))
+                else _state(connection, current, found, edited, running)
             )
     except BaseException:
         connection.close()
@@ -349,10 +352,13 @@ def _is_empty(function: types.FunctionType) -> bool:
 
 
 def _state(
-    connection: Connection, current: State, found: tuple[Revision, ...], edited: tuple[str, ...]
+    connection: Connection,
+    current: State,
+    found: tuple[Revision, ...],
+    edited: tuple[str, ...],
+    other: locks.Holder | None,
 ) -> Check:
     at = f"version {current.number}" if current.version else "no migrations applied"
-    other = locks.holder(connection, locks.RUN_LOCK)
     if other:
         # What looks unfinished may be that one's work in progress; it is judged again when our turn comes.
         return Check(

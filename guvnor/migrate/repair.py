@@ -44,9 +44,8 @@ def choices(state: State, revisions: tuple[Revision, ...]) -> tuple[Choice, ...]
     target = max(state.golang or 0, 0)
     source = state.number if state.alembic else max(target - 1, 0)
     if target == source:
-        source = (
-            target - 1
-        )  # the version was moved by hand, the flag left: it can only have been this revision
+        # The version was moved by hand and the flag left, or golang-migrate was rolling back revision 001.
+        source = target - 1 if target else 1
     if max(target, source) > revisions[-1].number:
         raise UsageError(
             f"The database is dirty at version {target}, which the migration files do not know "

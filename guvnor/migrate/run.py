@@ -27,7 +27,7 @@ from guvnor.migrate.plan import Plan, Step
 from guvnor.migrate.progress import Progress
 from guvnor.migrate.signals import Canceller, Interrupt, RunInterrupted
 from guvnor.migrate.state import NO_VERSION, State
-from guvnor.postgres import Connection, scalar
+from guvnor.postgres import Connection, prepare
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ class Attempt:
         self.resumable = True
         self.applied = False  # its version is written; the commit that follows is the last one
         self.online_step: str | None = None  # the online step about to begin
+        self.online = 0.0  # seconds outside of transactions, which do not count as waiting
+        self.online_since: float | None = None
 
     def figures(self) -> dict[str, Any]:
         """Return what is recorded at its end."""
@@ -149,12 +151,10 @@ class Runner:
         log.info("online step", extra={"revision": attempt.step.revision, "step": step})
         with self._context.autocommit_block():
             attempt.online_step = None
-            self._locks.let_golang_in()
             raw = self._raw()
-            interval = scalar(raw, "SELECT current_setting('client_connection_check_interval')")
+            prepare(raw)  # what the revision has set for itself does not hold here
             yield OnlineStep(raw, self._control, self._pid, step, self._report)
-            scalar(raw, "SELECT set_config('client_connection_check_interval', %s, false)", (interval,))
-            self._locks.shut_out_golang()
+            prepare(raw)
 
     # -- executing a plan --------------------------------------------------------------------------------
 
@@ -173,13 +173,14 @@ class Runner:
 
     def _run(self, step: Step, run_migrations: Callable[[], None]) -> Applied:
         attempt = self._attempt = Attempt(step, self._tool)
+        self._watch.blockers = ()
         with self._control.cursor() as cursor:
             history.record(
                 cursor, attempt.record, "started", database_bytes=history.database_size(self._control)
             )
         try:
             self._try_until_done(attempt, run_migrations)
-        except (Interrupt, Exception) as error:
+        except (Interrupt, SystemExit, Exception) as error:
             raise self._ended(attempt, error) from error
         finally:
             self._attempt = None
@@ -195,12 +196,11 @@ class Runner:
         return applied
 
     def _try_until_done(self, attempt: Attempt, run_migrations: Callable[[], None]) -> None:
-        deadline = attempt.began + self._settings.max_wait
         for trial in retry.tries():
             attempt.tries += 1
             attempt.patience = trial.wait
             try:
-                self._locks.shut_out_golang()
+                self._prepare_session()
                 run_migrations()
                 return
             except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
@@ -210,6 +210,7 @@ class Runner:
                 code = cause.pgcode if cause else None
                 if code not in failures.RETRYABLE or not attempt.resumable:
                     raise
+                deadline = attempt.began + attempt.online + self._settings.max_wait
                 self._pause(attempt, trial, deadline, deadlock=code == errorcodes.DEADLOCK_DETECTED)
 
     def _pause(self, attempt: Attempt, trial: retry.Try, deadline: float, *, deadlock: bool) -> None:
@@ -218,7 +219,7 @@ class Runner:
         if remaining <= 0:
             raise failures.busy(
                 attempt.step,
-                time.monotonic() - attempt.began,
+                time.monotonic() - attempt.began - attempt.online,
                 attempt.tries,
                 self._watch.blockers,
                 self._read_state(),
@@ -240,12 +241,29 @@ class Runner:
     def _on_begin(self, _: sqlalchemy.Connection) -> None:
         """Open a transaction of the revision: timeouts anew, and a look whether it is still ours to run."""
         attempt = self._attempt
-        if attempt is None or self._raw().autocommit:
+        if attempt is None:
             return
+        if self._raw().autocommit:
+            # The revision has left its transaction, by an online operation or by itself.
+            self._locks.let_golang_in()
+            attempt.online_since = time.monotonic()
+            return
+        if attempt.online_since is not None:
+            attempt.online += time.monotonic() - attempt.online_since
+            attempt.online_since = None
+        self._locks.shut_out_golang()
         self._count_waiting(attempt)
         with self._cursor() as cursor:
             self._set_lock_timeout(cursor, attempt.patience)
             self._fence(cursor, attempt)
+
+    def _prepare_session(self) -> None:
+        """Set the session anew: a revision before, or the last try, may have set it otherwise."""
+        raw = self._raw()
+        raw.rollback()
+        raw.autocommit = True
+        prepare(raw)
+        raw.autocommit = False
 
     def _count_waiting(self, attempt: Attempt) -> None:
         attempt.lock_wait += self._watch.waited
@@ -263,17 +281,16 @@ class Runner:
         cursor.execute("SELECT version, dirty FROM public.schema_migrations")
         golang = cursor.fetchone() or (0, False)
         dirty = (state.number(step.to_version) or NO_VERSION, True)
-        if versions != ([step.from_version] if step.from_version else None) or golang not in (
-            (state.number(step.from_version), False),
-            dirty,
-        ):
-            raise failures.MovedError(
+        moved = versions != ([step.from_version] if step.from_version else None)
+        if moved or golang not in ((state.number(step.from_version), False), dirty):
+            error = failures.MovedError(
                 f"alembic_version holds {', '.join(versions or ['no version'])} now and schema_migrations "
-                f"{golang[0]}, "
-                f"while revision {step.revision} starts from {step.from_version or 'no version'}: somebody "
-                "else moved "
-                "the database while this run was waiting."
+                f"{golang[0]}; revision {step.revision} starts from {step.from_version or 'no version'}: "
+                "somebody else moved the database while this run was waiting."
             )
+            if not moved:
+                error.exit_code = state.StateError.exit_code  # golang-migrate has: the tables disagree now
+            raise error
 
     def _before_statement(self, _c: Any, cursor: Any, _statement: str, *_: Any) -> None:
         """Count lock waits for the transaction as a whole: what was waited is taken off the next timeout."""
@@ -349,13 +366,14 @@ class Runner:
             f"{step.direction}.",
             number,
             state="The revision had just been finished." if finished else failures.where(now),
-            next_step="guvnor migrate status" if finished else f"guvnor migrate {step.direction}",
+            next_step="guvnor migrate status" if finished else failures.again_by(step, now),
         )
 
     def _record_end(
         self, attempt: Attempt, outcome: str, error: GuvnorError, cause: psycopg2.Error | None
     ) -> None:
-        with contextlib.suppress(psycopg2.Error), self._control.cursor() as cursor:
+        # A server whose encoding cannot hold the text loses this record, not the explanation.
+        with contextlib.suppress(psycopg2.Error, UnicodeError), self._control.cursor() as cursor:
             history.record(
                 cursor,
                 attempt.record,

@@ -7,7 +7,9 @@ when nothing is applied, -1 for the way to no version. ``guvnor_migration_histor
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,49 +125,63 @@ def read(connection: Connection) -> State:
     :param connection: in autocommit mode.
     :raises ToolTooOldError: when a newer release keeps the history (exit code 5).
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT
-                to_regclass('public.alembic_version') IS NOT NULL,
-                to_regclass('public.schema_migrations') IS NOT NULL,
-                to_regclass('public.guvnor_migration_history') IS NOT NULL
-            """
-        )
-        has_alembic, has_golang, has_history = cursor.fetchone() or (False, False, False)
-        # The tables cannot be named before it is known that they exist; what is missing reads as empty.
-        alembic_rows = "public.alembic_version" if has_alembic else "(SELECT NULL::text LIMIT 0)"
-        golang_rows = (
-            "public.schema_migrations" if has_golang else "(SELECT NULL::bigint, NULL::boolean LIMIT 0)"
-        )
-        cursor.execute(
-            f"""
-            SELECT
-                (SELECT array_agg(version_num ORDER BY version_num) FROM {alembic_rows} AS a (version_num)),
-                (SELECT min(version) FROM {golang_rows} AS g (version, dirty)),
-                (SELECT bool_or(dirty) FROM {golang_rows} AS g (version, dirty))
-            """
-        )
-        versions, golang, dirty = cursor.fetchone() or (None, None, None)
-        golang_moved_last: bool | None = None
-        if has_alembic and has_golang:
+    with _one_snapshot(connection):
+        with connection.cursor() as cursor:
             cursor.execute(
                 """
-                SELECT (SELECT min(age(xmin)) FROM public.schema_migrations)
-                     < (SELECT min(age(xmin)) FROM public.alembic_version)
+                SELECT
+                    to_regclass('public.alembic_version') IS NOT NULL,
+                    to_regclass('public.schema_migrations') IS NOT NULL,
+                    to_regclass('public.guvnor_migration_history') IS NOT NULL
                 """
             )
-            (golang_moved_last,) = cursor.fetchone() or (None,)
-    if has_history:
-        history.check_layout(connection)
-    return State(
-        alembic=tuple(versions or ()) if has_alembic else None,
-        golang=golang,
-        dirty=bool(dirty),
-        golang_moved_last=golang_moved_last,
-        unfinished=history.unfinished(connection) if has_history else None,
-        production=history.production_mark(connection) if has_history else None,
-    )
+            has_alembic, has_golang, has_history = cursor.fetchone() or (False, False, False)
+            # The tables cannot be named before it is known that they exist; what is missing reads as empty.
+            alembic_rows = "public.alembic_version" if has_alembic else "(SELECT NULL::text LIMIT 0)"
+            golang_rows = (
+                "public.schema_migrations" if has_golang else "(SELECT NULL::bigint, NULL::boolean LIMIT 0)"
+            )
+            cursor.execute(
+                f"""
+                SELECT
+                    (SELECT array_agg(version_num ORDER BY version_num)
+                     FROM {alembic_rows} AS a (version_num)),
+                    (SELECT min(version) FROM {golang_rows} AS g (version, dirty)),
+                    (SELECT bool_or(dirty) FROM {golang_rows} AS g (version, dirty))
+                """
+            )
+            versions, golang, dirty = cursor.fetchone() or (None, None, None)
+            golang_moved_last: bool | None = None
+            if has_alembic and has_golang:
+                cursor.execute(
+                    """
+                    SELECT (SELECT min(age(xmin)) FROM public.schema_migrations)
+                         < (SELECT min(age(xmin)) FROM public.alembic_version)
+                    """
+                )
+                (golang_moved_last,) = cursor.fetchone() or (None,)
+        if has_history:
+            history.check_layout(connection)
+        return State(
+            alembic=tuple(versions or ()) if has_alembic else None,
+            golang=golang,
+            dirty=bool(dirty),
+            golang_moved_last=golang_moved_last,
+            unfinished=history.unfinished(connection) if has_history else None,
+            production=history.production_mark(connection) if has_history else None,
+        )
+
+
+@contextlib.contextmanager
+def _one_snapshot(connection: Connection) -> Iterator[None]:
+    """Let all queries of the body see the same moment."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            yield
+        finally:
+            if not connection.closed:
+                cursor.execute("ROLLBACK")
 
 
 def is_ahead(state: State, revisions: tuple[Revision, ...]) -> bool:

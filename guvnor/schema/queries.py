@@ -211,7 +211,8 @@ CONSTRAINTS = f"""
                                        || quote_ident(f.relname) || '.' || quote_ident(x.relname)
                                 FROM pg_class AS x
                                 LEFT JOIN pg_constraint AS u
-                                       ON u.conrelid = f.oid AND u.conindid = x.oid AND u.contype IN ('p', 'u')
+                                       ON u.conrelid = f.oid AND u.conindid = x.oid
+                                       AND u.contype IN ('p', 'u')
                                 WHERE x.oid = k.conindid)
                        WHEN k.contype = 'c' THEN {_used("pg_constraint", "k.oid")} ELSE '{{}}' END AS parents,
            'ALTER TABLE ' || quote_ident(c.relname) || ' ADD CONSTRAINT ' || quote_ident(k.conname) || ' '

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ CONTEXT.set_forkserver_preload(["pytest", "guvnor.cli", "guvnor.migrate.environm
 class Fork:
     """A forked process, with what tests use of ``subprocess.Popen``."""
 
-    stdin = stdout = stderr = None
+    stdin = stdout = None
 
     def __init__(self, process: ForkServerProcess, out: Path, err: Path) -> None:
         self._process = process
         self._out, self._err = out, err
+        self.stderr = Lines(err, self)
         process.start()
         assert process.pid is not None
         self.pid = process.pid
@@ -57,9 +59,38 @@ class Fork:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Lines:
+    """The lines that a process writes to a file, while it writes them."""
+
+    def __init__(self, path: Path, process: Fork) -> None:
+        self._path = path
+        self._process = process
+
+    def __iter__(self) -> Iterator[str]:
+        line = ""
+        with self._path.open() as file:
+            while True:
+                ended = self._process.poll() is not None
+                line += file.readline()
+                if line.endswith("\n"):
+                    yield line
+                    line = ""
+                elif ended:
+                    return
+                else:
+                    time.sleep(0.01)
+
 
 class ForkedCommand(Command):
     """``guvnor`` or ``alembic``; see :class:`Command`. Its standard input is empty."""
+
+    def __init__(self, module: str, directory: Path) -> None:
+        super().__init__(module, directory)
+        self._forks: list[Fork] = []
 
     def start(  # type: ignore[override]
         self,
@@ -81,8 +112,16 @@ class ForkedCommand(Command):
             args=(self.module, words, self._environment(database, env), cwd or self.directory, *streams),
         )
         fork = Fork(process, *streams)
-        self._started.append(fork)  # type: ignore[arg-type]
+        self._forks.append(fork)
         return fork
+
+    def close(self) -> None:
+        super().close()
+        while self._forks:
+            fork = self._forks.pop()
+            if fork.poll() is None:
+                os.killpg(fork.pid, signal.SIGKILL)
+            fork.wait()
 
 
 def run(
@@ -100,3 +139,12 @@ def run(
         os.close(opened)
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def command(module: str, tmp_path: Path) -> Iterator[Command]:
+    """What a fixture yields."""
+    directory = tmp_path / f"run-{module}"
+    directory.mkdir()
+    forked = ForkedCommand(module, directory)
+    yield forked
+    forked.close()

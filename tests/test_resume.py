@@ -1,0 +1,147 @@
+"""Does every end of a run leave a state from which the next one, of whatever kind, does the right thing?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.expect import AT_HEAD, ends, forked, succeeds, versions
+
+ONLINE = """
+op.execute("CREATE TABLE IF NOT EXISTS t3 (i integer)")
+op.create_index_concurrently("i3", "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i3 ON t3 (i)")
+"""
+ONLINE_DOWN = 'op.execute("DROP TABLE IF EXISTS t3")'
+
+
+@pytest.fixture
+def run(tmp_path) -> Iterator:
+    yield from forked("guvnor", tmp_path)
+
+
+@pytest.fixture
+def plain_alembic(tmp_path) -> Iterator:
+    yield from forked("alembic", tmp_path)
+
+
+@pytest.fixture
+def half_done(run, project, migrated):
+    """A database in which revision 003 stopped at its index build: the rows are not unique."""
+    project.add_revision(ONLINE, ONLINE_DOWN, python=True)
+    migrated.execute("CREATE TABLE t3 (i integer); INSERT INTO t3 VALUES (1), (1)")
+    ends(run("migrate", "up", database=migrated, cwd=project.directory), 1, "23505", "half done", "i3")
+    assert versions(migrated) == (["002"], [(3, True)])
+    return migrated
+
+
+def test_a_second_failure_before_the_online_step_keeps_it_resumable(run, project, half_done):
+    half_done.execute("DELETE FROM t3 WHERE ctid = (SELECT min(ctid) FROM t3)")
+    with half_done.connect() as blocker, blocker.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE alembic_version IN SHARE MODE")
+        blocked = run("migrate", "up", "--max-wait", "300ms", database=half_done, cwd=project.directory)
+        cursor.execute("ROLLBACK")
+    blocker.close()
+    ends(blocked, 7, "the next run finishes the revision")
+    assert versions(half_done) == (["002"], [(3, True)])
+    succeeds(run("migrate", "up", database=half_done, cwd=project.directory), "Applied 003")
+    assert versions(half_done) == (["003"], [(3, False)])
+
+
+def test_a_killed_second_attempt_keeps_it_resumable(run, project, half_done):
+    half_done.execute("DELETE FROM t3 WHERE ctid = (SELECT min(ctid) FROM t3)")
+    half_done.execute(
+        """
+        INSERT INTO guvnor_migration_history
+            (attempt, event, direction, revision, from_version, to_version, tool)
+        VALUES (gen_random_uuid(), 'started', 'up', '003', '002', '003', 'killed before an online step')
+        """
+    )
+    succeeds(run("migrate", "up", database=half_done, cwd=project.directory), "Applied 003")
+    assert versions(half_done) == (["003"], [(3, False)])
+
+
+def test_stamp_runs_nothing_on_a_half_done_database(plain_alembic, project, half_done):
+    ends(plain_alembic("stamp", "002", database=half_done, cwd=project.directory), 5, "guvnor migrate repair")
+    assert versions(half_done) == (["002"], [(3, True)])
+    assert half_done.execute("SELECT count(*) FROM t3") == [(2,)]
+
+
+def test_up_does_not_pass_its_target(run, project, half_done):
+    half_done.execute("DELETE FROM t3 WHERE ctid = (SELECT min(ctid) FROM t3)")
+    ends(
+        run("migrate", "up", "--to", "2", database=half_done, cwd=project.directory),
+        5,
+        "guvnor migrate repair",
+    )
+    assert versions(half_done) == (["002"], [(3, True)])
+
+
+def test_repair_goes_back_from_a_half_done_revision(run, project, half_done):
+    ends(run("migrate", "repair", database=half_done, cwd=project.directory), 5, "--back", "revision 003")
+    succeeds(run("migrate", "repair", "--back", database=half_done, cwd=project.directory), "Rolled back 003")
+    assert versions(half_done) == AT_HEAD
+    assert half_done.execute("SELECT to_regclass('t3')") == [(None,)]
+
+
+def test_repair_when_golang_migrate_was_rolling_back_the_first_revision(run, project, database):
+    database.execute(
+        """
+        CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL);
+        INSERT INTO schema_migrations VALUES (-1, true)
+        """
+    )
+    shown = ends(run("migrate", "repair", database=database, cwd=project.directory), 5)
+    assert "--forward  runs revision 001 down again" in shown.plain
+    assert "--back     runs revision 001 up, all of it, and ends at version 1" in shown.plain
+    succeeds(run("migrate", "repair", "--forward", database=database, cwd=project.directory))
+    assert versions(database) == ([], [])
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_revision_that_leaves_the_process_has_failed(run, project, migrated, status):
+    project.add_revision(f'op.execute("SELECT 1")\nraise SystemExit({status})', ONLINE_DOWN, python=True)
+    ends(run("migrate", "up", database=migrated, cwd=project.directory), 1, "SystemExit", "version 2")
+    assert versions(migrated) == AT_HEAD
+
+
+def test_the_next_command_fits_what_happened(run, project, migrated):
+    project.add_revision(
+        'with op.get_context().autocommit_block():\n    op.execute("SELECT 1 / 0")',
+        'op.execute("SELECT 1 / 0")',
+        python=True,
+    )
+    failed = ends(run("migrate", "up", database=migrated, cwd=project.directory), 1, "22012")
+    assert "guvnor migrate repair" in failed.err
+    ends(run("migrate", "up", database=migrated, cwd=project.directory), 5)
+    succeeds(run("migrate", "force", "3", database=migrated, cwd=project.directory))
+    failed = ends(run("migrate", "down", database=migrated, cwd=project.directory), 1, "22012", "(version 3)")
+    assert "guvnor migrate down" in failed.err
+
+
+def test_what_a_revision_sets_ends_with_it(run, project, migrated):
+    project.add_revision("SET lock_timeout = '300ms'", name="sets")
+    project.add_revision(
+        """
+        DO $$
+        BEGIN
+            IF current_setting('search_path') <> 'public' THEN
+                RAISE EXCEPTION 'search_path is %', current_setting('search_path');
+            END IF;
+        END
+        $$
+        """,
+        name="looks",
+    )
+    project.add_revision("SELECT set_config('search_path', '', false)", name="clears", number=5)
+    project.add_revision(
+        "CREATE TABLE found_public (i integer)", "DROP TABLE found_public", name="last", number=6
+    )
+    succeeds(run("migrate", "up", database=migrated, cwd=project.directory), "Applied 006")
+    assert migrated.execute("SELECT to_regclass('public.found_public')::text") == [("found_public",)]
+
+
+def test_text_that_the_client_encoding_lacks(run, project, migrated):
+    project.add_revision("SELECT 'a → b'::integer")
+    latin = {"PGCLIENTENCODING": "LATIN1"}
+    ends(run("migrate", "up", database=migrated, cwd=project.directory, env=latin), 1, "22P02", "a → b")
