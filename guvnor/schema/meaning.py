@@ -139,8 +139,8 @@ _DIFFERENT = {
     "command": "The policy holds for other statements.",
     "mode": "A restrictive policy narrows what permissive ones open: other rows are seen and changed.",
     "roles": "The policy holds for other roles.",
-    "using": "Other rows are seen.",
-    "with check": "Other rows may be written.",
+    "using": "The roles of the policy see other rows than was meant.",
+    "with check": "The roles of the policy may write other rows than was meant.",
     "labels": "Values that the application writes may be refused, and the order of values, by which rows are "
     "sorted, may differ.",
     "constraints": "Other values are accepted.",
