@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import MetaData
+
 from guvnor import postgres
 from guvnor.config import Settings
 from guvnor.migrate.commands import script_directory
@@ -16,19 +18,24 @@ def check(settings: Settings, *, against_models: bool) -> Report:
 
     Without a configured database, the revisions are compared with the models on the local server.
     """
-    from guvnor.models import metadata
-
     script = script_directory(configuration_file())
     if not settings.dsn and settings.storage_type == "postgres":
-        return drift.check_files(postgres.local_server(), script, metadata)
+        return drift.check_files(postgres.local_server(), script, _models())
     return drift.check(
         postgres.connection_string(settings),
         script,
-        models=metadata if against_models else None,
+        models=_models() if against_models else None,
         shadow_dsn=settings.shadow_dsn or None,
         grantees=settings.grantees,
         ignore=settings.ignore,
     )
+
+
+def _models() -> MetaData:
+    """Return the models, which take time to import."""
+    from guvnor.models import metadata
+
+    return metadata
 
 
 def objects(settings: Settings) -> list[Object]:
