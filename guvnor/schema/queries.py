@@ -170,7 +170,9 @@ COLUMNS = """
                 ELSE 'EXTENDED' END AS storage,
            CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' ELSE 'default' END AS compression,
            COALESCE(NULLIF(a.attstattarget, -1)::text, 'default') AS "statistics target",
-           ARRAY(SELECT unnest(a.attoptions) ORDER BY 1) AS options,
+           -- pg_attver is no setting: some servers count the versions of a column there
+           ARRAY(SELECT option FROM unnest(a.attoptions) AS option
+                 WHERE NOT starts_with(option, 'pg_attver=') ORDER BY 1) AS options,
            ARRAY(SELECT unnest(a.attfdwoptions) ORDER BY 1) AS "foreign options",
            m.description AS comment,
            {privileges}
