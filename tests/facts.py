@@ -89,7 +89,8 @@ DETAILS = {
     """,
     "columns": """
         SELECT attrelid::regclass::text, attname, attstorage::text, attcompression::text,
-               attcollation::regcollation::text, attidentity::text, attgenerated::text, attoptions,
+               attcollation::regcollation::text, attidentity::text, attgenerated::text,
+               ARRAY(SELECT o FROM unnest(attoptions) AS o WHERE NOT starts_with(o, 'pg_attver=')),
                col_description(attrelid, attnum)
         FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
         WHERE relnamespace = %(schema)s::regnamespace AND relkind IN ('r', 'p') AND attnum > 0
