@@ -141,7 +141,7 @@ def many(server: Server, scratch: Path, rounds: int, tables: int) -> None:
     names: dict[str, str] = {}
     exec((project / "alembic" / "versions" / "003_many_tables.py").read_text(), names)
     body = "".join(
-        names["TABLE"].format(n, f"many_{n - 1}" if n else "public.signals") for n in range(tables)
+        names["TABLE"].format(n, f"many_{n - 1}" if n else "public.signals") + ";" for n in range(tables)
     )
     opening = "BEGIN; CREATE SCHEMA scratch; SET LOCAL search_path = scratch, public;"
     statements.write_text(f"{opening} {body} ROLLBACK;")

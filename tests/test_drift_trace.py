@@ -257,7 +257,7 @@ def wait_until_alone(database: Database) -> None:
     """Wait until the server has noticed that the other sessions are gone."""
     deadline = time.monotonic() + 30
     while database.execute(
-        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         " AND backend_type = 'client backend'"
     ):
         assert time.monotonic() < deadline

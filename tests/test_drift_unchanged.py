@@ -131,7 +131,7 @@ def test_with_other_settings_of_the_role(migrated: Database, server: Server, scr
 def test_with_the_stand_in_where_the_role_may_not_create_extensions(
     server: Server, database: Database, script: ScriptDirectory
 ) -> None:
-    if database.execute("SELECT FROM pg_available_extensions WHERE name = 'uuid-ossp'") == []:
+    if database.execute("SELECT name FROM pg_available_extensions WHERE name = 'uuid-ossp'") == []:
         pytest.skip("without uuid-ossp, nothing tells that the role was refused the extensions")
     role = server.create_role()
     database.execute(f'GRANT USAGE, CREATE ON SCHEMA public TO "{role.name}"')
