@@ -1,0 +1,121 @@
+"""What a branch brings: its own revision files, and those that there will be after the merge."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from guvnor.errors import GuvnorError
+
+
+class BranchError(GuvnorError):
+    """Git does not tell which revisions are new."""
+
+    exit_code = 2
+    state = "Nothing was changed."
+    next_step = "Name the last revision that is not new: guvnor schema lint --since REV"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The revision files of a work tree beside those of the main branch, by file name.
+
+    :ivar main: the main branch, as Git calls it: ``origin/main``.
+    :ivar fork: the commit at which the two parted.
+    :ivar before: the texts that the main branch had there.
+    :ivar here: the texts of the work tree, committed or not.
+    :ivar there: the texts of the main branch now.
+    """
+
+    main: str
+    fork: str
+    before: Mapping[str, str]
+    here: Mapping[str, str]
+    there: Mapping[str, str]
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """The files that the branch brings."""
+        return tuple(sorted(self.here.keys() - self.before.keys() - self.there.keys()))
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The files of the main branch that the branch has written anew, or taken away."""
+        return tuple(sorted(n for n, text in self.before.items() if self.here.get(n) != text))
+
+    @property
+    def merged(self) -> Mapping[str, str]:
+        """The texts after a merge: what one side has changed since the fork; where both have, this side's."""
+        names = self.here.keys() | self.there.keys()
+        sides = {
+            name: self.there if self.here.get(name) == self.before.get(name) else self.here for name in names
+        }
+        return {name: side[name] for name, side in sorted(sides.items()) if name in side}
+
+
+def read(versions: Path) -> Branch:
+    """Compare the revision files of a work tree with those of the main branch.
+
+    The main branch is the target of the pull request where a workflow names it (``GITHUB_BASE_REF``), else
+    the remote's default branch, else ``main`` or ``master``.
+
+    :param versions: the folder of the revision files.
+    :raises BranchError: when this is no Git checkout, or it has no main branch, or not enough of its history.
+    """
+    main = _main_branch(versions)
+    fork = _git(versions, "merge-base", "HEAD", main)
+    if fork is None:
+        raise BranchError(
+            f"Git finds no commit that this branch and {main} have in common; a shallow clone lacks it.",
+            next_step="git fetch --unshallow",
+        )
+    return Branch(
+        main,
+        fork.strip(),
+        before=_texts(versions, fork.strip()),
+        here={path.name: path.read_text("utf-8") for path in sorted(versions.glob("*.py"))},
+        there=_texts(versions, main),
+    )
+
+
+def _main_branch(folder: Path) -> str:
+    if _git(folder, "rev-parse", "--verify", "--quiet", "HEAD") is None:
+        raise BranchError(f"{folder} is not in a Git checkout with a commit.")
+    base = os.environ.get("GITHUB_BASE_REF")
+    default = _git(folder, "symbolic-ref", "--short", "--quiet", "refs/remotes/origin/HEAD") or ""
+    wanted = (
+        (f"origin/{base}",) if base else (default.strip(), "origin/main", "main", "origin/master", "master")
+    )
+    for name in filter(None, wanted):
+        if _git(folder, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is not None:
+            return name
+    raise BranchError(
+        f"There is no main branch to compare with: looked for {', '.join(filter(None, wanted))}.",
+        next_step="git fetch origin",
+    )
+
+
+def _texts(versions: Path, commit: str) -> dict[str, str]:
+    """Return the revision files of a commit."""
+    listed = _git(versions, "ls-tree", "-z", "--name-only", commit, "--", "./") or ""
+    names = [name for name in listed.split("\0") if name.endswith(".py")]
+    return {name: _git(versions, "show", f"{commit}:./{name}") or "" for name in names}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Run git in a folder and return what it prints; None when it fails."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments],  # noqa: S607 - the user's own git, wherever it is
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+    except FileNotFoundError:
+        raise BranchError("Git is not installed.") from None
+    return done.stdout if done.returncode == 0 else None
