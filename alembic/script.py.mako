@@ -1,7 +1,6 @@
 <%!
-def written(code):
-    """What Alembic has found to do; where that is nothing, it says so in comments around a pass."""
-    return code if code and "pass" not in code.split() else ""
+UP = 'op.execute("""\n        -- TODO: the change, as one idempotent statement\n    """)'
+BACK = 'op.execute("""\n        -- TODO: the way back, as one idempotent statement\n    """)'
 %>\
 """${message}
 
@@ -18,8 +17,8 @@ down_revision: str | None = ${f'"{down_revision}"' if down_revision else None}
 
 
 def upgrade() -> None:
-    ${written(upgrades) or 'op.execute("""\n        -- TODO: the change, as one idempotent statement\n    """)'}
+    ${context.get("upgrade_code", UP).strip()}
 
 
 def downgrade() -> None:
-    ${written(downgrades) or 'op.execute("""\n        -- TODO: the way back, as one idempotent statement\n    """)'}
+    ${context.get("downgrade_code", BACK).strip()}

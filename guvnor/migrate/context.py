@@ -10,7 +10,6 @@ import sqlalchemy
 from sqlalchemy.pool import NullPool
 
 from guvnor import postgres
-from guvnor.migrate.state import BOOKKEEPING_TABLES
 
 
 @contextlib.contextmanager
@@ -46,14 +45,7 @@ def configure(context: Any, connection: sqlalchemy.Connection, **options: Any) -
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        include_name=_is_ours,
-        compare_server_default=True,
         dont_mutate=True,
         version_table_schema=postgres.SCHEMA,
         **options,
     )
-
-
-def _is_ours(name: str | None, kind: str, _parents: Any) -> bool:
-    """Keep the bookkeeping tables out of comparisons."""
-    return not (kind == "table" and name in BOOKKEEPING_TABLES)

@@ -97,6 +97,18 @@ def _number(context: MigrationContext, _revision: Any, directives: list[Any]) ->
             script.rev_id = next_identifier(context.script)
 
 
+def _generated(context: MigrationContext, revision: Any, directives: list[Any]) -> None:
+    """Number a revision that was generated; leave it out when there is nothing in it."""
+    (script,) = directives
+    if script.message is None:  # `alembic check` writes none, and looks at this one afterwards
+        return
+    revisions.check_title(script.message)
+    _number(context, revision, directives)
+    if script.upgrade_ops.is_empty():
+        directives.clear()
+        log.info("The database is what the models say: there is no revision to write")
+
+
 def next_identifier(script: ScriptDirectory) -> str:
     """Return the identifier of the next revision: ``003``."""
     numbers = [state.number(revision.revision) for revision in script.walk_revisions()]
@@ -105,9 +117,19 @@ def next_identifier(script: ScriptDirectory) -> str:
 
 def _look(context: Any, request: Request) -> None:
     """Run a command that moves nothing: it takes no lock and creates no table."""
+    comparing: dict[str, Any] = {}
+    if "revision_context" in context.get_context().opts:
+        from guvnor.autogenerate import plugin
+
+        plugin.register()
+        comparing = {
+            "autogenerate_plugins": [plugin.NAME],
+            "process_revision_directives": _generated,
+            plugin.SETTINGS: request.settings,
+        }
     dsn = postgres.connection_string(request.settings)
     with connected(dsn, "look") as connection:
-        configure(context, connection, process_revision_directives=_number)
+        configure(context, connection, **comparing)
         context.run_migrations()
 
 

@@ -348,3 +348,8 @@ def has_constraint(impl: Any, table: str, name: str) -> bool:
 def quoted(name: str) -> str:
     """Quote an identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def constant(text: str) -> str:
+    """Return text as a constant in SQL."""
+    return "'" + text.replace("'", "''") + "'"

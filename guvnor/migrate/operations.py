@@ -22,7 +22,7 @@ from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import text
 
 from guvnor.migrate import online
-from guvnor.migrate.online import quoted
+from guvnor.migrate.online import constant, quoted
 
 _CONCURRENTLY = re.compile(r"\bCONCURRENTLY\s+", re.IGNORECASE)
 RUNNER = "guvnor_runner"  # the option of the migration context that holds the runner
@@ -39,7 +39,7 @@ def _invoke(
     operations: Operations,
     step: str,
     *,
-    run: Callable[[online.OnlineStep], None],
+    run: Callable[[online.OnlineStep], object],
     plain: str,
     offline: tuple[str, ...],
 ) -> None:
@@ -210,6 +210,52 @@ def _set_not_null(operations: Operations, operation: SetNotNull) -> None:
     )
     context.impl.execute(text(f"ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL"))
     context.impl.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {quoted(check)}"))
+
+
+@Operations.register_operation("add_enum_value")
+class AddEnumValue(MigrateOperation):
+    """Add a value to an enum outside of the revision's transaction, so that it can be used after it."""
+
+    def __init__(self, name: str, value: str, before: str | None, after: str | None) -> None:
+        """See :meth:`add_enum_value`."""
+        self.name, self.value, self.before, self.after = name, value, before, after
+
+    @classmethod
+    def add_enum_value(
+        cls,
+        operations: Operations,
+        name: str,
+        value: str,
+        *,
+        before: str | None = None,
+        after: str | None = None,
+    ) -> None:
+        """Add a value to an enum, when it is not there.
+
+        A new value must not be used in the transaction that adds it (PostgreSQL documentation, ALTER TYPE),
+        so that one is committed at once.
+
+        :param name: of the enum.
+        :param before: the value that comes after it; None for none.
+        :param after: the value that comes before it; without either, it becomes the last one.
+        """
+        operations.invoke(cls(name, value, before, after))
+
+
+@Operations.implementation_for(AddEnumValue)
+def _add_enum_value(operations: Operations, operation: AddEnumValue) -> None:
+    statement = f"ALTER TYPE {quoted(operation.name)} ADD VALUE IF NOT EXISTS {constant(operation.value)}"
+    if operation.before is not None:
+        statement += f" BEFORE {constant(operation.before)}"
+    elif operation.after is not None:
+        statement += f" AFTER {constant(operation.after)}"
+    _invoke(
+        operations,
+        f"add value {operation.value} to {operation.name}",
+        run=lambda step: step.execute(statement),
+        plain=statement,
+        offline=(statement,),
+    )
 
 
 @Operations.register_operation("backfill")

@@ -73,14 +73,14 @@ def compare(
     found: dict[str, Finding] = {}
     follows: list[tuple[str, str, str | None]] = []  # the root it belongs to, what, the SQL for it
     for key, item in missing.items():
-        root = _root(key, missing)
+        root = outermost(key, missing)
         if root == key:
             found[key] = _missing(item)
         else:
             comes_along = item.kind == "column" and "view" in missing[root].kind
             follows.append((root, str(item), "" if comes_along else reconcile.create(item)))
     for key, item in unexpected.items():
-        root = _root(key, unexpected)
+        root = outermost(key, unexpected)
         if root == key:
             found[key] = _unexpected(item)
         else:
@@ -92,7 +92,7 @@ def compare(
         if there is None:
             continue
         names = differing(wanted, there, actual.owner)
-        cause = next((_root(p, missing) for p in wanted.parents if p in missing), None)
+        cause = next((outermost(p, missing) for p in wanted.parents if p in missing), None)
         if names and cause and _FOLLOWING.issuperset(names):
             follows.append((cause, str(wanted), reconcile.alter(wanted, there, names)))
         elif names:
@@ -216,7 +216,7 @@ def _privileges(expected: Object, actual: Object, allowed: privileges.Allowed) -
     )
 
 
-def _root(key: str, absent: Mapping[str, Object]) -> str:
+def outermost(key: str, absent: Mapping[str, Object]) -> str:
     """Return the outermost of what is absent that an absent object hangs on."""
     seen = {key}
     while True:

@@ -101,7 +101,7 @@ def check(
         actual, recorded = read_live(live)
         target = revision or recorded
         make = shadow.from_models(models) if models is not None else _revisions(script, target)
-        with _where(live, shadow_dsn) as where, shadow.build(where, make) as built:
+        with beside(live, shadow_dsn) as place, shadow.build(place, make) as built:
             findings = settle.differences(built, actual, grantees=grantees, ignore=ignore)
         name = f"database {live.info.dbname}"
     return Report(_expected(models, target), name, tuple(findings), time.monotonic() - began)
@@ -201,8 +201,8 @@ def _revisions(script: ScriptDirectory, revision: str | None) -> Callable[[Shado
 
 
 @contextlib.contextmanager
-def _where(live: Connection, shadow_dsn: str | None) -> Iterator[Connection]:
-    """Choose where the expected schema is built.
+def beside(live: Connection, shadow_dsn: str | None) -> Iterator[Connection]:
+    """Choose where the expected schema is built: on the live database, or on another server.
 
     :raises ShadowUnavailableError: when the other server prints like another major version.
     """

@@ -1,11 +1,12 @@
 """The catalog queries behind a snapshot: one a kind of object, all in the same shape.
 
 Each row is an object: ``kind``, ``identity`` (its name as SQL writes it), ``parents`` (what it goes away
-with, as ``kind:identity``), optionally ``sql`` (the statement that makes it), ``granted`` and ``revoked``
-(privileges beside the kind's default); every other column is an attribute, named as a report shall name it.
-The parameter ``schema`` is the schema's oid. The catalogs are those of PostgreSQL 14 to 18 (documentation,
-part "Internals", chapter "System Catalogs"). Objects of extensions are left out. Expressions are printed by
-the server, names unqualified where they are visible, so the session's ``search_path`` must name the schema.
+with, as ``kind:identity``), optionally ``sql`` (the statement that makes it), ``index_sql`` (the one that
+makes the index which carries it), ``granted`` and ``revoked`` (privileges beside the kind's default); every
+other column is an attribute, named as a report shall name it. The parameter ``schema`` is the schema's oid.
+The catalogs are those of PostgreSQL 14 to 18 (documentation, part "Internals", chapter "System Catalogs").
+Objects of extensions are left out. Expressions are printed by the server, names unqualified where they are
+visible, so the session's ``search_path`` must name the schema.
 """
 
 from __future__ import annotations
@@ -219,6 +220,7 @@ CONSTRAINTS = f"""
                        WHEN k.contype = 'c' THEN {_used("pg_constraint", "k.oid")} ELSE '{{}}' END AS parents,
            'ALTER TABLE ' || quote_ident(c.relname) || ' ADD CONSTRAINT ' || quote_ident(k.conname) || ' '
                || pg_get_constraintdef(k.oid, true) AS sql,
+           CASE WHEN k.contype IN ('p', 'u') THEN pg_get_indexdef(k.conindid, 0, true) END AS index_sql,
            CASE k.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique' WHEN 'f' THEN 'foreign key'
                           WHEN 'c' THEN 'check' ELSE 'exclusion' END AS type,
            pg_get_constraintdef(k.oid, true) AS definition,

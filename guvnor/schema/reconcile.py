@@ -20,17 +20,17 @@ _WORDS = {"policy": "POLICY", "type": "TYPE"}
 def create(item: Object) -> str | None:
     """Return the statements that make a missing object."""
     if item.kind == "index" and item.sql:
-        return _lines(concurrently(item.sql), *_extras(item))
+        return _lines(concurrently(item.sql), *extras(item))
     if item.kind == "constraint":
-        return _lines(*_constraint(item), *_extras(item))
+        return _lines(*_constraint(item), *extras(item))
     if item.kind == "column":
         return _column(item)
     if item.kind == "table":
         return None  # what it held is the question, not its definition
     if item.kind in ("function", "procedure") and item.sql:
-        return _lines(item.sql, *_extras(item))
+        return _lines(item.sql, *extras(item))
     if item.sql:
-        return _lines(item.sql.rstrip().rstrip(";"), *_extras(item))
+        return _lines(item.sql.rstrip().rstrip(";"), *extras(item))
     return None
 
 
@@ -48,6 +48,14 @@ def drop(item: Object) -> str | None:
 
 
 def alter(expected: Object, actual: Object, names: Sequence[str], owner: str | None = None) -> str | None:
+    """Return the statements that make an object what it should be, joined; see :func:`alterations`."""
+    statements = alterations(expected, actual, names, owner)
+    return None if statements is None else _lines(*statements)
+
+
+def alterations(
+    expected: Object, actual: Object, names: Sequence[str], owner: str | None = None
+) -> list[str] | None:
     """Return the statements that make an object what it should be; None when an attribute has none."""
     wanted, table, name = expected.attributes, table_of(expected), own_name(expected)
     statements: list[str] = []
@@ -98,7 +106,7 @@ def alter(expected: Object, actual: Object, names: Sequence[str], owner: str | N
             statements += [
                 first.replace(" ADD ", f" DROP CONSTRAINT {name}, ADD ", 1),
                 *later,
-                *_extras(expected),
+                *extras(expected),
             ]
         take("enforcement", f"ALTER TABLE {table} ENABLE TRIGGER ALL")
         take("clustered", _clustered(table, name, wanted["clustered"]))
@@ -114,7 +122,7 @@ def alter(expected: Object, actual: Object, names: Sequence[str], owner: str | N
                 f"ALTER INDEX {name} RENAME TO {_suffixed(name)}",
                 concurrently(expected.sql),
                 f"DROP INDEX CONCURRENTLY {_suffixed(name)}",
-                *_extras(expected),
+                *extras(expected),
             ]
         take("valid", f"REINDEX INDEX CONCURRENTLY {name}")
         take("clustered", _clustered(table, name, wanted["clustered"]))
@@ -156,7 +164,7 @@ def alter(expected: Object, actual: Object, names: Sequence[str], owner: str | N
         )
     elif expected.kind == "extension":
         take("content", f"ALTER EXTENSION {name} SET SCHEMA public")
-    return None if rest or None in statements else _lines(*statements)
+    return None if rest or None in statements else statements
 
 
 def rename(expected: Object, name: str) -> str:
@@ -249,14 +257,13 @@ def _comment(item: Object) -> str:
     return f"COMMENT ON {_word(item)} {target} IS {_literal(text) if text is not None else 'NULL'}"
 
 
-def _extras(item: Object) -> list[str]:
-    """Return what the definition of an object does not say."""
-    extras = [_comment(item)] if item.attributes.get("comment") else []
+def extras(item: Object) -> list[str]:
+    """Return the statements for what the definition of an object does not say: comment and trigger state."""
+    statements = [_comment(item)] if item.attributes.get("comment") else []
     if item.kind == "trigger" and item.attributes["state"] != "enabled":
-        extras.append(
-            f"ALTER TABLE {table_of(item)} {_state(item.attributes['state'])} TRIGGER {own_name(item)}"
-        )
-    return extras
+        state = _state(item.attributes["state"])
+        statements.append(f"ALTER TABLE {table_of(item)} {state} TRIGGER {own_name(item)}")
+    return statements
 
 
 def _constraint(item: Object) -> list[str]:
@@ -285,7 +292,7 @@ def _column(item: Object) -> str | None:
         parts.append(f"DEFAULT {wanted['default']}")
     if wanted["not null"]:
         parts.append("NOT NULL")
-    return _lines(" ".join(parts), *_extras(item))
+    return _lines(" ".join(parts), *extras(item))
 
 
 def _not_null(table: str, column: str) -> list[str]:

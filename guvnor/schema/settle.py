@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -37,9 +37,32 @@ _EXPRESSIONS = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Settled:
+    """A comparison in which each cause is found once.
+
+    :ivar findings: in the order of a report.
+    :ivar expected: what the shadow holds, with the names and types of what is there.
+    :ivar actual: what is there.
+    :ivar renamed: what has another name only: the object that is there, its name, and the expected one.
+    """
+
+    findings: list[Finding]
+    expected: Snapshot
+    actual: Snapshot
+    renamed: tuple[tuple[Object, str, str], ...] = ()
+
+
 def differences(
     shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
 ) -> list[Finding]:
+    """Compare what a shadow holds with what is there; see :func:`settled`."""
+    return settled(shadow, actual, grantees=grantees, ignore=ignore).findings
+
+
+def settled(
+    shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> Settled:
     """Compare what a shadow holds with what is there, each cause once.
 
     The shadow is changed by it.
@@ -51,10 +74,16 @@ def differences(
     expected = shadow.snapshot().without(ignore)
     findings = compare(expected, actual, grantees=grantees)
     if not findings:
-        return []
+        return Settled([], expected, actual)
     causes: list[Finding] = []
+    renamed: list[tuple[Object, str, str]] = []
     for _ in range(_ROUNDS):
-        made = [cause for cause, sql in _renames(expected, actual) if _made(shadow, sql)]
+        made = []
+        for wanted, there in list(_renamed(expected, actual)):
+            cause, sql = _rename(wanted, there)
+            if _made(shadow, sql):
+                made.append(cause)
+                renamed.append((there, _plain_name(there), _plain_name(wanted)))
         made = made or [cause for cause, sql in _retyped(expected, actual) if _made(shadow, sql)]
         if not made:
             break
@@ -66,7 +95,7 @@ def differences(
     ]
     if doubtful:
         findings = _reprinted(shadow, expected, actual, findings, doubtful)
-    return in_order(_joined([*causes, *findings]))
+    return Settled(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
 
 
 def _made(shadow: Shadow, sql: str) -> bool:
@@ -79,22 +108,24 @@ def _made(shadow: Shadow, sql: str) -> bool:
     return True
 
 
-def _renames(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, str]]:
-    """Find what has another name, with the statement that gives the shadow the same."""
-    for wanted, there in _renamed(expected, actual):
-        old, new = (reconcile.own_name(item).partition("(")[0] for item in (wanted, there))
-        yield (
-            Finding(
-                wanted.kind,
-                wanted.identity,
-                "different",
-                {"name": old},
-                {"name": new},
-                meaning.different(wanted, there, ["name"]),
-                f"{reconcile.rename(there, old)};",
-            ),
-            reconcile.rename(wanted, new),
-        )
+def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
+    """Return the finding of another name, and the statement that gives the shadow the same."""
+    old, new = _plain_name(wanted), _plain_name(there)
+    finding = Finding(
+        wanted.kind,
+        wanted.identity,
+        "different",
+        {"name": old},
+        {"name": new},
+        meaning.different(wanted, there, ["name"]),
+        f"{reconcile.rename(there, old)};",
+    )
+    return finding, reconcile.rename(wanted, new)
+
+
+def _plain_name(item: Object) -> str:
+    """Return an object's own name, a function's without its arguments."""
+    return reconcile.own_name(item).partition("(")[0]
 
 
 def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, str]]:
@@ -114,7 +145,7 @@ def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
                 + (f" COLLATE {collation}" if collation else "")
                 + ("" if wanted.attributes["generated"] else f" USING CAST({column}::text AS {kind})"),
             )
-        if wanted.kind == "type" and (pair := _renamed_label(wanted, there)):
+        if wanted.kind == "type" and (pair := renamed_label(wanted, there)):
             old, new = (label.replace("'", "''") for label in pair)
             yield (
                 replace(
@@ -140,7 +171,7 @@ def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Obj
 
 def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
     """Return all that is compared of an object but its own name."""
-    name = re.compile(rf"(?<![\w.]){re.escape(reconcile.own_name(item).partition('(')[0])}(?!\w)")
+    name = re.compile(rf"(?<![\w.]){re.escape(_plain_name(item))}(?!\w)")
     attributes = sorted(
         (key, name.sub("?", value) if isinstance(value, str) else str(value))
         for key, value in item.attributes.items()
@@ -157,8 +188,8 @@ def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
     return (item.kind, table, place, canonical(item.attributes.get("body")), *attributes)
 
 
-def _renamed_label(wanted: Object, there: Object) -> tuple[str, str] | None:
-    """Return the one label that has another name: what it should be and what it is."""
+def renamed_label(wanted: Object, there: Object) -> tuple[str, str] | None:
+    """Return the one label of an enum that has another name: what it should be and what it is."""
     before, after = wanted.attributes.get("labels") or [], there.attributes.get("labels") or []
     pairs = [(old, new) for old, new in zip(before, after, strict=False) if old != new]
     if (

@@ -88,6 +88,7 @@ class Shadow:
     before: Snapshot
     doing: str = "the models"
     statements: list[str] = field(default_factory=list)
+    guard: _Guard = field(init=False)
 
     def execute(self, statement: str) -> None:
         """Run one statement as it is written."""
@@ -101,6 +102,20 @@ class Shadow:
             yield
         finally:
             savepoint.rollback()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """End what reaches for an object outside at once, as while the schema is built; undone when it fails.
+
+        :raises ShadowEscapeError: as :func:`build` does.
+        """
+        self.guard.off = False
+        try:
+            with self.connection.begin_nested():
+                yield
+                self.guard.look()
+        finally:
+            self.guard.off = True
 
     def search_own(self) -> None:
         """Find the shadow's objects first, then those in ``public``."""
@@ -169,7 +184,7 @@ def build(connection: Connection, make: Callable[[Shadow], None]) -> Iterator[Sh
     try:
         with engine.connect() as wrapped:
             shadow = _begin(wrapped)
-            guard = _Guard(shadow)
+            guard = shadow.guard = _Guard(shadow)
             event.listen(wrapped, "after_cursor_execute", guard.after_statement)
             try:
                 try:

@@ -1,0 +1,208 @@
+"""What a revision has to change: the findings of the drift engine, as a way from one schema to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+
+from guvnor.schema.compare import differing, outermost
+from guvnor.schema.reconcile import own_name, table_of
+from guvnor.schema.settle import Settled
+from guvnor.schema.snapshot import Object, Snapshot
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """An object that is there before and after, and not the same.
+
+    :ivar names: of the attributes that differ.
+    """
+
+    before: Object
+    after: Object
+    names: tuple[str, ...]
+
+    @property
+    def reversed(self) -> Alteration:
+        """The way back."""
+        return Alteration(self.after, self.before, self.names)
+
+
+@dataclass(frozen=True)
+class Rename:
+    """An object that only has another name; ``item`` carries the one that it has in the live database.
+
+    :ivar before: the name before, as SQL writes it.
+    :ivar after: the name afterwards.
+    """
+
+    item: Object
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The way from one schema to another.
+
+    :ivar before: the schema as it is, without the renames.
+    :ivar after: the schema as it shall be, without the renames.
+    :ivar back: whether this is the way back, of a downgrade.
+    """
+
+    before: Snapshot
+    after: Snapshot
+    added: Mapping[str, Object]
+    dropped: Mapping[str, Object]
+    altered: Sequence[Alteration]
+    renamed: Sequence[Rename]
+    back: bool = False
+
+    @property
+    def reversed(self) -> Changes:
+        """The way back."""
+        return Changes(
+            before=self.after,
+            after=self.before,
+            added=self.dropped,
+            dropped=self.added,
+            altered=[alteration.reversed for alteration in self.altered],
+            renamed=[Rename(r.item, r.after, r.before) for r in reversed(self.renamed)],
+            back=not self.back,
+        )
+
+    @cached_property
+    def in_order(self) -> tuple[Object, ...]:
+        """What is added, each after what it needs, unless tables refer to each other in a circle."""
+        return _sorted(self.added)
+
+    def comes_with_table(self, item: Object) -> bool:
+        """Tell whether an added object is on a table that is added, too."""
+        return _own_table(item) in self.added
+
+    def goes_along(self, item: Object) -> bool:
+        """Tell whether the server drops an object by itself when its table or a column of it goes.
+
+        So it is with indexes and table constraints of a dropped column (PostgreSQL documentation, ALTER
+        TABLE, DROP COLUMN).
+        """
+        table = _own_table(item)
+        if table in self.dropped:
+            return True
+        columns = f"column:{table_of(item)}."
+        return item.kind in ("constraint", "index", "statistics", "sequence") and any(
+            parent in self.dropped for parent in item.parents if parent.startswith(columns)
+        )
+
+
+def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
+    """Sort objects by what they need; what a table consists of counts as the table."""
+
+    def node(item: Object) -> str:
+        table = _own_table(item)
+        return table if table in objects and item.kind in ("column", "constraint") else item.handle
+
+    def needs(*, foreign_keys: bool) -> dict[str, set[str]]:
+        graph: dict[str, set[str]] = {}
+        for item in objects.values():
+            found = graph.setdefault(node(item), set())
+            if item.kind == "sequence" or (
+                not foreign_keys
+                and item.attributes.get("type") == "foreign key"
+                and item.kind == "constraint"
+            ):
+                continue  # a sequence is there before the column that owns it
+            found |= {node(objects[parent]) for parent in item.parents if parent in objects} - {node(item)}
+        return graph
+
+    try:
+        order = list(TopologicalSorter(needs(foreign_keys=True)).static_order())
+    except CycleError:
+        order = list(TopologicalSorter(needs(foreign_keys=False)).static_order())
+    rank = {key: number for number, key in enumerate(order)}
+    return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
+
+
+def find(settled: Settled) -> Changes:
+    """Read the findings of a comparison as changes to the live database.
+
+    What only follows from a finding is a change of its own here: a missing table needs its columns and
+    indexes, too.
+    """
+    expected, actual = settled.expected.objects, settled.actual.objects
+    missing = {key: item for key, item in expected.items() if key not in actual}
+    unexpected = {key: item for key, item in actual.items() if key not in expected}
+    by_change: dict[str, set[tuple[str, str]]] = {"missing": set(), "unexpected": set(), "different": set()}
+    for finding in settled.findings:
+        by_change[finding.change].add((finding.kind, finding.object))
+
+    def with_root(objects: Mapping[str, Object], change: str) -> dict[str, Object]:
+        def of_root(key: str) -> tuple[str, str]:
+            top = objects[outermost(key, objects)]
+            return top.kind, top.identity
+
+        return {key: item for key, item in objects.items() if of_root(key) in by_change[change]}
+
+    return Changes(
+        before=settled.actual,
+        after=settled.expected,
+        added=with_root(missing, "missing"),
+        dropped=with_root(unexpected, "unexpected"),
+        altered=[*_altered(settled), *_following(settled)],
+        renamed=[Rename(item, str(old), str(new)) for item, old, new in settled.renamed],
+    )
+
+
+def _altered(settled: Settled) -> Iterable[Alteration]:
+    """Read the findings of what differs."""
+    keys = {(item.kind, item.identity): key for key, item in settled.expected.objects.items()}
+    for finding in settled.findings:
+        if finding.change != "different" or finding.kind == "privilege" or "name" in (finding.expected or {}):
+            continue
+        key = keys[finding.kind, finding.object]
+        wanted, there = dict(finding.expected or {}), dict(finding.actual or {})
+        after, before = settled.expected.objects[key], settled.actual.objects[key]
+        # A type or a label was made the same for the comparison: the finding still says what it shall be.
+        yield Alteration(
+            replace(before, attributes={**before.attributes, **there}),
+            replace(after, attributes={**after.attributes, **wanted}),
+            tuple(wanted),
+        )
+
+
+def _following(settled: Settled) -> Iterable[Alteration]:
+    """Find what differs only because something is missing, such as a default that calls a function."""
+    with_it = {what for finding in settled.findings for what in finding.with_it}
+    for key, after in settled.expected.objects.items():
+        before = settled.actual.get(key)
+        if before is not None and str(after) in with_it and after.kind == before.kind:
+            names = [name for name in differing(after, before, None) if name != "column order"]
+            if names:
+                yield Alteration(before, after, tuple(names))
+
+
+def _own_table(item: Object) -> str:
+    """Return the handle of the table that an object is on; empty when it is on none."""
+    hangs = item.kind in (
+        "column",
+        "constraint",
+        "index",
+        "trigger",
+        "rule",
+        "policy",
+        "statistics",
+        "sequence",
+    )
+    return item.parents[0] if hangs and item.parents else ""
+
+
+def bare_name(item: Object) -> str:
+    """Return an object's own name without quotes, as catalogs hold it."""
+    return unquoted(own_name(item))
+
+
+def unquoted(identifier: str) -> str:
+    """Take the quotes off an identifier that the server has printed."""
+    return identifier[1:-1].replace('""', '"') if identifier.startswith('"') else identifier

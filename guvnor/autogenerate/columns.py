@@ -1,0 +1,252 @@
+"""Columns: added, altered and dropped in tables that the application uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from guvnor.autogenerate.changes import Alteration, Changes, bare_name, unquoted
+from guvnor.autogenerate.probe import Probe
+from guvnor.autogenerate.steps import Phase, Step, call, execute, guarded, todo
+from guvnor.migrate.online import constant
+from guvnor.schema import reconcile
+from guvnor.schema.reconcile import own_name, table_of
+from guvnor.schema.snapshot import Object
+
+# What CREATE TABLE and ADD COLUMN say themselves; the rest is altered afterwards.
+_USUAL = {"comment": None, "compression": "default", "statistics target": "default", "options": None}
+
+
+def definition(item: Object) -> str:
+    """Return a column's definition without its name, as CREATE TABLE has it."""
+    values = item.attributes
+    parts = [str(values["type"])]
+    if values["collation"]:
+        parts.append(f"COLLATE {values['collation']}")
+    if values["generated"]:
+        kind, _, expression = str(values["generated"]).partition(" ")
+        parts.append(f"GENERATED ALWAYS AS ({expression}) {kind}")
+    if values["identity generation"]:
+        when, _, options = str(values["identity generation"]).partition(" (")
+        parts.append(f"GENERATED {when} AS IDENTITY ({options}")
+    if values["not null"]:
+        parts.append("NOT NULL")
+    if values["default"] is not None:
+        parts.append(f"DEFAULT {values['default']}")
+    return " ".join(parts)
+
+
+def further(item: Object) -> list[str]:
+    """Return the statements for what a column's definition does not say."""
+    names = [name for name, usual in _USUAL.items() if item.attributes[name] != usual]
+    plain = replace(item, attributes={**item.attributes, **_USUAL})
+    return reconcile.alterations(item, plain, names) or []
+
+
+def add(changes: Changes, probe: Probe, item: Object) -> Iterator[Step]:
+    """Add a column so that no row is written while the table is locked."""
+    if changes.comes_with_table(item) or "view" in _kind_of_table(changes, item):
+        return
+    table, name, values = table_of(item), own_name(item), item.attributes
+    whole = definition(item)
+    simple = values["not null"] is False or values["default"] is not None
+    if values["generated"] or values["identity generation"]:
+        if probe.adding_rewrites(table, whole):
+            yield todo(
+                Phase.CHANGE,
+                f"the new column {item.identity} has the whole table written anew while nobody can use "
+                "it. Where the table is small, take this; else add a plain column and use op.backfill.",
+                [f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {whole}"],
+            )
+            return
+        simple = True
+    volatile = simple and not values["generated"] and probe.adding_rewrites(table, whole)
+    if simple and not volatile:
+        yield _guarded_add(item, [f"ALTER TABLE {table} ADD COLUMN {name} {whole}", *further(item)])
+        return
+    statements = [f"ALTER TABLE {table} ADD COLUMN {name} {values['type']}{_collation(values)}"]
+    if values["default"] is not None:
+        statements.append(f"ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT {values['default']}")
+    yield _guarded_add(item, [*statements, *further(item)])
+    if volatile:
+        yield call(
+            Phase.BACKFILL,
+            "backfill",
+            unquoted(table),
+            f"{name} = DEFAULT",
+            f"{name} IS NULL",
+            remarks=["The default is another one for each row, so it is not set while the table is locked."],
+        )
+    else:
+        yield todo(
+            Phase.BACKFILL,
+            f"{item.identity} is NOT NULL and has no default. Say what the rows that are there get, "
+            f'op.backfill("{unquoted(table)}", "{name} = ...", "{name} IS NULL"), and see to it that the '
+            "application version that is running cannot insert a NULL.",
+        )
+    if values["not null"]:
+        yield call(Phase.NOT_NULL, "set_not_null", unquoted(table), bare_name(item))
+
+
+def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
+    """Drop a column; its indexes and constraints go with it."""
+    if changes.goes_along(item) or "view" in _kind_of_table(changes, item):
+        return
+    remarks = [f"DATA LOSS: the column {item.identity} and all that it holds."]
+    order = _order(changes.before, item)
+    if not changes.back and own_name(item) != order[-1]:
+        remarks.append("A downgrade brings it back as the last column: PostgreSQL adds columns at the end.")
+    yield execute(
+        Phase.DROP, f"ALTER TABLE {table_of(item)} DROP COLUMN IF EXISTS {own_name(item)}", *remarks
+    )
+
+
+def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[Step]:
+    """Alter a column so that no row is read or written while the table is locked."""
+    before, after = alteration.before, alteration.after
+    if "view" in _kind_of_table(changes, after):
+        return
+    names = set(alteration.names)
+    table, name = table_of(after), own_name(after)
+    prefix = f"ALTER TABLE {table} ALTER COLUMN {name}"
+    if names & {"type", "collation"}:
+        yield from _retype(changes, probe, alteration)
+        names -= {"type", "collation", "default", "storage", "compression"}
+    if names & {"not null"} and not after.attributes["identity generation"]:
+        names -= {"not null", "not null constraint"}
+        if after.attributes["not null"]:
+            yield call(
+                Phase.NOT_NULL,
+                "set_not_null",
+                unquoted(table),
+                bare_name(after),
+                remarks=[
+                    "Stops at a row that holds NULL: where there may be one, op.backfill comes before it."
+                ],
+            )
+        else:
+            yield execute(Phase.CHANGE, f"{prefix} DROP NOT NULL")
+    if "identity generation" in names and after.attributes["identity generation"] is None:
+        names -= {"identity generation"}
+        yield execute(Phase.CHANGE, f"{prefix} DROP IDENTITY IF EXISTS")
+        if "not null" in names:
+            names -= {"not null", "not null constraint"}
+            yield execute(Phase.CHANGE, f"{prefix} DROP NOT NULL")
+    if "generated" in names and after.attributes["generated"] is None:
+        names -= {"generated"}
+        yield execute(Phase.CHANGE, f"{prefix} DROP EXPRESSION IF EXISTS")
+    for attribute in sorted(names):
+        statements = reconcile.alterations(after, before, [attribute])
+        if statements is None:
+            yield todo(
+                Phase.CHANGE,
+                f"{attribute} of the column {after.identity}: {before.attributes[attribute]} becomes "
+                f"{after.attributes[attribute]}.",
+            )
+        else:
+            yield from (execute(Phase.CHANGE, statement) for statement in statements)
+
+
+def _retype(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[Step]:
+    """Give a column another type; where that touches all rows, a person has to decide on the way forward."""
+    before, after = alteration.before, alteration.after
+    table, name = table_of(after), own_name(after)
+    old, new = before.attributes, after.attributes
+    alter = f"ALTER TABLE {table} ALTER COLUMN {name}"
+    kind = f"{new['type']}{_collation(new)}"
+    if new["generated"] or old["generated"]:
+        yield todo(Phase.CHANGE, f"the type of the generated column {after.identity} becomes {kind}.")
+        return
+    default = [f"{alter} SET DEFAULT {new['default']}"] if new["default"] is not None else []
+    undefault = [f"{alter} DROP DEFAULT"] if old["default"] is not None else []
+    touches = old["collation"] != new["collation"] or probe.retyping_touches_rows(
+        table, name, str(old["type"]), str(new["type"])
+    )
+    plain = [*undefault, f"{alter} TYPE {kind}", *default]
+    if not touches:
+        yield from (execute(Phase.CHANGE, statement) for statement in plain)
+        return
+    checks = _checks_on(changes, after)
+    if (
+        checks
+        and old["collation"] == new["collation"]
+        and not probe.retyping_touches_rows(
+            table, name, str(old["type"]), str(new["type"]), without=[own_name(check) for check in checks]
+        )
+    ):
+        # The server would verify each check on the column again, under the lock.
+        again = [
+            f"ADD CONSTRAINT {own_name(check)} {check.attributes['definition']} NOT VALID" for check in checks
+        ]
+        gone = [f"DROP CONSTRAINT IF EXISTS {own_name(check)}" for check in checks]
+        yield execute(
+            Phase.CHANGE,
+            ",\n    ".join(
+                [f"ALTER TABLE {table} {gone[0]}", *gone[1:], f"ALTER COLUMN {name} TYPE {kind}", *again]
+            ),
+            "The checks on the column would be verified under the lock: they come back NOT VALID, and are "
+            "validated while the application goes on.",
+        )
+        for check in checks:
+            yield call(Phase.VALIDATE, "validate_constraint", unquoted(table), bare_name(check))
+        return
+    cast = f"{alter} TYPE {kind} USING CAST({name}::text AS {new['type']})"
+    statements = [*undefault, cast, *default]
+    if not changes.back:
+        yield todo(
+            Phase.CHANGE,
+            f"{after.identity} becomes {kind} (it is {old['type']}): the whole table would be read or "
+            "written while nobody can use it. Add a column, fill it with op.backfill, and drop the old one "
+            "in a later revision. Where the table is small, take this:",
+            statements,
+        )
+        return
+    yield from rewriting(table, statements)
+
+
+def rewriting(table: str, statements: list[str]) -> Iterator[Step]:
+    """Return the steps of a downgrade that writes a table anew."""
+    first, *rest = statements
+    yield execute(
+        Phase.CHANGE,
+        first,
+        f"LOCKS {table} while all its rows are read or written: nobody can use it until then.",
+    )
+    yield from (execute(Phase.CHANGE, statement) for statement in rest)
+
+
+def _checks_on(changes: Changes, column: Object) -> list[Object]:
+    """Return the valid checks on a column that stay as they are."""
+    altered = {a.after.handle for a in changes.altered}
+    return [
+        item
+        for item in changes.after.of_kind("constraint")
+        if item.attributes["type"] == "check"
+        and item.attributes["validated"]
+        and column.handle in item.parents
+        and item.handle not in changes.added
+        and item.handle not in altered
+    ]
+
+
+def _guarded_add(item: Object, statements: list[str]) -> Step:
+    condition = (
+        "FROM pg_attribute\n"
+        f"WHERE attrelid = {constant(table_of(item))}::regclass AND attname = {constant(bare_name(item))}\n"
+        "  AND NOT attisdropped"
+    )
+    return guarded(Phase.CHANGE, condition, statements)
+
+
+def _collation(values: Any) -> str:
+    return f" COLLATE {values['collation']}" if values["collation"] else ""
+
+
+def _kind_of_table(changes: Changes, item: Object) -> str:
+    relation = changes.after.get(item.parents[0]) or changes.before.get(item.parents[0])
+    return relation.kind if relation else ""
+
+
+def _order(snapshot: Any, item: Object) -> list[str]:
+    return list(snapshot.objects[item.parents[0]].attributes["column order"] or [own_name(item)])

@@ -1,0 +1,191 @@
+"""Constraints and indexes of tables that the application uses: added, altered and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from guvnor.autogenerate.changes import Alteration, Changes, bare_name, unquoted
+from guvnor.autogenerate.probe import Probe
+from guvnor.autogenerate.steps import Phase, Step, call, execute, guarded, todo
+from guvnor.migrate.online import constant
+from guvnor.schema import reconcile
+from guvnor.schema.reconcile import extras, own_name, table_of
+from guvnor.schema.snapshot import Object
+
+_LONGEST_NAME = 63  # bytes (PostgreSQL documentation, "Identifiers and Key Words")
+
+
+def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
+    """Add a constraint: one that is validated, or whose index is built, while the application goes on."""
+    if changes.comes_with_table(item):
+        return
+    kind, table, name = item.attributes["type"], table_of(item), own_name(item)
+    if kind in ("check", "foreign key"):
+        definition = str(item.attributes["definition"])
+        validated = item.attributes["validated"]
+        # A foreign key may refer to a unique constraint that is only there at the end.
+        late = kind == "foreign key" and any(
+            parent in changes.added and parent.startswith(("constraint:", "index:"))
+            for parent in item.parents
+        )
+        statement = (
+            f"ALTER TABLE {table}\nADD CONSTRAINT {name}\n{definition}{' NOT VALID' if validated else ''}"
+        )
+        yield guarded(Phase.FINISH if late else Phase.CHANGE, _is_there(item), [statement, *extras(item)])
+        if validated:
+            yield _validate(item, Phase.VALIDATE_LAST if late else Phase.VALIDATE)
+    elif kind in ("primary key", "unique") and item.index_sql:
+        yield _build(item, item.index_sql, own_name(item))
+        yield guarded(
+            Phase.FINISH, _is_there(item), [f"ALTER TABLE {table} {_using(item, name)}", *extras(item)]
+        )
+    else:
+        yield todo(
+            Phase.CHANGE,
+            f"an exclusion constraint cannot be added to {table} without locking writers out. Where the "
+            "table is small, take this:",
+            [str(item.sql)],
+        )
+
+
+def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
+    """Drop a constraint."""
+    if not changes.goes_along(item):
+        yield execute(Phase.DETACH, _dropped(item))
+
+
+def alter(_changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[Step]:
+    """Put a constraint in the place of another one; new rows are checked at every moment."""
+    before, after = alteration.before, alteration.after
+    names = set(alteration.names)
+    kind, name = after.attributes["type"], own_name(after)
+    if names == {"validated", "definition"} and after.attributes["validated"]:
+        yield _validate(after, Phase.VALIDATE)
+        return
+    if names & {"definition", "type", "validated", "deferrable", "initially deferred"}:
+        names = {"comment"} & names
+        if kind in ("check", "foreign key"):
+            definition = str(after.attributes["definition"])
+            marked = " NOT VALID" if after.attributes["validated"] else ""
+            yield execute(
+                Phase.CHANGE,
+                f"{_dropped(before)},\n    ADD CONSTRAINT {name} {definition}{marked}",
+            )
+            if after.attributes["validated"]:
+                yield _validate(after, Phase.VALIDATE)
+        elif kind in ("primary key", "unique") and after.index_sql:
+            yield _build(after, after.index_sql, _beside(after))
+            yield guarded(
+                Phase.FINISH,
+                f"EXISTS FROM pg_class\nWHERE relname = {constant(unquoted(_beside(after)))}\n"
+                "  AND relnamespace = current_schema()::regnamespace",
+                [f"{_dropped(before)},\n    {_using(after, _beside(after))}"],
+            )
+        else:
+            yield todo(Phase.CHANGE, f"{after} becomes another one.", [_dropped(before), str(after.sql)])
+    yield from _others(alteration, names)
+
+
+def add_index(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
+    """Build an index; on a table that is there already, while the application goes on."""
+    if changes.comes_with_table(item):
+        yield execute(Phase.CREATE, _split(item, str(item.sql).replace("INDEX ", "INDEX IF NOT EXISTS ", 1)))
+        yield from (execute(Phase.CREATE, statement) for statement in extras(item))
+    elif _is_partitioned(changes, item):
+        yield todo(
+            Phase.BUILD, "an index of a partitioned table cannot be built concurrently.", [str(item.sql)]
+        )
+    else:
+        yield _build(item, str(item.sql), own_name(item))
+        yield from (execute(Phase.FINISH, statement) for statement in extras(item))
+
+
+def drop_index(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
+    """Drop an index while the application goes on."""
+    if not changes.goes_along(item):
+        yield call(Phase.DROP_ONLINE, "drop_index_concurrently", bare_name(item))
+
+
+def alter_index(_changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[Step]:
+    """Build the new index beside the old one, which is dropped afterwards."""
+    after = alteration.after
+    names = set(alteration.names)
+    name, beside = own_name(after), _beside(after)
+    if "definition" in names:
+        names &= {"comment"}
+        yield _build(after, str(after.sql), beside)
+        yield call(Phase.DROP_ONLINE, "drop_index_concurrently", bare_name(after))
+        yield guarded(
+            Phase.FINISH,
+            f"EXISTS FROM pg_class\nWHERE relname = {constant(unquoted(beside))}\n"
+            "  AND relnamespace = current_schema()::regnamespace",
+            [f"ALTER INDEX {beside} RENAME TO {name}", *extras(after)],
+        )
+    elif names == {"valid"} and after.attributes["valid"]:
+        names.clear()
+        yield _build(after, str(after.sql), name)
+    yield from _others(alteration, names)
+
+
+def _others(alteration: Alteration, names: set[str]) -> Iterator[Step]:
+    for attribute in sorted(names):
+        statements = reconcile.alterations(alteration.after, alteration.before, [attribute])
+        if statements is None:
+            yield todo(Phase.FINISH, f"{attribute} of the {alteration.after}.")
+        else:
+            yield from (execute(Phase.FINISH, statement) for statement in statements)
+
+
+def _validate(item: Object, phase: Phase) -> Step:
+    return call(phase, "validate_constraint", unquoted(table_of(item)), bare_name(item))
+
+
+def _build(item: Object, sql: str, name: str) -> Step:
+    """Return the step that builds an index concurrently under a name."""
+    named = sql.replace(f"INDEX {own_name(item)} ON", f"INDEX {name} ON", 1)
+    concurrently = named.replace("INDEX ", "INDEX CONCURRENTLY IF NOT EXISTS ", 1)
+    return call(
+        Phase.BUILD, "create_index_concurrently", unquoted(name), _split(item, concurrently, always=True)
+    )
+
+
+def _split(item: Object, sql: str, *, always: bool = False) -> str:
+    """Set the parts of a long CREATE INDEX on lines of their own."""
+    lines = sql.replace(f" ON {table_of(item)} USING btree ", f" ON {table_of(item)} ", 1)
+    if always or len(lines) > 80:
+        lines = lines.replace(f" ON {table_of(item)} ", f"\nON {table_of(item)} ", 1)
+        predicate = item.attributes.get("predicate")
+        if predicate and len(lines.splitlines()[-1]) > 80:
+            lines = lines.replace(f" WHERE {predicate}", f"\nWHERE {predicate}")
+    return lines
+
+
+def _beside(item: Object) -> str:
+    """Return the name of an index that stands beside the one it will replace."""
+    name = own_name(item)
+    bare = unquoted(name).encode()[: _LONGEST_NAME - 4].decode(errors="ignore") + "_new"
+    return '"' + bare.replace('"', '""') + '"' if name.startswith('"') else bare
+
+
+def _using(item: Object, index: str) -> str:
+    """Return what adds a constraint that takes an index over."""
+    kind = str(item.attributes["type"]).upper()
+    deferred = " DEFERRABLE" if item.attributes["deferrable"] else ""
+    deferred += " INITIALLY DEFERRED" if item.attributes["initially deferred"] else ""
+    return f"ADD CONSTRAINT {own_name(item)} {kind} USING INDEX {index}{deferred}"
+
+
+def _dropped(item: Object) -> str:
+    return f"ALTER TABLE {table_of(item)} DROP CONSTRAINT IF EXISTS {own_name(item)}"
+
+
+def _is_there(item: Object) -> str:
+    return (
+        f"FROM pg_constraint\nWHERE conrelid = {constant(table_of(item))}::regclass AND conname = "
+        f"{constant(bare_name(item))}"
+    )
+
+
+def _is_partitioned(changes: Changes, item: Object) -> bool:
+    table = changes.after.get(item.parents[0])
+    return table is not None and table.attributes.get("partition key") is not None

@@ -1,0 +1,68 @@
+"""Asks the server what a change would cost, by making it in the shadow and undoing it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.exc import DBAPIError
+
+from guvnor.schema.shadow import Shadow
+
+_COLUMN = "guvnor_probe"
+
+
+class Probe:
+    """Tries changes on the empty tables of a shadow."""
+
+    def __init__(self, shadow: Shadow) -> None:
+        """Take the shadow; nothing that is tried stays in it."""
+        self._shadow = shadow
+
+    def adding_rewrites(self, table: str, definition: str) -> bool:
+        """Tell whether a new column has the whole table written anew; True where it cannot be tried.
+
+        :param definition: of the column, without its name.
+        """
+        try:
+            with self._shadow.undone():
+                before = self._look(table)
+                self._shadow.execute(f"ALTER TABLE {table} ADD COLUMN {_COLUMN} {definition}")
+                return self._look(table) != before
+        except DBAPIError:
+            return True
+
+    def retyping_touches_rows(
+        self, table: str, column: str, before: str, after: str, without: Sequence[str] = ()
+    ) -> bool:
+        """Tell whether another type makes the server read or write all rows, or build an index anew.
+
+        A check on the column is verified again even where no row is written. True where it cannot be tried.
+
+        :param without: constraints to leave out.
+        """
+        alter = f"ALTER TABLE {table} ALTER COLUMN {column}"
+        try:
+            with self._shadow.undone():
+                for constraint in without:
+                    self._shadow.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
+                self._shadow.execute(f"{alter} DROP DEFAULT")
+                self._shadow.execute(f"{alter} TYPE {before} USING CAST({column}::text AS {before})")
+                seen = self._look(table)
+                self._shadow.execute(f"{alter} TYPE {after}")
+                return self._look(table) != seen
+        except DBAPIError:
+            return True
+
+    def _look(self, table: str) -> tuple[object, ...]:
+        """Return the files of a table and its indexes, and how often it was scanned in this transaction."""
+        row = self._shadow.connection.exec_driver_sql(
+            """
+            SELECT pg_relation_filenode(c.oid),
+                   ARRAY(SELECT pg_relation_filenode(i.indexrelid) FROM pg_catalog.pg_index AS i
+                         WHERE i.indrelid = c.oid ORDER BY i.indexrelid::regclass::text),
+                   (SELECT seq_scan FROM pg_catalog.pg_stat_xact_user_tables WHERE relid = c.oid)
+            FROM pg_catalog.pg_class AS c WHERE c.oid = %(table)s::regclass
+            """,
+            {"table": table},
+        ).one()
+        return tuple(row)

@@ -1,0 +1,143 @@
+"""The steps of a revision that is being written: a few lines of Python each, and when they run."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+WIDTH = 100  # of a line of SQL or a comment, before the indentation of the function's body
+
+# How SQLAlchemy's text() reads colons: one before a word is a parameter, unless a backslash is before it.
+_PARAMETER = re.compile(r"(?<![:\w$\\]):(?=[\w$]+(?![:\w$]))")
+_ESCAPED = re.compile(r"\\(?=:[\w$]*(?![:\w$]))")
+
+
+class Phase(IntEnum):
+    """When a step runs.
+
+    Until the first online step all is one transaction, in which new objects come first and what touches
+    tables that the application uses comes last.
+    """
+
+    RENAME_BACK = auto()
+    ENUM_VALUE = auto()  # online, and before whatever uses the value
+    DETACH = auto()
+    CREATE = auto()
+    CHANGE = auto()
+    DROP = auto()
+    ATTACH = auto()
+    BACKFILL = auto()  # online from here on
+    NOT_NULL = auto()
+    VALIDATE = auto()
+    BUILD = auto()
+    DROP_ONLINE = auto()
+    FINISH = auto()  # in the last transaction
+    VALIDATE_LAST = auto()  # online
+    RENAME = auto()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a revision.
+
+    :ivar code: lines of Python.
+    :ivar remarks: comments above it, for the reviewer.
+    :ivar todo: whether it is left to a person; lint and the pre-flight checks refuse it until it is done.
+    """
+
+    phase: Phase
+    code: str
+    remarks: tuple[str, ...] = ()
+    todo: bool = False
+
+    def lines(self) -> str:
+        """Return the step as it stands in the revision."""
+        comments = [f"# {line}" for remark in self.remarks for line in textwrap.wrap(remark, WIDTH)]
+        return "\n".join([*comments, self.code])
+
+
+def execute(phase: Phase, sql: str, *remarks: str) -> Step:
+    """Return a step that runs one statement."""
+    return Step(phase, f"op.execute({literal(sql)})", remarks)
+
+
+def call(phase: Phase, operation: str, *arguments: str, remarks: Sequence[str] = (), **named: str) -> Step:
+    """Return a step that calls an operation; its arguments are taken as they are."""
+    written = [string(argument, indent="") for argument in arguments]
+    written += [f"{name}={string(argument, indent='')}" for name, argument in named.items()]
+    code = f"op.{operation}({', '.join(written)})"
+    if len(code) > WIDTH or "\n" in code:
+        lines = textwrap.indent(",\n".join(written), "    ")
+        code = f"op.{operation}(\n{lines},\n)"
+    return Step(phase, code, tuple(remarks))
+
+
+def todo(phase: Phase, why: str, statements: Iterable[str] = ()) -> Step:
+    """Return a step that a person has to write, with what is known of it."""
+    lines = textwrap.wrap(f"TODO: {why}", WIDTH - 7)
+    lines += [line for statement in statements for line in f"{statement.rstrip(';')};".splitlines()]
+    return Step(phase, f"op.execute({literal(chr(10).join(f'-- {line}' for line in lines))})", todo=True)
+
+
+def guarded(phase: Phase, condition: str, statements: Iterable[str], *remarks: str) -> Step:
+    """Return a step that runs statements where a query finds nothing: one that looks before it locks.
+
+    :param condition: a query without its SELECT: ``FROM pg_trigger WHERE ...``, or with ``EXISTS`` before it
+        when the statements run where it does find something.
+    """
+    there = condition.startswith("EXISTS ")
+    query = condition.removeprefix("EXISTS ")
+    inner = "\n".join(f"{statement.rstrip().rstrip(';')};" for statement in statements)
+    tag = "$$" if "$$" not in inner else "$guard$"
+    lines = [
+        f"DO {tag}",
+        "BEGIN",
+        f"    IF {'' if there else 'NOT '}EXISTS (",
+        textwrap.indent(f"SELECT {query}", " " * 8),
+        "    ) THEN",
+        textwrap.indent(inner, " " * 8),
+        "    END IF;",
+        "END",
+        tag,
+    ]
+    return execute(phase, "\n".join(lines), *remarks)
+
+
+def literal(sql: str) -> str:
+    """Return SQL as a Python string for ``op.execute``, in which a colon may begin a parameter."""
+    return string(_PARAMETER.sub(r"\\:", _ESCAPED.sub(r"\\\\", sql)))
+
+
+def string(text: str, indent: str = "    ") -> str:
+    """Return text as a Python string; several lines stand between triple quotes.
+
+    :param indent: of lines that are not kept to the letter.
+    """
+    if '"""' in text:
+        return repr(text)
+    if "\n" not in text and '"' not in text and "\\" not in text and len(text) <= WIDTH - 12:
+        return f'"{text}"'
+    prefix = "r" if "\\" in text else ""
+    if kept_to_the_letter(text):
+        return f'{prefix}"""{text.strip()}\n"""'
+    return f'{prefix}"""\n{textwrap.indent(text.strip(), indent)}\n"""'
+
+
+def kept_to_the_letter(text: str) -> bool:
+    """Tell whether there is a function's body in a text: the server keeps it with its blank space."""
+    return "$function$" in text or "$procedure$" in text
+
+
+def body(steps: Sequence[Step]) -> str:
+    """Return steps as the body of a function, indented, in the order of their phases."""
+    lines = []
+    for step in sorted(steps, key=lambda step: step.phase):
+        if kept_to_the_letter(step.code):
+            head, _, tail = step.lines().partition("op.execute(")
+            lines += [*textwrap.indent(head, "    ").splitlines(), f"    op.execute({tail}"]
+        else:
+            lines.append(textwrap.indent(step.lines(), "    "))
+    return "\n".join(lines)
