@@ -82,6 +82,14 @@ class Changes:
         """Tell whether an added object is on a table that is added, too."""
         return _own_table(item) in self.added
 
+    def refers_to_later(self, constraint: Object) -> bool:
+        """Tell whether a foreign key of an added table refers to a table that is made after it."""
+        if constraint.attributes["type"] != "foreign key":
+            return False
+        order = [item.handle for item in self.in_order if item.kind == "table"]
+        own, *others = [parent for parent in constraint.parents if parent.startswith("relation:")]
+        return any(other in order and order.index(other) > order.index(own) for other in others)
+
     def goes_along(self, item: Object) -> bool:
         """Tell whether the server drops an object by itself when its table or a column of it goes.
 
@@ -107,14 +115,13 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
     def needs(*, foreign_keys: bool) -> dict[str, set[str]]:
         graph: dict[str, set[str]] = {}
         for item in objects.values():
+            needed = {node(objects[parent]) for parent in item.parents if parent in objects} - {node(item)}
             found = graph.setdefault(node(item), set())
-            if item.kind == "sequence" or (
-                not foreign_keys
-                and item.attributes.get("type") == "foreign key"
-                and item.kind == "constraint"
-            ):
-                continue  # a sequence is there before the column that owns it
-            found |= {node(objects[parent]) for parent in item.parents if parent in objects} - {node(item)}
+            if item.kind == "sequence":  # it is there before the column that owns it
+                for owner in needed:
+                    graph.setdefault(owner, set()).add(item.handle)
+            elif foreign_keys or item.attributes.get("type") != "foreign key":
+                found |= needed
         return graph
 
     try:

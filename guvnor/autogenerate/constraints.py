@@ -50,8 +50,17 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
 
 def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
     """Drop a constraint."""
-    if not changes.goes_along(item):
-        yield execute(Phase.DETACH, _dropped(item))
+    table_goes = item.parents[0] in changes.dropped
+    # A foreign key is in the way of dropping what it refers to, even where its own column goes as well.
+    if item.attributes["type"] == "foreign key":
+        goes_along = table_goes and not changes.reversed.refers_to_later(item)
+    else:
+        goes_along = changes.goes_along(item)
+    if not goes_along:
+        statement = _dropped(item)
+        yield execute(
+            Phase.DETACH, statement.replace("TABLE", "TABLE IF EXISTS", 1) if table_goes else statement
+        )
 
 
 def alter(_changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[Step]:

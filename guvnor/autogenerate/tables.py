@@ -35,9 +35,7 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
             Phase.CREATE, f"the table {name}: partitions, inheritance and the like are written by hand."
         )
         return
-    later = [
-        constraint for constraint in _constraints(changes, item) if _refers_to_later(changes, constraint)
-    ]
+    later = [constraint for constraint in _constraints(changes, item) if changes.refers_to_later(constraint)]
     inside = [constraint for constraint in _constraints(changes, item) if constraint not in later]
     lines = [*_columns(changes, item), *map(_constraint, inside)]
     persistence = "UNLOGGED " if values["persistence"] == "UNLOGGED" else ""
@@ -99,8 +97,8 @@ def reordered(table: str, order: list[str]) -> Step:
     """
     return todo(
         Phase.FINISH,
-        f"the models name the columns of {table} in another order. PostgreSQL adds columns at the end: move them in "
-        f"guvnor/models.py to where they are, {', '.join(order)}; then take this out.",
+        f"the models name the columns of {table} in another order. PostgreSQL adds columns at the end: "
+        f"move them in guvnor/models.py to where they are, {', '.join(order)}; then take this out.",
     )
 
 
@@ -130,12 +128,3 @@ def _constraint(item: Object) -> str:
     if len(line) <= 90:
         return line
     return f"CONSTRAINT {own_name(item)}\n        {item.attributes['definition']}"
-
-
-def _refers_to_later(changes: Changes, constraint: Object) -> bool:
-    """Tell whether a foreign key of a new table refers to one that is made after it."""
-    if constraint.attributes["type"] != "foreign key":
-        return False
-    order = [item.handle for item in changes.in_order if item.kind == "table"]
-    own, *others = [parent for parent in constraint.parents if parent.startswith("relation:")]
-    return any(o in order and order.index(o) > order.index(own) for o in others)

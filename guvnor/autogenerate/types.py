@@ -71,8 +71,8 @@ def _labels(changes: Changes, before: Object, after: Object) -> Iterator[Step]:
         yield todo(
             Phase.CHANGE,
             f"the enum {after.identity} loses values or has them in another order: PostgreSQL has to make "
-            "the type anew and write each table that uses it, while nobody can use it. A value no longer written "
-            "can stay: leave it in guvnor/models.py.",
+            "the type anew and write each table that uses it, while nobody can use it. A value that nobody "
+            "writes any more can stay: leave it in guvnor/models.py.",
         )
 
 
@@ -123,7 +123,7 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Step
         if label not in (after.attributes["labels"] or [])
     ]
     held = ", ".join(map(constant, gone or before.attributes["labels"][:1]))
-    tables = ", ".join(dict.fromkeys(table_of(column) for column in users)) or "nothing"
+    tables = ", ".join(sorted({table_of(column) for column in users})) or "nothing"
     yield guarded(
         Phase.CHANGE,
         f"EXISTS FROM pg_enum\nWHERE enumtypid = {constant(name)}::regtype AND enumlabel IN ({held})",
