@@ -333,7 +333,10 @@ def test_a_revision_of_the_main_branch_is_not_changed(repository):
     assert in_branch(repository).clean
     path.write_text(text.replace("audit_logs", "audit_entries"))
     (problem,) = in_branch(repository).problems
-    assert (problem.rule, problem.file) == ("applied-revision-changed", "alembic/versions/002_add_schedules.py")
+    assert (problem.rule, problem.file) == (
+        "applied-revision-changed",
+        "alembic/versions/002_add_schedules.py",
+    )
     path.unlink()
     assert "deleted" in in_branch(repository).problems[0].message
     command = in_branch(repository).problems[0].help.splitlines()[0]

@@ -56,7 +56,7 @@ NO_TODO = RevisionRule(
     "revision, too.",
     "Decide, write it, and take the comment out.",
     'op.execute("""\n    -- TODO: which rows?\n    DELETE FROM audit_logs WHERE occurred_at < \'2020-01-01\'\n""")',
-    'op.execute("DELETE FROM audit_logs WHERE occurred_at < \'2020-01-01\'")',
+    "op.execute(\"DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'\")",
     _unfinished,
 )
 

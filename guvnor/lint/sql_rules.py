@@ -40,8 +40,7 @@ def _one_way(revision: Revision) -> Iterator[Finding]:
 def _not_repeatable(revision: Revision) -> Iterator[Finding]:
     for direction, placed in revision.statements():
         # What an online operation writes of its own, it also looks at first.
-        ours = placed.call.operation not in (None, "create_index_concurrently")
-        if not ours and (words := repeatable.missing(placed.parsed)):
+        if placed.call.is_written_out and (words := repeatable.missing(placed.parsed)):
             message = f"{_named(placed.parsed)} fails when it is run again; it lacks {words}."
             yield Finding(placed.line, direction, message)
 
@@ -53,7 +52,9 @@ def _not_alone(revision: Revision) -> Iterator[Finding]:
             message = f"{_named(placed.parsed)} CONCURRENTLY does not run in the revision's transaction."
             yield Finding(placed.line, direction, message)
         elif not concurrent and placed.call.operation == "create_index_concurrently":
-            message = f"{_named(placed.parsed)} stands in the SQL of an online operation beside its one index."
+            message = (
+                f"{_named(placed.parsed)} stands in the SQL of an online operation beside its one index."
+            )
             yield Finding(placed.line, direction, message)
     for way in revision.ways:
         for call in way.rendered.statements:
@@ -155,8 +156,8 @@ TIMEOUTS = RevisionRule(
     "where they would break an online step. A revision that sets its own makes the application wait.",
     "Take the statement out. `--max-wait` says how long a run may try.",
     "op.execute(\"SET LOCAL lock_timeout = '10s'\")\n"
-    'op.execute("ALTER TABLE schedules ALTER COLUMN timezone DROP DEFAULT")',
-    'op.execute("ALTER TABLE schedules ALTER COLUMN timezone DROP DEFAULT")',
+    'op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")',
+    'op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")',
     _timeout_set,
 )
 
