@@ -100,9 +100,12 @@ def _opened(statement: Parsed) -> Iterator[Parsed]:
         functions = library.parse_pgsql(statement.sql)
     except library.PGQueryError as error:
         raise SyntaxProblem(error.message) from None
-    for line, sql, guarded in _executed(functions, guarded=False):
-        for inner in _statements(sql):
-            yield replace(inner, line=top + line - 1 + inner.line, guarded=guarded)
+    inside = [
+        replace(inner, line=top + line - 1 + inner.line, guarded=guarded)
+        for line, sql, guarded in _executed(functions, guarded=False)
+        for inner in _statements(sql)
+    ]
+    yield from inside or [statement]
 
 
 def _arguments(node: Node) -> dict[str, Any]:
