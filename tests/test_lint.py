@@ -9,6 +9,8 @@ from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 
 from guvnor import branch
 from guvnor.errors import UsageError
@@ -16,8 +18,11 @@ from guvnor.lint import Problem, Report, lint, report, squawk
 from guvnor.lint.document import document
 from guvnor.lint.parsing import MissingToolError
 from guvnor.lint.rules import FILES_RULES, REVISION_RULES
+from guvnor.lint.source import Source
 from guvnor.lint.squawk_rules import EXCLUDED, RULES
+from guvnor.migrate.context import connected
 from tests.expect import ends, forked, succeeds
+from tests.sample_data import fill
 from tests.support.command import CHECKOUT
 from tests.support.project import REVISION, Project
 
@@ -81,6 +86,21 @@ def test_a_rule_of_squawk(project, rule):
     assert (problem.rule, problem.direction, problem.help) == (rule.name, "up", rule.instead)
     written(project, rule.good)
     assert rules(project) == []
+
+
+def test_the_good_examples_can_be_run_twice(project, migrated):
+    fill(migrated)
+    with connected(migrated.dsn, "test") as connection:
+        for rule in (*REVISION_RULES, *EXAMPLES):
+            path = written(project, rule.good)
+            upgrade = Source(path.name, str(path), path.read_text()).function("upgrade")
+            with (
+                connection.begin() as transaction,
+                Operations.context(MigrationContext.configure(connection)),
+            ):
+                upgrade()
+                upgrade()
+                transaction.rollback()
 
 
 def test_what_is_off_is_off(project):

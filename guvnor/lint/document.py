@@ -51,8 +51,8 @@ def document() -> str:
     parts += [
         _explained(
             ignores.RULE,
-            "An ignore names a known rule, gives a reason, and lets a problem pass. One that is left over would "
-            "hide the next problem. This rule cannot be ignored.",
+            "An ignore names a known rule, gives a reason, and lets a problem pass. One that is left over "
+            "would hide the next problem. This rule cannot be ignored.",
             "Take the comment out, or write the reason.",
         )
     ]

@@ -84,8 +84,12 @@ op.validate_constraint("signals", "signal_title_set")''',
         "adding-not-nullable-field",
         "SET NOT NULL reads the whole table under a lock that stops its readers and writers.",
         "op.set_not_null",
-        'op.execute("ALTER TABLE signals ALTER COLUMN payload SET NOT NULL")',
-        'op.set_not_null("signals", "payload")',
+        """\
+op.execute("UPDATE schedules SET description = '' WHERE description IS NULL")
+op.execute("ALTER TABLE schedules ALTER COLUMN description SET NOT NULL")""",
+        """\
+op.execute("UPDATE schedules SET description = '' WHERE description IS NULL")
+op.set_not_null("schedules", "description")""",
     ),
     SquawkRule(
         "adding-field-with-default",
