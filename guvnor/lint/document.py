@@ -40,7 +40,8 @@ op.execute("ALTER TABLE signals DROP COLUMN IF EXISTS payload")
 ```
 
 The comment stands at the statement, above it or in it; at or above a function it is for the whole function.
-It names one rule and the reason.
+It names one rule and the reason. What is about the files together cannot be ignored: `numbers` and
+`applied-revision-changed`.
 """
 
 
