@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from guvnor.lint import ignores, squawk_rules
 from guvnor.lint.rule import Rule
@@ -90,13 +91,19 @@ def _examples(bad: str, good: str, language: str) -> str:
 def _table() -> Iterator[str]:
     yield "| rule | why | instead |"
     yield "| --- | --- | --- |"
-    for rule in squawk_rules.RULES:
-        if not rule.bad:
-            yield f"| `{rule.name}` | {rule.why} | {rule.instead} |"
+    others = (rule for rule in squawk_rules.RULES if not rule.bad)
+    for (why, instead), rules in groupby(others, key=lambda rule: (rule.why, rule.instead)):
+        yield f"| {_names(rules)} | {why} | {instead} |"
 
 
 def _excluded() -> Iterator[str]:
     yield "| rule | direction | reason |"
     yield "| --- | --- | --- |"
-    for rule in squawk_rules.EXCLUDED:
-        yield f"| `{rule.name}` | {' and '.join(rule.directions)} | {rule.reason} |"
+    for (directions, reason), rules in groupby(
+        squawk_rules.EXCLUDED, key=lambda rule: (rule.directions, rule.reason)
+    ):
+        yield f"| {_names(rules)} | {' and '.join(directions)} | {reason} |"
+
+
+def _names(rules: Iterable[squawk_rules.SquawkRule | squawk_rules.Exclusion]) -> str:
+    return ", ".join(f"`{rule.name}`" for rule in rules)

@@ -109,9 +109,7 @@ op.backfill("signals", "token = uuid_generate_v4()", "token IS NULL")""",
         "Give it a default, or let it be NULL until every version writes it.",
         'op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS region varchar(50) NOT NULL")',
         """\
-op.execute(
-    "ALTER TABLE signals ADD COLUMN IF NOT EXISTS region varchar(50) NOT NULL DEFAULT 'eu'"
-)""",
+op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS region varchar(50) NOT NULL DEFAULT 'eu'")""",
     ),
     SquawkRule(
         "adding-serial-primary-key-field",
@@ -175,9 +173,7 @@ op.execute("""
     $$
 """)''',
         """\
-op.execute(
-    "ALTER TABLE schedules ADD COLUMN IF NOT EXISTS enabled boolean NOT NULL DEFAULT true"
-)
+op.execute("ALTER TABLE schedules ADD COLUMN IF NOT EXISTS enabled boolean NOT NULL DEFAULT true")
 op.backfill("schedules", "enabled = active", "enabled <> active")""",
     ),
     SquawkRule(
@@ -305,7 +301,7 @@ EXCLUDED = (
     Exclusion(
         "require-statement-timeout", "The tool sets the timeouts, and `timeouts-not-overridden` guards them."
     ),
-    Exclusion("require-timeout-settings", "The name of the last two before squawk 2.60."),
+    Exclusion("require-timeout-settings", "The older name of the last two."),
     Exclusion("require-table-schema", "A revision never says `public.`: it is run in a scratch schema too."),
     Exclusion("require-enum-value-ordering", "A new value comes last, as in the models."),
     Exclusion(
