@@ -310,10 +310,15 @@ class Benchmark:
         settings = ("-X", "-q", "-v", "ON_ERROR_STOP=1")
         self._call([program("psql"), *settings, *arguments, self._server.dsn("run")])
 
-    def _call(self, command: Sequence[str], dsn: str = "") -> None:
+    def _call(self, command: Sequence[str], dsn: str = "", directory: Path = PROJECT) -> None:
         # "nice", since who migrates is elsewhere and does not compete with the server for its processors.
         done = subprocess.run(
-            ["nice", *command], cwd=PROJECT, env=environment(dsn), capture_output=True, text=True, check=False
+            ["nice", *command],
+            cwd=directory,
+            env=environment(dsn),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             raise SystemExit(f"{command[0]} failed:\n{done.stdout}{done.stderr}")

@@ -10,10 +10,11 @@ from typing import Any
 import psycopg2
 import pytest
 
+from guvnor.lint import lint
 from guvnor.schema import catalog
 from guvnor.schema.snapshot import Snapshot
 from tests import sample_data
-from tests.expect import forked, succeeds
+from tests.expect import ends, forked, succeeds
 from tests.support.command import Command
 from tests.support.project import Project
 from tests.support.server import Database, Server
@@ -64,6 +65,7 @@ class Kind:
     :ivar change: of the models, in Python.
     :ivar has: what the revision says.
     :ivar has_not: what it must not say.
+    :ivar lint: the rules that the reviewer has to say something to.
     :ivar todo: whether something of it is left to a person; then it is not run.
     :ivar order: whether the way back leaves a column in another place.
     :ivar rows: SQL that adds rows before.
@@ -72,6 +74,7 @@ class Kind:
     change: str
     has: tuple[str, ...] = ()
     has_not: tuple[str, ...] = ()
+    lint: frozenset[str] = frozenset()
     todo: bool = False
     order: bool = False
     rows: str = ""
@@ -109,7 +112,8 @@ KINDS = {
         added("incidents", '"region", String(50), nullable=False'), has=("-- TODO: ",), todo=True
     ),
     "column with a foreign key and an index": Kind(
-        'table("events").append_column(Column("signal_id", UUID, ForeignKey("signals.id", ondelete="SET NULL")))\n'
+        'key = ForeignKey("signals.id", ondelete="SET NULL")\n'
+        'table("events").append_column(Column("signal_id", UUID, key))\n'
         'Index("idx_events_signal_id", table("events").c.signal_id)',
         has=(
             "NOT VALID;",
@@ -146,11 +150,13 @@ KINDS = {
         'table("escalation_steps")._columns.remove(table("escalation_steps").c.step_config)\n'
         'remove(named("escalation_steps", "idx_escalation_steps_config"))',
         has=("# DATA LOSS: the column escalation_steps.step_config", "DROP COLUMN IF EXISTS step_config"),
+        lint=frozenset({"ban-drop-column"}),
     ),
     "column in the middle dropped": Kind(
         'table("incidents")._columns.remove(table("incidents").c.description)',
         has=("# DATA LOSS: the column incidents.description", "the last column"),
         order=True,
+        lint=frozenset({"ban-drop-column"}),
     ),
     "not null": Kind(
         'table("schedules").c.description.nullable = False',
@@ -160,16 +166,19 @@ KINDS = {
     "nullable": Kind(
         'table("events").c.actor.nullable = True',
         has=("ALTER COLUMN actor DROP NOT NULL", 'op.set_not_null("events", "actor")'),
+        lint=frozenset({"ban-drop-not-null"}),
     ),
     "default": Kind(
         'table("incidents").c.severity.server_default = DefaultClause(text("\'low\'"))\n'
         'table("schedules").c.active.server_default = None',
         has=("SET DEFAULT 'low'", "ALTER COLUMN active DROP DEFAULT"),
+        lint=frozenset({"ban-drop-default"}),
     ),
     "wider text": Kind(
         'table("schedule_overrides").c.reason.type = String(900)',
         has=("ALTER TABLE schedule_overrides ALTER COLUMN reason TYPE", "# LOCKS schedule_overrides while"),
         has_not=("validate_constraint",),
+        lint=frozenset({"changing-column-type"}),
     ),
     "wider text under an index that the server would build anew": Kind(
         'table("incidents").c.assignee_id.type = String(300)',
@@ -182,6 +191,7 @@ KINDS = {
             "ADD CONSTRAINT incident_title_not_empty",
             'validate_constraint("incidents", "incident_title_not_empty")',
         ),
+        lint=frozenset({"changing-column-type"}),
     ),
     "another type": Kind(
         'table("notification_rules").c.delay_minutes.type = BigInteger()',
@@ -195,7 +205,8 @@ KINDS = {
     ),
     # -- constraints and indexes
     "check": Kind(
-        'table("incidents").append_constraint(CheckConstraint("length(title) < 1000", name="incident_title_short"))',
+        'table("incidents").append_constraint(\n'
+        '    CheckConstraint("length(title) < 1000", name="incident_title_short"))',
         has=("NOT VALID;", 'op.validate_constraint("incidents", "incident_title_short")'),
     ),
     "check changed": Kind(
@@ -208,10 +219,13 @@ KINDS = {
             "op.validate_constraint",
         ),
     ),
-    "check dropped": Kind('remove(named("incidents", "incident_team_id_not_empty"))'),
+    "check dropped": Kind(
+        'remove(named("incidents", "incident_team_id_not_empty"))', lint=frozenset({"ban-drop-constraint"})
+    ),
     "foreign key": Kind(
         'table("audit_logs").append_column(Column("policy_id", UUID))\n'
-        'table("audit_logs").append_constraint(ForeignKeyConstraint(["policy_id"], ["escalation_policies.id"]))',
+        'table("audit_logs").append_constraint(\n'
+        '    ForeignKeyConstraint(["policy_id"], ["escalation_policies.id"]))',
         has=("NOT VALID", 'op.validate_constraint("audit_logs", "audit_logs_policy_id_fkey")'),
     ),
     "foreign key with another action": Kind(
@@ -261,18 +275,20 @@ KINDS = {
     ),
     "exclusion constraint": Kind(
         'table("schedule_shifts").append_constraint(ExcludeConstraint(\n'
-        '    (text("tstzrange(start_time, end_time)"), "&&"), name="shift_overlap", where=text("user_id = \'x\'")))',
+        '    (text("tstzrange(start_time, end_time)"), "&&"), name="shift_overlap"))',
         has=("-- TODO: ",),
         todo=True,
     ),
     # -- tables and types
     "table": Kind(
-        'Table("teams", metadata, Column("id", UUID, primary_key=True, server_default=text("uuid_generate_v4()")),\n'
+        'Table("teams", metadata,\n'
+        '      Column("id", UUID, primary_key=True, server_default=text("uuid_generate_v4()")),\n'
         '      Column("name", String(100), nullable=False, unique=True, comment="As people say it"),\n'
         '      Column("rank", Integer, Identity()),\n'
         '      Column("label", Text, Computed("lower(name)", persisted=True)),\n'
         '      Column("policy_id", UUID, ForeignKey("escalation_policies.id")),\n'
-        '      Column("kind", Enum("inner", "outer", name="team_kind", metadata=metadata), server_default="inner"),\n'
+        '      Column("kind", Enum("inner", "outer", name="team_kind", metadata=metadata),\n'
+        '             server_default="inner"),\n'
         '      CheckConstraint("length(trim(name)) > 0", name="team_name_not_empty"),\n'
         '      Index("idx_teams_policy", "policy_id", postgresql_where=text("policy_id IS NOT NULL")),\n'
         '      comment="Who is paged")\n'
@@ -297,7 +313,9 @@ KINDS = {
         '      Column("inside_id", UUID, ForeignKey("areas.id")))',
     ),
     "table dropped": Kind(
-        'metadata.remove(table("audit_logs"))', has=("# DATA LOSS: the table audit_logs and all its rows.",)
+        'metadata.remove(table("audit_logs"))',
+        has=("# DATA LOSS: the table audit_logs and all its rows.",),
+        lint=frozenset({"ban-drop-table"}),
     ),
     "value of an enum": Kind(
         'models.incident_severity.enums.insert(1, "urgent")\nmodels.channel_type.enums.append("matrix")',
@@ -306,10 +324,12 @@ KINDS = {
             'op.add_enum_value("channel_type", "matrix", after="pagerduty")',
             "# LOCKS incidents",
         ),
+        lint=frozenset({"renaming-object", "changing-column-type"}),
     ),
     "value of an enum that a check names": Kind(
         'models.incident_status.enums.append("postponed")',
         has=('op.add_enum_value("incident_status", "postponed", after="resolved")',),
+        lint=frozenset({"renaming-object", "changing-column-type"}),
     ),
     "value of an enum taken away": Kind(
         'models.channel_type.enums.remove("sms")',
@@ -319,6 +339,7 @@ KINDS = {
     "value of an enum renamed": Kind(
         'models.channel_type.enums[2] = "text"',
         has=("RENAME VALUE 'sms' TO 'text'", "RENAME VALUE 'text' TO 'sms'"),
+        lint=frozenset({"renaming-object"}),
     ),
     "new enum and a column of it": Kind(
         added("incidents", '"origin", Enum("person", "machine", name="origin", metadata=metadata)'),
@@ -337,7 +358,8 @@ KINDS = {
         ),
     ),
     "function changed": Kind(
-        'also("""CREATE OR REPLACE FUNCTION update_updated_at_column() RETURNS trigger LANGUAGE plpgsql AS $f$\n'
+        'also("""CREATE OR REPLACE FUNCTION update_updated_at_column() RETURNS trigger LANGUAGE plpgsql\n'
+        "AS $f$\n"
         'BEGIN\n    NEW.updated_at = clock_timestamp();\n    RETURN NEW;\nEND;\n$f$""", "before_create")',
         has=("clock_timestamp()",),
     ),
@@ -366,6 +388,7 @@ KINDS = {
             "RENAME CONSTRAINT signal_source_not_empty TO signal_source_given",
         ),
         has_not=("DATA LOSS",),
+        lint=frozenset({"renaming-object"}),
     ),
     "quoted names": Kind(
         'Table("Team Notes", metadata, Column("Note ID", Integer, primary_key=True, autoincrement=False),\n'
@@ -453,9 +476,14 @@ def test_each_kind_of_change(
         assert expected in text, text
     for unwanted in kind.has_not:
         assert unwanted not in text, text
+    problems = lint(project.directory / "alembic.ini", since="002").problems
     if kind.todo:
+        assert "no-todo" in {problem.rule for problem in problems}
+        refused = guvnor("migrate", "up", database=database, cwd=project.directory)
+        ends(refused, 3, "003_change.py is not finished")
         return
     assert "TODO" not in text, text
+    assert {problem.rule for problem in problems} == set(kind.lint), text
 
     succeeds(guvnor("migrate", "up", database=database, cwd=project.directory))
     succeeds(

@@ -61,7 +61,8 @@ def missing(statement: Parsed) -> str | None:
     node = statement.node
     match statement.kind:
         case "AlterTableStmt":
-            return next(filter(None, (_command(item["AlterTableCmd"]) for item in node["cmds"])), None)
+            commands = [item["AlterTableCmd"] for item in node["cmds"]]
+            return next(filter(None, (_command(command, commands) for command in commands)), None)
         case "InsertStmt" if "onConflictClause" not in node and not _looks_first(node.get("selectStmt")):
             return "ON CONFLICT DO NOTHING"
         case "UpdateStmt" if "whereClause" not in node:
@@ -73,8 +74,16 @@ def missing(statement: Parsed) -> str | None:
     return None
 
 
-def _command(command: Node) -> str | None:
+def _command(command: Node, beside: list[Node]) -> str | None:
+    """Return what a part of an ALTER TABLE lacks.
+
+    :param beside: all its parts: a constraint that one of them drops can be added again by another.
+    """
     kind = command["subtype"]
+    if kind == "AT_AddConstraint":
+        name = command["def"]["Constraint"].get("conname")
+        if name and any(b["subtype"] == "AT_DropConstraint" and b.get("name") == name for b in beside):
+            return None
     if kind in _NEVER_COMMANDS:
         return _GUARD
     return _unless_flagged(command, *_COMMANDS[kind]) if kind in _COMMANDS else None
