@@ -13,10 +13,12 @@ from guvnor.autogenerate.steps import Phase, Step, call, execute, guarded, todo
 from guvnor.migrate.online import constant
 from guvnor.schema import reconcile
 from guvnor.schema.reconcile import own_name, table_of
-from guvnor.schema.snapshot import Object
+from guvnor.schema.snapshot import Object, Snapshot
 
-# What the probe has seen.
-_NO_ROW_TOUCHED = "lint: ignore changing-column-type: the server neither reads nor writes a row for it"
+_NOTICED = (
+    "The server touches no row for it, but a prepared statement that selects the column fails once on each "
+    "connection: 0A000, cached plan must not change result type."
+)
 
 # What CREATE TABLE and ADD COLUMN do not say is altered afterwards.
 _USUAL = {"comment": None, "compression": "default", "statistics target": "default", "options": None}
@@ -164,23 +166,19 @@ def _retype(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[
         return
     default = [f"{alter} SET DEFAULT {new['default']}"] if new["default"] is not None else []
     undefault = [f"{alter} DROP DEFAULT"] if old["default"] is not None else []
+    every_check = {
+        own_name(check) for side in (changes.before, changes.after) for check in _checks(side, after)
+    }
     touches = old["collation"] != new["collation"] or probe.retyping_touches_rows(
-        table, name, str(old["type"]), str(new["type"])
+        table, name, str(old["type"]), str(new["type"]), without=every_check
     )
-    plain = [*undefault, f"{alter} TYPE {kind}", *default]
-    if not touches:
-        for statement in plain:
-            proved = [_NO_ROW_TOUCHED] if " TYPE " in statement else []
-            yield execute(Phase.CHANGE, statement, *proved)
+    checks = _standing_checks(changes, after)
+    if not touches and not checks:
+        yield from (execute(Phase.CHANGE, statement) for statement in undefault)
+        yield execute(Phase.CHANGE, f"{alter} TYPE {kind}", _NOTICED)
+        yield from (execute(Phase.CHANGE, statement) for statement in default)
         return
-    checks = _checks_on(changes, after)
-    if (
-        checks
-        and old["collation"] == new["collation"]
-        and not probe.retyping_touches_rows(
-            table, name, str(old["type"]), str(new["type"]), without=[own_name(check) for check in checks]
-        )
-    ):
+    if not touches:
         # The server would verify each check on the column again, under the lock.
         again = [
             f"ADD CONSTRAINT {own_name(check)} {check.attributes['definition']} NOT VALID" for check in checks
@@ -193,7 +191,7 @@ def _retype(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[
             ),
             "The checks on the column would be verified under the lock: they come back NOT VALID, and are "
             "validated while the application goes on.",
-            _NO_ROW_TOUCHED,
+            _NOTICED,
             *added_again(changes),
         )
         for check in checks:
@@ -224,17 +222,19 @@ def rewriting(table: str, statements: list[str]) -> Iterator[Step]:
     yield from (execute(Phase.CHANGE, statement) for statement in rest)
 
 
-def _checks_on(changes: Changes, column: Object) -> list[Object]:
-    """Return the valid checks on a column that stay as they are."""
-    altered = {a.after.handle for a in changes.altered}
+def _checks(snapshot: Snapshot, column: Object) -> list[Object]:
+    """Return the checks that name a column."""
+    constraints = snapshot.of_kind("constraint")
+    return [c for c in constraints if c.attributes["type"] == "check" and column.handle in c.parents]
+
+
+def _standing_checks(changes: Changes, column: Object) -> list[Object]:
+    """Return the valid checks on a column that stay as they are, which the server verifies for a new type."""
+    altered = {alteration.after.handle for alteration in changes.altered}
     return [
-        item
-        for item in changes.after.of_kind("constraint")
-        if item.attributes["type"] == "check"
-        and item.attributes["validated"]
-        and column.handle in item.parents
-        and item.handle not in changes.added
-        and item.handle not in altered
+        check
+        for check in _checks(changes.after, column)
+        if check.attributes["validated"] and check.handle not in changes.added and check.handle not in altered
     ]
 
 
@@ -256,5 +256,5 @@ def _kind_of_table(changes: Changes, item: Object) -> str:
     return relation.kind if relation else ""
 
 
-def _order(snapshot: Any, item: Object) -> list[str]:
+def _order(snapshot: Snapshot, item: Object) -> list[str]:
     return list(snapshot.objects[item.parents[0]].attributes["column order"] or [own_name(item)])

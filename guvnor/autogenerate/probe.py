@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from sqlalchemy.exc import DBAPIError
 
@@ -32,19 +32,19 @@ class Probe:
             return True
 
     def retyping_touches_rows(
-        self, table: str, column: str, before: str, after: str, without: Sequence[str] = ()
+        self, table: str, column: str, before: str, after: str, without: Collection[str] = ()
     ) -> bool:
         """Tell whether another type makes the server read or write all rows, or build an index anew.
 
         A check on the column is verified again even where no row is written. True where it cannot be tried.
 
-        :param without: constraints to leave out.
+        :param without: constraints to leave out of it.
         """
         alter = f"ALTER TABLE {table} ALTER COLUMN {column}"
         try:
             with self._shadow.undone():
                 for constraint in without:
-                    self._shadow.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
+                    self._shadow.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {constraint}")
                 self._shadow.execute(f"{alter} DROP DEFAULT")
                 self._shadow.execute(f"{alter} TYPE {before} USING CAST({column}::text AS {before})")
                 seen = self._look(table)
