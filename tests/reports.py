@@ -1,0 +1,48 @@
+"""The reports in docs/reports/: made anew by ``python -m tests.reports``, on the local server."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from guvnor import postgres
+from tests.support.clone import BRANCHES, Clone
+from tests.support.command import CHECKOUT, Command, Result
+
+FOLDER = CHECKOUT / "docs" / "reports"
+
+
+def report(directory: Path, branch: str, dsn: str) -> tuple[Clone, Result]:
+    """Make a clone with one of the branches, and its report.
+
+    :param dsn: of the server to work on.
+    """
+    clone = Clone(directory)
+    BRANCHES[branch](clone)
+    return clone, review(clone, dsn)
+
+
+def review(clone: Clone, dsn: str, *arguments: str | Path, **env: str) -> Result:
+    """Run ``guvnor schema review`` in a clone, with the code of that clone."""
+    (home := clone.directory.parent / f"{clone.directory.name}-home").mkdir(exist_ok=True)
+    return Command("guvnor", home)(
+        "schema", "review", *arguments, cwd=clone.directory, env={"GUVNOR_SHADOW_DSN": dsn, **env}, timeout=120
+    )
+
+
+def main() -> None:
+    dsn = postgres.local_server()
+    for name in BRANCHES:
+        with tempfile.TemporaryDirectory() as folder:
+            (directory := Path(folder) / "clone").mkdir()
+            _, result = report(directory, name, dsn)
+            if not result.out:
+                sys.exit(result.err)
+            FOLDER.mkdir(exist_ok=True)
+            (FOLDER / f"{name}.md").write_text(result.out)
+            print(f"{name}: exit {result.code}")
+
+
+if __name__ == "__main__":
+    main()

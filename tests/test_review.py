@@ -1,0 +1,287 @@
+"""Does the report of a branch say what a reviewer needs to know, and leave with the right code?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import reports
+from tests.reports import report, review
+from tests.support.clone import Clone, good
+from tests.support.command import Result
+from tests.support.server import Database, Server
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    (directory := tmp_path / "clone").mkdir()
+    return Clone(directory)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(server: Server) -> None:
+    yield
+    assert server.execute("SELECT datname FROM pg_database WHERE starts_with(datname, 'guvnor_review_')") == []
+
+
+def verdicts(result: Result) -> dict[str, tuple[str, str]]:
+    """The table of checks: sign and summary by name."""
+    rows = re.findall(r"^\| (\S+) \| ([A-Z][a-z ]+) \| (.*) \|$", result.out, re.MULTILINE)
+    return {name: (sign, summary) for sign, name, summary in rows}
+
+
+def signs(result: Result) -> dict[str, str]:
+    return {name: sign for name, (sign, _) in verdicts(result).items()}
+
+
+CHECKS = ["One line", "Models", "Round trip", "Lint", "Data", "Locks"]
+
+
+# The four branches whose reports are shown
+
+
+@pytest.fixture
+def dsn(server: Server) -> str:
+    return server.dsn
+
+
+def test_a_good_branch(tmp_path: Path, dsn: str) -> None:
+    (directory := tmp_path / "clone").mkdir()
+    _, result = report(directory, "good", dsn)
+    assert result.code == 0, result.out + result.err
+    assert signs(result) == dict.fromkeys(CHECKS, "✅")
+    assert "## ✅ Migrations: all is well (1 new revision)" in result.out
+    assert "- `+` column `incidents.priority`" in result.out
+    assert "- `+` index `idx_incidents_priority`" in result.out
+    assert "**Data loss on the way back:** `column incidents.priority`" in result.out
+    assert "CREATE INDEX CONCURRENTLY" in result.out
+    assert "13 tables" in verdicts(result)["Round trip"][1]
+    assert_current("good", result)
+
+
+def test_a_dangerous_branch(tmp_path: Path, dsn: str) -> None:
+    (directory := tmp_path / "clone").mkdir()
+    _, result = report(directory, "dangerous", dsn)
+    assert result.code == 3, result.out + result.err
+    found = verdicts(result)
+    assert signs(result) == {
+        "One line": "✅", "Models": "✅", "Round trip": "✅", "Lint": "❌", "Data": "⚠️", "Locks": "⚠️"
+    }  # fmt: skip
+    assert "column signals.payload" in found["Data"][1]
+    assert "events is written anew under ACCESS EXCLUSIVE" in found["Locks"][1]
+    assert "incidents is read as a whole under SHARE" in found["Locks"][1]
+    assert "**⚠️ Data loss on the way up:** `column signals.payload`" in result.out
+    assert "- `~` column `events.description`" in result.out
+    assert "type: `text` → `character varying(2000)`" in result.out
+    assert_current("dangerous", result)
+
+
+def test_two_heads(tmp_path: Path, dsn: str) -> None:
+    (directory := tmp_path / "clone").mkdir()
+    clone, result = report(directory, "two-heads", dsn)
+    assert result.code == 3, result.out + result.err
+    sign, summary = verdicts(result)["One line"]
+    assert sign == "❌"
+    assert "003_add_incident_priority.py, 003_add_teams.py" in summary
+    assert signs(result)["Models"] == "✅"
+    assert_current("two-heads", result)
+
+    follow(clone, result.out)
+    assert sorted(path.name for path in clone.versions.glob("00*")) == [
+        "001_initial_schema.py", "002_add_schedules.py", "003_add_teams.py", "004_add_incident_priority.py"
+    ]  # fmt: skip
+    again = review(clone, dsn)
+    assert signs(again)["One line"] == "✅", again.out
+    assert "004 add_incident_priority" in again.out.replace("\\", "").lower().replace("add incident priority", "add_incident_priority")
+
+
+def follow(clone: Clone, text: str) -> None:
+    """Do what the report says: its commands, then its edits."""
+    for command in re.findall(r"^\$ git (.*)$", text, re.MULTILINE):
+        words = command.split()
+        clone.git(*words, *(["--no-edit"] if words[0] == "merge" else []))
+    (diff,) = re.findall(r"```diff\n(.*?)```", text, re.DOTALL)
+    path, lines = Path(), diff.splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith("  "):
+            path = clone.directory / line.strip()
+        elif line.startswith("- "):
+            assert path.read_text().count(line[2:] + "\n") == 1
+            path.write_text(path.read_text().replace(line[2:] + "\n", following[2:] + "\n"))
+    clone.commit()
+
+
+def test_models_and_revisions_disagree(tmp_path: Path, dsn: str) -> None:
+    (directory := tmp_path / "clone").mkdir()
+    _, result = report(directory, "disagreeing", dsn)
+    assert result.code == 6, result.out + result.err
+    sign, summary = verdicts(result)["Models"]
+    assert sign == "❌"
+    assert "column incidents.priority differs" in summary
+    assert "index idx_incidents_priority is only in the revisions" in summary
+    assert {name: sign for name, sign in signs(result).items() if name != "Models"} == dict.fromkeys(
+        [name for name in CHECKS if name != "Models"], "✅"
+    )
+    assert_current("disagreeing", result)
+
+
+def assert_current(name: str, result: Result) -> None:
+    """The report that docs/ shows is this one."""
+    assert (reports.FOLDER / f"{name}.md").read_text() == result.out, "run: python -m tests.reports"
+
+
+# Other branches
+
+
+def test_the_merge_commit_that_a_workflow_checks_out(clone: Clone, dsn: str) -> None:
+    """Both files of one number are there then, and the rest of the report is about the renumbered one."""
+    from tests.support.clone import two_heads
+
+    two_heads(clone)
+    clone.change_models(
+        {'# What SQLAlchemy has no objects for.\n': 'teams = Table("teams", metadata, uuid_key(), Column("name", Text, nullable=False))\n'}
+    )
+    clone.git("merge", "--quiet", "--no-edit", "main")
+    clone.commit()
+    result = review(clone, dsn)
+    assert result.code == 3, result.out + result.err
+    assert {**signs(result), "Lint": "✅"} == {**dict.fromkeys(CHECKS, "✅"), "One line": "❌"}, result.out
+    assert "as they are once they are renumbered" in result.out
+    assert "git mv alembic/versions/003_add_incident_priority.py alembic/versions/004_add_incident" in result.out
+
+
+def test_without_a_new_revision_it_is_brief(clone: Clone, dsn: str) -> None:
+    result = review(clone, dsn)
+    assert result.code == 0, result.out + result.err
+    assert signs(result) == {"One line": "✅", "Models": "✅", "Lint": "✅"}
+    assert "no new revision" in result.out
+    assert len(result.out.splitlines()) < 12
+
+
+def test_a_revision_that_fails_still_gives_a_whole_report(clone: Clone, dsn: str) -> None:
+    clone.add_revision("ALTER TABLE incidents ADD CONSTRAINT c CHECK (severity = 'low')", name="fail")
+    result = review(clone, dsn)
+    found = verdicts(result)
+    assert found["Round trip"][0] == "❌"
+    assert "violated by some row" in found["Round trip"][1]
+    assert "ADD CONSTRAINT c" in result.out
+    assert found.keys() == set(CHECKS)
+    assert found["Locks"] == ("➖", "Not looked at: a revision failed.")
+    assert result.code == 6  # the models lack the constraint, too
+
+
+def test_a_revision_that_never_runs(clone: Clone, dsn: str) -> None:
+    clone.add_revision("CREATE TABL teams ()", name="fail")
+    result = review(clone, dsn)
+    assert result.code == 1
+    assert set(signs(result)) == set(CHECKS)
+    assert "syntax error" in verdicts(result)["Models"][1]
+    assert "CREATE TABL teams" in result.out
+    assert str(clone.directory) not in result.out
+    assert "/tmp" not in result.out
+
+
+def test_a_file_that_is_no_python(clone: Clone, dsn: str) -> None:
+    (clone.versions / "003_broken.py").write_text("def upgrade(:")
+    result = review(clone, dsn)
+    assert result.code == 3
+    assert verdicts(result)["One line"][0] == "❌"
+    assert "003_broken.py" in result.out
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "downgrade", "words"),
+    [
+        (
+            "CREATE TABLE a (); CREATE TABLE b ()",
+            "DROP TABLE a",
+            "table b is left over",
+        ),
+        (
+            "ALTER TABLE incidents ALTER title TYPE text",
+            "SELECT 1",
+            "column incidents.title: type is text, was character varying(200)",
+        ),
+        (
+            "UPDATE schedules SET timezone = 'UTC'",
+            "SELECT 1",
+            "table schedules: 3 of 3 rows are not as they were in timezone",
+        ),
+        (
+            "DELETE FROM audit_logs",
+            "SELECT 1",
+            "table audit_logs: 3 of 3 rows are not as they were",
+        ),
+    ],
+)
+def test_what_does_not_come_back(clone: Clone, dsn: str, upgrade: str, downgrade: str, words: str) -> None:
+    clone.add_revision(upgrade, downgrade)
+    result = review(clone, dsn)
+    assert result.code == 6
+    assert signs(result)["Round trip"] == "❌"
+    assert words in result.out
+
+
+def test_rows_that_the_downgrade_deletes_and_times_that_move_are_told(clone: Clone, dsn: str) -> None:
+    clone.add_revision("UPDATE incidents SET title = title", "DELETE FROM events WHERE actor LIKE '%101'")
+    result = review(clone, dsn)
+    sign, summary = verdicts(result)["Round trip"]
+    assert sign == "⚠️"
+    assert "The downgrade deletes 1 of 6 rows of table events." in summary
+    assert "update rows of table incidents, and a trigger moves updated_at with them" in summary
+    assert result.code == 3  # lint finds the statements
+
+
+def test_a_downgrade_that_cannot_cope_with_new_rows(clone: Clone, dsn: str) -> None:
+    clone.add_revision(
+        "ALTER TABLE team_preferences DROP CONSTRAINT team_preferences_team_id_not_empty; "
+        "ALTER TABLE team_preferences ADD CONSTRAINT short CHECK (length(team_id) < 100)",
+        "ALTER TABLE team_preferences DROP CONSTRAINT short; "
+        "ALTER TABLE team_preferences ADD CONSTRAINT team_preferences_team_id_not_empty "
+        "CHECK (length(trim(team_id)) > 0 AND team_id NOT LIKE '%101')",
+    )
+    result = review(clone, dsn)
+    assert "down to 002 failed" in verdicts(result)["Round trip"][1]
+
+
+def test_the_output_file_fits_into_a_comment(clone: Clone, dsn: str, tmp_path: Path) -> None:
+    statement = "CREATE TABLE wide (" + ", ".join(f"column_with_a_long_name_{n} text" for n in range(1500)) + ")"
+    for number in range(3):
+        clone.add_revision(
+            statement.replace("wide", f"wide_{number}").replace(", ", ",\n"), f"DROP TABLE wide_{number}"
+        )
+    output = tmp_path / "report.md"
+    result = review(clone, dsn, "--output", output)
+    text = output.read_text()
+    assert len(result.out) > 65_536
+    assert 20_000 < len(text) <= 65_000
+    assert text.splitlines()[:2] == result.out.splitlines()[:2]
+    assert text.count("<details>") == text.count("</details>") > 3
+    assert text.count("```") % 2 == 0
+    assert "more lines: the whole report: guvnor schema review" in text
+    assert "DROP TABLE wide_2" in text
+
+
+def test_without_git_it_says_so(tmp_path: Path, clone: Clone, dsn: str) -> None:
+    clone.git("checkout", "--quiet", "--orphan", "empty")
+    import shutil
+
+    shutil.rmtree(clone.directory / ".git")
+    result = review(clone, dsn)
+    assert result.code == 2
+    assert "not in a Git checkout" in result.err
+    assert result.out == ""
+
+
+def test_a_role_without_createdb_is_told(server: Server, database: Database, clone: Clone) -> None:
+    good(clone)
+    role = server.create_role()
+    server.execute(f'GRANT ALL ON DATABASE "{database.name}" TO "{role.name}"')
+    result = review(clone, database.dsn_with(role))
+    assert result.code == 3
+    assert "may not make a scratch database" in verdicts(result)["Round trip"][1]
+    assert "CREATEDB" in result.out
+    assert signs(result)["Models"] == "✅"
+    assert role.password not in result.out + result.err
