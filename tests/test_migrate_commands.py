@@ -169,7 +169,7 @@ def test_create_writes_the_next_file_from_the_house_template(project, guvnor, da
     ends(
         guvnor("migrate", "up", cwd=project.directory, database=database),
         3,
-        "003_add_teams.py has an empty upgrade()",
+        "003_add_teams.py is not finished: a TODO is left in line 17",
         f"$EDITOR {path}",
     )
 

@@ -10,6 +10,7 @@ from guvnor.cli.base import Group, print_json, resolve_settings
 from guvnor.console import Console, say, show
 
 DRIFT = 6  # the exit code for a difference
+UNFIT = 3  # the exit code for revision files that lint finds fault with
 
 
 @click.group(cls=Group)
@@ -52,6 +53,41 @@ def check(against: str, shadow_dsn: str | None, form: str | None) -> None:
             ](found)
             say(written.rstrip("\n"))
     sys.exit(0 if found.clean else DRIFT)
+
+
+@schema.command()
+@click.option("--since", metavar="REV", help="The last revision that is not new; base: all are new.")
+@click.option("--json", "form", flag_value="json", help="For programs.")
+@click.option("--markdown", "form", flag_value="markdown", help="For a comment in a pull request.")
+@click.option("--github", "form", flag_value="github", help="As annotations of GitHub Actions.")
+def lint(since: str | None, form: str | None) -> None:
+    """Look for what is wrong with the new revisions; exit with 3 when something is.
+
+    New is what is not on the main branch of the Git checkout, or with --since what comes after REV.
+    """
+    from guvnor import lint as engine
+    from guvnor.lint import report
+    from guvnor.migrate.revisions import configuration_file
+
+    with Console().explaining():
+        resolve_settings()
+        found = engine.lint(configuration_file(), since)
+        if form is None:
+            show(report.as_terminal(found))
+        else:
+            written = {"json": report.as_json, "markdown": report.as_markdown, "github": report.as_github}[
+                form
+            ](found)
+            say(written.rstrip("\n"))
+    sys.exit(0 if found.clean else UNFIT)
+
+
+@schema.command()
+def rules() -> None:
+    """Print docs/lint.md: the rules of lint with their examples."""
+    from guvnor.lint.document import document
+
+    say(document().rstrip("\n"))
 
 
 @schema.command(name="show")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from guvnor import postgres, transport
 from guvnor.config import Settings
 from guvnor.errors import GuvnorError, PreflightError
-from guvnor.migrate import changed, locks, revisions, state
+from guvnor.migrate import changed, locks, revisions, state, unfinished
 from guvnor.migrate.revisions import Revision, RevisionFilesError
 from guvnor.migrate.state import State
 from guvnor.postgres import Connection, Identity, scalar
@@ -337,6 +337,11 @@ def prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
                     "applied and rolled back.",
                     next_step=f"$EDITOR {revision.path}",
                 )
+        if todo := unfinished.lines(revision.path.read_text("utf-8")):
+            raise RevisionFilesError(
+                f"{revision.path.name} is not finished: a TODO is left in line {todo[0]}.",
+                next_step=f"$EDITOR {revision.path}",
+            )
         previous = revision.identifier
     extra = set(graph) - {revision.identifier for revision in found}
     if extra:
@@ -346,9 +351,8 @@ def prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
 
 
 def _is_empty(function: types.FunctionType) -> bool:
-    """Tell whether a function calls nothing, or still holds what the template has put there."""
-    code = function.__code__
-    return not code.co_names or any(isinstance(c, str) and "-- TODO: the" in c for c in code.co_consts)
+    """Tell whether a function calls nothing."""
+    return not function.__code__.co_names
 
 
 def _state(

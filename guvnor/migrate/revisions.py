@@ -81,11 +81,16 @@ def directory(configuration: Path) -> Path:
     return versions
 
 
-def read(versions: Path) -> tuple[Revision, ...]:
-    """List the revision files of a folder in the order of their numbers.
+def number(name: str) -> int | None:
+    """Return the number in the name of a revision file; None when it is not named ``NNN_words.py``."""
+    match = _NAME.fullmatch(name)
+    return int(match["number"]) if match else None
 
-    :raises RevisionFilesError: for no file at all, a name that is not ``NNN_words.py``, and numbers with gaps
-        or doubles.
+
+def listed(versions: Path) -> tuple[Revision, ...]:
+    """List the revision files of a folder in the order of their numbers, whatever these are.
+
+    :raises RevisionFilesError: for no file at all, and for a name that is not ``NNN_words.py``.
     """
     found = []
     for path in sorted(versions.glob("*.py")):
@@ -100,7 +105,16 @@ def read(versions: Path) -> tuple[Revision, ...]:
         found.append(Revision(match["number"], int(match["number"]), path))
     if not found:
         raise RevisionFilesError(f"no migration files found in {versions}.", next_step=f"ls {versions}")
-    found.sort(key=lambda revision: revision.number)
+    return tuple(sorted(found, key=lambda revision: revision.number))
+
+
+def read(versions: Path) -> tuple[Revision, ...]:
+    """List the revision files of a folder in the order of their numbers.
+
+    :raises RevisionFilesError: for no file at all, a name that is not ``NNN_words.py``, and numbers with gaps
+        or doubles.
+    """
+    found = listed(versions)
     for expected, revision in enumerate(found, start=1):
         if revision.number != expected:
             if revision.number < expected:
@@ -111,7 +125,7 @@ def read(versions: Path) -> tuple[Revision, ...]:
                     f"Migration file {expected:03d} is missing: the next one found is {revision.path.name}."
                 )
             raise RevisionFilesError(problem, next_step=f"ls {versions}")
-    return tuple(found)
+    return found
 
 
 def find(revisions: tuple[Revision, ...], text: str) -> Revision | None:

@@ -77,13 +77,13 @@ def as_markdown(report: Report) -> str:
     for finding in report.findings:
         lines += [
             "",
-            f"#### `{_SIGNS[finding.change]}` {finding.kind} {_code(finding.object)} is {finding.change}",
+            f"#### `{_SIGNS[finding.change]}` {finding.kind} {code(finding.object)} is {finding.change}",
             "",
         ]
         lines += [finding.meaning, ""]
         lines += _fenced("text", _details(finding))
         if finding.with_it:
-            lines += ["", f"With it: {', '.join(map(_code, finding.with_it))}"]
+            lines += ["", f"With it: {', '.join(map(code, finding.with_it))}"]
         if finding.sql:
             lines += ["", *_fenced("sql", finding.sql.splitlines())]
     return "\n".join(lines) + "\n"
@@ -94,10 +94,10 @@ def as_github(report: Report) -> str:
     lines = []
     for finding in report.findings:
         text = "\n".join((finding.meaning, *_details(finding), *(finding.sql or "").splitlines()))
-        title = _escaped(f"Drift: {finding.title}").replace(":", "%3A").replace(",", "%2C")
-        lines.append(f"::error title={title}::{_escaped(text)}")
+        title = escaped(f"Drift: {finding.title}").replace(":", "%3A").replace(",", "%2C")
+        lines.append(f"::error title={title}::{escaped(text)}")
     if not report.findings:
-        lines.append(f"::notice title=No drift::{_escaped(summary(report))}")
+        lines.append(f"::notice title=No drift::{escaped(summary(report))}")
     return "\n".join(lines) + "\n"
 
 
@@ -129,7 +129,7 @@ def _plain(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if values is None else dict(values)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     fence = "``" if "`" in text else "`"
     return f"{fence}{text}{fence}"
 
@@ -139,6 +139,6 @@ def _fenced(language: str, lines: list[str]) -> list[str]:
     return [f"{fence}{language}", *lines, fence]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape what a workflow command would take for its end."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,73 @@
+"""A revision as its rules see it: the file, and both ways as parsed SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from guvnor.lint import parsing
+from guvnor.lint.parsing import Parsed, SyntaxProblem
+from guvnor.lint.problem import Direction
+from guvnor.lint.rendering import Rendered, Statement, render
+from guvnor.lint.source import Source
+
+FUNCTIONS: dict[Direction, str] = {"up": "upgrade", "down": "downgrade"}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A parsed statement, the call that writes it, and the line of the file on which it starts."""
+
+    parsed: Parsed
+    call: Statement
+    line: int
+
+
+@dataclass(frozen=True)
+class Way:
+    """One direction of a revision.
+
+    :ivar statements: what it runs, statement by statement.
+    :ivar refused: the calls whose SQL PostgreSQL's parser refuses, each with what it says.
+    """
+
+    direction: Direction
+    rendered: Rendered
+    statements: tuple[Placed, ...]
+    refused: tuple[tuple[Statement, str], ...]
+
+
+class Revision:
+    """A revision file and what it does."""
+
+    def __init__(self, source: Source) -> None:
+        """Look at a file; nothing is run before it is asked for."""
+        self.source = source
+
+    @cached_property
+    def ways(self) -> tuple[Way, ...]:
+        """Both directions."""
+        return tuple(_way(self.source, direction) for direction in FUNCTIONS)
+
+    def statements(self) -> Iterator[tuple[Direction, Placed]]:
+        """Return every statement of both directions."""
+        for way in self.ways:
+            for placed in way.statements:
+                yield way.direction, placed
+
+
+def _way(source: Source, direction: Direction) -> Way:
+    rendered = render(source, FUNCTIONS[direction])
+    statements: list[Placed] = []
+    refused: list[tuple[Statement, str]] = []
+    for call in rendered.statements:
+        try:
+            found = parsing.parse(call.sql)
+        except SyntaxProblem as problem:
+            refused.append((call, str(problem)))
+            continue
+        for parsed in found:
+            line = call.line if call.text_line is None else call.text_line + parsed.line
+            statements.append(Placed(parsed, call, line))
+    return Way(direction, rendered, tuple(statements), tuple(refused))

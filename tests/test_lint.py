@@ -1,0 +1,399 @@
+"""Does lint find what is wrong with a revision, and nothing else?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent, indent
+
+import pytest
+
+from guvnor import branch
+from guvnor.errors import UsageError
+from guvnor.lint import Problem, Report, lint, report, squawk
+from guvnor.lint.document import document
+from guvnor.lint.parsing import MissingToolError
+from guvnor.lint.rules import FILES_RULES, REVISION_RULES
+from guvnor.lint.squawk_rules import EXCLUDED, RULES
+from tests.expect import ends, forked, succeeds
+from tests.support.command import CHECKOUT
+from tests.support.project import REVISION, Project
+
+PAGE = CHECKOUT / "docs" / "lint.md"
+EXAMPLES = [rule for rule in RULES if rule.bad]
+
+
+@pytest.fixture
+def guvnor(tmp_path):
+    yield from forked("guvnor", tmp_path)
+
+
+def written(project: Project, text: str, name: str = "003_test.py", *, down: str = "") -> Path:
+    """Write a revision from an example: the body of upgrade(), or a file that defines functions."""
+    number = name[:3]
+    before = f"{int(number) - 1:03}"
+    whole = REVISION.format(
+        title="Test.",
+        number=number,
+        before=before,
+        down_revision=f'"{before}"',
+        upgrade=indent(text, "    "),
+        downgrade=indent(down or 'op.execute("SELECT 1")', "    "),
+    )
+    if "def upgrade" in text:
+        whole = whole[: whole.index("def upgrade")] + text + "\n"
+    path = project.versions / name
+    path.write_text(whole)
+    return path
+
+
+def found(project: Project, since: str = "002") -> Report:
+    return lint(project.directory / "alembic.ini", since)
+
+
+def rules(project: Project, since: str = "002") -> list[str]:
+    return [problem.rule for problem in found(project, since).problems]
+
+
+# The rules and their examples
+
+
+def test_the_revisions_of_this_project_are_clean():
+    result = lint(CHECKOUT / "alembic.ini", "base")
+    assert result.problems == ()
+    assert result.revisions[:2] == ("001_initial_schema.py", "002_add_schedules.py")
+
+
+@pytest.mark.parametrize("rule", REVISION_RULES, ids=lambda rule: rule.name)
+def test_a_rule_of_ours(project, rule):
+    written(project, rule.bad)
+    assert set(rules(project)) == {rule.name}
+    written(project, rule.good)
+    assert rules(project) == []
+
+
+@pytest.mark.parametrize("rule", EXAMPLES, ids=lambda rule: rule.name)
+def test_a_rule_of_squawk(project, rule):
+    written(project, rule.bad)
+    (problem,) = found(project).problems
+    assert (problem.rule, problem.direction, problem.help) == (rule.name, "up", rule.instead)
+    written(project, rule.good)
+    assert rules(project) == []
+
+
+def test_what_is_off_is_off(project):
+    assert {rule.name for rule in EXCLUDED if rule.directions == ("up", "down")}.isdisjoint(
+        rule.name for rule in RULES
+    )
+    written(
+        project,
+        'op.execute("CREATE TABLE IF NOT EXISTS teams (id int PRIMARY KEY, size smallint, name varchar(9))")',
+        down='op.execute("DROP TABLE IF EXISTS teams")',
+    )
+    assert rules(project) == []
+
+
+def test_the_page_is_current():
+    assert PAGE.read_text("utf-8") == document(), "run: guvnor schema rules > docs/lint.md"
+    for rule in (*REVISION_RULES, *FILES_RULES, *RULES, *EXCLUDED):
+        assert f"`{rule.name}`" in document()
+
+
+# What the rules see
+
+
+@pytest.mark.parametrize(
+    ("statement", "rule"),
+    [
+        ("CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'", "idempotent-statements"),
+        ("ALTER TABLE schedules DROP CONSTRAINT schedule_name_not_empty", "idempotent-statements"),
+        ("ALTER TYPE channel_type ADD VALUE 'teams'", "idempotent-statements"),
+        ("CREATE EXTENSION pg_trgm", "idempotent-statements"),
+        ("INSERT INTO schedules (name, team_id) VALUES ('a', 'b')", "idempotent-statements"),
+        ("DO $$ BEGIN CREATE TYPE mood AS ENUM ('good'); END $$", "idempotent-statements"),
+        ("UPDATE schedules SET active = true", "idempotent-statements"),
+        ("DROP INDEX CONCURRENTLY IF EXISTS idx_signals_source", "one-concurrently"),
+        ("REINDEX TABLE CONCURRENTLY signals", "one-concurrently"),
+        ("SELECT set_config('lock_timeout', '5s', true)", "timeouts-not-overridden"),
+        ("RESET ALL", "timeouts-not-overridden"),
+        ("DO $$ BEGIN PERFORM set_config('statement_timeout', '0', true); END $$", "timeouts-not-overridden"),
+        ("ALTER ROLE guvnor SET statement_timeout = 0", "timeouts-not-overridden"),
+        ("SELEC 1", "readable"),
+        ("DO $$ BEGIN IF true SELECT 1; END $$", "readable"),
+        ("COMMIT", "transaction-nesting"),
+        ("SELECT 1 /* TODO */", "no-todo"),
+        ("DO $$ BEGIN\n-- TODO\nNULL; END $$", "no-todo"),
+    ],
+)
+def test_statements_that_are_found(project, statement, rule):
+    written(project, f'op.execute("""{statement}""")')
+    assert rules(project) == [rule]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false",
+        "INSERT INTO schedules (name, team_id) VALUES ('a', 'b') ON CONFLICT DO NOTHING",
+        "INSERT INTO schedules (name, team_id) SELECT 'a', 'b' WHERE NOT EXISTS (SELECT FROM schedules)",
+        "CREATE OR REPLACE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "UPDATE schedules SET description = 'TODO' WHERE description = ''",
+        "SELECT set_config('search_path', 'public', true)",
+        "SET LOCAL synchronous_commit = off",
+        "GRANT SELECT ON schedules TO reader",
+        "DO $$ BEGIN IF to_regtype('mood') IS NULL THEN CREATE TYPE mood AS ENUM ('good'); END IF; END $$",
+        "CREATE TABLE IF NOT EXISTS a (b uuid); CREATE INDEX IF NOT EXISTS a_b ON a (b)",
+    ],
+)
+def test_statements_that_are_left_alone(project, statement):
+    written(project, f'op.execute("""{statement}""")')
+    assert rules(project) == []
+
+
+def test_the_line_is_the_one_in_the_file(project):
+    path = written(
+        project,
+        dedent('''\
+            op.execute("""
+                DO $$
+                BEGIN
+                    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attname = 'größe') THEN
+                        ALTER TABLE signals
+                        ADD COLUMN here uuid DEFAULT uuid_generate_v4();
+                    END IF;
+                END
+                $$
+            """)
+            for table in ("signals", "events"):
+                op.execute(
+                    f"""
+                    ALTER TABLE {table}
+                    ALTER COLUMN id TYPE text
+                    """
+                )'''),
+        down='op.execute("DROP INDEX IF EXISTS idx_signals_source")',
+    )
+    lines = path.read_text().splitlines()
+    places = [(p.line, p.rule, p.direction) for p in found(project).problems]
+    at = [next(n for n, line in enumerate(lines, 1) if text in line) for text in ("here", "TYPE", "DROP")]
+    assert places == [
+        (at[0], "adding-field-with-default", "up"),
+        (at[1], "changing-column-type", "up"),
+        (at[1], "changing-column-type", "up"),
+        (at[2], "require-concurrent-index-deletion", "down"),
+    ]
+    assert {p.file for p in found(project).problems} == {"alembic/versions/003_test.py"}
+
+
+def test_two_statements_in_one_online_operation(project):
+    written(
+        project,
+        'op.create_index_concurrently("a", "CREATE INDEX CONCURRENTLY IF NOT EXISTS a ON events (type); SELECT 1")',
+    )
+    assert rules(project) == ["one-concurrently"]
+
+
+def test_a_file_that_cannot_be_read(project):
+    written(project, "op.execute(")
+    problems = [p for p in found(project).problems if p.rule == "readable"]
+    assert len(problems) == 1
+    written(project, "import nowhere_to_be_found\n\n\ndef upgrade() -> None:\n    pass")
+    assert "No module named" in found(project).problems[0].message
+
+
+# Ignores
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '# lint: ignore ban-drop-table: nobody uses it\nop.execute("DROP TABLE IF EXISTS audit_logs")',
+        'op.execute("DROP TABLE IF EXISTS audit_logs")  # lint: ignore ban-drop-table: nobody uses it',
+        '# lint: ignore ban-drop-table: nobody uses it\n# And so on.\nop.execute("DROP TABLE IF EXISTS audit_logs")',
+        'op.execute(\n    # lint: ignore ban-drop-table: nobody uses it\n    "DROP TABLE IF EXISTS audit_logs"\n)',
+        '# lint: ignore ban-drop-table: nobody uses it\ndef upgrade() -> None:\n    op.execute("SELECT 1")\n'
+        '    op.execute("DROP TABLE IF EXISTS audit_logs")\n\n\n'
+        'def downgrade() -> None:\n    op.execute("SELECT 1")',
+        'def upgrade() -> None:\n    gone()\n\n\ndef downgrade() -> None:\n    op.execute("SELECT 1")\n\n\n'
+        "def gone() -> None:  # lint: ignore ban-drop-table: nobody uses it\n"
+        '    op.execute("DROP TABLE IF EXISTS audit_logs")',
+    ],
+)
+def test_an_ignore_lets_a_problem_pass(project, text):
+    written(project, text)
+    assert rules(project) == []
+
+
+@pytest.mark.parametrize(
+    ("comment", "expected", "message"),
+    [
+        ("ban-drop-table", ["ban-drop-table", "unused-ignore"], "gives no reason"),
+        ("ban-drop-tables: typo", ["ban-drop-table", "unused-ignore"], "no known rule: ban-drop-tables"),
+        ("ban-drop-column: another", ["ban-drop-table", "unused-ignore"], "lets nothing pass"),
+        ("", ["ban-drop-table", "unused-ignore"], "no known rule: none at all"),
+    ],
+)
+def test_an_ignore_that_is_no_good(project, comment, expected, message):
+    written(project, f'# lint: ignore {comment}\nop.execute("DROP TABLE IF EXISTS audit_logs")')
+    assert sorted(rules(project)) == expected
+    (problem,) = (p for p in found(project).problems if p.rule == "unused-ignore")
+    assert message in problem.message
+
+
+def test_an_ignore_is_for_its_own_statement(project):
+    written(
+        project,
+        '# lint: ignore ban-drop-table: nobody uses it\nop.execute("DROP TABLE IF EXISTS audit_logs")\n'
+        'op.execute("DROP TABLE IF EXISTS events")',
+    )
+    assert rules(project) == ["ban-drop-table"]
+
+
+# Which revisions are new
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def repository(project, monkeypatch):
+    """The project in a Git checkout, on a branch that has just left main."""
+    for name in ("GITHUB_BASE_REF", "GIT_DIR", "GIT_WORK_TREE"):
+        monkeypatch.delenv(name, raising=False)
+    git(project.directory, "init", "--initial-branch=main")
+    commit(project)
+    git(project.directory, "switch", "--create", "work")
+    return project
+
+
+def commit(project: Project) -> None:
+    git(project.directory, "add", "--all")
+    git(project.directory, "commit", "--message", "Next")
+
+
+def in_branch(project: Project) -> Report:
+    return lint(project.directory / "alembic.ini")
+
+
+GOOD = 'op.execute("CREATE TABLE IF NOT EXISTS teams (id uuid PRIMARY KEY)")'
+
+
+def test_only_what_the_branch_brings(repository):
+    assert in_branch(repository) == Report((), ())
+    written(repository, 'op.execute("DROP TABLE IF EXISTS audit_logs")')
+    assert in_branch(repository).revisions == ("003_test.py",)
+    commit(repository)
+    assert [p.rule for p in in_branch(repository).problems] == ["ban-drop-table"]
+
+
+def test_a_number_that_the_main_branch_has_taken(repository):
+    git(repository.directory, "switch", "main")
+    written(repository, GOOD, "003_add_teams.py")
+    commit(repository)
+    git(repository.directory, "switch", "work")
+    path = written(repository, GOOD, "003_add_regions.py")
+    (problem,) = in_branch(repository).problems
+    assert (problem.rule, problem.message) == ("numbers", "003_add_teams.py has the number 003 already.")
+    command, edit = problem.help.splitlines()
+    assert command == "git mv alembic/versions/003_add_regions.py alembic/versions/004_add_regions.py"
+    assert edit.endswith('Revision ID: 004, Revises: 003, revision = "004", down_revision = "003"')
+    commit(repository)
+    git(repository.directory, *command.split()[1:])
+    moved = path.with_name("004_add_regions.py")
+    moved.write_text(moved.read_text().replace('"003"', '"004"').replace('"002"', '"003"'))
+    assert in_branch(repository).clean
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("004_test.py", "", "", "The number after 002 is 003, not 004."),
+        ("003_test.py", '"002"', '"001"', "down_revision is '001', not '002'."),
+        ("003_test.py", 'revision: str = "003"', 'revision: str = "3"', "revision is '3', not '003'."),
+        ("Teams.py", 'revision: str = "Tea"', 'revision: str = "003"', "Teams.py is not named NNN_words.py."),
+    ],
+)
+def test_numbers_that_do_not_fit(repository, name, old, new, message):
+    path = written(repository, GOOD, name) if name[0] == "0" else repository.versions / name
+    path.write_text(path.read_text().replace(old, new) if path.exists() else "")
+    assert message in [p.message for p in in_branch(repository).problems if p.rule == "numbers"]
+
+
+def test_a_revision_of_the_main_branch_is_not_changed(repository):
+    path = repository.versions / "002_add_schedules.py"
+    text = path.read_text()
+    path.write_text(text.replace("def upgrade()", "# A remark.\ndef upgrade()"))
+    assert in_branch(repository).clean
+    path.write_text(text.replace("audit_logs", "audit_entries"))
+    (problem,) = in_branch(repository).problems
+    assert (problem.rule, problem.file) == ("applied-revision-changed", "alembic/versions/002_add_schedules.py")
+    path.unlink()
+    assert "deleted" in in_branch(repository).problems[0].message
+    command = in_branch(repository).problems[0].help.splitlines()[0]
+    git(repository.directory, *command.split()[1:])
+    assert in_branch(repository).clean
+
+
+def test_outside_of_git(project, guvnor, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.directory))
+    with pytest.raises(branch.BranchError):
+        in_branch(project)
+    ends(
+        guvnor("schema", "lint", cwd=project.directory, env={"GIT_DIR": str(project.directory / "none")}),
+        2,
+        "is not in a Git checkout",
+        "guvnor schema lint --since REV",
+    )
+
+
+def test_since_names_a_revision(project):
+    written(project, GOOD)
+    assert found(project, "base").revisions[-1] == "003_test.py"
+    assert found(project, "2").revisions == ("003_test.py",)
+    assert found(project, "head").revisions == ()
+    with pytest.raises(UsageError):
+        found(project, "7")
+
+
+# How it is told
+
+
+def test_the_command(project, guvnor):
+    here = {"cwd": project.directory}
+    written(project, GOOD)
+    succeeds(guvnor("schema", "lint", "--since", "002", **here), "✅ Lint: no problem in 1 new revision.")
+    written(project, 'op.execute("DROP TABLE IF EXISTS audit_logs")')
+    line = "alembic/versions/003_test.py:"
+    ends(guvnor("schema", "lint", "--since", "002", **here), 3, "❌ Lint: 1 problem", line, "ban-drop-table")
+    told = ends(guvnor("schema", "lint", "--since", "002", "--json", **here), 3)
+    assert json.loads(told.out)["problems"][0]["rule"] == "ban-drop-table"
+    told = ends(guvnor("schema", "lint", "--since", "002", "--markdown", **here), 3)
+    assert told.out.startswith("### ❌ Lint: 1 problem in 1 new revision.\n")
+    told = ends(guvnor("schema", "lint", "--since", "002", "--github", **here), 3)
+    assert told.out.startswith(f"::error file={line[:-1]},line=")
+    succeeds(guvnor("schema", "rules"), "# Lint")
+
+
+def test_annotations_are_escaped():
+    told = report.as_github(Report(("x",), (Problem("a", "b,c:d", 3, "up", "100%\nsure", "help"),)))
+    assert told == "::error file=b%2Cc%3Ad,line=3,title=Lint%3A a::100%25%0Asure%0Ahelp\n"
+
+
+def test_a_missing_program(project, monkeypatch):
+    written(project, GOOD)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(squawk.sysconfig, "get_path", lambda _: str(project.directory))
+    with pytest.raises(MissingToolError, match="squawk is not installed") as raised:
+        found(project)
+    assert raised.value.next_step == "pip install 'guvnor-migrations[lint]'"
+    assert raised.value.exit_code == 2
+    monkeypatch.setitem(sys.modules, "pgparse", None)
+    with pytest.raises(MissingToolError, match="pgparse is not installed"):
+        found(project)
