@@ -27,7 +27,12 @@ def review(clone: Clone, dsn: str, *arguments: str | Path, **env: str) -> Result
     """Run ``guvnor schema review`` in a clone, with the code of that clone."""
     (home := clone.directory.parent / f"{clone.directory.name}-home").mkdir(exist_ok=True)
     return Command("guvnor", home)(
-        "schema", "review", *arguments, cwd=clone.directory, env={"GUVNOR_SHADOW_DSN": dsn, **env}, timeout=120
+        "schema",
+        "review",
+        *arguments,
+        cwd=clone.directory,
+        env={"GUVNOR_SHADOW_DSN": dsn, **env},
+        timeout=120,
     )
 
 

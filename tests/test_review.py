@@ -23,7 +23,9 @@ def clone(tmp_path: Path) -> Clone:
 @pytest.fixture(autouse=True)
 def _nothing_is_left(server: Server) -> None:
     yield
-    assert server.execute("SELECT datname FROM pg_database WHERE starts_with(datname, 'guvnor_review_')") == []
+    assert (
+        server.execute("SELECT datname FROM pg_database WHERE starts_with(datname, 'guvnor_review_')") == []
+    )
 
 
 def verdicts(result: Result) -> dict[str, tuple[str, str]]:
@@ -94,7 +96,9 @@ def test_two_heads(tmp_path: Path, dsn: str) -> None:
     ]  # fmt: skip
     again = review(clone, dsn)
     assert signs(again)["One line"] == "✅", again.out
-    assert "004 add_incident_priority" in again.out.replace("\\", "").lower().replace("add incident priority", "add_incident_priority")
+    assert "004 add_incident_priority" in again.out.replace("\\", "").lower().replace(
+        "add incident priority", "add_incident_priority"
+    )
 
 
 def follow(clone: Clone, text: str) -> None:
@@ -141,7 +145,9 @@ def test_the_merge_commit_that_a_workflow_checks_out(clone: Clone, dsn: str) -> 
 
     two_heads(clone)
     clone.change_models(
-        {'# What SQLAlchemy has no objects for.\n': 'teams = Table("teams", metadata, uuid_key(), Column("name", Text, nullable=False))\n'}
+        {
+            "# What SQLAlchemy has no objects for.\n": 'teams = Table("teams", metadata, uuid_key(), Column("name", Text, nullable=False))\n'
+        }
     )
     clone.git("merge", "--quiet", "--no-edit", "main")
     clone.commit()
@@ -149,7 +155,9 @@ def test_the_merge_commit_that_a_workflow_checks_out(clone: Clone, dsn: str) -> 
     assert result.code == 3, result.out + result.err
     assert {**signs(result), "Lint": "✅"} == {**dict.fromkeys(CHECKS, "✅"), "One line": "❌"}, result.out
     assert "as they are once they are renumbered" in result.out
-    assert "git mv alembic/versions/003_add_incident_priority.py alembic/versions/004_add_incident" in result.out
+    assert (
+        "git mv alembic/versions/003_add_incident_priority.py alembic/versions/004_add_incident" in result.out
+    )
 
 
 def test_without_a_new_revision_it_is_brief(clone: Clone, dsn: str) -> None:
@@ -247,7 +255,9 @@ def test_a_downgrade_that_cannot_cope_with_new_rows(clone: Clone, dsn: str) -> N
 
 
 def test_the_output_file_fits_into_a_comment(clone: Clone, dsn: str, tmp_path: Path) -> None:
-    statement = "CREATE TABLE wide (" + ", ".join(f"column_with_a_long_name_{n} text" for n in range(1500)) + ")"
+    statement = (
+        "CREATE TABLE wide (" + ", ".join(f"column_with_a_long_name_{n} text" for n in range(1500)) + ")"
+    )
     for number in range(3):
         clone.add_revision(
             statement.replace("wide", f"wide_{number}").replace(", ", ",\n"), f"DROP TABLE wide_{number}"

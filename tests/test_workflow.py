@@ -57,7 +57,9 @@ def test_only_the_job_that_runs_nothing_of_the_pull_request_may_write(workflow: 
 
 
 def test_one_comment_is_kept_up_to_date(workflow: dict[str, Any]) -> None:
-    (script,) = [step["with"]["script"] for step in workflow["jobs"]["comment"]["steps"] if "script" in step["with"]]
+    (script,) = [
+        step["with"]["script"] for step in workflow["jobs"]["comment"]["steps"] if "script" in step["with"]
+    ]
     assert MARKER in script
     assert "updateComment" in script
     assert "createComment" in script

@@ -59,7 +59,7 @@ _BY_NAME: dict[str, tuple[str, ...]] = {
 
 _BY_CATEGORY: dict[str, tuple[str, ...]] = {
     "B": ("true", "false"),
-    "D": tuple(f"2026-01-{{day:02d}} 0{hour}:00" for hour in (0, 6)) + ("2026-02-01", "2030-01-01", "2000-01-01"),
+    "D": ("2026-01-{day:02d} 00:00", "2026-01-{day:02d} 06:00", "2026-02-01", "2030-01-01", "2000-01-01"),
     "I": ("192.0.2.{n}",),
     "N": ("{n}", "0", "1", "10", "100", "0.5", "-1"),
     "S": (
@@ -81,7 +81,9 @@ def values(kind: Type, column: str, number: int, hints: Iterable[str]) -> list[s
     if kind.category == "E":
         return _turned(kind.labels, number)
     if kind.category == "A":
-        elements = values(Type(kind.name, _ELEMENTS.get(kind.name, "S"), kind.name, kind.labels), column, number, ())
+        elements = values(
+            Type(kind.name, _ELEMENTS.get(kind.name, "S"), kind.name, kind.labels), column, number, ()
+        )
         escaped = [element.replace("\\", "\\\\").replace('"', '\\"') for element in elements[:3]]
         return [*(f'{{"{element}"}}' for element in escaped), "{}"]
     day = _FIRST_DAY + number % 27
@@ -95,7 +97,7 @@ def values(kind: Type, column: str, number: int, hints: Iterable[str]) -> list[s
     }
     patterns = _BY_NAME.get(kind.name) or _BY_CATEGORY.get(kind.category, ())
     own = [pattern.format(**words) for pattern in patterns]
-    said = [word for hint in hints for word in _words(hint)]
+    said = [word for hint in hints for word in _words(hint, number)]
     return list(dict.fromkeys((*own[:1], *_turned(said, number), *own[1:])))
 
 
@@ -108,11 +110,11 @@ _ELEMENTS = {
 }
 
 
-def _words(definition: str) -> list[str]:
-    """Pick from a check's definition what may be a value: quoted words, and numbers with their neighbors."""
+def _words(definition: str, row: int) -> list[str]:
+    """Pick from a check's definition what may be a value: quoted words, and numbers with those around them."""
     found = [word.replace("''", "'") for word in re.findall(r"'((?:[^']|'')*)'", definition)]
     for number in re.findall(r"(?<![\w.'])\d{1,9}(?![\w'])", definition):
-        found += [number, str(int(number) + 1), str(int(number) - 1)]
+        found += [number, str(int(number) + row), str(int(number) + 1), str(int(number) - 1)]
     return found
 
 

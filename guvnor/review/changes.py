@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -32,16 +32,15 @@ class Change:
 
 def of_effect(effect: Effect) -> tuple[Change, ...]:
     """List what a step does; what only comes or goes with another object is counted there."""
-    found = [
-        Change("+", item, meaning=_added(item), parts=parts) for item, parts in _roots(effect.added)
-    ]
+    found = [Change("+", item, meaning=_added(item), parts=parts) for item, parts in _roots(effect.added)]
     for old, new in zip(effect.was, effect.changed, strict=True):
         names = compare.differing(old, new, None)
         if names:
             values = tuple((name, old.attributes.get(name), new.attributes.get(name)) for name in names)
             found.append(Change("~", new, values, _changed(old, new, names)))
     found += [
-        Change("-", item, meaning=meaning.missing(item), parts=parts) for item, parts in _roots(effect.dropped)
+        Change("-", item, meaning=meaning.missing(item), parts=parts)
+        for item, parts in _roots(effect.dropped)
     ]
     return tuple(found)
 
@@ -52,7 +51,9 @@ def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset(
     :param gone: handles of what was away in between. A column that comes back is the last one of its table, and
         nothing can be done about it.
     """
-    shuffled = {f"relation:{key.partition(':')[2].rpartition('.')[0]}" for key in gone if key.startswith("column:")}
+    shuffled = {
+        f"relation:{key.partition(':')[2].rpartition('.')[0]}" for key in gone if key.startswith("column:")
+    }
     lost = [f"{item} is missing" for key, item in before.objects.items() if key not in after.objects]
     extra = [f"{item} is left over" for key, item in after.objects.items() if key not in before.objects]
     different = []
@@ -83,22 +84,29 @@ def value(content: Any) -> str:
 
 
 def _roots(objects: Sequence[Object]) -> list[tuple[Object, tuple[tuple[str, int], ...]]]:
-    """Return the objects that hang on no other of the list, each with what hangs on it, counted by kind."""
+    """Leave out what comes or goes with a whole table or view of the list, and count it there, by kind."""
     there = {item.handle: item for item in objects}
-
-    def root(item: Object) -> str:
-        seen = {item.handle}
-        while above := next((p for p in item.parents if p in there and p not in seen), None):
-            seen.add(above)
-            item = there[above]
-        return item.handle
-
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {item.handle: {} for item in objects}
     for item in objects:
-        kinds = counts.setdefault(root(item), {})
-        if root(item) != item.handle:
+        whole = _whole(item, there)
+        if whole is not None:
+            kinds = counts[whole.handle]
             kinds[item.kind] = kinds.get(item.kind, 0) + 1
+            del counts[item.handle]
     return [(there[key], tuple(kinds.items())) for key, kinds in counts.items()]
+
+
+def _whole(item: Object, there: Mapping[str, Object]) -> Object | None:
+    """Return the table or view among others that an object belongs to."""
+    waiting, seen = [item], {item.handle}
+    while waiting:
+        for parent in waiting.pop().parents:
+            if parent in there and parent not in seen:
+                if parent.startswith("relation:"):
+                    return there[parent]
+                seen.add(parent)
+                waiting.append(there[parent])
+    return None
 
 
 # A change that is meant is something else than a difference that nobody meant, so the words of

@@ -124,9 +124,9 @@ class _Identifiers:
             place = self.places[key]
             if getattr(place, "value", None) != value:
                 # Columns are counted in bytes of UTF-8 (documentation of ``ast``).
-                line = lines[place.lineno - 1].encode()
+                whole = lines[place.lineno - 1].encode()
                 written = f'"{value}"' if value else "None"
-                changed = line[: place.col_offset] + written.encode() + line[place.end_col_offset :]
+                changed = whole[: place.col_offset] + written.encode() + whole[place.end_col_offset :]
                 edit(place.lineno - 1, changed.decode())
         words = self.name.partition("_")[2]
         return Move(self.name, f"{revision}_{words}", "".join(lines), tuple(edits))
@@ -137,11 +137,11 @@ def _identifiers(name: str, text: str) -> _Identifiers:
     places: dict[str, ast.expr] = {}
     try:
         for node in ast.parse(text).body:
-            target = node.target if isinstance(node, ast.AnnAssign) else None
-            if isinstance(node, ast.Assign):
-                target = node.targets[0]
-            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and node.value:
-                places[target.id] = node.value
+            if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+                continue
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name):
+                    places[target.id] = node.value
         values = {key: ast.literal_eval(places[key]) for key in ("revision", "down_revision")}
     except SyntaxError as error:
         raise RevisionFilesError(f"{name} is no Python: {error.msg}, line {error.lineno}.") from None
@@ -160,7 +160,8 @@ def _in_order(files: Sequence[_Identifiers]) -> list[_Identifiers]:
     waiting, ordered = sorted(files, key=lambda found: found.name), []
     while waiting:
         first = next(
-            (f for f in waiting if all(f.down_revision != o.revision for o in waiting if o is not f)), waiting[0]
+            (f for f in waiting if all(f.down_revision != o.revision for o in waiting if o is not f)),
+            waiting[0],
         )
         waiting.remove(first)
         ordered.append(first)

@@ -11,6 +11,7 @@ from guvnor.lint import report as lint_report
 from guvnor.review import changes
 from guvnor.review.changes import Change
 from guvnor.review.review import Check, Review
+from guvnor.review.roundtrip import RoundTrip
 from guvnor.review.steps import Direction, Part, stops
 from guvnor.schema import report as drift_report
 from guvnor.schema.rehearsal import ONLINE, StatementEffect
@@ -87,12 +88,10 @@ def _head(review: Review) -> Iterator[str]:
     """Yield the verdict, the checks, and what to do."""
     failed = [check for check in review.checks if check.verdict == "failed"]
     warned = [check for check in review.checks if check.verdict == "warning"]
-    count = len(review.new)
-    what = f"{count} new {'revision' if count == 1 else 'revisions'}" if count else "no new revision"
+    what = _number(len(review.new), "new revision") if review.new else "no new revision"
     yield MARKER
     if failed:
-        checks = "check" if len(review.checks) == 1 else "checks"
-        yield f"## ❌ Migrations: {len(failed)} of {len(review.checks)} {checks} failed ({what})"
+        yield f"## ❌ Migrations: {len(failed)} of {_number(len(review.checks), 'check')} failed ({what})"
     elif warned:
         yield f"## ⚠️ Migrations: nothing failed, please look at {_and([c.name for c in warned])} ({what})"
     else:
@@ -135,7 +134,7 @@ def _next_step(review: Review, check: Check) -> Iterator[str]:
     elif check.next_step:
         yield f"**{check.name}.**"
         yield ""
-        yield from _fenced("console", [f"$ {line}" for line in check.next_step.splitlines()])
+        yield from _fenced("console", check.next_step.splitlines())
     yield ""
 
 
@@ -143,26 +142,30 @@ def _body(review: Review) -> Iterator[str | _Fold]:
     """Yield the details: findings first, then each revision."""
     if review.drift is not None and not review.drift.clean:
         text = drift_report.as_markdown(review.drift).splitlines()
-        yield _Fold(f"Models: {len(review.drift.findings)} differences", tuple(text[2:]))
+        words = "Expected is what `guvnor/models.py` says, there is what the revisions make. SQL belongs in a revision."
+        yield _Fold(f"Models: {_number(len(review.drift.findings), 'difference')}", (words, *text[1:]))
     if review.lint is not None and not review.lint.clean:
         text = lint_report.as_markdown(review.lint).splitlines()
-        yield _Fold(f"Lint: {len(review.lint.problems)} problems", tuple(text[2:]))
-    yield from _trip(review)
+        yield _Fold(f"Lint: {_number(len(review.lint.problems), 'problem')}", tuple(text[2:]))
+    trip = None if review.trip is None else _trip(review.trip)
+    if trip is not None and review.trip is not None and review.trip.problems:
+        yield trip
     for part in review.parts:
         yield from _part(part)
+    if trip is not None and review.trip is not None and not review.trip.problems:
+        yield trip
 
 
-def _trip(review: Review) -> Iterator[_Fold]:
-    trip = review.trip
-    if trip is None:
-        return
-    lines = [
-        line for problem in trip.problems for line in (f"after {problem.after}:", *(f"    {x}" for x in problem.lines))
-    ]
-    lines += [f"note: {note}" for note in trip.notes]
-    lines += [f"table {name} stayed empty: {reason}" for name, reason in trip.filled.empty.items()]
-    lines += [f"table {name}: {count} rows" for name, count in trip.filled.rows.items()]
-    yield _Fold(f"Round trip: rows in {len(trip.filled.rows)} tables", tuple(lines), "text")
+def _trip(trip: RoundTrip) -> _Fold:
+    lines = []
+    for problem in trip.problems:
+        lines += [f"after {problem.after}:", *(f"    {line}" for line in problem.lines)]
+    lines += trip.notes
+    lines += [f"Table {name} stayed empty: {reason}" for name, reason in trip.filled.empty.items()]
+    for count in sorted(set(trip.filled.rows.values())):
+        names = [name for name, rows in trip.filled.rows.items() if rows == count]
+        lines.append(f"{_number(count, 'row')} in each of: {', '.join(sorted(names))}")
+    return _Fold(f"Round trip: rows in {_number(len(trip.filled.rows), 'table')}", tuple(lines), "text")
 
 
 def _part(part: Part) -> Iterator[str | _Fold]:
@@ -171,20 +174,29 @@ def _part(part: Part) -> Iterator[str | _Fold]:
     yield f"`{part.file}`"
     yield ""
     if part.up.lost:
-        yield f"**⚠️ Data loss on the way up:** {_and(map(_code, part.up.lost))} with all they hold."
+        yield f"**⚠️ Data loss on the way up:** whatever is stored in {_and(map(_code, part.up.lost))}."
         yield ""
     if part.down.lost:
-        yield f"**Data loss on the way back:** {_and(map(_code, part.down.lost))} with all they hold by then."
+        yield f"**Data loss on the way back:** whatever is stored by then in {_and(map(_code, part.down.lost))}."
         yield ""
     for change in part.up.changes:
         yield from _change(change)
     yield ""
-    for title, direction in (("up", part.up), ("down", part.down)):
-        for table, why in stops(direction.seen or ()):
-            yield f"**⚠️ {title}:** {_code(table)} {why}: the application waits for as long as that takes."
-            yield ""
-    for title, direction in (("up", part.up), ("down", part.down)):
-        yield _Fold(f"SQL {title}: {_counted(direction.sql)}", tuple(_sql(direction.sql)), "sql")
+    ways = (("up", part.up), ("down", part.down))
+    waits = [
+        f"- ⚠️ {title}: {_code(table)} {why}"
+        for title, direction in ways
+        for table, why in stops(direction.seen or ())
+    ]
+    if waits:
+        yield "The application waits for as long as this takes:"
+        yield ""
+        yield from waits
+        yield ""
+    for title, direction in ways:
+        yield _Fold(
+            f"SQL {title}: {_number(len(direction.sql), 'statement')}", tuple(_sql(direction.sql)), "sql"
+        )
         if rows := list(_seen(direction)):
             yield _Fold(
                 f"Locks {title}: {_and(dict.fromkeys(_touched(direction)))}",
@@ -194,7 +206,7 @@ def _part(part: Part) -> Iterator[str | _Fold]:
 
 def _change(change: Change) -> Iterator[str]:
     item = change.object
-    parts = ", ".join(f"{count} {_plural(kind, count)}" for kind, count in change.parts)
+    parts = ", ".join(_number(count, kind) for kind, count in change.parts)
     line = f"- `{change.sign}` {item.kind} {_code(item.identity)}"
     if parts:
         line += f", with {parts}"
@@ -241,8 +253,8 @@ def _dedented(statement: str) -> list[str]:
     return [*lines[:-1], f"{lines[-1]};"]
 
 
-def _counted(statements: Sequence[str]) -> str:
-    return f"{len(statements)} {'statement' if len(statements) == 1 else 'statements'}"
+def _number(count: int, thing: str) -> str:
+    return f"{count} {_plural(thing, count)}"
 
 
 def _plural(kind: str, count: int) -> str:

@@ -28,7 +28,11 @@ Verdict = Literal["passed", "warning", "failed", "skipped"]
 FAILED, FILES, DRIFTS = 1, 3, 6
 
 # What a finding means where the models are what is expected, and the revisions what is there.
-_WHERE = {"missing": "is only in the models", "unexpected": "is only in the revisions", "different": "differs"}
+_WHERE = {
+    "missing": "is only in the models",
+    "unexpected": "is only in the revisions",
+    "different": "differs",
+}
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,7 @@ class _Reviewer:
             return Check(name, "failed", self._shown(error.message), error.next_step, error.exit_code)
         cause = getattr(error, "orig", None) or error
         said = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause).strip()
-        return Check(
-            name, "failed", self._shown(f"{type(cause).__name__}: {said}"), "guvnor migrate plan", FAILED
-        )
+        return Check(name, "failed", self._shown(f"{type(cause).__name__}: {said}"), None, FAILED)
 
     def _shown(self, text: str) -> str:
         """Name files as they are named in the checkout, not in the folder of this run."""
@@ -216,7 +218,7 @@ class _Reviewer:
             "Models",
             "failed",
             f"The revisions and guvnor/models.py disagree: {titles}{more}.",
-            "alembic revision --autogenerate -m '...'   # or correct guvnor/models.py",
+            "$EDITOR guvnor/models.py   # or the new revision, until both say the same:\nscripts/check_drift",
             DRIFTS,
         )
 
@@ -224,7 +226,9 @@ class _Reviewer:
         self._lint = found = lint.lint(self._configuration)
         if found.clean:
             count = len(found.revisions)
-            return Check("Lint", "passed", f"No problem in {count} {'revision' if count == 1 else 'revisions'}.")
+            return Check(
+                "Lint", "passed", f"No problem in {count} {'revision' if count == 1 else 'revisions'}."
+            )
         rules = ", ".join(dict.fromkeys(problem.rule for problem in found.problems))
         return Check("Lint", "failed", f"{rules}.", "guvnor schema lint", FILES)
 
@@ -235,9 +239,13 @@ class _Reviewer:
             return Check(
                 "Round trip",
                 "failed",
-                self._shown(f"After {first.after}: {first.lines[0]}" if first.exit_code == DRIFTS else
-                            f"{first.after} failed: {first.lines[0]}"),
-                "guvnor migrate up && guvnor migrate down   # on a local database",
+                self._shown(
+                    f"After {first.after}: {first.lines[0]}"
+                    if first.exit_code == DRIFTS
+                    else f"{first.after} failed: {first.lines[0]}"
+                ),
+                "GUVNOR_STORAGE_TYPE=embedded guvnor migrate up   # the same on the local server, step by step\n"
+                "GUVNOR_STORAGE_TYPE=embedded guvnor migrate down",
                 first.exit_code,
             )
         count = len(trip.filled.rows)

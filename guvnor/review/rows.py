@@ -19,6 +19,7 @@ from guvnor.review.tables import Table
 
 ROWS = 3
 _TRIES = 300  # for one row
+_REFERRED = 20  # rows of another table that are tried
 _DEFAULT = object()  # leaves a column to the server
 
 Row = tuple[str | None, ...]
@@ -57,9 +58,7 @@ def fill(dsn: str, *, first: int = 1) -> Filled:
         while waiting:
             # What others refer to comes first; where tables refer to each other, one has to begin.
             unfilled = {table.name for table in waiting}
-            table = min(
-                waiting, key=lambda t: len({r.table for r in t.references} & unfilled - {t.name})
-            )
+            table = min(waiting, key=lambda t: len({r.table for r in t.references} & unfilled - {t.name}))
             waiting.remove(table)
             count, reason = 0, ""
             for number in range(first, first + ROWS):
@@ -161,19 +160,23 @@ def _try(connection: Connection, table: Table, chosen: Mapping[int, object]) -> 
 
 def _blamed(table: Table, error: psycopg2.Error) -> set[int]:
     """Return the numbers of the columns that an error is about; none when it does not say."""
-    if error.diag.constraint_name in table.blamed:
-        return set(table.blamed[error.diag.constraint_name])
+    if (columns := table.blamed.get(error.diag.constraint_name or "")) is not None:
+        return set(columns) - {0}  # an expression: any column may be in it
     return {column.number for column in table.columns if column.plain == error.diag.column_name}
 
 
 def _slots(connection: Connection, table: Table, number: int, *, sparse: bool) -> list[_Slot]:
     columns = {column.number: column for column in table.columns}
-    slots, taken = [], set()
+    slots: list[_Slot] = []
+    taken: set[int] = set()
+    choices: list[tuple[object, ...]]
     for reference in table.references:
         # A column of two foreign keys follows the first; whether the second agrees, the server says.
         if taken & set(reference.columns) or not columns.keys() >= set(reference.columns):
             continue
-        there: list[tuple[object, ...]] = list(read(connection, reference.table, reference.their_columns))[:20]
+        there: list[tuple[object, ...]] = list(read(connection, reference.table, reference.their_columns))[
+            :20
+        ]
         start = number % len(there) if there else 0
         choices = there[start:] + there[:start]
         if all(columns[place].nullable for place in reference.columns):

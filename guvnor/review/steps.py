@@ -93,9 +93,7 @@ def with_changes(dsn: str, found: Way, parts: Sequence[Part]) -> tuple[Part, ...
     :param dsn: of any database of the server; nothing in it is changed.
     """
     with postgres.closing(postgres.connect(dsn, purpose="review")) as connection:
-        effects = rehearsal.effects(
-            connection, found.tree.script, found.base, [*found.ups, *found.downs]
-        )
+        effects = rehearsal.effects(connection, found.tree.script, found.base, [*found.ups, *found.downs])
     by_key = {(effect.step.direction, effect.step.revision): effect for effect in effects}
     young: set[str] = set()  # what the branch has made itself holds nothing when the upgrade drops it
     done = []

@@ -71,11 +71,12 @@ _COLUMNS = """
            COALESCE(element.typname, stored.typname)::text,
            ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum AS e
                  WHERE e.enumtypid = COALESCE(element.oid, stored.oid) ORDER BY e.enumsortorder),
-           NOT a.attnotnull, a.atthasdef OR a.attidentity <> '',
+           NOT (a.attnotnull OR declared.typnotnull), a.atthasdef OR a.attidentity <> '',
            a.attnum = ANY (COALESCE((SELECT i.indkey::smallint[] FROM pg_catalog.pg_index AS i
                                      WHERE i.indrelid = a.attrelid AND i.indisprimary), '{}')),
            a.attidentity = 'a'
     FROM pg_catalog.pg_attribute AS a
+    JOIN pg_catalog.pg_type AS declared ON declared.oid = a.atttypid
     CROSS JOIN LATERAL (
         WITH RECURSIVE below AS (
             SELECT t.oid, t.typtype, t.typbasetype FROM pg_catalog.pg_type AS t WHERE t.oid = a.atttypid
@@ -142,7 +143,9 @@ def _table(connection: Connection, oid: int, name: str) -> Table:
             for number, quoted, plain, sql, category, base, labels, *flags in cursor.fetchall()
         )
         cursor.execute(_REFERENCES, (oid,))
-        references = tuple(Reference(tuple(key), table, tuple(their)) for key, table, their in cursor.fetchall())
+        references = tuple(
+            Reference(tuple(key), table, tuple(their)) for key, table, their in cursor.fetchall()
+        )
         cursor.execute(_BLAMED, {"table": oid})
         blamed = {constraint: tuple(key) for constraint, key in cursor.fetchall()}
         cursor.execute(_CHECKS, {"table": oid})

@@ -188,7 +188,7 @@ class _Recorder:
                 locks=tuple(
                     Lock(table, shadow.lock_name(mode))
                     for table in sorted(tables)
-                    for mode in now[table][0] - self._seen[table][0]
+                    for mode in sorted(now[table][0] - self._seen[table][0])
                     if mode != "AccessShareLock"
                 ),
                 rewrites=tuple(sorted(table for table in tables if now[table][1] != self._seen[table][1])),

@@ -52,7 +52,9 @@ class Clone(Project):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        shutil.copytree(CHECKOUT / "guvnor", directory / "guvnor", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            CHECKOUT / "guvnor", directory / "guvnor", ignore=shutil.ignore_patterns("__pycache__")
+        )
         (directory / ".gitignore").write_text("__pycache__/\n")
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit()
@@ -109,14 +111,16 @@ op.execute("ALTER TABLE events ALTER COLUMN description TYPE text")
         python=True,
     )
     models = clone.directory / "guvnor" / "models.py"
-    before, signals = models.read_text().split("signals = Table(")
+    before, signals = models.read_text().split("\nsignals = Table(")
     signals = signals.replace('    document("payload", nullable=True),\n', "", 1)
     index = '    gin("idx_signals_payload", "payload"),\n'
     signals = signals.replace(index, "", 1)
     before = before.replace(
-        'Column("description", Text, nullable=False)', 'Column("description", String(2000), nullable=False)', 1
+        'Column("description", Text, nullable=False)',
+        'Column("description", String(2000), nullable=False)',
+        1,
     )
-    models.write_text(f"{before}signals = Table({signals}")
+    models.write_text(f"{before}\nsignals = Table({signals}")
     clone.change_models(
         {'    Index("idx_incidents_status", "status"),\n': '    Index("idx_incidents_title", "title"),\n'}
     )
