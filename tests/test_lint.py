@@ -108,7 +108,6 @@ def test_the_page_is_current():
     ("statement", "rule"),
     [
         ("CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'", "idempotent-statements"),
-        ("ALTER TABLE schedules DROP CONSTRAINT schedule_name_not_empty", "idempotent-statements"),
         ("ALTER TYPE channel_type ADD VALUE 'teams'", "idempotent-statements"),
         ("CREATE EXTENSION pg_trgm", "idempotent-statements"),
         ("INSERT INTO schedules (name, team_id) VALUES ('a', 'b')", "idempotent-statements"),
@@ -122,7 +121,8 @@ def test_the_page_is_current():
         ("ALTER ROLE guvnor SET statement_timeout = 0", "timeouts-not-overridden"),
         ("SELEC 1", "readable"),
         ("DO $$ BEGIN IF true SELECT 1; END $$", "readable"),
-        ("COMMIT", "transaction-nesting"),
+        ("COMMIT", "no-transaction-control"),
+        ("BEGIN", "no-transaction-control"),
         ("SELECT 1 /* TODO */", "no-todo"),
         ("DO $$ BEGIN\n-- TODO\nNULL; END $$", "no-todo"),
     ],
@@ -130,6 +130,21 @@ def test_the_page_is_current():
 def test_statements_that_are_found(project, statement, rule):
     written(project, f'op.execute("""{statement}""")')
     assert rules(project) == [rule]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE schedules DROP CONSTRAINT schedule_name_not_empty",
+        "DROP TABLE schedules",
+        "ALTER TABLE schedules DROP COLUMN config, ADD COLUMN IF NOT EXISTS a text",
+        "DROP FUNCTION update_updated_at_column()",
+        "ALTER TABLE schedules ADD CONSTRAINT a CHECK (active) NOT VALID",
+    ],
+)
+def test_the_way_back_may_drop_and_is_idempotent(project, statement):
+    written(project, 'op.execute("SELECT 1")', down=f'op.execute("{statement}")')
+    assert [(p.rule, p.direction) for p in found(project).problems] == [("idempotent-statements", "down")]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +196,6 @@ def test_the_line_is_the_one_in_the_file(project):
     assert places == [
         (at[0], "adding-field-with-default", "up"),
         (at[1], "changing-column-type", "up"),
-        (at[1], "changing-column-type", "up"),
         (at[2], "require-concurrent-index-deletion", "down"),
     ]
     assert {p.file for p in found(project).problems} == {"alembic/versions/003_test.py"}
@@ -190,7 +204,7 @@ def test_the_line_is_the_one_in_the_file(project):
 def test_two_statements_in_one_online_operation(project):
     written(
         project,
-        'op.create_index_concurrently("a", "CREATE INDEX CONCURRENTLY IF NOT EXISTS a ON events (type); SELECT 1")',
+        'op.create_index_concurrently("a", "CREATE INDEX CONCURRENTLY IF NOT EXISTS a ON b (c); SELECT 1")',
     )
     assert rules(project) == ["one-concurrently"]
 
@@ -205,20 +219,38 @@ def test_a_file_that_cannot_be_read(project):
 
 # Ignores
 
+ABOVE_THE_FUNCTION = """\
+# lint: ignore ban-drop-table: unused
+def upgrade() -> None:
+    op.execute("SELECT 1")
+    op.execute("DROP TABLE IF EXISTS audit_logs")
+
+
+def downgrade() -> None:
+    op.execute("SELECT 1")"""
+
+AT_THE_FUNCTION = """\
+def upgrade() -> None:
+    gone()
+
+
+def downgrade() -> None:
+    op.execute("SELECT 1")
+
+
+def gone() -> None:  # lint: ignore ban-drop-table: unused
+    op.execute("DROP TABLE IF EXISTS audit_logs")"""
+
 
 @pytest.mark.parametrize(
     "text",
     [
         '# lint: ignore ban-drop-table: nobody uses it\nop.execute("DROP TABLE IF EXISTS audit_logs")',
         'op.execute("DROP TABLE IF EXISTS audit_logs")  # lint: ignore ban-drop-table: nobody uses it',
-        '# lint: ignore ban-drop-table: nobody uses it\n# And so on.\nop.execute("DROP TABLE IF EXISTS audit_logs")',
-        'op.execute(\n    # lint: ignore ban-drop-table: nobody uses it\n    "DROP TABLE IF EXISTS audit_logs"\n)',
-        '# lint: ignore ban-drop-table: nobody uses it\ndef upgrade() -> None:\n    op.execute("SELECT 1")\n'
-        '    op.execute("DROP TABLE IF EXISTS audit_logs")\n\n\n'
-        'def downgrade() -> None:\n    op.execute("SELECT 1")',
-        'def upgrade() -> None:\n    gone()\n\n\ndef downgrade() -> None:\n    op.execute("SELECT 1")\n\n\n'
-        "def gone() -> None:  # lint: ignore ban-drop-table: nobody uses it\n"
-        '    op.execute("DROP TABLE IF EXISTS audit_logs")',
+        '# lint: ignore ban-drop-table: unused\n# And so on.\nop.execute("DROP TABLE IF EXISTS audit_logs")',
+        'op.execute(\n    # lint: ignore ban-drop-table: unused\n    "DROP TABLE IF EXISTS audit_logs"\n)',
+        ABOVE_THE_FUNCTION,
+        AT_THE_FUNCTION,
     ],
 )
 def test_an_ignore_lets_a_problem_pass(project, text):
@@ -240,6 +272,14 @@ def test_an_ignore_that_is_no_good(project, comment, expected, message):
     assert sorted(rules(project)) == expected
     (problem,) = (p for p in found(project).problems if p.rule == "unused-ignore")
     assert message in problem.message
+
+
+def test_an_ignore_of_squawk_does_not_count(project):
+    written(
+        project,
+        'op.execute("""\n    -- squawk-ignore ban-drop-table\n    DROP TABLE IF EXISTS audit_logs""")',
+    )
+    assert rules(project) == ["ban-drop-table"]
 
 
 def test_an_ignore_is_for_its_own_statement(project):
@@ -333,7 +373,10 @@ def test_a_revision_of_the_main_branch_is_not_changed(repository):
     assert in_branch(repository).clean
     path.write_text(text.replace("audit_logs", "audit_entries"))
     (problem,) = in_branch(repository).problems
-    assert (problem.rule, problem.file) == ("applied-revision-changed", "alembic/versions/002_add_schedules.py")
+    assert (problem.rule, problem.file) == (
+        "applied-revision-changed",
+        "alembic/versions/002_add_schedules.py",
+    )
     path.unlink()
     assert "deleted" in in_branch(repository).problems[0].message
     command = in_branch(repository).problems[0].help.splitlines()[0]
@@ -371,10 +414,13 @@ def test_the_command(project, guvnor):
     succeeds(guvnor("schema", "lint", "--since", "002", **here), "✅ Lint: no problem in 1 new revision.")
     written(project, 'op.execute("DROP TABLE IF EXISTS audit_logs")')
     line = "alembic/versions/003_test.py:"
-    ends(guvnor("schema", "lint", "--since", "002", **here), 3, "❌ Lint: 1 problem", line, "ban-drop-table")
+    told = guvnor("schema", "lint", "--since", "002", **here)
+    assert told.code == 3
+    assert told.out.startswith(f"❌ Lint: 1 problem in 1 new revision.\n\n{line}16 (up) ban-drop-table\n")
     told = ends(guvnor("schema", "lint", "--since", "002", "--json", **here), 3)
     assert json.loads(told.out)["problems"][0]["rule"] == "ban-drop-table"
-    told = ends(guvnor("schema", "lint", "--since", "002", "--markdown", **here), 3)
+    told = guvnor("schema", "lint", "--since", "002", "--markdown", **here)
+    assert told.code == 3
     assert told.out.startswith("### ❌ Lint: 1 problem in 1 new revision.\n")
     told = ends(guvnor("schema", "lint", "--since", "002", "--github", **here), 3)
     assert told.out.startswith(f"::error file={line[:-1]},line=")

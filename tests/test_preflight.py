@@ -386,7 +386,10 @@ def proved(project):
         ([{"upgrade": "pass", "python": True}], "003_test.py has an empty upgrade()"),
         ([{"downgrade": "pass", "python": True}], "003_test.py has an empty downgrade()"),
         ([{"downgrade": "'''Nothing.'''", "python": True}], "003_test.py has an empty downgrade()"),
-        ([{"upgrade": "SELECT 1 -- TODO: which one?"}], "003_test.py is not finished: a TODO is left in line "),
+        (
+            [{"upgrade": "SELECT 1 -- TODO: which one?"}],
+            "003_test.py is not finished: a TODO is left in line ",
+        ),
         (
             [{"downgrade": "# TODO: the index\nop.execute('SELECT 1')", "python": True}],
             "003_test.py is not finished: a TODO is left in line ",

@@ -25,8 +25,9 @@ def lint(configuration_file: Path, since: str | None = None) -> Report:
     found = files.of_branch(configuration_file) if since is None else files.after(configuration_file, since)
     problems = [problem for source in found.new for problem in _in_file(source)]
     problems += [problem for rule in FILES_RULES for problem in rule.check(found)]
-    problems.sort(key=lambda problem: (problem.file, problem.line or 0))
-    return Report(tuple(source.name for source in found.new), tuple(problems))
+    in_order = sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
+    # What a loop runs several times is one problem.
+    return Report(tuple(source.name for source in found.new), tuple(dict.fromkeys(in_order)))
 
 
 def _in_file(source: Source) -> Iterator[Problem]:

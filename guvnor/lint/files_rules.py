@@ -1,4 +1,4 @@
-"""The rules about the revision files together: what the main branch has is left alone, and the numbers fit."""
+"""The rules about the revision files together: the main branch's are left alone, and the numbers fit."""
 
 from __future__ import annotations
 
@@ -82,11 +82,13 @@ def _renumbered(folder: str, source: Source, number: int, before: int) -> str:
 APPLIED = FilesRule(
     "applied-revision-changed",
     "A revision of the main branch is not changed any more; comments and white space do not count.",
-    "It has been applied somewhere. A database that has it will not run it again, and a new one gets something "
-    "else.",
+    "It has been applied somewhere. A database that has it will not run it again, and a new one gets "
+    "something else.",
     "Take the change back, and write it as a new revision.",
     "002_add_schedules.py   its upgrade() has a column more than on the main branch",
-    "002_add_schedules.py   as on the main branch\n003_add_region.py      adds the column",
+    """\
+002_add_schedules.py   as on the main branch
+003_add_region.py      adds the column""",
     _rewritten,
 )
 
@@ -97,8 +99,12 @@ NUMBERS = FilesRule(
     "Two revisions after the same one are two heads: neither can be applied, and the deploy stops at its "
     "pre-flight checks.",
     "The one that is merged later takes the next free number. The report says the exact commands.",
-    "main branch   002_add_schedules.py  003_add_teams.py\nthis branch   003_add_region.py",
-    "main branch   002_add_schedules.py  003_add_teams.py\nthis branch   004_add_region.py",
+    """\
+main branch   002_add_schedules.py  003_add_teams.py
+this branch   003_add_region.py""",
+    """\
+main branch   002_add_schedules.py  003_add_teams.py
+this branch   004_add_region.py""",
     _out_of_line,
 )
 

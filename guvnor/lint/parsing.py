@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -76,11 +75,11 @@ def _library() -> Any:
 def _statements(text: str) -> Iterator[Parsed]:
     library = _library()
     try:
-        tree = json.loads(library.parse(text))
+        items = library.parse(text)
     except library.PGQueryError as error:
-        raise SyntaxProblem(str(error)) from None
+        raise SyntaxProblem(error.message) from None
     raw = text.encode()
-    for item in tree["stmts"]:
+    for item in items:
         ((kind, node),) = item["stmt"].items()
         start = item.get("stmt_location", 0)
         sql = raw[start : start + item["stmt_len"]] if "stmt_len" in item else raw[start:]
@@ -98,12 +97,15 @@ def _opened(statement: Parsed) -> Iterator[Parsed]:
     top = statement.line + statement.sql[: statement.sql.find(body)].count("\n")
     library = _library()
     try:
-        functions = json.loads(library.parse_pgsql(statement.sql))
+        functions = library.parse_pgsql(statement.sql)
     except library.PGQueryError as error:
-        raise SyntaxProblem(str(error)) from None
-    for line, sql, guarded in _executed(functions, guarded=False):
-        for inner in _statements(sql):
-            yield replace(inner, line=top + line - 1 + inner.line, guarded=guarded)
+        raise SyntaxProblem(error.message) from None
+    inside = [
+        replace(inner, line=top + line - 1 + inner.line, guarded=guarded)
+        for line, sql, guarded in _executed(functions, guarded=False)
+        for inner in _statements(sql)
+    ]
+    yield from inside or [statement]
 
 
 def _arguments(node: Node) -> dict[str, Any]:

@@ -37,15 +37,28 @@ def _autocommit(revision: Revision) -> Iterator[Finding]:
 NO_APPLICATION_IMPORT = RevisionRule(
     "no-application-import",
     "A revision imports Alembic, SQLAlchemy and the standard library, and nothing else.",
-    "A revision says for all time what happened. The application's code moves on, and would change what an old "
-    "revision does, or break it.",
+    "A revision says for all time what happened. The application's code moves on, and would change what an "
+    "old revision does, or break it.",
     "Write down in the revision what it needs.",
-    "from guvnor.models import metadata\n\n\n"
-    "def upgrade() -> None:\n"
-    '    for table in metadata.tables:\n        op.execute(f"ANALYZE {table}")\n\n\n'
-    'def downgrade() -> None:\n    op.execute("SELECT 1")',
-    'def upgrade() -> None:\n    for table in ("incidents", "events"):\n        op.execute(f"ANALYZE {table}")\n\n\n'
-    'def downgrade() -> None:\n    op.execute("SELECT 1")',
+    """\
+from guvnor.models import metadata
+
+
+def upgrade() -> None:
+    for table in metadata.tables:
+        op.execute(f"ANALYZE {table}")
+
+
+def downgrade() -> None:
+    op.execute("SELECT 1")""",
+    """\
+def upgrade() -> None:
+    for table in ("incidents", "events"):
+        op.execute(f"ANALYZE {table}")
+
+
+def downgrade() -> None:
+    op.execute("SELECT 1")""",
     _foreign_import,
 )
 
@@ -55,20 +68,25 @@ NO_TODO = RevisionRule(
     "The template and autogenerate leave a TODO where a person has to decide. Pre-flight refuses such a "
     "revision, too.",
     "Decide, write it, and take the comment out.",
-    'op.execute("""\n    -- TODO: which rows?\n    DELETE FROM audit_logs WHERE occurred_at < \'2020-01-01\'\n""")',
-    'op.execute("DELETE FROM audit_logs WHERE occurred_at < \'2020-01-01\'")',
+    '''\
+op.execute("""
+    -- TODO: which rows?
+    DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'
+""")''',
+    "op.execute(\"DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'\")",
     _unfinished,
 )
 
 NO_AUTOCOMMIT_BLOCK = RevisionRule(
     "no-autocommit-block",
     "What runs outside the transaction is an online operation, not an `autocommit_block()`.",
-    "When SQL of your own stops halfway there, nobody can know what may be run again: the database stays dirty, "
-    "and a person has to decide at night.",
+    "When SQL of your own stops halfway there, nobody can know what may be run again: the database stays "
+    "dirty, and a person has to decide at night.",
     "An online operation (docs/migrations.md, Online operations). An enum value needs none: "
     "`ALTER TYPE ... ADD VALUE IF NOT EXISTS` runs in a transaction.",
-    "with op.get_context().autocommit_block():\n"
-    "    op.execute(\"ALTER TYPE channel_type ADD VALUE IF NOT EXISTS 'teams'\")",
+    """\
+with op.get_context().autocommit_block():
+    op.execute("ALTER TYPE channel_type ADD VALUE IF NOT EXISTS 'teams'")""",
     "op.execute(\"ALTER TYPE channel_type ADD VALUE IF NOT EXISTS 'teams'\")",
     _autocommit,
 )

@@ -33,6 +33,11 @@ class Statement:
     in_transaction: bool
     operation: str | None
 
+    @property
+    def is_written_out(self) -> bool:
+        """Whether the SQL stands in the revision; the rest is what an online operation makes of its names."""
+        return self.operation in (None, "create_index_concurrently")
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -62,7 +67,9 @@ def render(source: Source, function: str) -> Rendered:
         try:
             body()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision may do anything
-            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == source.shown]
+            lines = [
+                f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == source.shown
+            ]
             failure = (lines[-1] if lines else None, f"{type(error).__name__}: {error}")
             return Rendered(tuple(recorder.statements), failure)
     return Rendered(tuple(recorder.statements))

@@ -1,7 +1,7 @@
-"""Whether a statement can be run again after it has done its work: what PostgreSQL would refuse the second time.
+"""Whether a statement can be run again after it has done its work.
 
-Running it twice on a server would be the truth, and the tests of this project do that with every revision. Lint
-works without a server, so it asks the parse tree whether the statement says IF EXISTS and the like.
+To run it twice on a server would be the truth. Lint works without one, so it asks the parse tree whether the
+statement says IF EXISTS and the like.
 """
 
 from __future__ import annotations

@@ -40,8 +40,7 @@ def _one_way(revision: Revision) -> Iterator[Finding]:
 def _not_repeatable(revision: Revision) -> Iterator[Finding]:
     for direction, placed in revision.statements():
         # What an online operation writes of its own, it also looks at first.
-        ours = placed.call.operation not in (None, "create_index_concurrently")
-        if not ours and (words := repeatable.missing(placed.parsed)):
+        if placed.call.is_written_out and (words := repeatable.missing(placed.parsed)):
             message = f"{_named(placed.parsed)} fails when it is run again; it lacks {words}."
             yield Finding(placed.line, direction, message)
 
@@ -53,7 +52,9 @@ def _not_alone(revision: Revision) -> Iterator[Finding]:
             message = f"{_named(placed.parsed)} CONCURRENTLY does not run in the revision's transaction."
             yield Finding(placed.line, direction, message)
         elif not concurrent and placed.call.operation == "create_index_concurrently":
-            message = f"{_named(placed.parsed)} stands in the SQL of an online operation beside its one index."
+            message = (
+                f"{_named(placed.parsed)} stands in the SQL of an online operation beside its one index."
+            )
             yield Finding(placed.line, direction, message)
     for way in revision.ways:
         for call in way.rendered.statements:
@@ -69,16 +70,22 @@ def _timeout_set(revision: Revision) -> Iterator[Finding]:
                 yield Finding(placed.line, direction, f"The revision sets or resets {name}.")
 
 
+def _transaction_ended(revision: Revision) -> Iterator[Finding]:
+    for direction, placed in revision.statements():
+        if placed.parsed.kind == "TransactionStmt":
+            yield Finding(placed.line, direction, f"The revision says {placed.parsed.sql}.")
+
+
 def _settings(parsed: Parsed) -> Iterator[str]:
     """Return the names of the settings that a statement changes; ``all`` for all of them."""
     if parsed.kind in ("VariableSetStmt", "DiscardStmt"):
         yield parsed.node.get("name", "all")
-    for setting in nodes(parsed.node, "VariableSetStmt"):  # ALTER ROLE ... SET
+    for setting in nodes(parsed.node, "setstmt"):  # ALTER ROLE ... SET
         yield setting.get("name", "all")
     for call in nodes(parsed.node, "FuncCall"):
         if call["funcname"][-1]["String"]["sval"] == "set_config":
-            for constant in nodes(call["args"][:1], "sval"):
-                yield constant.get("sval", "") if isinstance(constant, dict) else str(constant)
+            for constant in nodes(call["args"][:1], "A_Const"):
+                yield constant.get("sval", {}).get("sval", "")
 
 
 def _is_concurrent(parsed: Parsed) -> bool:
@@ -102,8 +109,9 @@ READABLE = RevisionRule(
     "Plan, review, lint and the hash that a production run asks for all read the SQL before it is run. What "
     "depends on the database's answers, nobody can read.",
     "Let the statement itself look: a condition in its WHERE, or a DO block.",
-    'if op.get_bind().exec_driver_sql("SELECT count(*) FROM schedules").scalar():\n'
-    '    op.execute("UPDATE schedules SET active = true WHERE NOT active")',
+    """\
+if op.get_bind().exec_driver_sql("SELECT count(*) FROM schedules").scalar():
+    op.execute("UPDATE schedules SET active = true WHERE NOT active")""",
     'op.execute("UPDATE schedules SET active = true WHERE NOT active")',
     _not_readable,
 )
@@ -114,24 +122,41 @@ BOTH_DIRECTIONS = RevisionRule(
     "A release that has to be taken back at night needs the way back, tried before.",
     "Write the other way. Where there is nothing to take back, say so in a statement that does no harm: "
     '`op.execute("SELECT 1")`.',
-    'def upgrade() -> None:\n    op.execute("CREATE TABLE IF NOT EXISTS teams (id uuid PRIMARY KEY)")\n\n\n'
-    "def downgrade() -> None:\n    pass",
-    'def upgrade() -> None:\n    op.execute("CREATE TABLE IF NOT EXISTS teams (id uuid PRIMARY KEY)")\n\n\n'
-    'def downgrade() -> None:\n    op.execute("DROP TABLE IF EXISTS teams")',
+    """\
+def upgrade() -> None:
+    op.execute("CREATE TABLE IF NOT EXISTS teams (id uuid PRIMARY KEY)")
+
+
+def downgrade() -> None:
+    pass""",
+    """\
+def upgrade() -> None:
+    op.execute("CREATE TABLE IF NOT EXISTS teams (id uuid PRIMARY KEY)")
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE IF EXISTS teams")""",
     _one_way,
 )
 
 IDEMPOTENT = RevisionRule(
     "idempotent-statements",
     "A statement that finds its work done leaves it alone.",
-    "A revision with an online step is committed in parts. After a failure it runs again from its first line, "
-    "and a statement that is not idempotent stops it there for good.",
+    "A revision with an online step is committed in parts. After a failure it runs again from its first "
+    "line, and a statement that is not idempotent stops it there for good.",
     "IF [NOT] EXISTS, OR REPLACE, ON CONFLICT; where the statement has no such word, a DO block that looks "
     "into the catalog first or catches duplicate_object (docs/migrations.md, Idempotent statements).",
     "op.execute(\"CREATE TYPE incident_priority AS ENUM ('normal', 'urgent')\")",
-    'op.execute("""\n    DO $$\n    BEGIN\n'
-    "        CREATE TYPE incident_priority AS ENUM ('normal', 'urgent');\n"
-    '    EXCEPTION\n        WHEN duplicate_object THEN NULL;\n    END\n    $$\n""")',
+    '''\
+op.execute("""
+    DO $$
+    BEGIN
+        CREATE TYPE incident_priority AS ENUM ('normal', 'urgent');
+    EXCEPTION
+        WHEN duplicate_object THEN NULL;
+    END
+    $$
+""")''',
     _not_repeatable,
 )
 
@@ -142,9 +167,11 @@ ONE_CONCURRENTLY = RevisionRule(
     "an online operation nobody finishes the invalid index that a failure leaves.",
     "`op.create_index_concurrently` or `op.drop_index_concurrently`, one for each index.",
     'op.execute("CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_signals_title ON signals (title)")',
-    "op.create_index_concurrently(\n"
-    '    "idx_signals_title",\n'
-    '    "CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_signals_title ON signals (title)",\n)',
+    """\
+op.create_index_concurrently(
+    "idx_signals_title",
+    "CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_signals_title ON signals (title)",
+)""",
     _not_alone,
 )
 
@@ -154,10 +181,24 @@ TIMEOUTS = RevisionRule(
     "The tool counts the wait for locks over the whole transaction, tries again, and switches timeouts off "
     "where they would break an online step. A revision that sets its own makes the application wait.",
     "Take the statement out. `--max-wait` says how long a run may try.",
-    "op.execute(\"SET LOCAL lock_timeout = '10s'\")\n"
-    'op.execute("ALTER TABLE schedules ALTER COLUMN timezone DROP DEFAULT")',
-    'op.execute("ALTER TABLE schedules ALTER COLUMN timezone DROP DEFAULT")',
+    """\
+op.execute("SET LOCAL lock_timeout = '10s'")
+op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")""",
+    'op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")',
     _timeout_set,
 )
 
-RULES = (READABLE, BOTH_DIRECTIONS, IDEMPOTENT, ONE_CONCURRENTLY, TIMEOUTS)
+TRANSACTION = RevisionRule(
+    "no-transaction-control",
+    "A revision says neither BEGIN nor COMMIT nor ROLLBACK.",
+    "Its transaction belongs to the tool, which writes the version into it. A COMMIT of its own leaves half "
+    "a revision behind, and no record of it.",
+    "Take the statement out. What needs a transaction of its own is an online operation or a revision.",
+    """\
+op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")
+op.execute("COMMIT")""",
+    'op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")',
+    _transaction_ended,
+)
+
+RULES = (READABLE, BOTH_DIRECTIONS, IDEMPOTENT, ONE_CONCURRENTLY, TIMEOUTS, TRANSACTION)

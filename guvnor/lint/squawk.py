@@ -8,14 +8,13 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from guvnor.errors import GuvnorError
 from guvnor.lint.parsing import MissingToolError
 from guvnor.lint.problem import Problem
 from guvnor.lint.revision import Revision, Way
-from guvnor.lint.squawk_rules import EXCLUDED, RULES
+from guvnor.lint.squawk_rules import EXCLUDED, KEYS, RULES
 from guvnor.migrate.preflight import OLDEST_SERVER
 
 
@@ -36,11 +35,13 @@ def check(revision: Revision) -> Iterator[Problem]:
     excluded = {(rule.name, direction) for rule in EXCLUDED for direction in rule.directions}
     for way in revision.ways:
         sql, lines = _script(way)
-        for found in _run(program, sql) if sql else ():
-            rule = found["rule_name"]
-            if (rule, way.direction) not in excluded:
+        told = _run(program, sql)
+        keys = {found["line"] for found in told if found["rule_name"] in KEYS}
+        for found in told:
+            rule, line = found["rule_name"], lines[found["line"]]
+            double = rule == "constraint-missing-not-valid" and found["line"] in keys
+            if line is not None and not double and (rule, way.direction) not in excluded:
                 help_ = helps.get(rule) or found["help"] or ""
-                line = lines[found["line"]]
                 yield Problem(rule, revision.source.shown, line, way.direction, found["message"], help_)
 
 
@@ -53,37 +54,35 @@ def _program() -> str:
     return program
 
 
-def _script(way: Way) -> tuple[str, list[int]]:
+def _script(way: Way) -> tuple[str, list[int | None]]:
     """Write one direction as a script, and say of each of its lines where it stands in the revision file.
 
-    What runs in a transaction stands between BEGIN and COMMIT, so that squawk knows.
+    What runs in a transaction stands between BEGIN and COMMIT, so that squawk knows. A line that an online
+    operation has written has no place: squawk sees it, and what it says of it is not for the author.
     """
-    texts: list[tuple[str, int]] = []
-    in_transaction = False
+    script, lines, in_transaction = "", list[int | None](), False
     for placed in way.statements:
         if placed.call.in_transaction != in_transaction:
             in_transaction = placed.call.in_transaction
-            texts.append(("BEGIN" if in_transaction else "COMMIT", placed.line))
-        texts.append((placed.parsed.sql, placed.line))
-    if in_transaction:
-        texts.append(("COMMIT", texts[-1][1]))
-    script, lines = "", []
-    for sql, first in texts:
-        script += f"{sql}\n;\n"
-        lines += [first + number for number in range(sql.count("\n") + 1)] + [first]
-    return script, lines
+            script += "BEGIN;\n" if in_transaction else "COMMIT;\n"
+            lines.append(None)
+        script += f"{placed.parsed.sql}\n;\n"
+        first = placed.line if placed.call.is_written_out else None
+        lines += [first and first + number for number in range(placed.parsed.sql.count("\n") + 1)] + [first]
+    # Ignores are comments of Python; squawk's own must not work.
+    script = script.replace("squawk-ignore", "squawk_ignore")
+    return script + ("COMMIT;\n" if in_transaction else ""), [*lines, None]
 
 
 def _run(program: str, sql: str) -> list[dict[str, Any]]:
     """Return what squawk says of a script.
 
     What is excluded is left out afterwards: squawk refuses to exclude a rule that its version does not know.
-    It looks for a configuration of its own from the current directory upward; ours stands in this package.
+    An empty configuration keeps it from looking for one of its own.
     """
     done = subprocess.run(
-        [program, "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"],
+        [program, f"--config={os.devnull}", "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"],
         input=sql,
-        cwd=Path(program).parent,
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -130,6 +130,7 @@ def _plain(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def code(text: str) -> str:
+    """Return a text as code of Markdown."""
     fence = "``" if "`" in text else "`"
     return f"{fence}{text}{fence}"
 
