@@ -13,14 +13,13 @@ from tests.support.command import CHECKOUT, Command, Result
 FOLDER = CHECKOUT / "docs" / "reports"
 
 
-def report(directory: Path, branch: str, dsn: str) -> tuple[Clone, Result]:
-    """Make a clone with one of the branches, and its report.
+def report(clone: Clone, branch: str, dsn: str) -> Result:
+    """Make one of the branches in a clone, and its report.
 
     :param dsn: of the server to work on.
     """
-    clone = Clone(directory)
     BRANCHES[branch](clone)
-    return clone, review(clone, dsn)
+    return review(clone, dsn)
 
 
 def review(clone: Clone, dsn: str, *arguments: str | Path, **env: str) -> Result:
@@ -41,7 +40,7 @@ def main() -> None:
     for name in BRANCHES:
         with tempfile.TemporaryDirectory() as folder:
             (directory := Path(folder) / "clone").mkdir()
-            _, result = report(directory, name, dsn)
+            result = report(Clone(directory), name, dsn)
             if not result.out:
                 sys.exit(result.err)
             FOLDER.mkdir(exist_ok=True)

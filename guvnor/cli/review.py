@@ -26,10 +26,10 @@ from guvnor.errors import UsageError
     "[env: GUVNOR_SHADOW_DSN]",
 )
 def review(output: Path | None, shadow_dsn: str | None) -> None:
-    """Print a report, in Markdown, of what this branch's revisions do; exit with the first failing check's code.
+    """Report in Markdown what this branch's revisions do; exit with the code of the first check that fails.
 
-    Compared with the main branch: revisions against models, one line after the merge, up, down and up again
-    on a real server with data, lint, lost data, locks, SQL. See docs/review.md.
+    One line after the merge with the main branch, revisions against models, up, down and up again on a real
+    server with data, lint, lost data, locks, SQL: see docs/review.md.
     """
     from guvnor.review import markdown
     from guvnor.review import review as reviewing

@@ -63,8 +63,8 @@ _BY_CATEGORY: dict[str, tuple[str, ...]] = {
     "I": ("192.0.2.{n}",),
     "N": ("{n}", "0", "1", "10", "100", "0.5", "-1"),
     "S": (
-        "{column} {n}", "{column}{n}", "a{n}", "ABC{n}", "{n}", "ada{n}@example.org", "https://example.org/{n}",
-        "+4930123456{n}", "Europe/Berlin", "UTC", "en", "00000000-0000-4000-8000-{n:012d}", "#00000{hour}", "",
+        "{column} {n}", "{column}{n}", "a{n}", "ABC{n}", "{n}", "ada{n}@example.org",
+        "https://example.org/{n}", "+4930123456{n}", "Europe/Berlin", "UTC", "en", "00000000-0000-4000-8000-{n:012d}", "#00000{hour}", "",
     ),
     "T": ("{n} hours", "0", "1 day"),
     "V": ("1", "0", "{bits}"),
@@ -76,7 +76,7 @@ def values(kind: Type, column: str, number: int, hints: Iterable[str]) -> list[s
 
     :param column: its name, which texts begin with.
     :param number: of the row; other rows get other values where there are any.
-    :param hints: definitions of checks on the column. Their words are guesses: nothing else is read from them.
+    :param hints: definitions of checks on the column. Their words are guesses, and no more than that.
     """
     if kind.category == "E":
         return _turned(kind.labels, number)
@@ -111,7 +111,7 @@ _ELEMENTS = {
 
 
 def _words(definition: str, row: int) -> list[str]:
-    """Pick from a check's definition what may be a value: quoted words, and numbers with those around them."""
+    """Pick from a check's definition what may be a value: quoted words, numbers and their neighbors."""
     found = [word.replace("''", "'") for word in re.findall(r"'((?:[^']|'')*)'", definition)]
     for number in re.findall(r"(?<![\w.'])\d{1,9}(?![\w'])", definition):
         found += [number, str(int(number) + row), str(int(number) + 1), str(int(number) - 1)]

@@ -48,8 +48,8 @@ def of_effect(effect: Effect) -> tuple[Change, ...]:
 def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset()) -> list[str]:
     """Name whatever differs between two snapshots of one database, to the last attribute.
 
-    :param gone: handles of what was away in between. A column that comes back is the last one of its table, and
-        nothing can be done about it.
+    :param gone: handles of what was away in between. A column that comes back is the last one of its table:
+        that cannot be helped.
     """
     shuffled = {
         f"relation:{key.partition(':')[2].rpartition('.')[0]}" for key in gone if key.startswith("column:")
@@ -121,8 +121,7 @@ _ADDED = {
 
 _CHANGED = {
     "type": "Values that do not fit the new type are refused; the running application may still write them.",
-    "not null": "The running application may still insert rows without a value: where NOT NULL is new, they are "
-    "refused.",
+    "not null": "Where NOT NULL is new, rows of the running application that lack a value are refused.",
     "default": "It holds for new rows only.",
     "labels": "The running application may read values that it does not know.",
     "constraint definition": "Other rows are refused than before.",

@@ -142,7 +142,7 @@ def _body(review: Review) -> Iterator[str | _Fold]:
     """Yield the details: findings first, then each revision."""
     if review.drift is not None and not review.drift.clean:
         text = drift_report.as_markdown(review.drift).splitlines()
-        words = "Expected is what `guvnor/models.py` says, there is what the revisions make. SQL belongs in a revision."
+        words = "Expected is what `guvnor/models.py` says; what the revisions make is there."
         yield _Fold(f"Models: {_number(len(review.drift.findings), 'difference')}", (words, *text[1:]))
     if review.lint is not None and not review.lint.clean:
         text = lint_report.as_markdown(review.lint).splitlines()
@@ -177,7 +177,8 @@ def _part(part: Part) -> Iterator[str | _Fold]:
         yield f"**⚠️ Data loss on the way up:** whatever is stored in {_and(map(_code, part.up.lost))}."
         yield ""
     if part.down.lost:
-        yield f"**Data loss on the way back:** whatever is stored by then in {_and(map(_code, part.down.lost))}."
+        lost = _and(map(_code, part.down.lost))
+        yield f"**Data loss on the way back:** whatever is stored by then in {lost}."
         yield ""
     for change in part.up.changes:
         yield from _change(change)

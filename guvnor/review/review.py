@@ -230,7 +230,9 @@ class _Reviewer:
                 "Lint", "passed", f"No problem in {count} {'revision' if count == 1 else 'revisions'}."
             )
         rules = ", ".join(dict.fromkeys(problem.rule for problem in found.problems))
-        return Check("Lint", "failed", f"{rules}.", "guvnor schema lint", FILES)
+        return Check(
+            "Lint", "failed", f"Problems: {len(found.problems)} ({rules}).", "guvnor schema lint", FILES
+        )
 
     def _check_round_trip(self, way: Way) -> Check:
         self._trip = trip = roundtrip.run(self._dsn, way.tree, way.base, way.head)
@@ -244,8 +246,8 @@ class _Reviewer:
                     if first.exit_code == DRIFTS
                     else f"{first.after} failed: {first.lines[0]}"
                 ),
-                "GUVNOR_STORAGE_TYPE=embedded guvnor migrate up   # the same on the local server, step by step\n"
-                "GUVNOR_STORAGE_TYPE=embedded guvnor migrate down",
+                "export GUVNOR_STORAGE_TYPE=embedded   # step by step on the local server\n"
+                "guvnor migrate up\nguvnor migrate down",
                 first.exit_code,
             )
         count = len(trip.filled.rows)

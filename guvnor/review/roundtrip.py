@@ -5,6 +5,7 @@ The commands are those that a deploy job types, as processes of their own, in a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -68,10 +69,8 @@ def run(dsn: str, tree: Tree, base: str | None, head: str) -> RoundTrip:
     """
     trip = RoundTrip()
     with scratch.database(dsn) as place:
-        try:
+        with contextlib.suppress(_Stop):
             _Traveller(place, tree, trip).travel(base, head)
-        except _Stop:
-            pass
     return trip
 
 
@@ -186,7 +185,7 @@ class _Traveller:
             moved = [column for column in kept if column not in compared]
             if moved and rows.changed_columns(_only(moved, columns, old), _only(moved, *now[table]), moved):
                 self._trip.notes.append(
-                    f"The revisions update rows of table {table}, and a trigger moves {', '.join(moved)} with them."
+                    f"The revisions update rows of table {table}, and a trigger moves {', '.join(moved)}."
                 )
             if (fewer := len(between[table][1]) - len(now[table][1])) > 0:
                 self._trip.notes.append(

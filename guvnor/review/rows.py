@@ -174,11 +174,9 @@ def _slots(connection: Connection, table: Table, number: int, *, sparse: bool) -
         # A column of two foreign keys follows the first; whether the second agrees, the server says.
         if taken & set(reference.columns) or not columns.keys() >= set(reference.columns):
             continue
-        there: list[tuple[object, ...]] = list(read(connection, reference.table, reference.their_columns))[
-            :20
-        ]
+        there = read(connection, reference.table, reference.their_columns)[:_REFERRED]
         start = number % len(there) if there else 0
-        choices = there[start:] + there[:start]
+        choices = [*there[start:], *there[:start]]
         if all(columns[place].nullable for place in reference.columns):
             choices.insert(0 if sparse else len(choices), (None,) * len(reference.columns))
         slots.append(_Slot(reference.columns, tuple(choices)))

@@ -33,13 +33,11 @@ op.create_index_concurrently(
 """
 
 NO_PRIORITY = """
-# lint: ignore ban-drop-column: the way back takes what the way forward has brought
 op.execute("ALTER TABLE incidents DROP COLUMN IF EXISTS priority")
 """
 
-PRIORITY_COLUMN = {
-    '    Column("escalation_policy_id", UUID, ForeignKey("escalation_policies.id")),\n': '    Column("priority", Text),\n'
-}
+_LAST_COLUMN = '    Column("escalation_policy_id", UUID, ForeignKey("escalation_policies.id")),\n'
+PRIORITY_COLUMN = {_LAST_COLUMN: '    Column("priority", Text),\n'}
 PRIORITY_INDEX = {
     '    where_set("idx_incidents_escalation_policy", "escalation_policy_id"),\n': (
         '    where_set("idx_incidents_priority", "priority"),\n'
@@ -98,13 +96,13 @@ def dangerous(clone: Clone) -> None:
     clone.add_revision(
         """
 op.execute("ALTER TABLE events ALTER COLUMN description TYPE varchar(2000)")
-op.execute("CREATE INDEX idx_incidents_title ON incidents (title)")
-op.execute("ALTER TABLE signals DROP COLUMN payload")
+op.execute("CREATE INDEX IF NOT EXISTS idx_incidents_title ON incidents (title)")
+op.execute("ALTER TABLE signals DROP COLUMN IF EXISTS payload")
 """,
         """
-op.execute("ALTER TABLE signals ADD COLUMN payload jsonb DEFAULT '{}'")
-op.execute("CREATE INDEX idx_signals_payload ON signals USING gin (payload)")
-op.execute("DROP INDEX idx_incidents_title")
+op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS payload jsonb DEFAULT '{}'")
+op.execute("CREATE INDEX IF NOT EXISTS idx_signals_payload ON signals USING gin (payload)")
+op.execute("DROP INDEX IF EXISTS idx_incidents_title")
 op.execute("ALTER TABLE events ALTER COLUMN description TYPE text")
 """,
         name="tidy_up",
@@ -132,7 +130,8 @@ def two_heads(clone: Clone) -> None:
     good(clone)
     clone.git("switch", "--quiet", "main")
     clone.add_revision(
-        "CREATE TABLE IF NOT EXISTS teams (id uuid PRIMARY KEY DEFAULT uuid_generate_v4(), name text NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS teams (id uuid PRIMARY KEY DEFAULT uuid_generate_v4(), "
+        "name text NOT NULL)",
         "DROP TABLE IF EXISTS teams",
         name="add_teams",
     )
@@ -143,8 +142,7 @@ def two_heads(clone: Clone) -> None:
 def disagreeing(clone: Clone) -> None:
     """The models have the column with another type, and not the index."""
     clone.add_priority()
-    (column,) = PRIORITY_COLUMN
-    clone.change_models({column: '    Column("priority", String(20)),\n'})
+    clone.change_models({_LAST_COLUMN: '    Column("priority", String(20)),\n'})
     clone.commit()
 
 
