@@ -9,6 +9,8 @@ from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 
 from guvnor import branch
 from guvnor.errors import UsageError
@@ -16,8 +18,11 @@ from guvnor.lint import Problem, Report, lint, report, squawk
 from guvnor.lint.document import document
 from guvnor.lint.parsing import MissingToolError
 from guvnor.lint.rules import FILES_RULES, REVISION_RULES
+from guvnor.lint.source import Source
 from guvnor.lint.squawk_rules import EXCLUDED, RULES
+from guvnor.migrate.context import connected
 from tests.expect import ends, forked, succeeds
+from tests.sample_data import fill
 from tests.support.command import CHECKOUT
 from tests.support.project import REVISION, Project
 
@@ -81,6 +86,62 @@ def test_a_rule_of_squawk(project, rule):
     assert (problem.rule, problem.direction, problem.help) == (rule.name, "up", rule.instead)
     written(project, rule.good)
     assert rules(project) == []
+
+
+OTHERS = {
+    "adding-serial-primary-key-field": "ALTER TABLE schedules ADD PRIMARY KEY (id)",
+    "ban-drop-not-null": "ALTER TABLE schedules ALTER COLUMN name DROP NOT NULL",
+    "ban-drop-default": "ALTER TABLE schedules ALTER COLUMN config DROP DEFAULT",
+    "ban-drop-constraint": "ALTER TABLE schedules DROP CONSTRAINT IF EXISTS schedule_name_not_empty",
+    "ban-drop-view": "DROP VIEW IF EXISTS a",
+    "ban-drop-function": "DROP FUNCTION IF EXISTS a()",
+    "ban-drop-type": "DROP TYPE IF EXISTS a",
+    "ban-drop-schema": "DROP SCHEMA IF EXISTS a",
+    "ban-drop-sequence": "DROP SEQUENCE IF EXISTS a",
+    "ban-drop-domain": "DROP DOMAIN IF EXISTS a",
+    "ban-drop-extension": "DROP EXTENSION IF EXISTS a",
+    "ban-drop-generated-expression": "ALTER TABLE schedules ALTER COLUMN name DROP EXPRESSION IF EXISTS",
+    "ban-drop-database": "DROP DATABASE IF EXISTS a",
+    "renaming-object": "ALTER TYPE channel_type RENAME VALUE 'sms' TO 'text'",
+    "ban-set-schema": "ALTER TABLE schedules SET SCHEMA a",
+    "ban-alter-identity": "ALTER TABLE schedules ALTER COLUMN id SET GENERATED ALWAYS",
+    "ban-truncate-cascade": "TRUNCATE schedules CASCADE",
+    "require-concurrent-reindex": "REINDEX TABLE schedules",
+    "require-concurrent-partition-detach": "ALTER TABLE schedules DETACH PARTITION a",
+    "identifier-too-long": f"CREATE TABLE IF NOT EXISTS {'a' * 64} (b uuid)",
+    "ban-duplicate-column-assignments": "UPDATE schedules SET name = 'a', name = 'b' WHERE active",
+    "ban-char-field": "ALTER TABLE schedules ADD COLUMN IF NOT EXISTS a char(3)",
+    "prefer-timestamp-tz": "ALTER TABLE schedules ADD COLUMN IF NOT EXISTS a timestamp",
+    "prefer-identity": "CREATE TABLE IF NOT EXISTS a (b bigserial)",
+    "ban-create-domain-with-constraint": "CREATE DOMAIN a AS text CHECK (VALUE <> '')",
+    "ban-alter-domain-with-add-constraint": "ALTER DOMAIN a ADD CONSTRAINT b CHECK (VALUE <> '')",
+}
+
+
+def test_the_other_rules_of_squawk(project):
+    assert set(OTHERS) == {rule.name for rule in RULES if not rule.bad}
+    guarded = "op.execute(\"DO $$ BEGIN IF now() > '2020-01-01' THEN {}; END IF; END $$\")"
+    path = written(project, "\n".join(guarded.format(statement) for statement in OTHERS.values()))
+    lines = path.read_text().splitlines()
+    problems = found(project).problems
+    for rule, statement in OTHERS.items():
+        told = {p.rule for p in problems if statement in lines[(p.line or 0) - 1]}
+        assert rule in told, statement
+
+
+def test_the_good_examples_can_be_run_twice(project, migrated):
+    fill(migrated)
+    with connected(migrated.dsn, "test") as connection:
+        for rule in (*REVISION_RULES, *EXAMPLES):
+            path = written(project, rule.good)
+            upgrade = Source(path.name, str(path), path.read_text()).function("upgrade")
+            with (
+                connection.begin() as transaction,
+                Operations.context(MigrationContext.configure(connection)),
+            ):
+                upgrade()
+                upgrade()
+                transaction.rollback()
 
 
 def test_what_is_off_is_off(project):
@@ -199,6 +260,12 @@ def test_the_line_is_the_one_in_the_file(project):
         (at[2], "require-concurrent-index-deletion", "down"),
     ]
     assert {p.file for p in found(project).problems} == {"alembic/versions/003_test.py"}
+
+
+def test_a_line_that_is_not_in_the_file_is_that_of_the_call(project):
+    path = project.add_revision("SELECT 1;\n\n\nDROP TABLE IF EXISTS audit_logs")
+    (problem,) = found(project).problems
+    assert "DROP TABLE" in path.read_text().splitlines()[problem.line - 1]
 
 
 def test_two_statements_in_one_online_operation(project):

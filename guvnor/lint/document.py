@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from guvnor.lint import ignores, squawk_rules
 from guvnor.lint.rule import Rule
@@ -40,7 +41,8 @@ op.execute("ALTER TABLE signals DROP COLUMN IF EXISTS payload")
 ```
 
 The comment stands at the statement, above it or in it; at or above a function it is for the whole function.
-It names one rule and the reason.
+It names one rule and the reason. What is about the files together cannot be ignored: `numbers` and
+`applied-revision-changed`.
 """
 
 
@@ -51,8 +53,8 @@ def document() -> str:
     parts += [
         _explained(
             ignores.RULE,
-            "An ignore names a known rule, gives a reason, and lets a problem pass. One that is left over would "
-            "hide the next problem. This rule cannot be ignored.",
+            "An ignore names a known rule, gives a reason, and lets a problem pass. One that is left over "
+            "would hide the next problem. This rule cannot be ignored.",
             "Take the comment out, or write the reason.",
         )
     ]
@@ -89,13 +91,19 @@ def _examples(bad: str, good: str, language: str) -> str:
 def _table() -> Iterator[str]:
     yield "| rule | why | instead |"
     yield "| --- | --- | --- |"
-    for rule in squawk_rules.RULES:
-        if not rule.bad:
-            yield f"| `{rule.name}` | {rule.why} | {rule.instead} |"
+    others = (rule for rule in squawk_rules.RULES if not rule.bad)
+    for (why, instead), rules in groupby(others, key=lambda rule: (rule.why, rule.instead)):
+        yield f"| {_names(rules)} | {why} | {instead} |"
 
 
 def _excluded() -> Iterator[str]:
     yield "| rule | direction | reason |"
     yield "| --- | --- | --- |"
-    for rule in squawk_rules.EXCLUDED:
-        yield f"| `{rule.name}` | {' and '.join(rule.directions)} | {rule.reason} |"
+    for (directions, reason), rules in groupby(
+        squawk_rules.EXCLUDED, key=lambda rule: (rule.directions, rule.reason)
+    ):
+        yield f"| {_names(rules)} | {' and '.join(directions)} | {reason} |"
+
+
+def _names(rules: Iterable[squawk_rules.SquawkRule | squawk_rules.Exclusion]) -> str:
+    return ", ".join(f"`{rule.name}`" for rule in rules)

@@ -36,9 +36,8 @@ def _in_file(source: Source) -> Iterator[Problem]:
         _ = source.module
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a file may fail in any way when it is run
         message = f"The file cannot be read: {type(error).__name__}: {error}"
-        yield Problem(
-            READABLE.name, source.shown, getattr(error, "lineno", None), None, message, READABLE.instead
-        )
+        line = getattr(error, "lineno", None)
+        yield Problem(READABLE.name, source.shown, line, None, message, "Correct it: Alembic cannot run it.")
         return
     revision = Revision(source)
     problems = [

@@ -22,6 +22,7 @@ class Statement:
     """What one call of an operation writes.
 
     :ivar line: of the call in the revision file.
+    :ivar last: the last line of the call.
     :ivar text_line: the line on which the SQL starts there; None where it is not written out in the call.
     :ivar in_transaction: whether it runs in the revision's transaction.
     :ivar operation: the online operation that wrote it; None for SQL of the revision's own.
@@ -29,9 +30,17 @@ class Statement:
 
     sql: str
     line: int
+    last: int
     text_line: int | None
     in_transaction: bool
     operation: str | None
+
+    def line_of(self, number: int) -> int:
+        """Return the line of the revision file on which a line of the SQL stands, as far as that can be told.
+
+        :param number: of the line within the SQL, from 0.
+        """
+        return self.line if self.text_line is None else min(self.text_line + number, self.last)
 
     @property
     def is_written_out(self) -> bool:
@@ -94,9 +103,9 @@ class _Recorder(io.StringIO):
         sql = text.strip()
         if sql:
             line, operation = self._caller()
-            self.statements.append(
-                Statement(sql, line, self._text_line(line, sql), self.in_transaction, operation)
-            )
+            last, text_line = self._literal(line, sql)
+            statement = Statement(sql, line, last, text_line, self.in_transaction, operation)
+            self.statements.append(statement)
         return len(text)
 
     def _caller(self) -> tuple[int, str | None]:
@@ -109,16 +118,18 @@ class _Recorder(io.StringIO):
                 operation = frame.f_code.co_name.strip("_")
         raise AssertionError("only the functions of a revision write")
 
-    def _text_line(self, line: int, sql: str) -> int | None:
-        """Find the text of a statement among the literals of the call on a line."""
+    def _literal(self, line: int, sql: str) -> tuple[int, int | None]:
+        """Find the last line of the call on a line, and the first one of a statement among its literals."""
+        last = line
         for node in ast.walk(self.source.tree):
             if isinstance(node, ast.Call) and node.lineno == line:
+                last = max(last, node.end_lineno or line)
                 for text in ast.walk(node):
                     if isinstance(text, ast.Constant) and isinstance(text.value, str):
                         start = text.value.lstrip()
                         if start and sql.startswith(start.splitlines()[0].rstrip()):
-                            return text.lineno + text.value[: -len(start)].count("\n")
-        return None
+                            return last, text.lineno + text.value[: -len(start)].count("\n")
+        return last, None
 
 
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:

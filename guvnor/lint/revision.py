@@ -17,11 +17,22 @@ FUNCTIONS: dict[Direction, str] = {"up": "upgrade", "down": "downgrade"}
 
 @dataclass(frozen=True)
 class Placed:
-    """A parsed statement, the call that writes it, and the line of the file on which it starts."""
+    """A parsed statement and the call that writes it."""
 
     parsed: Parsed
     call: Statement
-    line: int
+
+    @property
+    def line(self) -> int:
+        """The line of the file on which it starts."""
+        return self.line_of(0)
+
+    def line_of(self, number: int) -> int:
+        """Return the line of the file on which a line of the statement stands.
+
+        :param number: of the line within the statement, from 0.
+        """
+        return self.call.line_of(self.parsed.line + number)
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,5 @@ def _way(source: Source, direction: Direction) -> Way:
             refused.append((call, str(problem)))
             continue
         for parsed in found:
-            line = call.line if call.text_line is None else call.text_line + parsed.line
-            statements.append(Placed(parsed, call, line))
+            statements.append(Placed(parsed, call))
     return Way(direction, rendered, tuple(statements), tuple(refused))

@@ -71,7 +71,7 @@ class Source:
         """The file as a module, run once more than Alembic does; its functions know it by ``shown``."""
         module = ModuleType(self.name.removesuffix(".py"))
         # A revision is code of this project, and every command of Alembic runs it too.
-        exec(compile(self.tree, self.shown, "exec"), module.__dict__)  # noqa: S102
+        exec(compile(self.tree, self.shown, "exec", dont_inherit=True), module.__dict__)  # noqa: S102
         return module
 
     def function(self, name: str) -> FunctionType | None:

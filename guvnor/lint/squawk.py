@@ -67,8 +67,9 @@ def _script(way: Way) -> tuple[str, list[int | None]]:
             script += "BEGIN;\n" if in_transaction else "COMMIT;\n"
             lines.append(None)
         script += f"{placed.parsed.sql}\n;\n"
-        first = placed.line if placed.call.is_written_out else None
-        lines += [first and first + number for number in range(placed.parsed.sql.count("\n") + 1)] + [first]
+        # One line more than the statement has: the semicolon's.
+        numbers = range(placed.parsed.sql.count("\n") + 2)
+        lines += [placed.line_of(number) if placed.call.is_written_out else None for number in numbers]
     # Ignores are comments of Python; squawk's own must not work.
     script = script.replace("squawk-ignore", "squawk_ignore")
     return script + ("COMMIT;\n" if in_transaction else ""), [*lines, None]

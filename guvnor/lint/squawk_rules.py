@@ -84,8 +84,12 @@ op.validate_constraint("signals", "signal_title_set")''',
         "adding-not-nullable-field",
         "SET NOT NULL reads the whole table under a lock that stops its readers and writers.",
         "op.set_not_null",
-        'op.execute("ALTER TABLE signals ALTER COLUMN payload SET NOT NULL")',
-        'op.set_not_null("signals", "payload")',
+        """\
+op.execute("UPDATE schedules SET description = '' WHERE description IS NULL")
+op.execute("ALTER TABLE schedules ALTER COLUMN description SET NOT NULL")""",
+        """\
+op.execute("UPDATE schedules SET description = '' WHERE description IS NULL")
+op.set_not_null("schedules", "description")""",
     ),
     SquawkRule(
         "adding-field-with-default",
@@ -105,9 +109,7 @@ op.backfill("signals", "token = uuid_generate_v4()", "token IS NULL")""",
         "Give it a default, or let it be NULL until every version writes it.",
         'op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS region varchar(50) NOT NULL")',
         """\
-op.execute(
-    "ALTER TABLE signals ADD COLUMN IF NOT EXISTS region varchar(50) NOT NULL DEFAULT 'eu'"
-)""",
+op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS region varchar(50) NOT NULL DEFAULT 'eu'")""",
     ),
     SquawkRule(
         "adding-serial-primary-key-field",
@@ -171,9 +173,7 @@ op.execute("""
     $$
 """)''',
         """\
-op.execute(
-    "ALTER TABLE schedules ADD COLUMN IF NOT EXISTS enabled boolean NOT NULL DEFAULT true"
-)
+op.execute("ALTER TABLE schedules ADD COLUMN IF NOT EXISTS enabled boolean NOT NULL DEFAULT true")
 op.backfill("schedules", "enabled = active", "enabled <> active")""",
     ),
     SquawkRule(
@@ -260,11 +260,6 @@ op.execute("DROP TABLE IF EXISTS audit_logs")""",
         "DETACH PARTITION stops readers and writers.",
         "Detach it by hand, concurrently.",
     ),
-    SquawkRule(
-        "prefer-repack",
-        "VACUUM FULL and CLUSTER stop readers and writers until the table is written anew.",
-        "Run pg_repack by hand.",
-    ),
     SquawkRule("identifier-too-long", "PostgreSQL cuts a name off after 63 bytes.", "A shorter name."),
     SquawkRule("ban-duplicate-column-assignments", "PostgreSQL refuses it.", "Assign the column once."),
     SquawkRule("ban-char-field", "char(n) pads with blanks.", "varchar or text."),
@@ -306,7 +301,7 @@ EXCLUDED = (
     Exclusion(
         "require-statement-timeout", "The tool sets the timeouts, and `timeouts-not-overridden` guards them."
     ),
-    Exclusion("require-timeout-settings", "The name of the last two before squawk 2.60."),
+    Exclusion("require-timeout-settings", "The older name of the last two."),
     Exclusion("require-table-schema", "A revision never says `public.`: it is run in a scratch schema too."),
     Exclusion("require-enum-value-ordering", "A new value comes last, as in the models."),
     Exclusion(
