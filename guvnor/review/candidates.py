@@ -64,7 +64,8 @@ _BY_CATEGORY: dict[str, tuple[str, ...]] = {
     "N": ("{n}", "0", "1", "10", "100", "0.5", "-1"),
     "S": (
         "{column} {n}", "{column}{n}", "a{n}", "ABC{n}", "{n}", "ada{n}@example.org",
-        "https://example.org/{n}", "+4930123456{n}", "Europe/Berlin", "UTC", "en", "00000000-0000-4000-8000-{n:012d}", "#00000{hour}", "",
+        "https://example.org/{n}", "+4930123456{n}", "Europe/Berlin", "UTC", "en",
+        "00000000-0000-4000-8000-{n:012d}", "#00000{hour}", "",
     ),
     "T": ("{n} hours", "0", "1 day"),
     "V": ("1", "0", "{bits}"),

@@ -11,6 +11,8 @@ from guvnor.schema import compare, meaning
 from guvnor.schema.rehearsal import Effect
 from guvnor.schema.snapshot import Object, Snapshot
 
+_STORED = ("table", "materialized view", "column")
+
 
 @dataclass(frozen=True)
 class Change:
@@ -70,6 +72,12 @@ def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset(
         if (item.granted, item.revoked) != (now.granted, now.revoked):
             different.append(f"{item}: its privileges differ")
     return [*lost, *extra, *different]
+
+
+def stored(dropped: Sequence[Object]) -> tuple[Object, ...]:
+    """Pick from dropped objects what holds data: tables, and columns of others."""
+    gone = {item.handle for item in dropped}
+    return tuple(item for item in dropped if item.kind in _STORED and not gone.intersection(item.parents[:1]))
 
 
 def value(content: Any) -> str:

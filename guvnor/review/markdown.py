@@ -15,6 +15,7 @@ from guvnor.review.roundtrip import RoundTrip
 from guvnor.review.steps import Direction, Part, stops
 from guvnor.schema import report as drift_report
 from guvnor.schema.rehearsal import ONLINE, StatementEffect
+from guvnor.schema.snapshot import Object
 
 MARKER = "<!-- guvnor-migrations -->"
 """By this first line, a later run finds the comment that it replaces."""
@@ -174,10 +175,10 @@ def _part(part: Part) -> Iterator[str | _Fold]:
     yield f"`{part.file}`"
     yield ""
     if part.up.lost:
-        yield f"**⚠️ Data loss on the way up:** whatever is stored in {_and(map(_code, part.up.lost))}."
+        yield f"**⚠️ Data loss on the way up:** whatever is stored in {_and(map(_named, part.up.lost))}."
         yield ""
     if part.down.lost:
-        lost = _and(map(_code, part.down.lost))
+        lost = _and(map(_named, part.down.lost))
         yield f"**Data loss on the way back:** whatever is stored by then in {lost}."
         yield ""
     for change in part.up.changes:
@@ -208,7 +209,7 @@ def _part(part: Part) -> Iterator[str | _Fold]:
 def _change(change: Change) -> Iterator[str]:
     item = change.object
     parts = ", ".join(_number(count, kind) for kind, count in change.parts)
-    line = f"- `{change.sign}` {item.kind} {_code(item.identity)}"
+    line = f"- `{change.sign}` {_named(item)}"
     if parts:
         line += f", with {parts}"
     if change.meaning:
@@ -290,6 +291,10 @@ def _escaped(text: str) -> str:
 
 def _html(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _named(item: Object) -> str:
+    return f"{item.kind} {_code(item.identity)}"
 
 
 def _code(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Review:
     :ivar main: the main branch, as Git calls it.
     :ivar new: the revision files that the branch brings.
     :ivar checks: the weightiest first.
-    :ivar folder: of the revision files, as the reader types it.
+    :ivar folder: of the revision files, seen from the current directory.
     :ivar moves: how to renumber files that collide after the merge.
     :ivar renumbered: whether the checks looked at the files as they are after that.
     :ivar parts: the new revisions, in order; none where they cannot be told.
@@ -132,7 +133,7 @@ class _Reviewer:
             self._branch.main,
             self._branch.new,
             tuple(self._checks),
-            revisions.directory(self._configuration).relative_to(self._configuration.parent).as_posix(),
+            os.path.relpath(revisions.directory(self._configuration)),
             self._moves,
             self._renumbered,
             self._parts,
@@ -252,7 +253,8 @@ class _Reviewer:
             )
         count = len(trip.filled.rows)
         text = f"Up, down and up again with rows in {count} {'table' if count == 1 else 'tables'}: "
-        text += "schema and rows came back."
+        text += "schema and rows came back"
+        text += f", but for what was stored in {', '.join(trip.dropped)}." if trip.dropped else "."
         notes = [f"Table {name} stayed empty." for name in trip.filled.empty] + trip.notes
         return Check("Round trip", "warning" if notes else "passed", " ".join((text, *notes)))
 
@@ -260,8 +262,8 @@ class _Reviewer:
         if (skipped := self._skipped("Data")) is not None:
             return skipped
         self._parts = steps.with_changes(self._dsn, way, self._parts)
-        lost = [name for part in self._parts for name in part.up.lost]
-        back = [name for part in self._parts for name in part.down.lost]
+        lost = [str(item) for part in self._parts for item in part.up.lost]
+        back = [str(item) for part in self._parts for item in part.down.lost]
         ways_back = f"The downgrade drops {', '.join(back)}." if back else "Nor does the downgrade."
         if lost:
             return Check("Data", "warning", f"The upgrade drops stored data: {', '.join(lost)}.")

@@ -47,11 +47,13 @@ class RoundTrip:
 
     :ivar filled: the rows that were there before the branch's revisions.
     :ivar problems: in the order in which they were met; none when all came back.
+    :ivar dropped: the tables and columns whose rows and values the upgrade drops: they were not compared.
     :ivar notes: what is worth knowing and no failure.
     """
 
     filled: Filled = field(default_factory=Filled)
     problems: list[Problem] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -68,9 +70,8 @@ def run(dsn: str, tree: Tree, base: str | None, head: str) -> RoundTrip:
     :param head: the last revision of the branch.
     """
     trip = RoundTrip()
-    with scratch.database(dsn) as place:
-        with contextlib.suppress(_Stop):
-            _Traveller(place, tree, trip).travel(base, head)
+    with scratch.database(dsn) as place, contextlib.suppress(_Stop):
+        _Traveller(place, tree, trip).travel(base, head)
     return trip
 
 
@@ -93,6 +94,9 @@ class _Traveller:
         at_head, between = self._snapshot(), self._rows()
         down = self._migrate("down", base or "base")
         gone = at_base.objects.keys() - at_head.objects.keys()
+        self._trip.dropped += [
+            str(item) for item in changes.stored([at_base.objects[key] for key in sorted(gone)])
+        ]
         self._compare(down, at_base, gone)
         self._compare_rows(down, before, between, self._rows(), gone, own)
         self._compare(self._migrate("up", head), at_head)
@@ -121,7 +125,8 @@ class _Traveller:
         )
         name = f"{direction} to {to}"
         if done.returncode != 0:
-            self._trip.problems.append(Problem(name, RUNS, _reason(done.stderr)))
+            said = done.stderr.replace(f"{self._tree.configuration.parent}/", "")
+            self._trip.problems.append(Problem(name, RUNS, _reason(said)))
             raise _Stop
         return name
 

@@ -18,7 +18,6 @@ from guvnor.schema.snapshot import Object
 # PostgreSQL documentation, "Explicit Locking": who has to wait for a holder of the lock.
 _STOPS_WRITERS = ("SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE")
 _STOPS_ALL = "ACCESS EXCLUSIVE"
-_STORED = ("table", "materialized view", "column")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Direction:
 
     sql: tuple[str, ...]
     changes: tuple[Change, ...] = ()
-    lost: tuple[str, ...] = ()
+    lost: tuple[Object, ...] = ()
     seen: tuple[StatementEffect, ...] | None = None
 
 
@@ -99,11 +98,12 @@ def with_changes(dsn: str, found: Way, parts: Sequence[Part]) -> tuple[Part, ...
     done = []
     for part in parts:
         up, down = by_key["up", part.revision], by_key["down", part.revision]
+        old = [item for item in up.dropped if item.handle not in young]
         done.append(
             replace(
                 part,
-                up=replace(part.up, changes=changes.of_effect(up), lost=_lost(up.dropped, young)),
-                down=replace(part.down, changes=changes.of_effect(down), lost=_lost(down.dropped, set())),
+                up=replace(part.up, changes=changes.of_effect(up), lost=changes.stored(old)),
+                down=replace(part.down, changes=changes.of_effect(down), lost=changes.stored(down.dropped)),
             )
         )
         young |= {item.handle for item in up.added}
@@ -150,12 +150,3 @@ def stops(seen: Sequence[StatementEffect]) -> list[tuple[str, str]]:
 def _building(statement: StatementEffect) -> list[str]:
     """Return the tables that an index is built on: what that reads is not counted, but its lock is SHARE."""
     return [lock.table for lock in statement.locks if lock.mode == "SHARE"]
-
-
-def _lost(dropped: Sequence[Object], young: set[str]) -> tuple[str, ...]:
-    gone = {item.handle for item in dropped}
-    return tuple(
-        str(item)
-        for item in dropped
-        if item.kind in _STORED and item.handle not in young and not gone & set(item.parents[:1])
-    )
