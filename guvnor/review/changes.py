@@ -50,6 +50,8 @@ def of_effect(effect: Effect) -> tuple[Change, ...]:
 def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset()) -> list[str]:
     """Name whatever differs between two snapshots of one database, to the last attribute.
 
+    An extension may stay: it belongs to the database, and others may use it by then.
+
     :param gone: handles of what was away in between. A column that comes back is the last one of its table:
         that cannot be helped.
     """
@@ -57,7 +59,7 @@ def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset(
         f"relation:{key.partition(':')[2].rpartition('.')[0]}" for key in gone if key.startswith("column:")
     }
     lost = [f"{item} is missing" for key, item in before.objects.items() if key not in after.objects]
-    extra = [f"{item} is left over" for key, item in after.objects.items() if key not in before.objects]
+    extra = [f"{item} is left over" for item in left_over(before, after) if item.kind != "extension"]
     different = []
     for key, item in before.objects.items():
         now = after.objects.get(key)
@@ -72,6 +74,11 @@ def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset(
         if (item.granted, item.revoked) != (now.granted, now.revoked):
             different.append(f"{item}: its privileges differ")
     return [*lost, *extra, *different]
+
+
+def left_over(before: Snapshot, after: Snapshot) -> list[Object]:
+    """Return the objects that have come."""
+    return [item for key, item in after.objects.items() if key not in before.objects]
 
 
 def stored(dropped: Sequence[Object]) -> tuple[Object, ...]:

@@ -226,10 +226,8 @@ class _Reviewer:
     def _check_lint(self) -> Check:
         self._lint = found = lint.lint(self._configuration)
         if found.clean:
-            count = len(found.revisions)
-            return Check(
-                "Lint", "passed", f"No problem in {count} {'revision' if count == 1 else 'revisions'}."
-            )
+            names = ", ".join(found.revisions)
+            return Check("Lint", "passed", f"No problem in {names}." if names else "No new revision.")
         rules = ", ".join(dict.fromkeys(problem.rule for problem in found.problems))
         return Check(
             "Lint", "failed", f"Problems: {len(found.problems)} ({rules}).", "guvnor schema lint", FILES

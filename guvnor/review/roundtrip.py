@@ -141,7 +141,13 @@ class _Traveller:
             self._trip.problems.append(Problem(after, DRIFTS, titles))
 
     def _compare(self, after: str, expected: Snapshot, gone: AbstractSet[str] = frozenset()) -> None:
-        if differences := changes.exact(expected, self._snapshot(), gone):
+        found = self._snapshot()
+        self._trip.notes += [
+            f"After {after}, {item} stays."
+            for item in changes.left_over(expected, found)
+            if item.kind == "extension"
+        ]
+        if differences := changes.exact(expected, found, gone):
             self._trip.problems.append(Problem(after, DRIFTS, tuple(differences)))
 
     def _rows(self) -> dict[str, tuple[list[str], list[Row]]]:
