@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guvnor.postgres import closing, connect
-from guvnor.review import rows
+from guvnor.review import rows, tables
 from tests.sample_data import contents
 from tests.support.server import Database
 
@@ -86,7 +86,15 @@ def test_a_table_that_takes_no_row_is_named_with_the_reason(database: Database) 
 
 def test_columns_that_triggers_keep_are_found(migrated: Database) -> None:
     rows.fill(migrated.dsn)
-    columns = ["id", "title", "created_at", "updated_at"]
+    migrated.execute(
+        """
+        CREATE TABLE numbered (id bigint GENERATED ALWAYS AS IDENTITY, updated_at timestamptz DEFAULT now());
+        CREATE TRIGGER kept BEFORE UPDATE ON numbered
+            FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+        INSERT INTO numbered DEFAULT VALUES
+        """
+    )
     with closing(connect(migrated.dsn)) as connection:
-        assert rows.kept_by_triggers(connection, "incidents", columns) == {"updated_at"}
-        assert rows.kept_by_triggers(connection, "events", ["id", "occurred_at"]) == set()
+        found = {t.name: rows.kept_by_triggers(connection, t) for t in tables.read(connection)}
+    assert found["incidents"] == found["numbered"] == {"updated_at"}
+    assert found["events"] == set()

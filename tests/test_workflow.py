@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -43,6 +44,12 @@ def test_it_runs_for_pull_requests_that_touch_the_schema(workflow: dict[str, Any
     # Without pipefail, the exit code would be that of tee.
     assert [step["shell"] for step in report["steps"] if "| tee" in step.get("run", "")] == ["bash"]
     assert "GITHUB_STEP_SUMMARY" in steps(report)
+
+
+def test_the_script_is_the_command() -> None:
+    script = CHECKOUT / "scripts" / "check_drift"
+    assert os.access(script, os.X_OK)
+    assert script.read_text().endswith('exec guvnor schema review "$@"\n')
 
 
 def test_only_the_job_that_runs_nothing_of_the_pull_request_may_write(workflow: dict[str, Any]) -> None:

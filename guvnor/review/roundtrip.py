@@ -162,11 +162,7 @@ class _Traveller:
     def _kept_by_triggers(self) -> dict[str, set[str]]:
         """Return the columns that move by themselves, in every table."""
         with closing(connect(self._dsn, purpose="review")) as connection:
-            return {
-                table.name: rows.kept_by_triggers(connection, table.name, [c.name for c in table.columns])
-                for table in tables.read(connection)
-                if table.columns
-            }
+            return {table.name: rows.kept_by_triggers(connection, table) for table in tables.read(connection)}
 
     def _compare_rows(
         self,

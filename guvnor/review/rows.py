@@ -79,17 +79,20 @@ def read(connection: Connection, table: str, columns: Sequence[str]) -> list[Row
         return cursor.fetchall()
 
 
-def kept_by_triggers(connection: Connection, table: str, columns: Sequence[str]) -> set[str]:
+def kept_by_triggers(connection: Connection, table: Table) -> set[str]:
     """Return the columns that an UPDATE changes although it sets nothing anew, such as ``updated_at``.
 
     :param connection: in autocommit mode.
     """
-    before = read(connection, table, columns)
+    columns = [column.name for column in table.columns if not column.always_identity]
+    if not columns:
+        return set()
+    before = read(connection, table.name, columns)
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
         try:
-            cursor.execute(f"UPDATE {table} SET {columns[0]} = {columns[0]}")
-            return set(changed_columns(before, read(connection, table, columns), columns))
+            cursor.execute(f"UPDATE {table.name} SET {columns[0]} = {columns[0]}")
+            return set(changed_columns(before, read(connection, table.name, columns), columns))
         except psycopg2.Error:
             return set()  # a table that refuses updates keeps nothing up to date
         finally:
