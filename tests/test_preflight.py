@@ -373,7 +373,7 @@ def test_a_database_without_the_schema(database, guvnor):
 def proved(project):
     """Run the check of the files alone."""
     ini = project.directory / "alembic.ini"
-    preflight._prove(revisions.read(revisions.directory(ini)), commands.script_directory(ini))
+    preflight.prove(revisions.read(revisions.directory(ini)), commands.script_directory(ini))
 
 
 @pytest.mark.parametrize(

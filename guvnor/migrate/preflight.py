@@ -99,7 +99,7 @@ def run(
             ini = configuration_file()
             found = revisions.read(revisions.directory(ini))
             files = script(ini)
-            _prove(found, files)
+            prove(found, files)
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
             report(Check("files", f"Migration files validated ({count})"))
         with _reported("state", report):
@@ -293,7 +293,7 @@ def _extensions(connection: Connection, role: str, database: str) -> tuple[str, 
     return tuple(notes[name] for name, installed, available, _ in found if not (installed or available))
 
 
-def _prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
+def prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
     """Prove that the files and Alembic's graph agree and are linear, and that both directions do something.
 
     :raises RevisionFilesError: when they do not.

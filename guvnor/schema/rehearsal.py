@@ -34,14 +34,16 @@ class Effect:
     """What a step does to the schema.
 
     :ivar added: objects that it makes.
-    :ivar changed: objects that are others afterwards.
+    :ivar changed: objects that are others afterwards, as they are then.
     :ivar dropped: objects that are gone afterwards.
+    :ivar was: the changed objects as they were before, in the same order.
     """
 
     step: Step
     added: tuple[Object, ...]
     changed: tuple[Object, ...]
     dropped: tuple[Object, ...]
+    was: tuple[Object, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,17 @@ def effects(
 
 
 def _effect(step: Step, before: Snapshot, after: Snapshot) -> Effect:
-    both = [(before.objects[key], item) for key, item in after.objects.items() if key in before.objects]
+    both = [
+        (before.objects[key], item)
+        for key, item in after.objects.items()
+        if key in before.objects and before.objects[key].attributes != item.attributes
+    ]
     return Effect(
         step,
         added=tuple(item for key, item in after.objects.items() if key not in before.objects),
-        changed=tuple(new for old, new in both if old.attributes != new.attributes),
+        changed=tuple(new for _, new in both),
         dropped=tuple(item for key, item in before.objects.items() if key not in after.objects),
+        was=tuple(old for old, _ in both),
     )
 
 
@@ -181,7 +188,7 @@ class _Recorder:
                 locks=tuple(
                     Lock(table, shadow.lock_name(mode))
                     for table in sorted(tables)
-                    for mode in now[table][0] - self._seen[table][0]
+                    for mode in sorted(now[table][0] - self._seen[table][0])
                     if mode != "AccessShareLock"
                 ),
                 rewrites=tuple(sorted(table for table in tables if now[table][1] != self._seen[table][1])),

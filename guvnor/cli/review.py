@@ -1,0 +1,48 @@
+"""``guvnor schema review``: the report of a pull request."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from guvnor.cli.base import Command, resolve_settings
+from guvnor.console import Console, say
+from guvnor.errors import UsageError
+
+
+@click.command(cls=Command)
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Also write the report there, no longer than a comment on GitHub may be.",
+)
+@click.option(
+    "--shadow-dsn",
+    metavar="DSN",
+    help="A database whose role may make scratch databases; the local server by default.  "
+    "[env: GUVNOR_SHADOW_DSN]",
+)
+def review(output: Path | None, shadow_dsn: str | None) -> None:
+    """Report in Markdown what this branch's revisions do; exit with the code of the first check that fails.
+
+    One line after the merge with the main branch, revisions against models, up, down and up again on a real
+    server with data, lint, lost data, locks, SQL: see docs/review.md.
+    """
+    from guvnor.review import markdown
+    from guvnor.review import review as reviewing
+
+    with Console().explaining():
+        found = reviewing.review(resolve_settings(**{"shadow.dsn": shadow_dsn}))
+        if output is not None:
+            try:
+                output.write_text(markdown.written(found, markdown.COMMENT_LIMIT), "utf-8")
+            except OSError as error:
+                raise UsageError(
+                    f"The report cannot be written to {output}: {error.strerror}.",
+                    next_step="guvnor schema review",
+                ) from None
+        say(markdown.written(found).rstrip("\n"))
+    sys.exit(found.exit_code)

@@ -1,0 +1,126 @@
+"""Values to try in a column: some of them fit the type, and the server says which of them the table takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_FIRST_DAY = 1  # of 2026-01
+
+
+@dataclass(frozen=True)
+class Type:
+    """The type of a column.
+
+    :ivar sql: as SQL writes it: ``character varying(255)``.
+    :ivar category: as ``pg_type.typcategory`` has it.
+    :ivar name: of the type that is stored, below any domain; of the elements for an array.
+    :ivar labels: of an enum.
+    """
+
+    sql: str
+    category: str
+    name: str
+    labels: tuple[str, ...] = ()
+
+
+# By name where the category does not tell; {n} is the number of the row, from 1.
+_BY_NAME: dict[str, tuple[str, ...]] = {
+    "uuid": ("00000000-0000-4000-8000-{n:012d}",),
+    "json": ('{{"row": {n}}}', "{{}}", "[]", '["{n}"]', "{n}", '"{n}"'),
+    "jsonb": ('{{"row": {n}}}', "{{}}", "[]", '["{n}"]', "{n}", '"{n}"'),
+    "bytea": ("row {n}", ""),
+    "xml": ("<row>{n}</row>",),
+    "macaddr": ("08:00:2b:01:02:{n:02x}",),
+    "macaddr8": ("08:00:2b:01:02:03:04:{n:02x}",),
+    "tsvector": ("row {n}",),
+    "tsquery": ("row",),
+    "hstore": ('"row"=>"{n}"', ""),
+    "ltree": ("row.number{n}",),
+    "cidr": ("192.0.{n}.0/24",),
+    "time": ("0{hour}:00", "23:59"),
+    "timetz": ("0{hour}:00+00", "23:59+00"),
+    "money": ("{n}", "0"),
+    "int4range": ("[{n}0,{n}5)", "empty"),
+    "int8range": ("[{n}0,{n}5)", "empty"),
+    "numrange": ("[{n}0,{n}5)", "empty"),
+    "daterange": ("[2026-01-{day:02d},2026-01-{next:02d})", "empty"),
+    "tsrange": ("[2026-01-{day:02d},2026-01-{next:02d})", "empty"),
+    "tstzrange": ("[2026-01-{day:02d},2026-01-{next:02d})", "empty"),
+    "point": ("({n},{n})",),
+    "line": ("{{1,-1,{n}}}",),
+    "lseg": ("(0,0),({n},{n})",),
+    "box": ("({n},{n}),(0,0)",),
+    "path": ("((0,0),({n},{n}))",),
+    "polygon": ("((0,0),(0,{n}),({n},{n}))",),
+    "circle": ("<(0,0),{n}>",),
+}
+
+_BY_CATEGORY: dict[str, tuple[str, ...]] = {
+    "B": ("true", "false"),
+    "D": ("2026-01-{day:02d} 00:00", "2026-01-{day:02d} 06:00", "2026-02-01", "2030-01-01", "2000-01-01"),
+    "I": ("192.0.2.{n}",),
+    "N": ("{n}", "0", "1", "10", "100", "0.5", "-1"),
+    "S": (
+        "{column} {n}", "{column}{n}", "a{n}", "ABC{n}", "{n}", "ada{n}@example.org",
+        "https://example.org/{n}", "+4930123456{n}", "Europe/Berlin", "UTC", "en",
+        "00000000-0000-4000-8000-{n:012d}", "#00000{hour}", "",
+    ),
+    "T": ("{n} hours", "0", "1 day"),
+    "V": ("1", "0", "{bits}"),
+}  # fmt: skip
+
+
+def values(kind: Type, column: str, number: int, hints: Iterable[str]) -> list[str]:
+    """Return values to try, the likeliest first, as text that the server casts to the type.
+
+    :param column: its name, which texts begin with.
+    :param number: of the row; other rows get other values where there are any.
+    :param hints: definitions of checks on the column. Their words are guesses, and no more than that.
+    """
+    if kind.category == "E":
+        return _turned(kind.labels, number)
+    if kind.category == "A":
+        elements = values(
+            Type(kind.name, _ELEMENTS.get(kind.name, "S"), kind.name, kind.labels), column, number, ()
+        )
+        escaped = [element.replace("\\", "\\\\").replace('"', '\\"') for element in elements[:3]]
+        return [*(f'{{"{element}"}}' for element in escaped), "{}"]
+    day = _FIRST_DAY + number % 27
+    words = {
+        "n": number,
+        "column": column,
+        "day": day,
+        "next": day + 1,
+        "hour": number % 10,
+        "bits": f"{number % 256:08b}",
+    }
+    patterns = _BY_NAME.get(kind.name) or _BY_CATEGORY.get(kind.category, ())
+    own = [pattern.format(**words) for pattern in patterns]
+    said = [word for hint in hints for word in _words(hint, number)]
+    return list(dict.fromkeys((*own[:1], *_turned(said, number), *own[1:])))
+
+
+_ELEMENTS = {
+    **dict.fromkeys(("int2", "int4", "int8", "numeric", "float4", "float8"), "N"),
+    **dict.fromkeys(("date", "timestamp", "timestamptz"), "D"),
+    "bool": "B",
+    "inet": "I",
+    "interval": "T",
+}
+
+
+def _words(definition: str, row: int) -> list[str]:
+    """Pick from a check's definition what may be a value: quoted words, numbers and their neighbors."""
+    found = [word.replace("''", "'") for word in re.findall(r"'((?:[^']|'')*)'", definition)]
+    for number in re.findall(r"(?<![\w.'])\d{1,9}(?![\w'])", definition):
+        found += [number, str(int(number) + row), str(int(number) + 1), str(int(number) - 1)]
+    return found
+
+
+def _turned(items: Iterable[str], number: int) -> list[str]:
+    """Begin elsewhere for each row, so that rows differ."""
+    listed = list(dict.fromkeys(items))
+    start = number % len(listed) if listed else 0
+    return listed[start:] + listed[:start]

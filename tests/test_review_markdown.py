@@ -1,0 +1,90 @@
+"""Is the report Markdown that GitHub shows as it is meant, and short enough for a comment?"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from guvnor.review import markdown
+from guvnor.review.review import Check, Review
+from guvnor.review.steps import Direction, Part
+from guvnor.schema.rehearsal import Lock, StatementEffect
+
+
+def made(*parts: Part, summary: str = "All is well.", next_step: str | None = None) -> Review:
+    verdict = "failed" if next_step else "passed"
+    check = Check("Lint", verdict, summary, next_step, 3 if next_step else 0)
+    return Review(
+        "origin/main", tuple(part.file for part in parts), (check,), "alembic/versions", parts=parts
+    )
+
+
+def part(number: int, statements: int = 1) -> Part:
+    sql = tuple(f"CREATE TABLE t{number}_{n} (id integer)" for n in range(statements))
+    return Part(
+        f"{number:03}", f"add {number}", f"{number:03}_add.py", Direction(sql), Direction(("SELECT 1",))
+    )
+
+
+def test_the_whole_report_is_not_cut() -> None:
+    text = markdown.written(made(part(3, 5000)))
+    assert len(text) > markdown.COMMENT_LIMIT
+    assert text.count("CREATE TABLE") == 5000
+    assert "guvnor schema review" not in text
+
+
+@pytest.mark.parametrize("parts", [[part(3, 5000)], [part(n, 300) for n in range(3, 40)]])
+def test_long_parts_are_cut_and_say_so(parts: list[Part]) -> None:
+    text = markdown.written(made(*parts, part(90)), markdown.COMMENT_LIMIT)
+    assert 20_000 < len(text) <= markdown.COMMENT_LIMIT < 65_536
+    assert text.startswith(f"{markdown.MARKER}\n## ✅ Migrations")
+    assert "more lines: the whole report: guvnor schema review" in text
+    # Every revision is there, and short parts are whole.
+    assert all(f"### {p.revision}" in text for p in parts)
+    assert "CREATE TABLE t90_0 (id integer);" in text
+    assert_balanced(text)
+
+
+def test_too_many_parts_are_cut_at_the_end() -> None:
+    text = markdown.written(made(*(part(n) for n in range(3, 900))), markdown.COMMENT_LIMIT)
+    assert 60_000 < len(text) <= markdown.COMMENT_LIMIT
+    assert text.endswith("*… cut here: the whole report: guvnor schema review*\n")
+    assert_balanced(text)
+
+
+def assert_balanced(text: str) -> None:
+    assert text.count("<details>") == text.count("</details>")
+    assert text.count("```") % 2 == 0
+    # Without a blank line, what follows is HTML.
+    assert text.count("</summary>") == text.count("</summary>\n\n")
+
+
+def test_what_a_branch_says_is_neither_markdown_nor_html() -> None:
+    text = markdown.written(
+        made(
+            Part(
+                "003",
+                "add *bold* <img src=x> `code`",
+                "003_add.py",
+                Direction(
+                    ("SELECT '```' || '</details>'",),
+                    seen=(StatementEffect("SELECT a | b FROM `t`", (Lock("t", "SHARE"),)),),
+                ),
+                Direction(()),
+            ),
+            summary="one | two\n<b>three</b>",
+        )
+    )
+    assert "| ✅ | Lint | one \\| two &lt;b&gt;three&lt;/b&gt; |" in text
+    assert "### 003 add \\*bold\\* &lt;img src=x&gt; \\`code\\`" in text
+    assert "````sql\nSELECT '```' || '</details>';\n````" in text
+    assert "| `` SELECT a \\| b FROM `t` `` | locks t: SHARE |" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3, 4}
+
+
+def test_what_failed_comes_first_with_what_to_do() -> None:
+    text = markdown.written(made(part(3), summary="Problems: 2.", next_step="guvnor schema lint"))
+    assert text.splitlines()[1] == "## ❌ Migrations: 1 of 1 check failed (1 new revision)"
+    assert text.index("### What to do") < text.index("guvnor schema lint") < text.index("### 003")
