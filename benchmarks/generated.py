@@ -3,7 +3,7 @@
 The models are changed in many ways at once, `alembic revision --autogenerate` writes a revision, and it is
 run under the load of benchmarks/stall.py: columns (one with another default for each row, so that all rows
 are written), a foreign key, a check, NOT NULL, a unique constraint, indexes, a value of an enum, a table.
-Another type of a column is not among them: prepared statements that select it fail, whatever a migration does.
+Another type of a column is not among them: prepared statements that select it fail, whoever changes it.
 
     python benchmarks/generated.py [--incidents N] [--rate N] [--seconds N] [--rounds N]
 """

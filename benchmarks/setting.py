@@ -95,14 +95,21 @@ def environment(dsn: str = "") -> dict[str, str]:
     return kept | {"GUVNOR_STORAGE_DSN": dsn}
 
 
-def in_one_transaction(revisions: str) -> str:
-    """Return the SQL of revisions in a form that fits ``psql -1``: nothing online, no transaction of its own.
+def offline(revisions: str) -> str:
+    """Return the SQL of revisions as a script for psql.
 
     :param revisions: as ``alembic upgrade`` takes them: ``head``, ``001:002``.
     """
     command = [script("alembic"), "upgrade", revisions, "--sql"]
-    done = subprocess.run(command, cwd=PROJECT, env=environment(), check=True, capture_output=True, text=True)
-    return re.sub(r"^(BEGIN|COMMIT);$", "", done.stdout.replace("CONCURRENTLY ", ""), flags=re.MULTILINE)
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment(), check=True, capture_output=True, text=True
+    ).stdout
+
+
+def in_one_transaction(revisions: str) -> str:
+    """Return the same in a form that fits ``psql -1``: nothing online, no transaction of its own."""
+    sql = offline(revisions).replace("CONCURRENTLY ", "")
+    return re.sub(r"^(BEGIN|COMMIT);$", "", sql, flags=re.MULTILINE)
 
 
 def introduce(server: Server) -> None:

@@ -2,9 +2,10 @@
 
 pgbench plays the application (reads, inserts and updates of incidents, through prepared statements) at a
 fixed rate, before, during and after the migration. A transaction counts from the moment when it was due, so
-that one which could not even begin counts, too. Measured are: no migration, 002 as one transaction, and 002
-by this project; each also behind a report, a query that has `incidents` in use for 10 s. Every run has a
-fresh copy of the database.
+that one which could not even begin counts, too. Measured are: no migration, 002 as one transaction, 002 by
+hand with psql (all but the index in one short transaction, then the index concurrently), and 002 by this
+project; each also behind a report, a query that has `incidents` in use for 10 s. Every run has a fresh copy
+of the database.
 
     python benchmarks/stall.py [--incidents N] [--rate N] [--seconds N] [--rounds N]
 
@@ -39,6 +40,7 @@ from setting import (
     introduce,
     local_server,
     median,
+    offline,
     program,
     script,
     table,
@@ -62,6 +64,7 @@ HEAD_START = 0.5  # seconds from the report's begin to the migration's
 LOCKING = "ADD COLUMN escalation_policy_id"  # what is in the statement of 002 that locks incidents
 
 NONE, ONE_TRANSACTION, GUVNOR = "no migration", "002 as one transaction", "002 by this project"
+BY_HAND = "002 by hand, index concurrently"  # the least that PostgreSQL needs for it
 
 FILL = """
     INSERT INTO incidents (
@@ -202,6 +205,7 @@ class Benchmark:
             lines = (line.strip() for line in sql.format(**sizes).strip().splitlines())
             (self._scratch / f"{name}.sql").write_text("\n".join(lines) + "\n")
         (self._scratch / "002.sql").write_text(in_one_transaction("001:002"))
+        (self._scratch / "by_hand.sql").write_text(offline("001:002"))
 
     def run(self, way: str, report: bool, number: int) -> Run:
         """Measure one way, on a fresh copy of the database."""
@@ -224,6 +228,8 @@ class Benchmark:
         migration_began = time.time()
         if way == ONE_TRANSACTION:
             self._psql("-1", "-f", str(self._scratch / "002.sql"))
+        elif way == BY_HAND:
+            self._psql("-f", str(self._scratch / "by_hand.sql"))
         elif way == GUVNOR:
             self._migrate("run")
         migration_ended = time.time()
@@ -386,7 +392,9 @@ def main() -> None:
         introduce(server)
         benchmark = Benchmark(server, Path(scratch), options)
         benchmark.prepare()
-        kinds = [(way, report) for report in (False, True) for way in (NONE, ONE_TRANSACTION, GUVNOR)]
+        kinds = [
+            (way, report) for report in (False, True) for way in (NONE, ONE_TRANSACTION, BY_HAND, GUVNOR)
+        ]
         runs: dict[tuple[str, bool], list[Run]] = {kind: [] for kind in kinds}
         indexes: dict[bool, list[tuple[float, str]]] = {False: [], True: []}
         for number in range(1, options.rounds + 1):

@@ -18,6 +18,7 @@ from alembic.operations import Operations
 from sqlalchemy import text
 
 from guvnor.embedded.programs import binaries
+from guvnor.migrate import online
 from tests import revision_runner
 from tests.support.command import Command, Result
 from tests.support.forked import command
@@ -58,6 +59,14 @@ CASES = {
         'op.create_index_concurrently("by_n", "CREATE INDEX CONCURRENTLY IF NOT EXISTS by_n ON items (n)")',
         "SELECT 1",
         "SELECT COALESCE((SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('by_n')), false)",
+    ),
+    "add_enum_value": Case(
+        'op.add_enum_value("level", "middle", after="low")',
+        "CREATE TYPE level AS ENUM ('low', 'high')",
+        """
+        SELECT array_agg(enumlabel ORDER BY enumsortorder)::text = '{low,middle,high}'
+        FROM pg_enum WHERE enumtypid = 'level'::regtype
+        """,
     ),
     "drop_index_concurrently": Case(
         'op.drop_index_concurrently("by_n")',
@@ -220,6 +229,31 @@ def test_offline(items: Database, alembic: Command, project: Project, case: Case
 
 
 # -- what is special about an index --
+
+
+def test_a_build_takes_the_memory_and_the_workers_that_the_server_has_to_give(items: Database) -> None:
+    connection = items.connect()
+
+    def settings() -> list[tuple[int, int]]:
+        return run(
+            connection,
+            "SELECT pg_size_bytes(current_setting('maintenance_work_mem')), "
+            "current_setting('max_parallel_maintenance_workers')::integer",
+        )
+
+    def build() -> tuple[int, int]:
+        step = online.OnlineStep(connection, connection, 0, "build", lambda _: None)
+        online.create_index(step, "by_n", "CREATE INDEX CONCURRENTLY IF NOT EXISTS by_n ON items (n)")
+        return settings()[0]
+
+    run(connection, "SET maintenance_work_mem = '1MB'")
+    before = settings()[0]
+    assert build() == (
+        items.execute("SELECT pg_size_bytes(current_setting('shared_buffers'))")[0][0],
+        before[1],
+    )
+    run(connection, "SET max_parallel_workers = 6")
+    assert build()[1] == max(3, before[1])
 
 
 INDEX = CASES["create_index_concurrently"]
