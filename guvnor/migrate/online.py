@@ -299,8 +299,8 @@ def _tune_for_index_build(step: OnlineStep) -> None:
 
     Memory: as much as the shared buffers, by which the server's owner said what the machine has to give.
     Workers: half of those that the owner has set (max_parallel_workers). Its default says nothing of the
-    machine, and on two cores four workers were seen to double the application's longest stall: then the server
-    does as it does by itself. A session that is set higher already stays as it is.
+    machine, and on two cores four workers were seen to double the longest stall of the application; so they
+    are left to the server then. A session that is set higher already stays as it is.
     """
     step.execute(
         """
