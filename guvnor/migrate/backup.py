@@ -137,8 +137,7 @@ def dropped(
     name = f"{_stem(connection)}-dropped.zip"
     objects = list(objects)
     with _snapshot(connection) as snapshot:
-        relations = _existing(connection, objects)
-        columns = backup_columns.find(connection, objects, relations)
+        relations, columns = contents(connection, objects)
         if not relations and not columns:
             return None
         size = scalar(
@@ -153,6 +152,15 @@ def dropped(
                     _save_columns(container, connection, columns)
     what = ", ".join([*relations, *(f"{column.table}.{column.name}" for column in columns)])
     return _taken(output, options, what, began)
+
+
+def contents(connection: Connection, objects: Sequence[Object]) -> tuple[list[str], list[Column]]:
+    """Return the tables and columns among some objects of which the live database holds data.
+
+    :raises NoKeyError: when a column's values cannot be saved.
+    """
+    relations = _existing(connection, objects)
+    return relations, backup_columns.find(connection, objects, relations)
 
 
 @postgres.explained()
@@ -233,7 +241,10 @@ def _snapshot(connection: Connection) -> Iterator[str]:
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             # Rows that a policy hides would be missing without a word.
-            cursor.execute("SET LOCAL row_security = off; SELECT pg_export_snapshot()")
+            cursor.execute(
+                f"SET LOCAL row_security = off; SET LOCAL lock_timeout = '{pg_dump.LOCK_WAIT}'; "
+                "SELECT pg_export_snapshot()"
+            )
             (name,) = cursor.fetchone() or ("",)
             yield name
         finally:
