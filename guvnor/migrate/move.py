@@ -135,31 +135,39 @@ class Move:
         if not plan.steps and not ready.state.dirty:
             self._mark_production(ready.state)
             return self._outcome(ready.state)
-        self._guard(plan, ready.state)
-        self._locks.take()
-        try:
-            current = state.read(ready.connection)
-            state.check(current, ready.revisions)
-            plan = self._again(plan, current)
-            self._mark_production(current)
-            if not plan.steps:
-                return self._outcome(current)
-            self._request.planned(plan)
-            taken = self._back_up(plan, current)
-            verification = self._verification(plan)
-            applied = self._execute(plan, taken)
-            self._request.executed(applied)
-            drift = verification.new_drift() if verification else None
-            return self._outcome(
-                state.read(ready.connection),
-                tuple(applied),
-                backup=taken,
-                verified=verification is not None and verification.done,
-                drift=drift,
-            )
-        finally:
-            with contextlib.suppress(psycopg2.Error):
-                self._locks.release()
+        current = ready.state
+        while True:
+            self._guard(plan, current)  # nobody is kept out while somebody thinks
+            self._locks.take()
+            try:
+                current = state.read(ready.connection)
+                state.check(current, ready.revisions)
+                still = self._still(plan, current)
+                if still is not None:
+                    return self._carry_out(still, current)
+                plan = self._plan(current)
+            finally:
+                with contextlib.suppress(psycopg2.Error):
+                    self._locks.release()
+
+    def _carry_out(self, plan: Plan, current: State) -> Outcome:
+        """Back up, execute and verify, under the run lock."""
+        self._mark_production(current)
+        if not plan.steps:
+            return self._outcome(current)
+        self._request.planned(plan)
+        taken = self._back_up(plan, current)
+        verification = self._verification(plan)
+        applied = self._execute(plan, taken)
+        self._request.executed(applied)
+        drift = verification.new_drift() if verification else None
+        return self._outcome(
+            state.read(self._ready.connection),
+            tuple(applied),
+            backup=taken,
+            verified=verification is not None and verification.done,
+            drift=drift,
+        )
 
     def _mark_production(self, current: State) -> None:
         """Mark the database at its first production run: from then on it is guarded from anywhere."""
@@ -182,14 +190,15 @@ class Move:
     def _repair(self, name: str) -> Outcome:
         """Run the revision that left the database dirty, onward or back."""
         ready = self._ready
+        choice = repair.choose(ready.state, ready.revisions, name)
+        if choice is None:
+            return self._outcome(ready.state)
+        plan = planning.make(ready.identity, choice.from_version, self._repairing_steps(choice))
+        self._guard(plan, ready.state)  # nobody is kept out while somebody thinks
         self._locks.take()
         try:
             current = state.read(ready.connection)
-            choice = repair.choose(current, ready.revisions, name)
-            if choice is None:
-                return self._outcome(current)
-            plan = planning.make(ready.identity, choice.from_version, self._repairing_steps(choice))
-            self._guard(plan, current)
+            state.check_unmoved(ready.state, current)
             taken = self._back_up(plan, current)
             self._locks.shut_out_golang()
             state.prepare_repair(ready.connection, choice.from_version, choice.to_version)
@@ -226,24 +235,24 @@ class Move:
             return list(self._script._upgrade_revs(target or "head", heads))  # type: ignore[arg-type]
         return list(self._script._downgrade_revs(target or "base", heads))  # type: ignore[arg-type]
 
-    def _again(self, plan: Plan, current: State) -> Plan:
-        """Fit the plan to what was found under the lock: another run may have done a part of it, or all.
+    def _still(self, plan: Plan, current: State) -> Plan | None:
+        """Return what remains of a plan under the lock: another run may have done a part of it, or all.
 
         A relative target (``-1``) is resolved once: what remains of the first plan is run.
+
+        :returns: None when it is another plan now, which nobody has confirmed.
         """
         remaining = plan.remaining(current.version)
-        if current.dirty or remaining is None:
-            fresh = self._plan(current)
-            if remaining is None and self._relative:
-                raise GuvnorError(
-                    f"Another run moved the database to version {current.number} while this one was waiting.",
-                    state="Nothing was changed by this command.",
-                    next_step="guvnor migrate status",
-                )
-            if fresh.hash != plan.hash:
-                self._guard(fresh, current)
-            return fresh
-        return remaining
+        if remaining is None and self._relative:
+            raise GuvnorError(
+                f"Another run moved the database to version {current.number} while this one was waiting.",
+                state="Nothing was changed by this command.",
+                next_step="guvnor migrate status",
+            )
+        if remaining is not None and not current.dirty:
+            return remaining
+        fresh = self._plan(current)
+        return fresh if fresh.hash == plan.hash else None
 
     def _guard(self, plan: Plan, current: State) -> None:
         """Find out what the plan would lose and which backup is taken first, and ask where that is needed."""
