@@ -1,8 +1,7 @@
-"""The deploy job: three at once, killed in any stage, stopped, failed; what do exit code and result file say?"""
+"""The deploy job: three at once, killed in any stage, stopped, failed; and what its record says of that."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import signal
@@ -14,7 +13,7 @@ from guvnor.migrate import pg_dump
 from guvnor.migrate.backup_file import BackupCheckError
 from tests import facts, sample_data
 from tests.expect import AT_1, AT_HEAD, ends, events, forked, succeeds, versions
-from tests.support.observe import running, wait_for
+from tests.support.observe import wait_for
 from tests.support.proxy import Proxy
 
 STAGES = ["plan", "backup", "up", "verification"]
@@ -171,7 +170,10 @@ def test_killed_in_a_stage_the_next_job_finishes(
     for name in files:
         if name.endswith(".dump"):
             listed = [tools.directory / "pg_restore", "--list", directory / name]
-            assert b"TABLE DATA public incidents" in subprocess.run(listed, capture_output=True, check=True).stdout
+            assert (
+                b"TABLE DATA public incidents"
+                in subprocess.run(listed, capture_output=True, check=True).stdout
+            )
 
 
 def sessions_of_pg_dump(database):
@@ -197,7 +199,9 @@ def test_stopped_in_the_backup_it_leaves_nothing(filled, guvnor, directory, resu
     assert job.returncode == code, out + err
     assert "Traceback" not in out + err
     assert list(directory.iterdir()) == []
-    summary = f"Deployment was interrupted in the stage backup with exit code {code}: Interrupted by {number.name}."
+    summary = (
+        f"Deployment was interrupted in the stage backup with exit code {code}: Interrupted by {number.name}."
+    )
     assert out.splitlines()[-1] == f"❌ {summary}"
     assert result.read()["summary"] == summary
     assert result.read()["exit_code"] == code
@@ -235,7 +239,12 @@ def test_the_record_of_a_deployment(filled, guvnor, directory, result, tools):
     record = result.read()
     assert done.out.splitlines()[-1] == f"✅ {record['summary']}"
     assert record["summary"] == "Deployed 1 revision(s): the database is at version 2"
-    assert (record["exit_code"], record["version"], record["applied"], record["error"]) == (0, 2, ["002"], None)
+    assert (record["exit_code"], record["version"], record["applied"], record["error"]) == (
+        0,
+        2,
+        ["002"],
+        None,
+    )
     assert result.outcomes() == [("pre-flight", "done"), *((name, "done") for name in STAGES)]
     assert result.stage("plan")["detail"]["steps"] == ["up 002"]
     detail = result.stage("backup")["detail"]

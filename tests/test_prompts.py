@@ -61,7 +61,10 @@ def test_nobody_is_kept_out_at_a_question(request, asking, migrated):
 
 
 def test_what_was_confirmed_is_not_done_to_something_else(asking, migrated):
-    moved = "UPDATE alembic_version SET version_num = '001'; UPDATE schema_migrations SET version = 1, dirty = false"
+    moved = (
+        "UPDATE alembic_version SET version_num = '001'; "
+        "UPDATE schema_migrations SET version = 1, dirty = false"
+    )
     shown = asking(lambda: migrated.execute(moved))
     ends(shown, 1, "State: Nothing was ")
     assert versions(migrated) == AT_1

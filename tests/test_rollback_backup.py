@@ -1,4 +1,4 @@
-"""Is what a rollback drops backed up first, where it has to be or is wanted, and nothing rolled back without?"""
+"""Is what a rollback drops backed up first, where it has to be or is wanted, and else nothing rolled back?"""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_production_refuses_a_rollback_that_loses_data_without_a_word_about_its_
         guvnor("migrate", "down", database=filled, env=PRODUCTION),
         4,
         "nothing says where that goes",
-        "table audit_logs with 1 row",
+        "table audit_logs with 2 rows",
         "GUVNOR_BACKUP_DIR=DIR",
         "--backup DIR",
         "GUVNOR_BACKUP=no",
@@ -97,7 +97,9 @@ def test_production_refuses_a_rollback_that_loses_data_without_a_word_about_its_
 def test_production_takes_the_backup_once_it_is_confirmed(filled, guvnor, directory):
     before = now(filled)
     flags = ("migrate", "down", "--backup", directory)
-    refused = ends(guvnor(*flags, database=filled, env=PRODUCTION), 4, "Backup:    of what is dropped, with pg_dump")
+    refused = ends(
+        guvnor(*flags, database=filled, env=PRODUCTION), 4, "Backup:    of what is dropped, with pg_dump"
+    )
     assert f"to {directory}, not encrypted" in refused.err
     assert backups(directory) == []
     assert untouched(filled, before)
@@ -149,11 +151,13 @@ def test_a_rollback_that_loses_nothing_needs_none(at_version_1, guvnor, director
     assert versions(at_version_1) == AT_BASE
 
 
-def test_rows_that_come_while_somebody_thinks_are_not_lost(migrated, guvnor, directory):
+def test_rows_that_come_while_somebody_thinks_are_not_lost(migrated, guvnor):
     """The prompt said that nothing is lost; what is true when the run begins counts."""
 
     def rolled_back(database, env):
-        refused = ends(guvnor("migrate", "down", database=database, env=env), 4, "none, since no data is lost")
+        refused = ends(
+            guvnor("migrate", "down", database=database, env=env), 4, "none, since no data is lost"
+        )
         sample_data.fill(database)
         confirm = ("--confirm", plan_hash(refused.err))
         return guvnor("migrate", "down", *confirm, database=database, env=env)
@@ -173,7 +177,11 @@ def test_elsewhere_it_is_taken_when_asked_for(filled, guvnor, alembic, directory
     sample_data.fill(filled)
     succeeds(guvnor("migrate", "down", database=filled), "Rolled back 002")
     assert len(backups(directory)) == 2, "nobody asked for another one"
-    ends(guvnor("migrate", "down", "--backup", directory, "--no-backup", database=filled), 2, "exclude each other")
+    ends(
+        guvnor("migrate", "down", "--backup", directory, "--no-backup", database=filled),
+        2,
+        "exclude each other",
+    )
 
 
 def test_plain_alembic_is_held_to_it(filled, alembic, directory):
@@ -248,7 +256,9 @@ def fake_pg_dump(path, server, *, works_at_first):
     return str(path)
 
 
-def test_a_pg_dump_that_cannot_do_it_is_said_before_anybody_is_asked(server, filled, guvnor, directory, tmp_path):
+def test_a_pg_dump_that_cannot_do_it_is_said_before_anybody_is_asked(
+    server, filled, guvnor, directory, tmp_path
+):
     before = now(filled)
     programs = fake_pg_dump(tmp_path / "broken", server, works_at_first=False)
     env = {**PRODUCTION, "GUVNOR_PG_BIN": programs, "GUVNOR_BACKUP_DIR": str(directory)}

@@ -185,7 +185,9 @@ class Deployment:
             self._record("verification", DONE)
         else:
             verify = self._request.settings.verify
-            self._skip("verification", why="the log says why it could not be done" if verify else "--no-verify")
+            self._skip(
+                "verification", why="the log says why it could not be done" if verify else "--no-verify"
+            )
 
     def _record(self, name: str, outcome: str, **detail: Any) -> None:
         """Record a stage that ends now; the next one begins."""

@@ -286,8 +286,8 @@ def check_unmoved(seen: State, current: State) -> None:
     """
     if (seen.alembic, seen.golang, seen.dirty) != (current.alembic, current.golang, current.dirty):
         raise GuvnorError(
-            "Somebody else moved the version of the database while this command was waiting: it is at version "
-            f"{current.number} now, not at {seen.number}.",
+            "Somebody else moved the version of the database while this command was waiting: it is at "
+            f"version {current.number} now, not at {seen.number}.",
             state="Nothing was changed by this command.",
             next_step="guvnor migrate status",
         )
