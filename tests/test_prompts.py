@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.expect import AT_1, AT_HEAD, ends, forked, succeeds, versions
+from tests.expect import AT_1, AT_BASE, AT_HEAD, ends, forked, succeeds, versions
 
 PRODUCTION = {"GUVNOR_ENV": "production"}
 QUESTION = "Type 'yes' to continue: "
@@ -56,18 +56,16 @@ def test_nobody_is_kept_out_at_a_question(request, asking, migrated):
         )
         assert held == [(0,)]
 
-    succeeds(asking(meanwhile))
+    shown = asking(meanwhile)
+    assert shown.code == 0, shown.out
     assert versions(migrated) == ASKING[request.node.callspec.params["asking"]][2]
 
 
 def test_what_was_confirmed_is_not_done_to_something_else(asking, migrated):
-    moved = (
-        "UPDATE alembic_version SET version_num = '001'; "
-        "UPDATE schema_migrations SET version = 1, dirty = false"
-    )
+    moved = "DELETE FROM alembic_version; DELETE FROM schema_migrations"
     shown = asking(lambda: migrated.execute(moved))
     ends(shown, 1, "State: Nothing was ")
-    assert versions(migrated) == AT_1
+    assert versions(migrated) == AT_BASE
 
 
 def test_another_run_is_not_kept_out(at_version_1, guvnor):
@@ -81,4 +79,19 @@ def test_another_run_is_not_kept_out(at_version_1, guvnor):
         "migrate", "force", "base", database=at_version_1, env=PRODUCTION, answers=[(QUESTION, deploy)]
     )
     ends(shown, 1, "Somebody else moved the version")
+    assert versions(at_version_1) == AT_HEAD
+
+
+def test_another_plan_is_asked_for_anew(at_version_1, guvnor):
+    """Somebody applies a revision while the question stands: it would be rolled back, too."""
+
+    def up():
+        succeeds(guvnor("migrate", "up", "--lock-wait", "1s", database=at_version_1))
+        return "yes\n"
+
+    shown = guvnor.terminal(
+        "migrate", "down", "--to", "base", database=at_version_1, env=PRODUCTION,
+        answers=[(QUESTION, up), ("down 002 add schedules", ""), (QUESTION, "no\n")],
+    )  # fmt: skip
+    ends(shown, 4, "Operation cancelled.")
     assert versions(at_version_1) == AT_HEAD
