@@ -404,6 +404,15 @@ def test_a_rollback_that_it_finishes_is_backed_up(migrated, guvnor, project, dir
 
 
 @pytest.mark.usefixtures("tools")
+def test_a_backup_that_has_to_be_encrypted_and_is_not_stops_the_job(filled, guvnor, directory, result):
+    words = ("migrate", "deploy", "--require-encryption", "--backup", directory, "--result", result.path)
+    ends(guvnor(*words, database=filled), 3, "The backup has to be encrypted", "the database is unchanged")
+    assert result.outcomes() == [("pre-flight", "done"), ("plan", "failed")]
+    assert list(directory.iterdir()) == []
+    assert versions(filled) == AT_1
+
+
+@pytest.mark.usefixtures("tools")
 def test_a_backup_command_that_fails_stops_the_job(filled, guvnor, result):
     words = ("migrate", "deploy", "--result", result.path, "--backup-command")
     ends(guvnor(*words, "echo the bucket is closed; exit 9", database=filled), 1, "the bucket is closed")

@@ -243,6 +243,30 @@ def test_what_cannot_be_saved_by_key_is_saved_with_everything(filled, guvnor, pr
     assert name.endswith("-004.dump")
 
 
+def test_where_it_cannot_be_told_what_is_dropped_everything_is_saved(filled, guvnor, directory):
+    env = {**PRODUCTION, "GUVNOR_SHADOW_DSN": "host=127.0.0.1 port=1 dbname=scratch user=nobody"}
+    words = ("migrate", "down", "--backup", directory)
+    refused = ends(
+        guvnor(*words, database=filled, env=env),
+        4,
+        "Lost:      it cannot be told",
+        "Backup:    of the whole database (it cannot be told what is dropped)",
+    )
+    succeeds(guvnor(*words, "--confirm", plan_hash(refused.err), database=filled, env=env))
+    (name,) = backups(directory)
+    assert name.endswith("-002.dump")
+
+
+def test_a_table_that_could_not_be_counted_is_no_empty_one(migrated, guvnor):
+    with migrated.connect() as blocker, blocker.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE")
+        refused = guvnor("migrate", "down", database=migrated, env=PRODUCTION)
+        cursor.execute("ROLLBACK")
+    blocker.close()
+    ends(refused, 4, "table audit_logs, which could not be counted", "nothing says where that goes")
+    assert versions(migrated) == AT_HEAD
+
+
 def fake_pg_dump(path, server, *, works_at_first):
     """A pg_dump that cannot do it, from the start or once it is to dump something."""
     path.mkdir()

@@ -202,7 +202,9 @@ def by_command(dsn: str, command: str, report: Report) -> Backup:
             f"The backup command ended with exit code {code}:\n{last_lines(said)}",
             state="The database is unchanged. What the command has left behind is not known here.",
         )
-    return Backup(None, None, None, False, "what the backup command saves", time.monotonic() - began)
+    return Backup(
+        None, None, None, False, "what the backup command saves", round(time.monotonic() - began, 3)
+    )
 
 
 def _directory(options: Options) -> Path:
@@ -220,7 +222,7 @@ def _directory(options: Options) -> Path:
             next_step="age-keygen -o KEY_FILE   # keep it elsewhere\n"
             "guvnor migrate deploy --backup DIR --backup-recipient age1...",
         )
-    return options.directory
+    return options.directory.absolute()  # the history names it, wherever that is read
 
 
 def _tools(connection: Connection) -> pg_dump.Tools:
@@ -358,5 +360,5 @@ class _Metered:
 
 
 def _taken(output: Output, options: Options, what: str, began: float) -> Backup:
-    seconds = time.monotonic() - began
+    seconds = round(time.monotonic() - began, 3)
     return Backup(output.path, output.bytes, output.sha256, bool(options.recipients), what, seconds)

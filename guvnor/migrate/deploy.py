@@ -155,7 +155,7 @@ class Deployment:
 
     def _backed_up(self, taken: Backup | None) -> None:
         if taken is not None:
-            self._record("backup", DONE, **{name: str(value) for name, value in asdict(taken).items()})
+            self._record("backup", DONE, **asdict(taken))
         else:
             self._skip("backup", why="not asked for: --backup DIR")
         self._under_way = "up"

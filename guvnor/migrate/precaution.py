@@ -124,7 +124,7 @@ class Precaution:
                 self._canceller.connections.append(connection)
                 taken = backup.dropped(connection, outlook.objects, outlook.options, self._report)
         if taken is not None:
-            log.info("backup taken", extra={name: value for name, value in asdict(taken).items() if value})
+            log.info("backup taken", extra=asdict(taken))
         return taken
 
     def _of_a_rollback(self, plan: Plan, losses: tuple[str, ...]) -> Outlook:

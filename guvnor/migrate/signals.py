@@ -37,7 +37,7 @@ class Interrupt(KeyboardInterrupt):
 class RunInterrupted(GuvnorError):  # noqa: N818 - as users say it
     """The run was interrupted."""
 
-    next_step = "guvnor migrate up"
+    next_step = "Run the same command again."
 
     def __init__(
         self, message: str, number: int, *, state: str | None = None, next_step: str | None = None
