@@ -254,7 +254,7 @@ def test_the_record_of_a_deployment(filled, guvnor, directory, result, tools):
     assert filled.execute(
         "SELECT note FROM guvnor_migration_history WHERE event = 'succeeded' AND revision = '002'"
     ) == [(f"backup: {detail['path']}",)]
-    assert tools.version in done.err
+    assert f'"program": "pg_dump {tools.version}"' in done.err
 
 
 def test_what_is_left_out_is_said(filled, guvnor, result):
@@ -273,6 +273,12 @@ def test_what_is_left_out_is_said(filled, guvnor, result):
         assert f"stage skipped: {stage}" in done.err
     ends(guvnor("migrate", "deploy", "--no-backup", "--backup", ".", database=filled), 2)
     ends(guvnor("migrate", "deploy", "--require-encryption", database=filled), 2, "--backup DIR")
+
+
+def test_a_look_at_the_schema_that_is_not_possible_is_not_said_to_be_done(filled, guvnor, result):
+    env = {"GUVNOR_SHADOW_DSN": "host=127.0.0.1 port=1 dbname=scratch user=nobody"}
+    succeeds(guvnor("migrate", "deploy", "--result", result.path, database=filled, env=env))
+    assert result.outcomes()[-2:] == [("up", "done"), ("verification", "skipped")]
 
 
 def test_a_dry_run_changes_nothing(filled, guvnor, result):

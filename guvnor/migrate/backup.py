@@ -57,6 +57,7 @@ class Backup:
     :ivar bytes: the size of the file.
     :ivar sha256: the checksum of the file.
     :ivar encrypted: whether the file is; False for a command.
+    :ivar program: which has written it, such as ``pg_dump 15.18``; None for a command.
     :ivar what: what is in it, in words.
     :ivar seconds: how long it took.
     """
@@ -65,6 +66,7 @@ class Backup:
     bytes: int | None
     sha256: str | None
     encrypted: bool
+    program: str | None
     what: str
     seconds: float
 
@@ -110,7 +112,7 @@ def whole(dsn: str, options: Options, report: Report) -> Backup:
             tables = _tables(connection)
             metered = _Metered(output, report, f"backup of {what}", size)
             _expect(pg_dump.archive(tools, connection, snapshot, [], metered.write), tables)
-    return _taken(output, options, what, began)
+    return _taken(output, options, tools, what, began)
 
 
 @postgres.explained()
@@ -151,7 +153,7 @@ def dropped(
                 if columns:
                     _save_columns(container, connection, columns)
     what = ", ".join([*relations, *(f"{column.table}.{column.name}" for column in columns)])
-    return _taken(output, options, what, began)
+    return _taken(output, options, tools, what, began)
 
 
 def contents(connection: Connection, objects: Sequence[Object]) -> tuple[list[str], list[Column]]:
@@ -203,7 +205,7 @@ def by_command(dsn: str, command: str, report: Report) -> Backup:
             state="The database is unchanged. What the command has left behind is not known here.",
         )
     return Backup(
-        None, None, None, False, "what the backup command saves", round(time.monotonic() - began, 3)
+        None, None, None, False, None, "what the backup command saves", round(time.monotonic() - began, 3)
     )
 
 
@@ -359,6 +361,7 @@ class _Metered:
         """Do nothing: who has opened the file closes it."""
 
 
-def _taken(output: Output, options: Options, what: str, began: float) -> Backup:
+def _taken(output: Output, options: Options, tools: pg_dump.Tools, what: str, began: float) -> Backup:
     seconds = round(time.monotonic() - began, 3)
-    return Backup(output.path, output.bytes, output.sha256, bool(options.recipients), what, seconds)
+    program = f"pg_dump {tools.version}"
+    return Backup(output.path, output.bytes, output.sha256, bool(options.recipients), program, what, seconds)
