@@ -54,6 +54,17 @@ OPTIONS = (
     Option(
         "verify", "GUVNOR_VERIFY", "yes", "compare the schema with the expected one after an up: yes or no"
     ),
+    Option(
+        "backup", "GUVNOR_BACKUP", "yes", "back up what a rollback drops, in production always: yes or no"
+    ),
+    Option("backup.directory", "GUVNOR_BACKUP_DIR", "", "where the backup of a rollback goes", True),
+    Option(
+        "backup.recipients",
+        "GUVNOR_BACKUP_RECIPIENTS",
+        "",
+        "age or SSH public keys to encrypt backups for, comma-separated",
+        True,
+    ),
     Option("shadow.dsn", "GUVNOR_SHADOW_DSN", "", "scratch database for building the expected schema", True),
     Option(
         "schema.ignore", "GUVNOR_SCHEMA_IGNORE", "", "objects of others: glob patterns, comma-separated", True
@@ -95,6 +106,9 @@ class Settings:
     :ivar max_wait: seconds to try for the locks of a revision.
     :ivar allow_plaintext: whether a connection without TLS may leave this machine in production.
     :ivar verify: whether the schema is compared with the expected one after an up.
+    :ivar backup: whether what a rollback drops is backed up first.
+    :ivar backup_directory: where that backup goes; None when nothing says so.
+    :ivar backup_recipients: public keys to encrypt backups for.
     :ivar shadow_dsn: of a scratch database, where the expected schema is built; empty: in the database.
     :ivar ignore: glob patterns of objects that belong to others.
     :ivar grantees: glob patterns of roles that may hold privileges beyond the owner's.
@@ -113,6 +127,9 @@ class Settings:
     confirm: str
     allow_plaintext: bool
     verify: bool
+    backup: bool
+    backup_directory: Path | None
+    backup_recipients: tuple[str, ...]
     shadow_dsn: str = field(repr=False)
     ignore: tuple[str, ...]
     grantees: tuple[str, ...]
@@ -193,16 +210,19 @@ def _checked(values: dict[str, str], origins: dict[str, str]) -> Settings:
         confirm=values["confirm"],
         allow_plaintext=choice("allow_plaintext", ("yes", "no"), "allow_plaintext is yes or no") == "yes",
         verify=choice("verify", ("yes", "no"), "verify is yes or no") == "yes",
+        backup=choice("backup", ("yes", "no"), "backup is yes or no") == "yes",
+        backup_directory=Path(values["backup.directory"]) if values["backup.directory"] else None,
+        backup_recipients=_list(values["backup.recipients"]),
         shadow_dsn=values["shadow.dsn"],
-        ignore=_patterns(values["schema.ignore"]),
-        grantees=_patterns(values["schema.grantees"]),
+        ignore=_list(values["schema.ignore"]),
+        grantees=_list(values["schema.grantees"]),
         values=values,
         origins=origins,
     )
 
 
-def _patterns(text: str) -> tuple[str, ...]:
-    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
@@ -249,7 +269,7 @@ def _lookup(content: Any, name: str, path: Path) -> str | None:
             raise ConfigurationError(f"The configuration file {path}: {what} must be a section with keys.")
         content = content.get(key)
     if (
-        name.startswith("schema.")
+        name.startswith(("schema.", "backup.recipients"))
         and isinstance(content, list)
         and all(isinstance(item, str) for item in content)
     ):

@@ -140,6 +140,7 @@ class Console:
             f"   Version:   {risk.current or 'none'} → {risk.target or 'none'}",
             *(f"   Step:      {revision}" for revision in risk.revisions),
             *(f"   Lost:      {loss}" for loss in risk.losses),
+            *((f"   Backup:    {risk.backup}",) if risk.backup else ()),
             f"   Plan hash: {risk.hash}",
         ):
             say(line, sys.stderr)
@@ -192,6 +193,8 @@ class Console:
     def outcome(self, outcome: Outcome) -> None:
         """Show what a command that moves the version has done."""
         self._end_bar()
+        if outcome.backup is not None:
+            say(f"✅ Backup taken: {outcome.backup.path or outcome.backup.what}")
         for applied in outcome.applied:
             step = applied.step
             what = {"up": "Applied", "down": "Rolled back", "stamp": "Stamped"}[step.direction]

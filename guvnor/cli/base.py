@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,7 +27,7 @@ _GLOBAL = (
 
 def _take_global_flags(context: click.Context) -> None:
     """Move the global flags of a command to the root's, the innermost winning."""
-    flags = context.find_root().meta.setdefault("guvnor.flags", {})
+    flags = _flags(context)
     for name, option in (("config_", "config"), ("log_level", "log.level")):
         if (value := context.params.pop(name, None)) is not None:
             flags[option] = value
@@ -68,7 +69,7 @@ class Group(click.Group):
 def resolve_settings(**flags: str | None) -> config.Settings:
     """Resolve the settings from the flags of this call, and set up logging by them."""
     context = click.get_current_context()
-    settings = config.load({**context.find_root().meta.get("guvnor.flags", {}), **flags})
+    settings = config.load({**_flags(context), **flags})
     logs.configure(settings)
     return settings
 
@@ -102,9 +103,29 @@ confirm_option = click.option(
 )
 
 
+def _flags(context: click.Context) -> dict[str, str]:
+    """Return the settings that flags of this call have set so far."""
+    flags: dict[str, str] = context.find_root().meta.setdefault("guvnor.flags", {})
+    return flags
+
+
 def _allow_plaintext(context: click.Context, _option: click.Parameter, given: bool) -> None:
     if given:
-        context.find_root().meta.setdefault("guvnor.flags", {})["allow_plaintext"] = "yes"
+        _flags(context)["allow_plaintext"] = "yes"
+
+
+def _backup(context: click.Context, option: click.Parameter, given: str | bool) -> None:
+    if given:
+        wanted = "no" if option.name == "no_backup" else "yes"
+        if _flags(context).setdefault("backup", wanted) != wanted:
+            raise click.UsageError("--backup and --no-backup exclude each other.", context)
+        if isinstance(given, str):
+            _flags(context)["backup.directory"] = given
+
+
+def _recipients(context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> None:
+    if given:
+        _flags(context)["backup.recipients"] = ",".join(given)
 
 
 allow_plaintext_option = click.option(
@@ -115,6 +136,37 @@ allow_plaintext_option = click.option(
     help="In production, let a connection to another machine pass without TLS; put on record.  "
     "[env: GUVNOR_ALLOW_PLAINTEXT]",
 )
+no_backup_option = click.option(
+    "--no-backup",
+    is_flag=True,
+    expose_value=False,
+    callback=_backup,
+    help="Take no backup of what a rollback drops.  [env: GUVNOR_BACKUP=no]",
+)
+backup_recipient_option = click.option(
+    "--backup-recipient",
+    metavar="KEY",
+    multiple=True,
+    expose_value=False,
+    callback=_recipients,
+    help="Encrypt the backup for this age or SSH public key; may be given several times.  "
+    "[env: GUVNOR_BACKUP_RECIPIENTS]",
+)
+_backup_option = click.option(
+    "--backup",
+    metavar="DIR",
+    expose_value=False,
+    callback=_backup,
+    help="Back up what is dropped to this directory first; in production there has to be one.  "
+    "[env: GUVNOR_BACKUP_DIR]",
+)
+
+
+def rollback_backup_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the flags about the backup of what a rollback drops."""
+    return _backup_option(backup_recipient_option(no_backup_option(command)))
+
+
 wait_for_server_option = click.option(
     "--wait-for-server",
     metavar="SECONDS",

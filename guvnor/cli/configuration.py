@@ -38,7 +38,7 @@ def show(as_json: bool) -> None:
             print_json(rows)
         else:
             for row in rows:
-                say(f"{row['name']:<16} {row['value'] or '(empty)':<40} {row['origin']:<35} {row['meaning']}")
+                say(f"{row['name']:<18} {row['value'] or '(empty)':<40} {row['origin']:<35} {row['meaning']}")
 
 
 def config_value(settings: config.Settings, name: str) -> str:
@@ -49,4 +49,7 @@ def config_value(settings: config.Settings, name: str) -> str:
             return postgres.masked(value)
         except GuvnorError:
             return "(malformed, not shown)"
+    public = all(key.startswith(("age1", "ssh-")) for key in settings.backup_recipients)
+    if name == "backup.recipients" and not public:
+        return "(malformed, not shown)"
     return value

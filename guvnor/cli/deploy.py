@@ -11,15 +11,19 @@ import click
 from guvnor.cli.base import (
     Command,
     allow_plaintext_option,
+    backup_recipient_option,
     confirm_option,
     lock_wait_option,
     max_wait_option,
+    no_backup_option,
     request_for,
     resolve_settings,
     wait_for_server_option,
 )
 from guvnor.console import Console, say
 from guvnor.errors import GuvnorError, UsageError
+
+_HELP = "guvnor migrate deploy --help"
 
 
 @click.command(cls=Command)
@@ -29,16 +33,15 @@ from guvnor.errors import GuvnorError, UsageError
     "--wait-only", is_flag=True, help="Apply nothing; wait until the database is at the newest revision."
 )
 @click.option(
-    "--backup", "directory", metavar="DIR", type=click.Path(path_type=Path), help="Take a backup first."
+    "--backup",
+    "directory",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Back up the whole database to this directory first.",
 )
-@click.option(
-    "--backup-recipient",
-    "recipients",
-    metavar="KEY",
-    multiple=True,
-    help="Encrypt the backup for this age or SSH public key; may be given several times.",
-)
+@backup_recipient_option
 @click.option("--backup-command", "command", metavar="COMMAND", help="Run this instead of pg_dump.")
+@no_backup_option
 @click.option("--require-encryption", is_flag=True, help="Refuse to write a backup that is not encrypted.")
 @click.option("--skip-plan", is_flag=True, help="Do not log the plan.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the schema with the expected one afterwards.")
@@ -58,7 +61,6 @@ def deploy(
     dry_run: bool,
     wait_only: bool,
     directory: Path | None,
-    recipients: tuple[str, ...],
     command: str | None,
     require_encryption: bool,
     skip_plan: bool,
@@ -82,28 +84,36 @@ def deploy(
             version = deploying.wait_until_current(settings, max(wait_for_server, settings.max_wait))
             say(f"✅ The database is at version {version}")
             return
-        if (recipients or require_encryption) and not directory:
+        given = {name for name, origin in settings.origins.items() if origin.startswith("flag")}
+        if (directory or command) and "backup" in given:
             raise UsageError(
-                "A backup's encryption needs a backup: --backup DIR.", next_step="guvnor migrate deploy -h"
+                "--no-backup leaves out what --backup and --backup-command ask for.", next_step=_HELP
             )
+        if (require_encryption or "backup.recipients" in given) and not directory:
+            raise UsageError("A backup's encryption needs a backup: --backup DIR.", next_step=_HELP)
         wanted = None
         if directory or command:
-            wanted = backup.Options(directory, recipients, command, require_encryption)
+            wanted = backup.Options(directory, settings.backup_recipients, command, require_encryption)
         deployment = deploying.Deployment(
             request_for(shown, settings, patience=wait_for_server),
             deploying.Options(at_most=at_most, dry_run=dry_run, backup=wanted, show_plan=not skip_plan),
         )
+        if result is not None:
+            write_result(result, deploying.UNDER_WAY)
         error: GuvnorError | None = None
         try:
             deployment.run()
             _show(shown, deployment)
         except GuvnorError as problem:
             error = problem
-            raise
-        finally:
-            if result is not None:
+        say(("❌ " if error else "✅ ") + deploying.summary(deployment, error))
+        if result is not None:
+            try:
                 write_result(result, deploying.result(deployment, error))
-            say(("❌ " if error else "✅ ") + deploying.summary(deployment, error))
+            except UsageError as unwritable:
+                error = error or unwritable
+        if error is not None:
+            raise error
 
 
 def _show(shown: Console, deployment: Any) -> None:
@@ -128,6 +138,6 @@ def write_result(path: Path, record: dict[str, Any]) -> None:
     except OSError as error:
         raise UsageError(
             f"The result file {path} cannot be written: {error.strerror}.",
-            state="What the deployment did is in `guvnor migrate history`.",
+            state="What a deployment did is in `guvnor migrate history`.",
             next_step="guvnor migrate history",
         ) from None

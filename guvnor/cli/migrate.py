@@ -16,6 +16,7 @@ from guvnor.cli.base import (
     print_json,
     request_for,
     resolve_settings,
+    rollback_backup_options,
     wait_for_server_option,
 )
 from guvnor.console import Console, say, show
@@ -58,6 +59,7 @@ def up(
 
 @migrate.command()
 @click.option("--to", metavar="REV", help="The revision that remains applied, or base; one step by default.")
+@rollback_backup_options
 @lock_wait_option
 @max_wait_option
 @confirm_option
@@ -155,6 +157,7 @@ def force(rev: str, lock_wait: str | None, confirm: str | None) -> None:
 )
 @click.option("--back", "way", flag_value="back", help="Undo the interrupted revision.")
 @click.option("--as-is", "way", flag_value="as-is", help="Run nothing and take the version as it is.")
+@rollback_backup_options
 @lock_wait_option
 @max_wait_option
 @confirm_option

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from guvnor import postgres
 from guvnor.config import Settings
-from guvnor.errors import UsageError
+from guvnor.errors import GuvnorError, UsageError
 from guvnor.migrate import guard, revisions, state
 from guvnor.migrate.commands import read_revisions, script_directory
 from guvnor.migrate.locks import Locks
@@ -46,6 +46,11 @@ def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: b
     dsn = postgres.connection_string(settings)
     with postgres.closing(postgres.connect(dsn, purpose="adopt")) as connection:
         identity = postgres.identify(connection)
+        seen = state.read(connection)
+        confirmed = None
+        if accept_drift and (why := guard.production(settings, seen)):
+            # Nobody is kept out while somebody thinks, so it is looked at twice.
+            confirmed = _confirm(settings, dsn, identity, seen, _candidates(seen, files, at), why, ask)
         locks = Locks(connection, identity.database, settings.lock_wait, lambda _: None)
         locks.take()
         try:
@@ -58,7 +63,13 @@ def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: b
             if not report.clean:
                 if not accept_drift:
                     raise _differs(revision, report)
-                _confirm(settings, identity, current, revision, report, ask)
+                production = guard.production(settings, current) is not None
+                if production and _digest(identity, current, revision, report) != confirmed:
+                    raise GuvnorError(
+                        "Version or schema are others now than those that were confirmed.",
+                        state="Nothing was written.",
+                        next_step="guvnor migrate adopt --accept-drift",
+                    )
             state.set_version(connection, current, revision.identifier, "adopt")
             return Adoption(revision, report)
         finally:
@@ -131,23 +142,40 @@ def _differs(revision: Revision, report: Report) -> DriftError:
 
 
 def _confirm(
-    settings: Settings, identity: Identity, current: State, revision: Revision, report: Report, ask: guard.Ask
-) -> None:
-    why = guard.production(settings, current)
-    if why is None:
-        return
-    titles = tuple(finding.title for finding in report.findings)
-    digest = guard.digest(identity, current.version, revision.identifier, ("adopt", *titles))
+    settings: Settings,
+    dsn: str,
+    identity: Identity,
+    seen: State,
+    candidates: list[Revision],
+    why: str,
+    ask: guard.Ask,
+) -> str | None:
+    """Let somebody confirm the drift that there is; returns what was confirmed."""
+    if not candidates:
+        return None
+    revision, report = _best(settings, dsn, candidates)
+    if report.clean:
+        return None
+    digest = _digest(identity, seen, revision, report)
     guard.check(
         guard.Risk(
             "adopt a schema that differs from its revision",
             why,
             identity,
-            current.version,
+            seen.version,
             revision.identifier,
-            titles,
+            _titles(report),
             digest,
         ),
         settings.confirm,
         ask,
     )
+    return digest
+
+
+def _digest(identity: Identity, current: State, revision: Revision, report: Report) -> str:
+    return guard.digest(identity, current.version, revision.identifier, ("adopt", *_titles(report)))
+
+
+def _titles(report: Report) -> tuple[str, ...]:
+    return tuple(finding.title for finding in report.findings)

@@ -57,6 +57,7 @@ class Backup:
     :ivar bytes: the size of the file.
     :ivar sha256: the checksum of the file.
     :ivar encrypted: whether the file is; False for a command.
+    :ivar program: which has written it, such as ``pg_dump 15.18``; None for a command.
     :ivar what: what is in it, in words.
     :ivar seconds: how long it took.
     """
@@ -65,6 +66,7 @@ class Backup:
     bytes: int | None
     sha256: str | None
     encrypted: bool
+    program: str | None
     what: str
     seconds: float
 
@@ -110,7 +112,7 @@ def whole(dsn: str, options: Options, report: Report) -> Backup:
             tables = _tables(connection)
             metered = _Metered(output, report, f"backup of {what}", size)
             _expect(pg_dump.archive(tools, connection, snapshot, [], metered.write), tables)
-    return _taken(output, options, what, began)
+    return _taken(output, options, tools, what, began)
 
 
 @postgres.explained()
@@ -137,8 +139,7 @@ def dropped(
     name = f"{_stem(connection)}-dropped.zip"
     objects = list(objects)
     with _snapshot(connection) as snapshot:
-        relations = _existing(connection, objects)
-        columns = backup_columns.find(connection, objects, relations)
+        relations, columns = contents(connection, objects)
         if not relations and not columns:
             return None
         size = scalar(
@@ -152,7 +153,16 @@ def dropped(
                 if columns:
                     _save_columns(container, connection, columns)
     what = ", ".join([*relations, *(f"{column.table}.{column.name}" for column in columns)])
-    return _taken(output, options, what, began)
+    return _taken(output, options, tools, what, began)
+
+
+def contents(connection: Connection, objects: Sequence[Object]) -> tuple[list[str], list[Column]]:
+    """Return the tables and columns among some objects of which the live database holds data.
+
+    :raises NoKeyError: when a column's values cannot be saved.
+    """
+    relations = _existing(connection, objects)
+    return relations, backup_columns.find(connection, objects, relations)
 
 
 @postgres.explained()
@@ -194,7 +204,9 @@ def by_command(dsn: str, command: str, report: Report) -> Backup:
             f"The backup command ended with exit code {code}:\n{last_lines(said)}",
             state="The database is unchanged. What the command has left behind is not known here.",
         )
-    return Backup(None, None, None, False, "what the backup command saves", time.monotonic() - began)
+    return Backup(
+        None, None, None, False, None, "what the backup command saves", round(time.monotonic() - began, 3)
+    )
 
 
 def _directory(options: Options) -> Path:
@@ -212,7 +224,7 @@ def _directory(options: Options) -> Path:
             next_step="age-keygen -o KEY_FILE   # keep it elsewhere\n"
             "guvnor migrate deploy --backup DIR --backup-recipient age1...",
         )
-    return options.directory
+    return options.directory.absolute()  # the history names it, wherever that is read
 
 
 def _tools(connection: Connection) -> pg_dump.Tools:
@@ -233,7 +245,10 @@ def _snapshot(connection: Connection) -> Iterator[str]:
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             # Rows that a policy hides would be missing without a word.
-            cursor.execute("SET LOCAL row_security = off; SELECT pg_export_snapshot()")
+            cursor.execute(
+                f"SET LOCAL row_security = off; SET LOCAL lock_timeout = '{pg_dump.LOCK_WAIT}'; "
+                "SELECT pg_export_snapshot()"
+            )
             (name,) = cursor.fetchone() or ("",)
             yield name
         finally:
@@ -346,6 +361,7 @@ class _Metered:
         """Do nothing: who has opened the file closes it."""
 
 
-def _taken(output: Output, options: Options, what: str, began: float) -> Backup:
-    seconds = time.monotonic() - began
-    return Backup(output.path, output.bytes, output.sha256, bool(options.recipients), what, seconds)
+def _taken(output: Output, options: Options, tools: pg_dump.Tools, what: str, began: float) -> Backup:
+    seconds = round(time.monotonic() - began, 3)
+    program = f"pg_dump {tools.version}"
+    return Backup(output.path, output.bytes, output.sha256, bool(options.recipients), program, what, seconds)

@@ -11,6 +11,13 @@ from guvnor.postgres import Connection
 from guvnor.schema.snapshot import Object
 
 
+class NoKeyError(BackupError):
+    """The values of a column cannot be saved by key."""
+
+    state = "The database is unchanged."
+    next_step = "Take a backup of the whole database instead."
+
+
 @dataclass(frozen=True)
 class Column:
     """A column whose values are saved.
@@ -47,7 +54,7 @@ def find(connection: Connection, dropped: Iterable[Object], tables: Sequence[str
 
     :param dropped: the objects that are gone afterwards.
     :param tables: the tables among them, with their schema.
-    :raises BackupError: when a table has no primary key that remains.
+    :raises NoKeyError: when a table has no primary key that remains.
     """
     names: dict[str, list[str]] = {}
     for item in dropped:
@@ -62,11 +69,9 @@ def find(connection: Connection, dropped: Iterable[Object], tables: Sequence[str
             if name not in stored:
                 continue
             if not key or set(key) & set(columns):
-                raise BackupError(
+                raise NoKeyError(
                     f"The values of {table}.{name} cannot be saved by key: the table has no primary key that "
-                    "remains.",
-                    state="The database is unchanged.",
-                    next_step="Take a backup of the whole database instead.",
+                    "remains."
                 )
             word = re.sub(r"[^\w.]+", "_", f"{table}.{name}".removeprefix("public."))
             found.append(Column(table, name, key, f"{len(found) + 1}-{word}.txt"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from guvnor import postgres
 from guvnor.config import Settings
-from guvnor.errors import GuvnorError, UsageError
+from guvnor.errors import UsageError
 from guvnor.migrate import guard, history, locks, preflight, repair, revisions, state
 from guvnor.migrate.revisions import Revision
 from guvnor.migrate.state import State, StateError
@@ -257,19 +257,13 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
     ) as connection:
         identity = postgres.identify(connection)
         seen = state.read(connection)
+        _confirm_force(settings, identity, seen, target, ask)  # nobody is kept out while somebody thinks
         held = locks.Locks(connection, identity.database, settings.lock_wait, log.warning)
         held.take()
         try:
             held.shut_out_golang()
             current = state.read(connection)
-            if (seen.alembic, seen.golang, seen.dirty) != (current.alembic, current.golang, current.dirty):
-                raise GuvnorError(
-                    "Somebody else moved the version of the database while this command was waiting: it is "
-                    f"at version {current.number} now, not at {seen.number}.",
-                    state="Nothing was changed by this command.",
-                    next_step="guvnor migrate status",
-                )
-            _confirm_force(settings, identity, current, target, ask)
+            state.check_unmoved(seen, current)
             state.set_version(connection, current, target.identifier if target else None, "force")
         finally:
             held.release()

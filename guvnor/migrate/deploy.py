@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,16 +12,24 @@ from guvnor import __version__, postgres
 from guvnor.config import Settings
 from guvnor.connection_errors import ConnectionFailedError
 from guvnor.errors import GuvnorError
-from guvnor.migrate import backup, commands, preview
+from guvnor.migrate import backup, commands, preview, signals
+from guvnor.migrate.backup import Backup
 from guvnor.migrate.move import Outcome, Request
 from guvnor.migrate.plan import Plan
 from guvnor.migrate.preflight import Check
 from guvnor.migrate.preview import Preview
+from guvnor.migrate.run import Applied
 
 log = logging.getLogger(__name__)
 
 _POLL = 1.0  # seconds
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+# What the result file says from the start, and for ever when the job is killed.
+UNDER_WAY = {
+    "tool": f"guvnor {__version__}",
+    "exit_code": None,
+    "summary": "The deployment is under way, or was killed",
+}
 
 
 class StillPendingError(GuvnorError):
@@ -54,7 +61,7 @@ class Options:
 
     :ivar at_most: the last revision to apply; all when None.
     :ivar dry_run: stop after the plan.
-    :ivar backup: where and how a backup is taken first; None for none.
+    :ivar backup: where and how the whole database is backed up first; None for no such backup.
     :ivar show_plan: whether the plan is logged.
     """
 
@@ -76,108 +83,125 @@ class Deployment:
         self.outcome: Outcome | None = None
         self.preview: Preview | None = None
         self._options = options
-        self._request = replace(request, report=self._checked(request), planned=self._planned)
-        self._check_began = time.monotonic()
+        self._request = replace(
+            request,
+            report=self._checked(request),
+            backup=options.backup,
+            planned=self._planned,
+            backed_up=self._backed_up,
+            executed=self._executed,
+        )
+        self._began = time.monotonic()  # the stage that is under way
+        self._under_way = "pre-flight"
 
     def run(self) -> None:
         """Do it all.
 
         Safe to run again after any failure: what is done is found done.
 
-        :raises GuvnorError: of the stage that failed; the stages up to it are on record.
+        :raises GuvnorError: of the stage that failed or was interrupted; it is on record, with those before.
         """
-        settings = self._request.settings
-        if self._options.backup is not None:
-            with self._stage("backup tools") as stage:
-                dsn = postgres.connection_string(settings)
-                stage.detail["found"] = backup.check(dsn, self._options.backup)
-        if self._options.dry_run:
-            commands.check(settings, self._request.report, self._request.patience)
-            with self._stage("plan"):
-                self.preview = preview.preview(settings, "up", self._options.at_most)
-            self._skip("backup", "up", "verification")
-            return
         try:
-            self.outcome = commands.up(self._request, self._options.at_most)
+            with postgres.explained(), signals.explained("Nothing was changed by this command."):
+                if self._options.dry_run:
+                    self._look()
+                else:
+                    self.outcome = commands.up(self._request, self._options.at_most)
+                    self._record_outcome(self.outcome)
         except GuvnorError as error:
-            self.stages.append(Stage("up", FAILED, detail={"error": error.message}))
+            if not any(stage.outcome == FAILED for stage in self.stages):
+                self._record(self._under_way, FAILED, error=error.message)
             raise
-        self._record_outcome(self.outcome)
 
-    def _record_outcome(self, outcome: Outcome) -> None:
-        if not outcome.applied:
-            self._skip("up", "verification", why="nothing to do")
-            return
-        applied = [
-            {
-                "revision": done.step.revision,
-                "seconds": round(done.duration, 3),
-                "lock_wait_seconds": round(done.lock_wait, 3),
-                "tries": done.tries,
-            }
-            for done in outcome.applied
-        ]
-        took = sum(done.duration for done in outcome.applied)
-        self.stages.append(Stage("up", DONE, round(took, 3), {"applied": applied}))
-        if not self._request.settings.verify:
-            self._skip("verification", why="--no-verify")
+    def _look(self) -> None:
+        """Run the checks and make the plan."""
+        settings = self._request.settings
+        commands.check(settings, self._request.report, self._request.patience)
+        self._under_way = "plan"
+        self.preview = preview.preview(settings, "up", self._options.at_most)
+        self._record("plan", DONE, **_described(self.preview.plan))
+        if self._options.backup is not None:
+            self._under_way = "backup"
+            found = backup.check(postgres.connection_string(settings), self._options.backup)
+            self._skip("backup", why="--dry-run", would_be=found)
         else:
-            self.stages.append(Stage("verification", FAILED if outcome.drift else DONE))
+            self._skip("backup", why="--dry-run")
+        self._skip("up", why="--dry-run")
+        self._skip("verification", why="--dry-run")
 
     def _checked(self, request: Request) -> Callable[[Check], None]:
         """Record each pre-flight check and pass it on."""
 
         def report(check: Check) -> None:
-            now = time.monotonic()
-            detail = {"text": check.text, "warnings": list(check.warnings)}
             outcome = FAILED if check.error else DONE
-            stage = Stage(f"pre-flight: {check.name}", outcome, round(now - self._check_began, 3), detail)
-            self.stages.append(stage)
-            self._check_began = now
+            warnings = list(check.warnings)
+            self._record(f"pre-flight: {check.name}", outcome, text=check.text, warnings=warnings)
+            if check.name == "state":
+                self._under_way = "plan"  # which is confirmed where it has to be, and waits for its turn
             request.report(check)
 
         return report
 
     def _planned(self, plan: Plan) -> None:
-        """Log the plan and take the backup, under the run lock and before anything is changed."""
+        """Log the plan, under the run lock."""
         if self._options.show_plan:
-            with self._stage("plan") as stage:
-                stage.detail.update(hash=plan.hash, steps=[f"{s.direction} {s.revision}" for s in plan.steps])
-                log.info("plan", extra=stage.detail)
-                for step in plan.steps:
-                    log.debug("plan", extra={"revision": step.revision, "statements": step.statements})
+            log.info("plan", extra=_described(plan))
+            for step in plan.steps:
+                log.debug("plan", extra={"revision": step.revision, "statements": step.statements})
+            self._record("plan", DONE, **_described(plan))
         else:
             self._skip("plan", why="--skip-plan")
-        if self._options.backup is None:
-            self._skip("backup", why="not asked for")
-            return
-        with self._stage("backup") as stage:
-            taken = _take_backup(self._request, self._options.backup)
-            stage.detail.update({name: str(value) for name, value in asdict(taken).items()})
-            log.info("backup taken", extra=stage.detail)
+        self._under_way = "backup"
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[Stage]:
-        stage = Stage(name, FAILED)
-        self.stages.append(stage)
-        began = time.monotonic()
-        try:
-            yield stage
-            stage.outcome = DONE
-        finally:
-            stage.seconds = round(time.monotonic() - began, 3)
+    def _backed_up(self, taken: Backup | None) -> None:
+        if taken is not None:
+            self._record("backup", DONE, **asdict(taken))
+        else:
+            self._skip("backup", why="not asked for: --backup DIR")
+        self._under_way = "up"
 
-    def _skip(self, *names: str, why: str = "--dry-run") -> None:
-        for name in names:
-            log.info(f"stage skipped: {name}", extra={"why": why})
-            self.stages.append(Stage(name, SKIPPED, detail={"why": why}))
+    def _executed(self, applied: Sequence[Applied]) -> None:
+        steps = [
+            {
+                "revision": done.step.revision,
+                "direction": done.step.direction,
+                "seconds": round(done.duration, 3),
+                "lock_wait_seconds": round(done.lock_wait, 3),
+                "tries": done.tries,
+            }
+            for done in applied
+        ]
+        self._record("up", DONE, applied=steps)
+        self._under_way = "verification"
+
+    def _record_outcome(self, outcome: Outcome) -> None:
+        if not outcome.applied:
+            for name in ("plan", "backup", "up", "verification"):
+                self._skip(name, why="nothing to do")
+        elif outcome.drift:
+            titles = [finding.title for finding in outcome.drift.findings]
+            self._record("verification", FAILED, differences=titles)
+        elif outcome.verified:
+            self._record("verification", DONE)
+        else:
+            verify = self._request.settings.verify
+            self._skip(
+                "verification", why="the log says why it could not be done" if verify else "--no-verify"
+            )
+
+    def _record(self, name: str, outcome: str, **detail: Any) -> None:
+        """Record a stage that ends now; the next one begins."""
+        now = time.monotonic()
+        self.stages.append(Stage(name, outcome, round(now - self._began, 3), detail))
+        self._began = now
+
+    def _skip(self, name: str, **detail: Any) -> None:
+        log.info(f"stage skipped: {name}", extra=detail)
+        self._record(name, SKIPPED, **detail)
 
 
-def _take_backup(request: Request, options: backup.Options) -> backup.Backup:
-    dsn = postgres.connection_string(request.settings)
-    if options.command is not None:
-        return backup.by_command(dsn, options.command, request.progress)
-    return backup.whole(dsn, options, request.progress)
+def _described(plan: Plan) -> dict[str, Any]:
+    return {"hash": plan.hash, "steps": [f"{step.direction} {step.revision}" for step in plan.steps]}
 
 
 def wait_until_current(settings: Settings, patience: float) -> int:
@@ -186,33 +210,34 @@ def wait_until_current(settings: Settings, patience: float) -> int:
     :param patience: seconds to wait at most.
     :returns: the number of the revision that the database is at.
     :raises StillPendingError: when it is not there in time (exit code 8).
+    :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
     deadline = time.monotonic() + patience
-    while True:
-        try:
-            found = commands.status(settings)
-        except ConnectionFailedError:
-            if time.monotonic() >= deadline:
-                raise
-        else:
-            if not found.pending and found.problem is None and not found.state.dirty:
-                return found.state.number
-            if time.monotonic() >= deadline:
-                at = found.state.number
-                raise StillPendingError(
-                    f"After {patience:.0f} s the database is at version {at}; the newest migration file is "
-                    f"{found.newest.identifier}."
-                )
-        time.sleep(min(_POLL, max(0.0, deadline - time.monotonic())))
+    with signals.explained(StillPendingError.state):
+        while True:
+            try:
+                found = commands.status(settings)
+            except ConnectionFailedError:
+                if time.monotonic() >= deadline:
+                    raise
+            else:
+                if not found.pending and found.problem is None and not found.state.dirty:
+                    return found.state.number
+                if time.monotonic() >= deadline:
+                    at = found.state.number
+                    raise StillPendingError(
+                        f"After {patience:.0f} s the database is at version {at}; the newest migration file "
+                        f"is {found.newest.identifier}."
+                    )
+            time.sleep(min(_POLL, max(0.0, deadline - time.monotonic())))
 
 
 def result(deployment: Deployment, error: GuvnorError | None) -> dict[str, Any]:
     """Return the record of a deployment for its result file."""
     outcome = deployment.outcome
-    exit_code = error.exit_code if error else 0
     return {
         "tool": f"guvnor {__version__}",
-        "exit_code": exit_code,
+        "exit_code": error.exit_code if error else 0,
         "summary": summary(deployment, error),
         "version": outcome.version if outcome else None,
         "applied": [done.step.revision for done in outcome.applied] if outcome else [],
@@ -224,12 +249,20 @@ def result(deployment: Deployment, error: GuvnorError | None) -> dict[str, Any]:
 def summary(deployment: Deployment, error: GuvnorError | None) -> str:
     """Say in one line how a deployment ended."""
     if error is not None:
-        return f"Deployment failed with exit code {error.exit_code}: {error.message.splitlines()[0]}"
+        how = "was interrupted" if isinstance(error, signals.RunInterrupted) else "failed"
+        failed = [stage.name for stage in deployment.stages if stage.outcome == FAILED]
+        where = f" in the stage {failed[0]}" if failed else ""
+        return f"Deployment {how}{where} with exit code {error.exit_code}: {error.message.splitlines()[0]}"
     if deployment.preview is not None:
         steps = len(deployment.preview.plan.steps)
         return f"Dry run: {steps} revision{'' if steps == 1 else 's'} would be applied"
     outcome = deployment.outcome
     assert outcome is not None
+    if outcome.ahead:
+        return (
+            f"Nothing to deploy: the database is at version {outcome.version}, ahead of the migration files "
+            f"(newest: {outcome.newest:03d})"
+        )
     if not outcome.applied:
         return f"Nothing to deploy: the database is at version {outcome.version}"
     return f"Deployed {len(outcome.applied)} revision(s): the database is at version {outcome.version}"

@@ -140,7 +140,7 @@ def _move(context: Any, request: Request, options: dict[str, Any]) -> None:
             "stamp --purge would empty alembic_version unguarded.", next_step="guvnor migrate force REV"
         )
     script: ScriptDirectory = context.script
-    with signals.interruptible() as canceller:
+    with signals.explained("No revision was being run.") as canceller:
         try:
             ready = preflight.run(
                 request.settings,
@@ -163,10 +163,6 @@ def _move(context: Any, request: Request, options: dict[str, Any]) -> None:
             known = commands.diagnose(request.settings, error.found) if error.found else []
             error.state = "\n".join((error.state or "", *known))
             raise
-        except signals.Interrupt as interrupt:
-            raise signals.RunInterrupted(
-                f"Interrupted by {interrupt}.", interrupt.number, state="No revision was being run."
-            ) from None
 
 
 def _announce(ready: preflight.Ready, request: Request, options: dict[str, Any]) -> None:

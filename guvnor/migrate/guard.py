@@ -24,6 +24,7 @@ class Risk:
     :ivar why: why this is production.
     :ivar revisions: what is done, a line each.
     :ivar losses: what data would be lost, a line each.
+    :ivar backup: how a backup will be taken first, or why none is; None where that is no question.
     :ivar hash: of the plan, for a confirmation without a terminal.
     """
 
@@ -35,6 +36,7 @@ class Risk:
     revisions: tuple[str, ...]
     hash: str
     losses: tuple[str, ...] = ()
+    backup: str | None = None
 
 
 class RefusedError(GuvnorError):

@@ -105,6 +105,7 @@ class Attempt:
     to_version: str | None
     checksum: str | None = None
     tool: str = field(default=f"guvnor {__version__}")
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
         "checksum": attempt.checksum,
         "tool": attempt.tool,
         **who.columns(),
-        "note": transport.note(cursor.connection),
+        "note": "; ".join(filter(None, (transport.note(cursor.connection), attempt.note))) or None,
         **columns,
     }
     cursor.execute(

@@ -31,6 +31,8 @@ class Loss:
 
     def __str__(self) -> str:
         """Describe the loss in one phrase."""
+        if not self.exact and not self.count:
+            return f"{self.kind} {self.name}, which could not be counted"
         unit = ("row" if self.kind == "table" else "value") + ("" if self.count == 1 else "s")
         return f"{self.kind} {self.name} with {'' if self.exact else 'about '}{self.count:,} {unit}"
 

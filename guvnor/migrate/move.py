@@ -20,11 +20,14 @@ from guvnor.migrate import plan as planning
 from guvnor.migrate.context import configure, connected
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.plan import Plan
+from guvnor.migrate.precaution import Outlook, Precaution
 from guvnor.migrate.progress import Progress
 from guvnor.migrate.run import Applied, Runner
 from guvnor.migrate.state import State
 
 if TYPE_CHECKING:
+    from guvnor.migrate.backup import Backup
+    from guvnor.migrate.backup import Options as BackupOptions
     from guvnor.migrate.verify import Verification
     from guvnor.schema.drift import Report
 
@@ -39,7 +42,11 @@ class Request:
     :ivar ask: asks for a confirmation.
     :ivar progress: is told how far a long step is.
     :ivar repair: the way out of a dirty state to take; None for an ordinary command.
-    :ivar planned: is told the plan under the run lock, before anything is changed; it may stop the run.
+    :ivar backup: how the whole database is backed up first; None: only what a rollback drops, see
+        :class:`guvnor.migrate.precaution.Precaution`.
+    :ivar planned: is told the plan under the run lock, before a backup is taken and anything is changed.
+    :ivar backed_up: is told the backup that was taken, or None; the steps of the plan come next.
+    :ivar executed: is told the steps that were run; the look at the schema comes next.
     :ivar strict: refuse a database that is ahead of the files.
     :ivar outcome: what was done, once it is done.
     """
@@ -52,7 +59,10 @@ class Request:
     patience: float = 0.0
     strict: bool = False
     repair: str | None = None
-    planned: Callable[[Plan], None] | None = None
+    backup: BackupOptions | None = None
+    planned: Callable[[Plan], None] = lambda _: None
+    backed_up: Callable[[Backup | None], None] = lambda _: None
+    executed: Callable[[Sequence[Applied]], None] = lambda _: None
     outcome: Outcome | None = None
 
 
@@ -62,6 +72,8 @@ class Outcome:
 
     :ivar version: the number of the revision that the database is at now; 0 for none.
     :ivar ahead: whether that is later than the newest file.
+    :ivar backup: that was taken first; None when none was.
+    :ivar verified: whether the schema was compared with the expected one.
     :ivar drift: how the schema differs from what was expected of the run; None when it does not.
     """
 
@@ -69,6 +81,8 @@ class Outcome:
     newest: int
     applied: tuple[Applied, ...] = field(default=())
     ahead: bool = False
+    backup: Backup | None = None
+    verified: bool = False
     drift: Report | None = None
 
 
@@ -99,6 +113,10 @@ class Move:
         self._upwards = self._find_steps.__name__ == "upgrade"
         self._relative = str(options["destination_rev"])[:1] in ("+", "-")
         self._canceller = canceller
+        self._outlook = Outlook()
+        self._precaution = Precaution(
+            request.settings, script, ready.connection, request.backup, request.progress, canceller
+        )
         self._locks = Locks(
             ready.connection,
             ready.identity.database,
@@ -117,25 +135,39 @@ class Move:
         if not plan.steps and not ready.state.dirty:
             self._mark_production(ready.state)
             return self._outcome(ready.state)
-        self._guard(plan, ready.state)
-        self._locks.take()
-        try:
-            current = state.read(ready.connection)
-            state.check(current, ready.revisions)
-            plan = self._again(plan, current)
-            self._mark_production(current)
-            if plan.steps and self._request.planned:
-                self._request.planned(plan)
-            verification = self._verification(plan)
-            applied = self._execute(plan) if plan.steps else []
-            return self._outcome(
-                state.read(ready.connection),
-                tuple(applied),
-                drift=verification.new_drift() if verification else None,
-            )
-        finally:
-            with contextlib.suppress(psycopg2.Error):
-                self._locks.release()
+        current = ready.state
+        while True:
+            self._guard(plan, current)  # nobody is kept out while somebody thinks
+            self._locks.take()
+            try:
+                current = state.read(ready.connection)
+                state.check(current, ready.revisions)
+                still = self._still(plan, current)
+                if still is not None:
+                    return self._carry_out(still, current)
+                plan = self._plan(current)
+            finally:
+                with contextlib.suppress(psycopg2.Error):
+                    self._locks.release()
+
+    def _carry_out(self, plan: Plan, current: State) -> Outcome:
+        """Back up, execute and verify, under the run lock."""
+        self._mark_production(current)
+        if not plan.steps:
+            return self._outcome(current)
+        self._request.planned(plan)
+        taken = self._back_up(plan, current)
+        verification = self._verification(plan)
+        applied = self._execute(plan, taken)
+        self._request.executed(applied)
+        drift = verification.new_drift() if verification else None
+        return self._outcome(
+            state.read(self._ready.connection),
+            tuple(applied),
+            backup=taken,
+            verified=verification is not None and verification.done,
+            drift=drift,
+        )
 
     def _mark_production(self, current: State) -> None:
         """Mark the database at its first production run: from then on it is guarded from anywhere."""
@@ -158,18 +190,20 @@ class Move:
     def _repair(self, name: str) -> Outcome:
         """Run the revision that left the database dirty, onward or back."""
         ready = self._ready
+        choice = repair.choose(ready.state, ready.revisions, name)
+        if choice is None:
+            return self._outcome(ready.state)
+        plan = planning.make(ready.identity, choice.from_version, self._repairing_steps(choice))
+        self._guard(plan, ready.state)  # nobody is kept out while somebody thinks
         self._locks.take()
         try:
             current = state.read(ready.connection)
-            choice = repair.choose(current, ready.revisions, name)
-            if choice is None:
-                return self._outcome(current)
-            plan = planning.make(ready.identity, choice.from_version, self._repairing_steps(choice))
-            self._guard(plan, current)
+            state.check_unmoved(ready.state, current)
+            taken = self._back_up(plan, current)
             self._locks.shut_out_golang()
             state.prepare_repair(ready.connection, choice.from_version, choice.to_version)
-            applied = self._execute(plan)
-            return self._outcome(state.read(ready.connection), tuple(applied))
+            applied = self._execute(plan, taken)
+            return self._outcome(state.read(ready.connection), tuple(applied), backup=taken)
         finally:
             with contextlib.suppress(psycopg2.Error):
                 self._locks.release()
@@ -201,31 +235,32 @@ class Move:
             return list(self._script._upgrade_revs(target or "head", heads))  # type: ignore[arg-type]
         return list(self._script._downgrade_revs(target or "base", heads))  # type: ignore[arg-type]
 
-    def _again(self, plan: Plan, current: State) -> Plan:
-        """Fit the plan to what was found under the lock: another run may have done a part of it, or all.
+    def _still(self, plan: Plan, current: State) -> Plan | None:
+        """Return what remains of a plan under the lock: another run may have done a part of it, or all.
 
         A relative target (``-1``) is resolved once: what remains of the first plan is run.
+
+        :returns: None when it is another plan now, which nobody has confirmed.
         """
         remaining = plan.remaining(current.version)
-        if current.dirty or remaining is None:
-            fresh = self._plan(current)
-            if remaining is None and self._relative:
-                raise GuvnorError(
-                    f"Another run moved the database to version {current.number} while this one was waiting.",
-                    state="Nothing was changed by this command.",
-                    next_step="guvnor migrate status",
-                )
-            if fresh.hash != plan.hash:
-                self._guard(fresh, current)
-            return fresh
-        return remaining
+        if remaining is None and self._relative:
+            raise GuvnorError(
+                f"Another run moved the database to version {current.number} while this one was waiting.",
+                state="Nothing was changed by this command.",
+                next_step="guvnor migrate status",
+            )
+        if remaining is not None and not current.dirty:
+            return remaining
+        fresh = self._plan(current)
+        return fresh if fresh.hash == plan.hash else None
 
     def _guard(self, plan: Plan, current: State) -> None:
+        """Find out what the plan would lose and which backup is taken first, and ask where that is needed."""
         why = guard.production(self._request.settings, current)
+        outlook = self._outlook = self._precaution.look(plan, production=why is not None)
         if why is None or not plan.steps:
             return
-        lost = self._losses(plan)
-        if not lost and all(step.direction == "up" for step in plan.steps):
+        if not outlook.losses and all(step.direction == "up" for step in plan.steps):
             return
         actions = {"up": guard.DROP, "down": guard.ROLLBACK, "stamp": guard.FORCE}
         risk = guard.Risk(
@@ -237,28 +272,20 @@ class Move:
             revisions=tuple(
                 f"{step.direction} {step.revision} {step.description}".strip() for step in plan.steps
             ),
-            losses=lost,
+            losses=outlook.losses,
             hash=plan.hash,
+            backup=outlook.backup,
         )
         guard.check(risk, self._request.settings.confirm, self._request.ask)
 
-    def _losses(self, plan: Plan) -> tuple[str, ...]:
-        """Say what data the plan would lose; where that cannot be told, say so instead."""
-        if plan.steps[0].direction == "stamp":
-            return ()
-        from guvnor.migrate import losses
-        from guvnor.schema import rehearsal
+    def _back_up(self, plan: Plan, current: State) -> Backup | None:
+        """Take the backup that is called for, under the run lock and before anything is changed."""
+        production = guard.production(self._request.settings, current) is not None
+        taken = self._precaution.take(plan, self._outlook, production=production)
+        self._request.backed_up(taken)
+        return taken
 
-        where = self._request.settings.shadow_dsn or postgres.connection_string(self._request.settings)
-        try:
-            with postgres.closing(postgres.connect(where, purpose="shadow")) as connection:
-                effects = rehearsal.effects(connection, self._script, plan.current, plan.steps)
-        except GuvnorError as error:
-            return (f"it cannot be told ({error.message})",)
-        dropped = [item for effect in effects for item in effect.dropped]
-        return tuple(str(loss) for loss in losses.read(self._ready.connection, dropped) if loss.count)
-
-    def _execute(self, plan: Plan) -> list[Applied]:
+    def _execute(self, plan: Plan, taken: Backup | None) -> list[Applied]:
         dsn = postgres.connection_string(self._request.settings)
         with connected(dsn, "revision") as connection:
             runner = Runner(
@@ -269,6 +296,7 @@ class Move:
                 self._request.progress,
                 self._canceller,
                 self._request.tool,
+                note=f"backup: {taken.path or taken.what}" if taken else None,
             )
             try:
                 configure(
@@ -303,8 +331,6 @@ class Move:
         log.warning(message)
         return self._outcome(current)
 
-    def _outcome(
-        self, current: State, applied: tuple[Applied, ...] = (), drift: Report | None = None
-    ) -> Outcome:
+    def _outcome(self, current: State, applied: tuple[Applied, ...] = (), **found: Any) -> Outcome:
         newest = self._ready.revisions[-1].number
-        return Outcome(current.number, newest, applied, ahead=current.number > newest, drift=drift)
+        return Outcome(current.number, newest, applied, ahead=current.number > newest, **found)

@@ -22,8 +22,8 @@ from guvnor.postgres import Connection, scalar
 
 _CHUNK = 1 << 16
 _PATIENCE = 10  # seconds for a program to end after it was told to
-# Behind somebody's ACCESS EXCLUSIVE lock it would wait for ever.
-_LOCK_WAIT = "60s"
+# Behind somebody's ACCESS EXCLUSIVE lock a backup would wait for ever.
+LOCK_WAIT = "60s"
 # libpq's variables are called like its parameters without underscores, but for these (documentation, libpq,
 # "Environment Variables").
 _VARIABLES = {
@@ -235,7 +235,7 @@ def dump(
     :raises BackupError: when pg_dump fails; it may have written something before.
     """
     variables = environment(connection)
-    options = ["--no-password", f"--lock-wait-timeout={_LOCK_WAIT}", *arguments]
+    options = ["--no-password", f"--lock-wait-timeout={LOCK_WAIT}", *arguments]
     if snapshot:
         options.append(f"--snapshot={snapshot}")
     if role := scalar(connection, "SELECT NULLIF(current_user, session_user)::text"):

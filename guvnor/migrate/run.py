@@ -51,7 +51,7 @@ class Applied:
 class Attempt:
     """One step of a plan while it is being run."""
 
-    def __init__(self, step: Step, tool: str) -> None:
+    def __init__(self, step: Step, tool: str, note: str | None) -> None:
         """Begin an attempt at a step."""
         self.step = step
         self.record = history.Attempt(
@@ -62,6 +62,7 @@ class Attempt:
             to_version=step.to_version,
             checksum=step.checksum,
             tool=tool,
+            note=note,
         )
         self.began = time.monotonic()
         self.lock_wait = 0.0
@@ -95,6 +96,7 @@ class Runner:
         report: Callable[[Progress], None],
         canceller: Canceller,
         tool: str,
+        note: str | None,
     ) -> None:
         """Prepare a runner.
 
@@ -103,6 +105,7 @@ class Runner:
         :param report: is told how far a long step is.
         :param canceller: knows whether a signal has arrived.
         :param tool: which tool this is, for the history.
+        :param note: what else the history says of each attempt.
         """
         self._connection = connection
         self._control = control
@@ -111,6 +114,7 @@ class Runner:
         self._report = report
         self._canceller = canceller
         self._tool = tool
+        self._note = note
         self._attempt: Attempt | None = None
         self._pid = int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
         connection.rollback()
@@ -172,7 +176,7 @@ class Runner:
         return [self._run(step, run_migrations) for step in plan.steps]
 
     def _run(self, step: Step, run_migrations: Callable[[], None]) -> Applied:
-        attempt = self._attempt = Attempt(step, self._tool)
+        attempt = self._attempt = Attempt(step, self._tool, self._note)
         self._watch.blockers = ()
         with self._control.cursor() as cursor:
             history.record(

@@ -37,7 +37,7 @@ class Interrupt(KeyboardInterrupt):
 class RunInterrupted(GuvnorError):  # noqa: N818 - as users say it
     """The run was interrupted."""
 
-    next_step = "guvnor migrate up"
+    next_step = "Run the same command again."
 
     def __init__(
         self, message: str, number: int, *, state: str | None = None, next_step: str | None = None
@@ -109,3 +109,18 @@ def interruptible() -> Iterator[Canceller]:
         writer.close()
         thread.join(timeout=5)
         reader.close()
+
+
+@contextlib.contextmanager
+def explained(state: str) -> Iterator[Canceller]:
+    """Let the body be interrupted, and explain that.
+
+    :param state: what state the database is in when a signal arrives.
+    :returns: the canceller; see :func:`interruptible`.
+    :raises RunInterrupted: when a signal has arrived (exit code 130 or 143).
+    """
+    with interruptible() as canceller:
+        try:
+            yield canceller
+        except Interrupt as interrupt:
+            raise RunInterrupted(f"Interrupted by {interrupt}.", interrupt.number, state=state) from None

@@ -278,6 +278,21 @@ def dirty_error(state: State) -> DirtyError:
     return error
 
 
+def check_unmoved(seen: State, current: State) -> None:
+    """Check that the version is still what somebody has seen, and perhaps confirmed.
+
+    :param current: the state now, read under the run lock.
+    :raises GuvnorError: when it was moved in between (exit code 1).
+    """
+    if (seen.alembic, seen.golang, seen.dirty) != (current.alembic, current.golang, current.dirty):
+        raise GuvnorError(
+            "Somebody else moved the version of the database while this command was waiting: it is at "
+            f"version {current.number} now, not at {seen.number}.",
+            state="Nothing was changed by this command.",
+            next_step="guvnor migrate status",
+        )
+
+
 def write_golang(cursor: Any, version: int | None, *, dirty: bool) -> None:
     """Write golang-migrate's row in the current transaction.
 

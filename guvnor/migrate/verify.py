@@ -29,6 +29,7 @@ class Verification:
 
         :param control: in autocommit mode.
         """
+        self.done = False  # whether the schema was compared after the run
         self._settings = settings
         self._script = script
         self._dsn = dsn
@@ -52,6 +53,7 @@ class Verification:
                 ignore=self._settings.ignore,
             )
             if report.clean:
+                self.done = True
                 return None
             known = {_key(finding) for finding in self._differences_before()}
         except (GuvnorError, psycopg2.Error, SQLAlchemyError) as error:
@@ -59,6 +61,7 @@ class Verification:
             reason = error.message if isinstance(error, GuvnorError) else str(error).strip()
             log.warning("the schema could not be verified: guvnor schema check", extra={"reason": reason})
             return None
+        self.done = True
         new = tuple(finding for finding in report.findings if _key(finding) not in known)
         if old := len(report.findings) - len(new):
             log.warning(

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +111,7 @@ class Command:
     def terminal(
         self,
         *arguments: str | Path,
-        answers: Sequence[tuple[str, str]] = (),
+        answers: Sequence[tuple[str, str | Callable[[], str]]] = (),
         database: Target | str | None = None,
         env: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
@@ -121,7 +121,7 @@ class Command:
         r"""Run it to its end on a terminal.
 
         :param answers: what to wait for in its output, and what to type then, such as ``("yes", "no\n")``;
-            ``"\x03"`` is Ctrl-C.
+            ``"\x03"`` is Ctrl-C. A function is called while the question stands, and returns the answer.
         """
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -186,14 +186,14 @@ def kill(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def converse(terminal: int, answers: list[tuple[str, str]], timeout: float) -> str:
+def converse(terminal: int, answers: list[tuple[str, str | Callable[[], str]]], timeout: float) -> str:
     """Read a terminal to its end, typing each answer once its question is shown."""
     shown, seen, deadline = b"", 0, time.monotonic() + timeout
     while True:
         if answers and (found := shown.find(answers[0][0].encode(), seen)) >= 0:
             question, answer = answers.pop(0)
             seen = found + len(question.encode())
-            os.write(terminal, answer.encode())
+            os.write(terminal, (answer() if callable(answer) else answer).encode())
             continue
         readable, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
         text = shown.decode(errors="replace")

@@ -186,8 +186,8 @@ class Server(Target):
         self._disconnect(names)
         for name in [name for name in names if isinstance(self._made[name], Database)]:
             self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        for name in [name for name in names if isinstance(self._made[name], Role)]:
-            self.execute(f'DROP ROLE IF EXISTS "{name}"')
+        if roles := [f'"{name}"' for name in names if isinstance(self._made[name], Role)]:
+            self.execute(f"DROP ROLE IF EXISTS {', '.join(roles)}")  # at once: one may have granted another
         for name in names:
             del self._made[name]
 
