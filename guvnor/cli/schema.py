@@ -44,7 +44,9 @@ def check(against: str, shadow_dsn: str | None, form: str | None) -> None:
         found = commands.check(
             resolve_settings(**{"shadow.dsn": shadow_dsn}), against_models=against == "models"
         )
-        if form is None:
+        if form is None and found.clean:
+            say(f"✅ {report.summary(found)}")  # nothing to lay out: spare the time to import rich
+        elif form is None:
             show(report.as_terminal(found))
         else:
             written = {"json": report.as_json, "markdown": report.as_markdown, "github": report.as_github}[
