@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import click
@@ -38,6 +39,8 @@ def check(against: str, shadow_dsn: str | None, form: str | None) -> None:
 
     Without a configured database, the revisions are compared with the models on the local server.
     """
+    gc.disable()  # all that is read stays until the process ends; at 1,000 tables it was half of the reading
+
     from guvnor.schema import commands, report
 
     with Console().explaining():

@@ -94,7 +94,7 @@ def _object(row: dict[str, Any]) -> Object:
         kind,
         identity,
         parents=tuple(p for p in row.pop("parents") if p != own),
-        sql=row.pop("sql", None),
+        sql=row.pop("sql", row.get("definition")),
         granted=frozenset(row.pop("granted", None) or ()),
         revoked=frozenset(row.pop("revoked", None) or ()),
         attributes={name: None if value == [] else value for name, value in row.items()},
