@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from guvnor.migrate.revisions import configuration_file
 from guvnor.postgres import connect
 from guvnor.schema import drift, shadow
-from guvnor.schema.shadow import Shadow, ShadowError, ShadowEscapeError
+from guvnor.schema.shadow import Shadow, ShadowBusyError, ShadowError, ShadowEscapeError
 from tests.support.server import Database, Role, Server
 
 CATALOGS = (
@@ -189,10 +189,11 @@ def test_a_revision_that_waits_for_a_live_table_gives_up_soon(migrated: Database
         began = time.monotonic()
         with (
             contextlib.closing(connect(migrated.dsn)) as own,
-            pytest.raises(ShadowError),
+            pytest.raises(ShadowBusyError, match="lock") as failure,
             shadow.build(own, statements("ALTER TABLE public.incidents ADD COLUMN extra text")),
         ):
             pass
+        assert failure.value.exit_code == 7
         assert time.monotonic() - began < 5
 
 
