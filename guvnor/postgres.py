@@ -41,6 +41,7 @@ _SESSION = (
     ("check_function_bodies", "on"),
     ("standard_conforming_strings", "on"),
     ("client_min_messages", "notice"),
+    ("jit", "off"),  # to compile a query of the catalogs takes longer than to run it
 )
 
 

@@ -18,8 +18,9 @@ from alembic.script import ScriptDirectory
 
 from guvnor.migrate.revisions import configuration_file
 from guvnor.postgres import connect
-from guvnor.schema import drift, shadow
-from guvnor.schema.shadow import Shadow, ShadowError, ShadowEscapeError
+from guvnor.schema import drift, live, shadow
+from guvnor.schema.shadow import Shadow, ShadowBusyError, ShadowError, ShadowEscapeError
+from tests.support.observe import wait_for, waiting_for_lock
 from tests.support.server import Database, Role, Server
 
 CATALOGS = (
@@ -189,10 +190,11 @@ def test_a_revision_that_waits_for_a_live_table_gives_up_soon(migrated: Database
         began = time.monotonic()
         with (
             contextlib.closing(connect(migrated.dsn)) as own,
-            pytest.raises(ShadowError),
+            pytest.raises(ShadowBusyError, match="lock") as failure,
             shadow.build(own, statements("ALTER TABLE public.incidents ADD COLUMN extra text")),
         ):
             pass
+        assert failure.value.exit_code == 7
         assert time.monotonic() - began < 5
 
 
@@ -245,6 +247,29 @@ def test_a_role_without_the_right_to_see_the_version_is_told(
     with pytest.raises(drift.CheckError, match="permission denied") as failure:
         drift.check(migrated.dsn_with(role), script)
     assert "GRANT SELECT" in (failure.value.next_step or "")
+
+
+def test_a_migration_in_between_is_noticed(migrated: Database) -> None:
+    migrated.execute("CREATE VIEW doomed AS SELECT id FROM incidents")
+    with contextlib.closing(psycopg2.connect(migrated.dsn)) as other, other.cursor() as cursor:
+        cursor.execute("DROP VIEW doomed; UPDATE alembic_version SET version_num = '001'")
+        with live.reading(migrated.dsn) as found, contextlib.closing(connect(migrated.dsn)) as observer:
+            assert found.recorded() == "002"
+            wait_for("the read to come to the view", lambda: waiting_for_lock(observer, "doomed"))
+            other.commit()
+            with pytest.raises(live.MigratedMeanwhileError) as failure:
+                found.schema()
+    assert failure.value.exit_code == 7
+
+
+def test_a_read_that_is_not_waited_for_ends_at_once(migrated: Database) -> None:
+    migrated.execute("CREATE VIEW locked AS SELECT id FROM incidents")
+    with contextlib.closing(psycopg2.connect(migrated.dsn)) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
+        with contextlib.closing(connect(migrated.dsn)) as observer:
+            with live.reading(migrated.dsn):
+                wait_for("the read to come to the view", lambda: waiting_for_lock(observer, "locked"))
+            assert not waiting_for_lock(observer, "locked")
 
 
 def test_a_version_without_a_file_is_refused(migrated: Database, script: ScriptDirectory) -> None:

@@ -49,6 +49,7 @@ class Changes:
 
     :ivar before: the schema as it is, without the renames.
     :ivar after: the schema as it shall be, without the renames.
+    :ivar indexes_after: the statements that make the indexes of primary keys and unique constraints.
     :ivar back: whether this is the way back, of a downgrade.
     """
 
@@ -58,6 +59,8 @@ class Changes:
     dropped: Mapping[str, Object]
     altered: Sequence[Alteration]
     renamed: Sequence[Rename]
+    indexes_before: Mapping[str, str]
+    indexes_after: Mapping[str, str]
     back: bool = False
 
     @property
@@ -70,6 +73,8 @@ class Changes:
             dropped=self.added,
             altered=[alteration.reversed for alteration in self.altered],
             renamed=[Rename(r.item, r.after, r.before) for r in reversed(self.renamed)],
+            indexes_before=self.indexes_after,
+            indexes_after=self.indexes_before,
             back=not self.back,
         )
 
@@ -132,11 +137,13 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
     return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 
 
-def find(settled: Settled) -> Changes:
+def find(settled: Settled, indexes_before: Mapping[str, str], indexes_after: Mapping[str, str]) -> Changes:
     """Read the findings of a comparison as changes to the live database.
 
     What only follows from a finding is a change of its own here: a missing table needs its columns and
     indexes, too.
+
+    :param indexes_before: see :func:`guvnor.schema.catalog.constraint_indexes`.
     """
     expected, actual = settled.expected.objects, settled.actual.objects
     missing = {key: item for key, item in expected.items() if key not in actual}
@@ -158,7 +165,9 @@ def find(settled: Settled) -> Changes:
         added=with_root(missing, "missing"),
         dropped=with_root(unexpected, "unexpected"),
         altered=[*_altered(settled), *_following(settled)],
-        renamed=[Rename(item, str(old), str(new)) for item, old, new in settled.renamed],
+        renamed=[Rename(item, old, new) for item, old, new in settled.renamed],
+        indexes_before=indexes_before,
+        indexes_after=indexes_after,
     )
 
 

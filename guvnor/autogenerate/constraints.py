@@ -34,16 +34,16 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
         yield guarded(Phase.FINISH if late else Phase.CHANGE, _is_there(item), [statement, *extras(item)])
         if validated:
             yield _validate(item, Phase.VALIDATE_LAST if late else Phase.VALIDATE)
-    elif kind in ("primary key", "unique") and item.index_sql:
-        yield _build(item, item.index_sql, own_name(item))
+    elif sql := changes.indexes_after.get(item.handle):
+        yield _build(item, sql, own_name(item))
         yield guarded(
             Phase.FINISH, _is_there(item), [f"ALTER TABLE {table} {_using(item, name)}", *extras(item)]
         )
     else:
         yield todo(
             Phase.CHANGE,
-            f"an exclusion constraint cannot be added to {table} without locking writers out. Where the "
-            "table is small, take this:",
+            f"{item} cannot be added to {table} without locking writers out. Where the table is small, take "
+            "this:",
             [str(item.sql)],
         )
 
@@ -83,8 +83,8 @@ def alter(changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[S
             )
             if after.attributes["validated"]:
                 yield _validate(after, Phase.VALIDATE)
-        elif kind in ("primary key", "unique") and after.index_sql:
-            yield _build(after, after.index_sql, _beside(after))
+        elif sql := changes.indexes_after.get(after.handle):
+            yield _build(after, sql, _beside(after))
             yield guarded(
                 Phase.FINISH,
                 f"EXISTS FROM pg_class\nWHERE relname = {constant(unquoted(_beside(after)))}\n"

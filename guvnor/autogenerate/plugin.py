@@ -22,10 +22,11 @@ from sqlalchemy.exc import DBAPIError
 
 from guvnor import postgres
 from guvnor.autogenerate import changes, tables, write
+from guvnor.autogenerate.changes import Changes
 from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, body, todo
 from guvnor.config import Settings
-from guvnor.schema import drift, settle, shadow
+from guvnor.schema import catalog, drift, live, settle, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.settle import Settled
 from guvnor.schema.shadow import Shadow
@@ -92,19 +93,23 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
 
     settings: Settings = context.opts[SETTINGS]
     dsn = postgres.connection_string(settings)
-    with postgres.closing(postgres.connect(dsn, purpose="autogenerate")) as live:
-        actual, _ = drift.read_live(live)
-        with (
-            drift.beside(live, settings.shadow_dsn or None) as place,
-            shadow.build(place, shadow.from_models(metadata)) as built,
-        ):
-            expected = built.snapshot()
-            with built.undone():
-                settled = settle.settled(built, actual, grantees=settings.grantees, ignore=settings.ignore)
-            if not settled.findings:
-                return PriorityDispatchResult.STOP
-            with built.undone():
-                forward, back = _write(built, settled, expected)
+    with (
+        live.reading(dsn) as reading,
+        drift.beside(reading, settings.shadow_dsn or dsn, shadow.from_models(metadata)) as built,
+    ):
+        actual = reading.schema()
+        expected = built.snapshot()
+        with built.undone():
+            settled = settle.settled(built, actual, grantees=settings.grantees, ignore=settings.ignore)
+        if not settled.findings:
+            return PriorityDispatchResult.STOP
+        found = changes.find(
+            settled,
+            indexes_before=catalog.constraint_indexes(reading.connection(), "public"),
+            indexes_after=catalog.constraint_indexes(built.driver, built.name),
+        )
+        with built.undone():
+            forward, back = _write(built, settled, found, expected)
     for finding in settled.findings:
         log.info(f"Detected: {finding.title}")
     upgrade.ops.extend(map(Difference, settled.findings))
@@ -113,12 +118,13 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
     return PriorityDispatchResult.STOP
 
 
-def _write(built: Shadow, settled: Settled, expected: Snapshot) -> tuple[list[Step], list[Step]]:
+def _write(
+    built: Shadow, settled: Settled, found: Changes, expected: Snapshot
+) -> tuple[list[Step], list[Step]]:
     """Write the steps of both directions, try them in the shadow, and add what they leave undone.
 
     The shadow holds what the models say, so the way back is tried first.
     """
-    found = changes.find(settled)
     probe = Probe(built)
     forward, back = write.steps(found, probe), write.steps(found.reversed, probe)
     for finding in settled.findings:

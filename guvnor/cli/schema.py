@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import click
@@ -39,13 +40,17 @@ def check(against: str, shadow_dsn: str | None, form: str | None) -> None:
 
     Without a configured database, the revisions are compared with the models on the local server.
     """
+    gc.disable()  # all that is read stays until the process ends; at 1,000 tables it was half of the reading
+
     from guvnor.schema import commands, report
 
     with Console().explaining():
         found = commands.check(
             resolve_settings(**{"shadow.dsn": shadow_dsn}), against_models=against == "models"
         )
-        if form is None:
+        if form is None and found.clean:
+            say(f"✅ {report.summary(found)}")  # nothing to lay out: spare the time to import rich
+        elif form is None:
             show(report.as_terminal(found))
         else:
             written = {"json": report.as_json, "markdown": report.as_markdown, "github": report.as_github}[

@@ -16,6 +16,7 @@ from guvnor.postgres import Connection
 from guvnor.schema import drift, settle, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.drift import Report
+from guvnor.schema.live import read_live
 from guvnor.schema.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Verification:
         self._dsn = dsn
         self._before: Snapshot
         self._revision: str | None
-        self._before, self._revision = drift.read_live(control)
+        self._before, self._revision = read_live(control)
 
     def new_drift(self) -> Report | None:
         """Look at the schema after the run; older differences are only logged.

@@ -77,6 +77,22 @@ def read_global(connection: Connection, schema: str) -> Snapshot:
     return Snapshot({found.handle: found for found in map(_object, rows)})
 
 
+def constraint_indexes(connection: Connection, schema: str) -> dict[str, str]:
+    """Return the statements that make the indexes of primary keys and unique constraints, by handle."""
+    rows = _rows(
+        connection,
+        """
+        SELECT quote_ident(c.relname) || '.' || quote_ident(k.conname) AS identity,
+               pg_get_indexdef(k.conindid, 0, true) AS sql
+        FROM pg_catalog.pg_constraint AS k
+        JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
+        WHERE c.relnamespace = %(schema)s::regnamespace AND k.contype IN ('p', 'u')
+        """,
+        {"schema": schema},
+    )
+    return {handle("constraint", row["identity"]): row["sql"] for row in rows}
+
+
 def _rows(connection: Connection, sql: str, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Run a query and return its rows by the names of the columns."""
     with connection.cursor() as cursor:
@@ -94,8 +110,7 @@ def _object(row: dict[str, Any]) -> Object:
         kind,
         identity,
         parents=tuple(p for p in row.pop("parents") if p != own),
-        sql=row.pop("sql", None),
-        index_sql=row.pop("index_sql", None),
+        sql=row.pop("sql", row.get("definition")),
         granted=frozenset(row.pop("granted", None) or ()),
         revoked=frozenset(row.pop("revoked", None) or ()),
         attributes={name: None if value == [] else value for name, value in row.items()},

@@ -10,6 +10,7 @@ from guvnor.migrate.commands import script_directory
 from guvnor.migrate.revisions import configuration_file
 from guvnor.schema import drift
 from guvnor.schema.drift import Report
+from guvnor.schema.live import read_live
 from guvnor.schema.snapshot import Object
 
 
@@ -41,5 +42,5 @@ def _models() -> MetaData:
 def objects(settings: Settings) -> list[Object]:
     """Return every object of the database's schema, in the order of kind and name."""
     with postgres.closing(postgres.connect(postgres.connection_string(settings))) as connection:
-        found, _ = drift.read_live(connection)
+        found, _ = read_live(connection)
     return sorted(found.without(settings.ignore), key=lambda item: (item.kind, item.identity))

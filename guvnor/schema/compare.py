@@ -130,11 +130,16 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
 
     :param owner: the role that every object shall belong to; None for any.
     """
-    names = [
-        name
-        for name, value in expected.attributes.items()
-        if name != "owner" and value != actual.attributes.get(name)
-    ]
+    # Nearly everything is equal, and is found so as a whole.
+    names = (
+        []
+        if expected.attributes == actual.attributes
+        else [
+            name
+            for name, value in expected.attributes.items()
+            if name != "owner" and value != actual.attributes.get(name)
+        ]
+    )
     if expected.kind != actual.kind:
         return ["kind"]
     if "body" in names and canonical(expected.attributes["body"]) == canonical(actual.attributes["body"]):

@@ -1,12 +1,12 @@
 """The catalog queries behind a snapshot: one a kind of object, all in the same shape.
 
 Each row is an object: ``kind``, ``identity`` (its name as SQL writes it), ``parents`` (what it goes away
-with, as ``kind:identity``), optionally ``sql`` (the statement that makes it), ``index_sql`` (the one that
-makes the index which carries it), ``granted`` and ``revoked`` (privileges beside the kind's default); every
-other column is an attribute, named as a report shall name it. The parameter ``schema`` is the schema's oid.
-The catalogs are those of PostgreSQL 14 to 18 (documentation, part "Internals", chapter "System Catalogs").
-Objects of extensions are left out. Expressions are printed by the server, names unqualified where they are
-visible, so the session's ``search_path`` must name the schema.
+with, as ``kind:identity``), optionally ``sql`` (the statement that makes it; it is ``definition`` where that
+column is left out), ``granted`` and ``revoked``
+(privileges beside the kind's default); every other column is an attribute, named as a report shall name it.
+The parameter ``schema`` is the schema's oid. The catalogs are those of PostgreSQL 14 to 18 (documentation,
+part "Internals", chapter "System Catalogs"). Objects of extensions are left out. Expressions are printed by
+the server, names unqualified where they are visible, so the session's ``search_path`` must name the schema.
 """
 
 from __future__ import annotations
@@ -45,11 +45,14 @@ def _not_of_extension(catalog: str, oid: str) -> str:
 
 
 def _columns(relation: str, numbers: str) -> str:
-    """Return an array of the handles of some columns of a relation, given the array of their numbers."""
+    """Return an array of the handles of some columns of a relation, given the array of their numbers.
+
+    :param relation: the alias of its row of ``pg_class``.
+    """
     return f"""ARRAY(
-        SELECT 'column:' || quote_ident(r.relname) || '.' || quote_ident(p.attname)
-        FROM pg_attribute AS p JOIN pg_class AS r ON r.oid = p.attrelid
-        WHERE p.attrelid = {relation} AND p.attnum = ANY ({numbers}) AND p.attnum > 0)"""
+        SELECT 'column:' || quote_ident({relation}.relname) || '.' || quote_ident(p.attname)
+        FROM unnest({numbers}) AS n JOIN pg_attribute AS p ON p.attrelid = {relation}.oid AND p.attnum = n
+        WHERE n > 0)"""
 
 
 def _used(catalog: str, oid: str) -> str:
@@ -207,9 +210,9 @@ DEFAULTS = f"""
 CONSTRAINTS = f"""
     SELECT 'constraint' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(k.conname) AS identity,
-           ARRAY['relation:' || quote_ident(c.relname)] || {_columns("k.conrelid", "k.conkey")}
+           ARRAY['relation:' || quote_ident(c.relname)] || {_columns("c", "k.conkey")}
                || CASE WHEN k.contype = 'f' THEN
-                       ARRAY['relation:' || quote_ident(f.relname)] || {_columns("k.confrelid", "k.confkey")}
+                       ARRAY['relation:' || quote_ident(f.relname)] || {_columns("f", "k.confkey")}
                        || ARRAY(SELECT CASE WHEN u.oid IS NULL THEN 'index:' ELSE 'constraint:' END
                                        || quote_ident(f.relname) || '.' || quote_ident(x.relname)
                                 FROM pg_class AS x
@@ -219,11 +222,10 @@ CONSTRAINTS = f"""
                                 WHERE x.oid = k.conindid)
                        WHEN k.contype = 'c' THEN {_used("pg_constraint", "k.oid")} ELSE '{{}}' END AS parents,
            'ALTER TABLE ' || quote_ident(c.relname) || ' ADD CONSTRAINT ' || quote_ident(k.conname) || ' '
-               || pg_get_constraintdef(k.oid, true) AS sql,
-           CASE WHEN k.contype IN ('p', 'u') THEN pg_get_indexdef(k.conindid, 0, true) END AS index_sql,
+               || b.definition AS sql,
            CASE k.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique' WHEN 'f' THEN 'foreign key'
                           WHEN 'c' THEN 'check' ELSE 'exclusion' END AS type,
-           pg_get_constraintdef(k.oid, true) AS definition,
+           b.definition,
            k.convalidated AS validated,
            k.condeferrable AS "deferrable",
            k.condeferred AS "initially deferred",
@@ -246,6 +248,7 @@ CONSTRAINTS = f"""
     LEFT JOIN pg_class AS f ON f.oid = k.confrelid
     LEFT JOIN pg_index AS i ON i.indexrelid = k.conindid
     LEFT JOIN pg_class AS x ON x.oid = k.conindid
+    CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid, true) OFFSET 0) AS b (definition)
     WHERE c.relnamespace = %(schema)s AND k.contype IN ('p', 'u', 'f', 'c', 'x')
       -- what a child has of its parent is the parent's
       AND (k.conislocal OR k.contype <> 'c') AND (k.conparentid = 0 OR k.contype <> 'f')
@@ -255,10 +258,9 @@ CONSTRAINTS = f"""
 INDEXES = f"""
     SELECT 'index' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(x.relname) AS identity,
-           ARRAY['relation:' || quote_ident(c.relname)] || {_columns("i.indrelid", "i.indkey::smallint[]")}
+           ARRAY['relation:' || quote_ident(c.relname)] || {_columns("c", "i.indkey::smallint[]")}
                || CASE WHEN i.indexprs IS NULL AND i.indpred IS NULL THEN '{{}}'
                        ELSE {_used("pg_class", "x.oid")} END AS parents,
-           pg_get_indexdef(x.oid, 0, true) AS sql,
            pg_get_indexdef(x.oid, 0, true) AS definition,
            (SELECT amname FROM pg_am WHERE oid = x.relam) AS "access method",
            i.indisunique AS "unique",
@@ -287,7 +289,6 @@ TRIGGERS = f"""
     SELECT 'trigger' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(t.tgname) AS identity,
            ARRAY['relation:' || quote_ident(c.relname)] || {_used("pg_trigger", "t.oid")} AS parents,
-           pg_get_triggerdef(t.oid, true) AS sql,
            pg_get_triggerdef(t.oid, true) AS definition,
            CASE t.tgenabled WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'R' THEN 'on replicas only'
                             ELSE 'always' END AS state,
@@ -303,7 +304,6 @@ RULES = f"""
     SELECT 'rule' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(r.rulename) AS identity,
            ARRAY['relation:' || quote_ident(c.relname)] || {_used("pg_rewrite", "r.oid")} AS parents,
-           pg_get_ruledef(r.oid, true) AS sql,
            pg_get_ruledef(r.oid, true) AS definition,
            CASE r.ev_enabled WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'R' THEN 'on replicas only'
                              ELSE 'always' END AS state,
@@ -346,7 +346,7 @@ STATISTICS = f"""
     SELECT 'statistics' AS kind,
            quote_ident(s.stxname) AS identity,
            ARRAY['relation:' || quote_ident(c.relname)] ||
-               {_columns("s.stxrelid", "s.stxkeys::smallint[]")} AS parents,
+               {_columns("c", "s.stxkeys::smallint[]")} AS parents,
            format('CREATE STATISTICS %%I (%%s) ON %%s FROM %%I', s.stxname, b.kinds,
                   pg_get_statisticsobjdef_columns(s.oid), c.relname) AS sql,
            quote_ident(c.relname) AS "on",

@@ -2,6 +2,7 @@
 
 A transaction keeps the locks on what it has made itself, so what one statement takes on a table is only seen
 when the table was committed before. That needs a scratch database: a schema is made, used and dropped there.
+A process that is killed cannot drop it; then the next rehearsal does.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from guvnor.migrate.plan import Step
 from guvnor.postgres import Connection
 from guvnor.schema import shadow
 from guvnor.schema.snapshot import Object, Snapshot
+
+# Of a rehearsal's schema; its session holds an advisory lock on the hexadecimal number that follows.
+_PREFIX = "guvnor_rehearsal_"
 
 ONLINE = "SHARE UPDATE EXCLUSIVE at most: readers and writers go on"
 
@@ -119,9 +123,12 @@ def statements(
     :param current: the version that the plan starts from.
     :returns: for each step, its statements.
     """
-    name = f"guvnor_rehearsal_{secrets.token_hex(8)}"
+    token = secrets.token_hex(8)
+    name = f"{_PREFIX}{token}"
     with connected(scratch_dsn, "rehearsal") as connection:
+        _drop_abandoned(connection)
         try:
+            connection.exec_driver_sql("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", (token,))
             connection.exec_driver_sql(f"CREATE SCHEMA {name}")
             connection.exec_driver_sql(f"SET search_path = {name}, public")
             connection.commit()
@@ -134,6 +141,21 @@ def statements(
             connection.rollback()
             connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {name} CASCADE")
             connection.commit()
+
+
+def _drop_abandoned(connection: sqlalchemy.Connection) -> None:
+    """Drop the schemas of rehearsals whose session is gone, and its lock with it."""
+    abandoned = connection.exec_driver_sql(
+        """
+        SELECT nspname FROM pg_catalog.pg_namespace
+        WHERE nspname ~ %s AND pg_has_role(nspowner, 'USAGE')
+          AND pg_try_advisory_xact_lock(('x' || right(nspname, 16))::bit(64)::bigint)
+        """,
+        (f"^{_PREFIX}[0-9a-f]{{16}}$",),
+    )
+    for name in abandoned.scalars().all():
+        connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+    connection.commit()
 
 
 def _run(connection: sqlalchemy.Connection, schema: str, step: Step) -> list[StatementEffect]:

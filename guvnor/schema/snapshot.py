@@ -27,7 +27,6 @@ class Object:
     :ivar attributes: what is compared, by the words that a report uses.
     :ivar parents: handles of what it goes away with: its table, its columns, the function that it calls.
     :ivar sql: the statement that makes it, as the server prints it; None where the server prints none.
-    :ivar index_sql: of a primary key or unique constraint, the statement that makes its index.
     :ivar granted: privileges beyond the kind's default, as ``role=PRIVILEGE``; ``<owner>`` is its owner.
     :ivar revoked: privileges of the kind's default that are taken away.
     """
@@ -37,7 +36,6 @@ class Object:
     attributes: Mapping[str, Any]
     parents: tuple[str, ...] = ()
     sql: str | None = None
-    index_sql: str | None = None
     granted: frozenset[str] = frozenset()
     revoked: frozenset[str] = frozenset()
 

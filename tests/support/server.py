@@ -33,7 +33,7 @@ def run(session: connection, sql: str, parameters: Sequence[Any] | None = None) 
     session.autocommit = True
     with session.cursor() as cursor:
         cursor.execute(sql, parameters)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
 
 @dataclass(frozen=True)

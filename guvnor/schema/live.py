@@ -1,0 +1,164 @@
+"""Reads the live side of a comparison: its schema, and the revision that it says it is at."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import psycopg2
+from psycopg2 import errorcodes
+
+from guvnor.errors import GuvnorError
+from guvnor.postgres import Connection, connect
+from guvnor.schema import catalog
+from guvnor.schema.snapshot import Snapshot
+
+# A read waits only for an ACCESS EXCLUSIVE lock, and nobody but its holder's kind waits behind it.
+_LOCK_TIMEOUT = "2s"
+_TRIES = 3
+
+
+class CheckError(GuvnorError):
+    """The live schema could not be read."""
+
+    exit_code = 3
+    state = "The database is unchanged."
+    next_step = "guvnor migrate preflight"
+
+
+class BusyError(CheckError):
+    """The live schema could not be read: a statement holds a table under ACCESS EXCLUSIVE."""
+
+    exit_code = 7
+    next_step = "guvnor schema check   # again, when it is over"
+
+
+class MigratedMeanwhileError(BusyError):
+    """The database was migrated while it was being looked at."""
+
+
+class Reading:
+    """A live schema that a thread of its own reads, so that the expected one can be built meanwhile."""
+
+    def __init__(self, dsn: str, thread: ThreadPoolExecutor) -> None:
+        """Begin.
+
+        :param dsn: of the live database.
+        :param thread: it has one worker, so that one thing is done after another.
+        """
+        self._connection = thread.submit(connect, dsn, purpose="schema check")
+        self._recorded = thread.submit(lambda: _read_recorded(self.connection()))
+        self._schema = thread.submit(lambda: read_live(self.connection()))
+
+    def connection(self) -> Connection:
+        """Wait for the connection, and return it; the thread goes on using it."""
+        return self._connection.result()
+
+    def recorded(self) -> str | None:
+        """Wait for the revision that the database says it is at; None when it is at none."""
+        return self._recorded.result()
+
+    def schema(self) -> Snapshot:
+        """Wait for the schema.
+
+        :raises CheckError: when it cannot be read.
+        :raises MigratedMeanwhileError: when it is no longer at the revision that :meth:`recorded` gave.
+        """
+        schema, recorded = self._schema.result()
+        if recorded != self.recorded():
+            raise MigratedMeanwhileError
+        return schema
+
+    def end(self) -> None:
+        """Cancel what still runs, and close the connection."""
+        steps: tuple[Future[Any], ...] = (self._connection, self._recorded, self._schema)
+        running = [step for step in steps if not step.cancel() and not step.done()]
+        if self._connection.cancelled() or self._connection.exception():
+            return
+        connection = self.connection()
+        with contextlib.suppress(psycopg2.Error):
+            if running:
+                connection.cancel()
+                for step in running:
+                    step.exception()
+            connection.close()
+
+
+@contextlib.contextmanager
+def reading(dsn: str) -> Iterator[Reading]:
+    """Read a live schema in a thread, until the end of the block at the latest."""
+    with ThreadPoolExecutor(1) as thread:
+        begun = Reading(dsn, thread)
+        try:
+            yield begun
+        finally:
+            begun.end()
+
+
+def read_live(connection: Connection) -> tuple[Snapshot, str | None]:
+    """Read the live schema and the revision that it says it is at, in one snapshot.
+
+    :param connection: in autocommit mode.
+    :returns: the schema, and the revision as ``alembic_version`` says it, else as ``schema_migrations`` does.
+    :raises CheckError: when the role may not read the version.
+    :raises BusyError: when a table stays locked.
+    """
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with _transaction(connection) as cursor:
+                recorded = _recorded(cursor)
+                return catalog.read(connection), recorded
+        except psycopg2.Error as error:
+            # An object that another session drops while it is printed: look again.
+            if attempt == _TRIES or error.pgcode not in (
+                errorcodes.INTERNAL_ERROR,
+                errorcodes.UNDEFINED_TABLE,
+            ):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _read_recorded(connection: Connection) -> str | None:
+    with _transaction(connection) as cursor:
+        return _recorded(cursor)
+
+
+@contextlib.contextmanager
+def _transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]:
+    """Hold one snapshot; at its end there is nothing to keep."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            yield cursor
+    except psycopg2.errors.LockNotAvailable as error:
+        raise BusyError from error
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise CheckError(
+            f"The live schema could not be read: {error.diag.message_primary}.",
+            next_step="GRANT SELECT ON alembic_version, schema_migrations TO ...;",
+        ) from error
+    finally:
+        if not connection.closed:
+            with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+
+
+def _recorded(cursor: psycopg2.extensions.cursor) -> str | None:
+    """Read the revision that the database says it is at."""
+    cursor.execute(
+        "SELECT to_regclass('public.alembic_version') IS NOT NULL, to_regclass('public.schema_migrations') "
+        "IS NOT NULL"
+    )
+    has_alembic, has_golang = cursor.fetchone() or (False, False)
+    if has_alembic:
+        cursor.execute("SELECT version_num FROM public.alembic_version")
+        if row := cursor.fetchone():
+            return str(row[0])
+    if has_golang:
+        cursor.execute("SELECT version FROM public.schema_migrations WHERE version > 0")
+        if row := cursor.fetchone():
+            return f"{row[0]:03d}"
+    return None
