@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.choice import chosen_server
+from tests.support.choice import announced, chosen_server
 from tests.support.command import Command
 from tests.support.project import Project
 from tests.support.server import Database, Server
@@ -30,6 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.integration)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say it here where workers collect the tests, and each starts its own."""
+    return f"server: {announced()}" if config.getoption("numprocesses", None) else None
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str:

@@ -48,6 +48,13 @@ def chosen_server() -> Iterator[Server]:
             yield Server(dsn, "local server")
 
 
+def announced() -> str:
+    """Say which one it will be, without starting it."""
+    if os.environ.get("GUVNOR_TEST_DSN"):
+        return "the one that GUVNOR_TEST_DSN names"
+    return f"{IMAGE} in Docker" if docker_container() is not None else "a local one"
+
+
 def docker_container() -> Callable[[], contextlib.AbstractContextManager[str]] | None:
     """Find out whether a Docker engine answers and has the image; nothing is pulled."""
     if not os.environ.get("DOCKER_HOST") and not any(map(os.path.exists, usual_sockets())):
