@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from psycopg2.extensions import parse_dsn
 
 from guvnor import __version__
 from guvnor.migrate.locks import RUN_LOCK
@@ -81,12 +82,10 @@ def test_status_says_where_the_database_is(database, at_version_1, guvnor):
 
     one = succeeds(guvnor("migrate", "status", database=at_version_1))
     assert one.out.startswith("Migration Status: Version 1\n" + first_lines)
-    ((role, host, port),) = at_version_1.execute(
-        "SELECT current_user, inet_server_addr(), inet_server_port()"
-    )
+    ((role,),) = at_version_1.execute("SELECT current_user")
     assert f"Database: {at_version_1.name}\nRole: {role}\n" in one.out
-    if host:
-        assert f", port {port}\n" in one.out
+    # As the connection string says it: a server in a container calls its port otherwise.
+    assert f", port {parse_dsn(at_version_1.dsn)['port']}\n" in one.out
     assert "Pending Migrations: 002_add_schedules\n" in one.out
     assert one.err == ""
 
