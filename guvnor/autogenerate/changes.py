@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -117,22 +118,27 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
         table = _own_table(item)
         return table if table in objects and item.kind in ("column", "constraint") else item.handle
 
-    def needs(*, foreign_keys: bool) -> dict[str, set[str]]:
+    def needs(*, foreign_keys: bool) -> dict[str, list[str]]:
         graph: dict[str, set[str]] = {}
+        last: dict[str, str] = {}
         for item in objects.values():
             needed = {node(objects[parent]) for parent in item.parents if parent in objects} - {node(item)}
             found = graph.setdefault(node(item), set())
+            if item.kind == "column" and node(item) == item.handle:  # columns keep their order
+                found |= {last[item.parents[0]]} if item.parents[0] in last else set()
+                last[item.parents[0]] = item.handle
             if item.kind == "sequence":  # it is there before the column that owns it
                 for owner in needed:
                     graph.setdefault(owner, set()).add(item.handle)
             elif foreign_keys or item.attributes.get("type") != "foreign key":
                 found |= needed
-        return graph
+        return {key: sorted(needed) for key, needed in graph.items()}  # the same each time
 
-    try:
-        order = list(TopologicalSorter(needs(foreign_keys=True)).static_order())
-    except CycleError:
-        order = list(TopologicalSorter(needs(foreign_keys=False)).static_order())
+    order: list[str] = [node(item) for item in objects.values()]  # where even tables go round in a circle
+    for foreign_keys in (True, False):
+        with contextlib.suppress(CycleError):
+            order = list(TopologicalSorter(needs(foreign_keys=foreign_keys)).static_order())
+            break
     rank = {key: number for number, key in enumerate(order)}
     return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 

@@ -55,27 +55,34 @@ def add(changes: Changes, probe: Probe, item: Object) -> Iterator[Step]:
     if changes.comes_with_table(item) or "view" in _kind_of_table(changes, item):
         return
     table, name, values = table_of(item), own_name(item), item.attributes
-    whole = definition(item)
-    simple = values["not null"] is False or values["default"] is not None
-    if values["generated"] or values["identity generation"]:
-        if probe.adding_rewrites(table, whole):
-            yield todo(
-                Phase.CHANGE,
-                f"the new column {item.identity} has the whole table written anew while nobody can use "
-                "it. Where the table is small, take this; else add a plain column and use op.backfill.",
-                [f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {whole}"],
-            )
-            return
-        simple = True
-    volatile = simple and not values["generated"] and probe.adding_rewrites(table, whole)
-    if simple and not volatile:
+    whole, bare = definition(item), f"{values['type']}{_collation(values)}"
+    computed = values["generated"] or values["identity generation"]
+    must_be_filled = values["not null"] and values["default"] is None and not computed
+    rewrites = not must_be_filled and probe.adding_rewrites(table, whole)
+    if not must_be_filled and not rewrites:
         yield _guarded_add(item, [f"ALTER TABLE {table} ADD COLUMN {name} {whole}", *further(item)])
         return
-    statements = [f"ALTER TABLE {table} ADD COLUMN {name} {values['type']}{_collation(values)}"]
+    # A domain with a check has the table written anew even without a default.
+    if rewrites and (values["default"] is None or probe.adding_rewrites(table, bare)):
+        yield todo(
+            Phase.CHANGE,
+            f"the new column {item.identity} has the whole table written anew while nobody can use it. Where the "
+            "table is small, take this; else add a plain column and use op.backfill.",
+            [f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {whole}"],
+        )
+        return
+    statements = [f"ALTER TABLE {table} ADD COLUMN {name} {bare}"]
     if values["default"] is not None:
         statements.append(f"ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT {values['default']}")
     yield _guarded_add(item, [*statements, *further(item)])
-    if volatile:
+    if must_be_filled:
+        yield todo(
+            Phase.BACKFILL,
+            f"{item.identity} is NOT NULL and has no default. Say what the rows that are there get, "
+            f'op.backfill("{unquoted(table)}", "{name} = ...", "{name} IS NULL"), and see to it that the '
+            "application version that is running cannot insert a NULL.",
+        )
+    else:
         yield call(
             Phase.BACKFILL,
             "backfill",
@@ -83,13 +90,6 @@ def add(changes: Changes, probe: Probe, item: Object) -> Iterator[Step]:
             f"{name} = DEFAULT",
             f"{name} IS NULL",
             remarks=["The default is another one for each row, so it is not set while the table is locked."],
-        )
-    else:
-        yield todo(
-            Phase.BACKFILL,
-            f"{item.identity} is NOT NULL and has no default. Say what the rows that are there get, "
-            f'op.backfill("{unquoted(table)}", "{name} = ...", "{name} IS NULL"), and see to it that the '
-            "application version that is running cannot insert a NULL.",
         )
     if values["not null"]:
         yield call(Phase.NOT_NULL, "set_not_null", unquoted(table), bare_name(item))
@@ -119,7 +119,10 @@ def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[St
     if names & {"type", "collation"}:
         yield from _retype(changes, probe, alteration)
         names -= {"type", "collation", "default", "storage", "compression"}
-    if names & {"not null"} and not after.attributes["identity generation"]:
+    if "identity generation" in names and after.attributes["identity generation"] is None:
+        names -= {"identity generation"}
+        yield execute(Phase.CHANGE, f"{prefix} DROP IDENTITY IF EXISTS")
+    if "not null" in names:
         names -= {"not null", "not null constraint"}
         if after.attributes["not null"]:
             yield call(
@@ -133,15 +136,18 @@ def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[St
             )
         else:
             yield execute(Phase.CHANGE, f"{prefix} DROP NOT NULL")
-    if "identity generation" in names and after.attributes["identity generation"] is None:
-        names -= {"identity generation"}
-        yield execute(Phase.CHANGE, f"{prefix} DROP IDENTITY IF EXISTS")
-        if "not null" in names:
-            names -= {"not null", "not null constraint"}
-            yield execute(Phase.CHANGE, f"{prefix} DROP NOT NULL")
     if "generated" in names and after.attributes["generated"] is None:
         names -= {"generated"}
         yield execute(Phase.CHANGE, f"{prefix} DROP EXPRESSION IF EXISTS")
+    old, new = (str(side.attributes["not null constraint"]) for side in (before, after))
+    if "not null constraint" in names and after.attributes["not null"] and "NOT VALID" not in old + new:
+        names -= {"not null constraint"}
+        yield guarded(
+            Phase.CHANGE,
+            f"EXISTS FROM pg_constraint\nWHERE conrelid = {constant(table)}::regclass AND conname = "
+            f"{constant(unquoted(old))}",
+            [f"ALTER TABLE {table} RENAME CONSTRAINT {old} TO {new}"],
+        )
     for attribute in sorted(names):
         statements = reconcile.alterations(after, before, [attribute])
         if statements is None:

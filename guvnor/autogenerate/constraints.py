@@ -34,7 +34,7 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
         yield guarded(Phase.FINISH if late else Phase.CHANGE, _is_there(item), [statement, *extras(item)])
         if validated:
             yield _validate(item, Phase.VALIDATE_LAST if late else Phase.VALIDATE)
-    elif sql := changes.indexes_after.get(item.handle):
+    elif (sql := changes.indexes_after.get(item.handle)) and not _is_partitioned(changes, item):
         yield _build(item, sql, own_name(item))
         yield guarded(
             Phase.FINISH, _is_there(item), [f"ALTER TABLE {table} {_using(item, name)}", *extras(item)]
@@ -83,13 +83,13 @@ def alter(changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[S
             )
             if after.attributes["validated"]:
                 yield _validate(after, Phase.VALIDATE)
-        elif sql := changes.indexes_after.get(after.handle):
-            yield _build(after, sql, _beside(after))
+        elif (sql := changes.indexes_after.get(after.handle)) and not _is_partitioned(changes, after):
+            yield _build(after, sql, beside(after))
             yield guarded(
                 Phase.FINISH,
-                f"EXISTS FROM pg_class\nWHERE relname = {constant(unquoted(_beside(after)))}\n"
+                f"EXISTS FROM pg_class\nWHERE relname = {constant(unquoted(beside(after)))}\n"
                 "  AND relnamespace = current_schema()::regnamespace",
-                [f"{_dropped(before)},\n    {_using(after, _beside(after))}"],
+                [f"{_dropped(before)},\n    {_using(after, beside(after))}"],
                 *added_again(changes),
             )
         else:
@@ -105,12 +105,12 @@ def added_again(changes: Changes) -> list[str]:
 def add_index(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
     """Build an index; on a table that is there already, while the application goes on."""
     if changes.comes_with_table(item):
-        yield execute(Phase.CREATE, _split(item, str(item.sql).replace("INDEX ", "INDEX IF NOT EXISTS ", 1)))
-        yield from (execute(Phase.CREATE, statement) for statement in extras(item))
+        relation = changes.added[item.parents[0]]
+        phase = Phase.ATTACH if relation.kind == "materialized view" else Phase.CREATE
+        yield execute(phase, _split(item, str(item.sql).replace("INDEX ", "INDEX IF NOT EXISTS ", 1)))
+        yield from (execute(phase, statement) for statement in extras(item))
     elif _is_partitioned(changes, item):
-        yield todo(
-            Phase.BUILD, "an index of a partitioned table cannot be built concurrently.", [str(item.sql)]
-        )
+        yield _by_hand(item, [_with_partitions(item)])
     else:
         yield _build(item, str(item.sql), own_name(item))
         yield from (execute(Phase.FINISH, statement) for statement in extras(item))
@@ -118,24 +118,31 @@ def add_index(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
 
 def drop_index(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
     """Drop an index while the application goes on."""
-    if not changes.goes_along(item):
+    if changes.goes_along(item):
+        return
+    if _is_partitioned(changes, item):
+        yield _by_hand(item, [f"DROP INDEX {own_name(item)}"])
+    else:
         yield call(Phase.DROP_ONLINE, "drop_index_concurrently", bare_name(item))
 
 
-def alter_index(_changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[Step]:
+def alter_index(changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[Step]:
     """Build the new index beside the old one, which is dropped afterwards."""
     after = alteration.after
     names = set(alteration.names)
-    name, beside = own_name(after), _beside(after)
-    if "definition" in names:
+    name, other = own_name(after), beside(after)
+    if "definition" in names and _is_partitioned(changes, after):
         names &= {"comment"}
-        yield _build(after, str(after.sql), beside)
+        yield _by_hand(after, [f"DROP INDEX {name}", _with_partitions(after)])
+    elif "definition" in names:
+        names &= {"comment"}
+        yield _build(after, str(after.sql), other)
         yield call(Phase.DROP_ONLINE, "drop_index_concurrently", bare_name(after))
         yield guarded(
             Phase.FINISH,
-            f"EXISTS FROM pg_class\nWHERE relname = {constant(unquoted(beside))}\n"
+            f"EXISTS FROM pg_class\nWHERE relname = {constant(unquoted(other))}\n"
             "  AND relnamespace = current_schema()::regnamespace",
-            [f"ALTER INDEX {beside} RENAME TO {name}", *extras(after)],
+            [f"ALTER INDEX {other} RENAME TO {name}", *extras(after)],
             "lint: ignore renaming-object: it takes the name of the index that it replaces",
         )
     elif names == {"valid"} and after.attributes["valid"]:
@@ -177,10 +184,13 @@ def _split(item: Object, sql: str, *, always: bool = False) -> str:
     return lines
 
 
-def _beside(item: Object) -> str:
-    """Return the name of an index that stands beside the one it will replace."""
+def beside(item: Object, suffix: str = "_new") -> str:
+    """Return the name of what stands beside an object for a while, as SQL writes it.
+
+    :param suffix: what its name ends with.
+    """
     name = own_name(item)
-    bare = unquoted(name).encode()[: _LONGEST_NAME - 4].decode(errors="ignore") + "_new"
+    bare = unquoted(name).encode()[: _LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
     return '"' + bare.replace('"', '""') + '"' if name.startswith('"') else bare
 
 
@@ -201,6 +211,20 @@ def _is_there(item: Object) -> str:
         f"FROM pg_constraint\nWHERE conrelid = {constant(table_of(item))}::regclass AND conname = "
         f"{constant(bare_name(item))}"
     )
+
+
+def _by_hand(item: Object, statements: list[str]) -> Step:
+    return todo(
+        Phase.BUILD,
+        f"the {item} is of a partitioned table: the server neither builds nor drops it concurrently. "
+        "Build it on each partition and attach it. Where the table is small, take this:",
+        statements,
+    )
+
+
+def _with_partitions(item: Object) -> str:
+    """Return the statement that makes an index of a partitioned table and of all its partitions."""
+    return str(item.sql).replace(" ON ONLY ", " ON ", 1)
 
 
 def _is_partitioned(changes: Changes, item: Object) -> bool:

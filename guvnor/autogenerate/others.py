@@ -57,12 +57,17 @@ def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
         yield todo(Phase.DROP, f"the extension {item.identity} may serve others in this database: it stays.")
         return
     phase = Phase.DETACH if item.kind in _ATTACHED else Phase.DROP
+    if any(
+        index.kind == "index" and item.handle in index.parents and not changes.goes_along(index)
+        for index in changes.dropped.values()
+    ):
+        phase = Phase.FINISH  # the index is dropped while the application goes on
     target = f"{own_name(item)} ON {table_of(item)}" if item.kind in _ON_TABLE else own_name(item)
     remarks = [f"DATA LOSS: the numbers that {item} has given."] if item.kind == "sequence" else []
     yield execute(phase, f"DROP {item.kind.upper()} IF EXISTS {target}", *remarks)
 
 
-def alter(changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[Step]:
+def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[Step]:
     """Put an object in the place of another one, or alter it."""
     before, after = alteration.before, alteration.after
     phase = Phase.ATTACH if after.kind in _ATTACHED else Phase.CREATE
@@ -73,6 +78,10 @@ def alter(changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[S
         return
     if after.kind == "trigger" and set(names) & {"definition", "deferrable", "initially deferred"}:
         names = [name for name in names if name == "state"]
+        if str(after.sql).startswith("CREATE CONSTRAINT"):  # it has no OR REPLACE
+            yield execute(phase, f"DROP TRIGGER IF EXISTS {own_name(after)} ON {table_of(after)}")
+            yield from add(changes, probe, after)
+            return
         yield execute(phase, _repeatable(after))
     if after.kind == "policy" and names != ["comment"]:
         yield execute(phase, f"DROP POLICY IF EXISTS {own_name(after)} ON {table_of(after)}")

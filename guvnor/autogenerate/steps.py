@@ -66,8 +66,8 @@ def execute(phase: Phase, sql: str, *remarks: str) -> Step:
 
 def call(phase: Phase, operation: str, *arguments: str, remarks: Sequence[str] = (), **named: str) -> Step:
     """Return a step that calls an operation; its arguments are taken as they are."""
-    written = [string(argument, indent="") for argument in arguments]
-    written += [f"{name}={string(argument, indent='')}" for name, argument in named.items()]
+    written = [_argument(argument) for argument in arguments]
+    written += [f"{name}={_argument(argument)}" for name, argument in named.items()]
     code = f"op.{operation}({', '.join(written)})"
     if len(code) > WIDTH or "\n" in code:
         lines = textwrap.indent(",\n".join(written), "    ")
@@ -98,7 +98,7 @@ def guarded(phase: Phase, condition: str, statements: Iterable[str], *remarks: s
         f"    IF {'' if there else 'NOT '}EXISTS (",
         textwrap.indent(f"SELECT {query}", " " * 8),
         "    ) THEN",
-        textwrap.indent(inner, " " * 8),
+        indented(inner, " " * 8),
         "    END IF;",
         "END",
         tag,
@@ -123,7 +123,26 @@ def string(text: str, indent: str = "    ") -> str:
     prefix = "r" if "\\" in text else ""
     if kept_to_the_letter(text):
         return f'{prefix}"""{text.strip()}\n"""'
-    return f'{prefix}"""\n{textwrap.indent(text.strip(), indent)}\n"""'
+    return f'{prefix}"""\n{indented(text.strip(), indent)}\n"""'
+
+
+def _argument(text: str) -> str:
+    """Return an argument of an operation; a name must not get blank space around it."""
+    return string(text, indent="") if "\n" in text or len(text) > WIDTH - 12 else _short(text)
+
+
+def _short(text: str) -> str:
+    return f'"{text}"' if '"' not in text and "\\" not in text else repr(text)
+
+
+def indented(text: str, prefix: str) -> str:
+    """Indent SQL as the server prints it, but not lines that begin within a string: they would change."""
+    lines, inside = [], False
+    for line in text.splitlines(keepends=True):
+        lines.append(line if inside or not line.strip() else prefix + line)
+        if inside or not line.lstrip().startswith("--"):
+            inside ^= line.count("'") % 2 == 1
+    return "".join(lines)
 
 
 def kept_to_the_letter(text: str) -> bool:
@@ -138,6 +157,9 @@ def body(steps: Sequence[Step]) -> str:
         if kept_to_the_letter(step.code):
             head, _, tail = step.lines().partition("op.execute(")
             lines += [*textwrap.indent(head, "    ").splitlines(), f"    op.execute({tail}"]
+        elif step.code.startswith("op.execute("):
+            comments = step.lines().removesuffix(step.code)
+            lines.append(textwrap.indent(comments, "    ") + indented(step.code, "    "))
         else:
             lines.append(textwrap.indent(step.lines(), "    "))
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from guvnor.autogenerate.changes import Alteration, Changes, bare_name
+from guvnor.autogenerate.constraints import beside
 from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, call, execute, guarded, todo
 from guvnor.migrate.online import constant
@@ -81,7 +82,7 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Step
 
     Checks and indexes that name the type are dropped before it and come back after it.
     """
-    name, old = after.identity, f"{own_name(after).strip(chr(34))}_old"
+    name, old = after.identity, beside(after, "_old")
     users = [item for item in changes.after.of_kind("column") if f"type:{name}" in item.parents]
     naming = [
         item
@@ -106,7 +107,8 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Step
     retyped = []
     for column in users:
         alter, values = f"ALTER TABLE {table_of(column)} ALTER COLUMN {own_name(column)}", column.attributes
-        if values["default"] is not None:
+        there = changes.before.get(column.handle)
+        if values["default"] is not None or (there and there.attributes["default"] is not None):
             retyped.append(f"{alter} DROP DEFAULT")
         retyped.append(f"{alter} TYPE {values['type']} USING {own_name(column)}::text::{values['type']}")
         if values["default"] is not None:
@@ -125,7 +127,7 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Step
     held = ", ".join(map(constant, gone or before.attributes["labels"][:1]))
     tables = ", ".join(sorted({table_of(column) for column in users})) or "nothing"
     yield guarded(
-        Phase.CHANGE,
+        Phase.DROP,  # after the columns and defaults that go
         f"EXISTS FROM pg_enum\nWHERE enumtypid = {constant(name)}::regtype AND enumlabel IN ({held})",
         [
             *dropped,
