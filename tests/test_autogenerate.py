@@ -23,7 +23,8 @@ ENVIRONMENT = '''
 from alembic import context
 from sqlalchemy import (
     DDL, BigInteger, CheckConstraint, Column, Computed, DefaultClause, Enum, ForeignKey, ForeignKeyConstraint,
-    Identity, Index, Integer, Numeric, PrimaryKeyConstraint, Sequence, String, Table, Text, UniqueConstraint, event, text,
+    Identity, Index, Integer, Numeric, PrimaryKeyConstraint, Sequence, String, Table, Text, UniqueConstraint,
+    event, text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID, ExcludeConstraint
 from guvnor import models
@@ -399,9 +400,10 @@ KINDS = {
         r"""table("incidents").comment = "100% of :this \\ it's\n  two \"lines\""
 table("incidents").append_column(Column("note", Text, server_default=text("'l1:x\n  l2'")))
 table("incidents").append_constraint(
-    CheckConstraint("note ~ '^[a-z]+\\\\d%$' AND note <> ':y' AND note <> '$$'", name="note_odd"))
+    CheckConstraint("note !~ '^[a-z]+\\\\d%$' AND note <> ':y' AND note <> '$$'", name="note_odd"))
 table("incidents").append_constraint(CheckConstraint("note NOT IN ('a''b', 'c%d', 'g:h')", name="note_in"))
-Index("idx_note", text("lower(note) varchar_pattern_ops"), text("(labels->>'a:b') DESC"), _table=table("incidents"))
+Index("idx_note", text("lower(note) varchar_pattern_ops"), text("(labels->>'a:b') DESC"),
+      _table=table("incidents"))
 also("COMMENT ON INDEX idx_note IS 'it''s :x'", target=table("incidents"))""",
         has=('op.validate_constraint("incidents", "note_odd")',),
     ),
@@ -426,9 +428,11 @@ also("COMMENT ON INDEX idx_note IS 'it''s :x'", target=table("incidents"))""",
         lint=frozenset({"renaming-object", "changing-column-type"}),
     ),
     "several columns of a foreign key": Kind(
-        'table("escalation_policies").append_constraint(UniqueConstraint("id", "team_id", name="policy_team"))\n'
+        'table("escalation_policies").append_constraint(\n'
+        '    UniqueConstraint("id", "team_id", name="policy_team"))\n'
         'table("incidents").append_constraint(ForeignKeyConstraint(\n'
-        '    ["escalation_policy_id", "team_id"], ["escalation_policies.id", "escalation_policies.team_id"],\n'
+        '    ["escalation_policy_id", "team_id"],\n'
+        '    ["escalation_policies.id", "escalation_policies.team_id"],\n'
         '    name="incident_policy", deferrable=True, initially="DEFERRED", onupdate="CASCADE"))',
         has=("USING INDEX policy_team", "INITIALLY DEFERRED NOT VALID"),
     ),
@@ -461,7 +465,7 @@ also("COMMENT ON INDEX idx_note IS 'it''s :x'", target=table("incidents"))""",
         '     "$f$BEGIN RETURN NULL; END$f$", "before_create")\n'
         'also("CREATE CONSTRAINT TRIGGER late AFTER INSERT ON incidents DEFERRABLE INITIALLY DEFERRED "\n'
         "     \"FOR EACH ROW EXECUTE FUNCTION note('a:b')\")\n"
-        'also("CREATE TRIGGER once AFTER UPDATE OF title ON incidents REFERENCING NEW TABLE AS rows "\n'
+        'also("CREATE TRIGGER once AFTER UPDATE ON incidents REFERENCING NEW TABLE AS rows "\n'
         '     "FOR EACH STATEMENT EXECUTE FUNCTION note()")\n'
         'also("ALTER TABLE incidents DISABLE TRIGGER once")',
         has=("CREATE CONSTRAINT TRIGGER late", "DISABLE TRIGGER once"),
@@ -483,11 +487,13 @@ also("COMMENT ON INDEX idx_note IS 'it''s :x'", target=table("incidents"))""",
         'audit.to_metadata(metadata, name="audit_trail")',
         has=("RENAME TO audit_trail", "# BREAKS the application version that is running"),
         has_not=("DATA LOSS", "DROP TABLE"),
-        lint=frozenset({"renaming-object"}),
+        lint=frozenset({"renaming-object", "renaming-table"}),
     ),
     "column renamed": Kind(
-        'table("audit_logs").c.actor.name = "who"',
-        todo=True,
+        'table("schedules").c.description.name = "about"',
+        has=("RENAME COLUMN description TO about", "# BREAKS the application version that is running"),
+        has_not=("DATA LOSS",),
+        lint=frozenset({"renaming-column"}),
     ),
     "quoted names": Kind(
         'Table("Team Notes", metadata, Column("Note ID", Integer, primary_key=True, autoincrement=False),\n'

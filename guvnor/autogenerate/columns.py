@@ -52,7 +52,10 @@ def further(item: Object) -> list[str]:
 
 def add(changes: Changes, probe: Probe, item: Object) -> Iterator[Step]:
     """Add a column so that no row is written while the table is locked."""
-    if changes.comes_with_table(item) or "view" in _kind_of_table(changes, item):
+    if "view" in _kind_of_table(changes, item):  # its definition says all but the comment
+        yield from (execute(Phase.ATTACH, statement) for statement in further(item))
+        return
+    if changes.comes_with_table(item):
         return
     table, name, values = table_of(item), own_name(item), item.attributes
     whole, bare = definition(item), f"{values['type']}{_collation(values)}"
@@ -66,8 +69,8 @@ def add(changes: Changes, probe: Probe, item: Object) -> Iterator[Step]:
     if rewrites and (values["default"] is None or probe.adding_rewrites(table, bare)):
         yield todo(
             Phase.CHANGE,
-            f"the new column {item.identity} has the whole table written anew while nobody can use it. Where the "
-            "table is small, take this; else add a plain column and use op.backfill.",
+            f"the new column {item.identity} has the whole table written anew while nobody can use it. Where "
+            "the table is small, take this; else add a plain column and use op.backfill.",
             [f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {whole}"],
         )
         return
