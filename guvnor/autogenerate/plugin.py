@@ -135,7 +135,11 @@ def _write(
     missed = _missed(built, back, settled.actual, but={"owner", "column order"})
     if not missed:
         forward += _missed(built, forward, expected, but={"owner"})
-    return forward, [*back, *missed]
+    back += missed
+    for steps, way in ((forward, "forward"), (back, "back")):
+        if not steps:
+            steps.append(todo(Phase.FINISH, f"no statement was found for the way {way}."))
+    return forward, back
 
 
 def _missed(built: Shadow, steps: list[Step], wanted: Snapshot, but: set[str]) -> list[Step]:
