@@ -402,6 +402,32 @@ def test_a_backfill_without_an_end_is_stopped(items: Database, guvnor: Command, 
     assert "still match n > 0" in result.err
 
 
+def test_a_backfill_that_a_trigger_keeps_from_its_rows_is_stopped(
+    items: Database, guvnor: Command, project: Project
+) -> None:
+    """It would go over the table for ever."""
+    items.execute("""
+        CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER keep BEFORE UPDATE ON items FOR EACH ROW WHEN (OLD.n = 7) EXECUTE FUNCTION keep();
+    """)
+    revision(project, """op.backfill("items", "label = 'new'", "label = 'old'")""")
+    result = guvnor("migrate", "up", database=items, cwd=project.directory)
+    assert result.code == 1, result
+    assert "would never end" in result.err
+    assert items.execute("SELECT array_agg(n) FROM items WHERE label = 'old'") == [([7],)]
+    items.execute("DROP TRIGGER keep ON items")
+    assert guvnor("migrate", "up", database=items, cwd=project.directory).code == 0
+
+
+def test_a_backfill_may_end_with_a_comment(items: Database, guvnor: Command, project: Project) -> None:
+    revision(
+        project, """op.backfill("items", "label = 'new'  -- the new one", "label = 'old'  -- the old one")"""
+    )
+    result = guvnor("migrate", "up", database=items, cwd=project.directory)
+    assert result.code == 0, result
+    assert items.execute("SELECT DISTINCT label FROM items") == [("new",)]
+
+
 def test_a_backfill_that_is_killed_ends_soon(items: Database, guvnor: Command, project: Project) -> None:
     """Other than an index build, which goes on."""
     revision(project, 'op.backfill("items", "label = (SELECT label FROM pg_sleep(60))", "label = \'old\'")')

@@ -26,6 +26,7 @@ _WORKERS_MOST = 4
 BATCH_TARGET = 0.2  # seconds that one batch of a backfill should take
 _BATCH_FIRST = 32  # blocks
 _BATCH_MOST = 16384  # blocks
+_IN_VAIN_MOST = 3  # passes; the application may change the one row that is left at the same moment
 _DROP_TRIES = 8
 _LAG_MOST = 5.0  # seconds that a replica may be behind
 
@@ -161,14 +162,21 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
     """
     blocks = _BATCH_FIRST
     for relation in _leaves(step.connection, table):
-        block = 0
-        passed = True
-        while passed:
-            passed = False
+        in_vain = 0  # passes, one after the other, that found rows and changed none
+        while in_vain < _IN_VAIN_MOST:
+            block, found_any, changed = 0, False, 0
             while (found := _next_block(step.connection, relation, where, block)) is not None:
-                passed = True
-                block, blocks = _update_range(step, relation, assignments, where, found, blocks)
-            block = 0
+                found_any = True
+                block, blocks, count = _update_range(step, relation, assignments, where, found, blocks)
+                changed += count
+            if not found_any:
+                break
+            in_vain = 0 if changed else in_vain + 1
+        else:
+            raise OnlineStepError(
+                f"The backfill of {relation} would never end: a trigger, a rule or a row security policy keeps "
+                f"its UPDATE from rows that match {where}."
+            )
     step.execute(f"ANALYZE {quoted(table)}")
 
 
@@ -177,31 +185,33 @@ def _next_block(connection: Connection, relation: str, where: str, block: int) -
     found = scalar(
         connection,
         f"SELECT (ctid::text::point)[0]::bigint FROM ONLY {relation} "
-        f"WHERE ctid >= '({block},0)'::tid AND ({where}) LIMIT 1",
+        f"WHERE ctid >= '({block},0)'::tid AND ({where}\n) LIMIT 1",  # it may end with a comment
     )
     return None if found is None else int(found)
 
 
 def _update_range(
     step: OnlineStep, relation: str, assignments: str, where: str, block: int, blocks: int
-) -> tuple[int, int]:
-    """Update the rows of a range of blocks; return where the next range starts and how long it should be.
+) -> tuple[int, int, int]:
+    """Update the rows of a range of blocks.
 
+    :returns: where the next range starts, how long it should be, and how many rows were updated.
     :raises OnlineStepError: when the predicate still holds for a row that was updated: there would be no end.
     """
     began = time.monotonic()
     try:
-        endless = scalar(
-            step.connection,
-            f"WITH updated AS (UPDATE ONLY {relation} SET {assignments} "
-            f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}) "
-            f"RETURNING ({where}) AS again) SELECT bool_or(again) FROM updated",
-        )
+        with step.connection.cursor() as cursor:
+            cursor.execute(
+                f"WITH updated AS (UPDATE ONLY {relation} SET {assignments}\n"
+                f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}\n) "
+                f"RETURNING ({where}\n) AS again) SELECT bool_or(again), count(*) FROM updated"
+            )
+            endless, updated = cursor.fetchone() or (None, 0)
     except psycopg2.Error as error:
         if error.pgcode != errorcodes.DEADLOCK_DETECTED:
             raise
         time.sleep(BATCH_TARGET)
-        return block, blocks
+        return block, blocks, 0
     if endless:
         raise OnlineStepError(
             f"The backfill of {relation} would never end: rows that it has updated still match {where}."
@@ -212,7 +222,7 @@ def _update_range(
     time.sleep(took / 4)
     _await_replicas(step)
     change = max(0.5, min(2.0, BATCH_TARGET / max(took, 0.001)))
-    return block + blocks, max(1, min(_BATCH_MOST, int(blocks * change)))
+    return block + blocks, max(1, min(_BATCH_MOST, int(blocks * change))), updated
 
 
 def _await_replicas(step: OnlineStep) -> None:
