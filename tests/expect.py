@@ -64,7 +64,7 @@ def events(database: Target) -> list[tuple[str, str, str]]:
         (event, direction, revision)
         for event, direction, revision in database.execute(
             "SELECT event, direction, revision FROM guvnor_migration_history "
-            "WHERE event NOT IN ('measured', 'online', 'marked') ORDER BY id"
+            "WHERE event NOT IN ('measured', 'online', 'repair', 'marked') ORDER BY id"
         )
     ]
 

@@ -105,6 +105,47 @@ def test_a_revision_that_leaves_the_process_has_failed(run, project, migrated, s
     assert versions(migrated) == AT_HEAD
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        'op.execute("COMMIT")',
+        'op.execute("COMMIT")\nop.execute("SELECT 1 / 0")',
+        'op.execute("CREATE TABLE t5 (i integer); COMMIT")\nraise ValueError("of its own")',
+        'op.get_bind().connection.cursor().execute("COMMIT")\nop.execute("CREATE TABLE t4 (i integer)")',
+    ],
+)
+def test_a_revision_that_commits_by_itself_is_half_done(run, project, migrated, body):
+    """Its transaction is gone, so what comes next would be committed bit by bit, and no failure undone."""
+    down = 'op.execute("DROP TABLE IF EXISTS t3, t4, t5")'
+    project.add_revision(f'op.execute("CREATE TABLE t3 (i integer)")\n{body}', down, python=True)
+    failed = run("migrate", "up", database=migrated, cwd=project.directory)
+    ends(failed, 1, "ended its transaction by itself", "half done", "guvnor migrate repair")
+    assert versions(migrated) == (["002"], [(3, True)])
+    assert migrated.execute("SELECT to_regclass('t4')") == [(None,)]
+    ends(run("migrate", "up", database=migrated, cwd=project.directory), 5, "Revision 003 (up) was started")
+    succeeds(run("migrate", "repair", "--back", database=migrated, cwd=project.directory), "Rolled back 003")
+    assert versions(migrated) == AT_HEAD
+    assert migrated.execute("SELECT to_regclass('t3')") == [(None,)]
+
+
+@pytest.mark.parametrize("way", ["--back", "--forward"])
+def test_a_repair_that_fails_is_not_taken_for_the_work_of_golang_migrate(run, project, migrated, way):
+    project.add_revision(
+        'with op.get_context().autocommit_block():\n    op.execute("SELECT 1 / 0")',
+        'op.execute("SELECT 1 / 0")',
+        python=True,
+    )
+    migrated.execute("UPDATE schema_migrations SET version = 3, dirty = true")  # this is its work
+    refused = run("migrate", "up", database=migrated, cwd=project.directory)
+    ends(refused, 5, "golang-migrate left it")
+    failed = run("migrate", "repair", way, database=migrated, cwd=project.directory)
+    ends(failed, 1, "22012", "half done", "guvnor migrate repair")
+    refused = run("migrate", "up", database=migrated, cwd=project.directory)
+    ends(refused, 5, "Revision 003", "failed at the step", "guvnor migrate repair")
+    assert "golang-migrate left it" not in refused.err
+    ends(run("migrate", "repair", database=migrated, cwd=project.directory), 5, "--back", "--forward")
+
+
 def test_the_next_command_fits_what_happened(run, project, migrated):
     project.add_revision(
         'with op.get_context().autocommit_block():\n    op.execute("SELECT 1 / 0")',
@@ -119,14 +160,24 @@ def test_the_next_command_fits_what_happened(run, project, migrated):
     assert "guvnor migrate down" in failed.err
 
 
-def test_what_a_revision_sets_ends_with_it(run, project, migrated):
-    project.add_revision("SET lock_timeout = '300ms'", name="sets")
+def test_what_a_revision_sets_ends_with_it(run, project, migrated, server):
+    other = server.create_role("SUPERUSER")
+    project.add_revision(
+        f"SET lock_timeout = '300ms'; SET session_replication_role = replica; SET ROLE {other.name}",
+        name="sets",
+    )
     project.add_revision(
         """
         DO $$
         BEGIN
             IF current_setting('search_path') <> 'public' THEN
                 RAISE EXCEPTION 'search_path is %', current_setting('search_path');
+            END IF;
+            IF current_setting('session_replication_role') <> 'origin' THEN
+                RAISE EXCEPTION 'triggers are off';
+            END IF;
+            IF current_user <> session_user THEN
+                RAISE EXCEPTION 'the role is %', current_user;
             END IF;
         END
         $$

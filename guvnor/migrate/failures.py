@@ -52,6 +52,12 @@ class ConnectionLostError(GuvnorError):
     """The connection to the database was lost."""
 
 
+class TransactionEndedError(GuvnorError):
+    """A revision ended its transaction by itself."""
+
+    next_step = "guvnor migrate repair"
+
+
 class MovedError(GuvnorError):
     """Somebody else moved the version of the database while this run was waiting."""
 

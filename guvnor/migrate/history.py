@@ -3,7 +3,8 @@
 ``started`` is committed before the work, ``online`` together with the first committed step of a revision that
 cannot run in one transaction (and before each later one), ``succeeded`` in the revision's own transaction,
 ``failed`` or ``interrupted`` after the rollback, ``measured`` after it all. All events of one attempt share
-its number; an attempt without an end is a killed run. ``marked`` and ``unmarked`` say whether this database
+its number; an attempt without an end is a killed run. ``repair`` says that a dirty revision is going to be run
+again because somebody chose so. ``marked`` and ``unmarked`` say whether this database
 is production.
 """
 
@@ -113,7 +114,7 @@ class Start:
     """The last attempt that has not succeeded.
 
     :ivar end: ``failed`` or ``interrupted``; None for a killed run.
-    :ivar step: the last online step that it began; None when it committed nothing.
+    :ivar step: the last online step that it began, or that it is a repair; None when it committed nothing.
     :ivar resumable: whether it committed steps, all of which can be run again.
     """
 
@@ -236,7 +237,7 @@ def unfinished(connection: Connection) -> Start | None:
                  WHERE later.attempt = started.attempt AND later.event IN ('failed', 'interrupted')
                  ORDER BY later.id DESC LIMIT 1),
                 (SELECT online.step FROM public.guvnor_migration_history AS online
-                 WHERE online.event = 'online' AND online.id > last_success.id
+                 WHERE online.event IN ('repair', 'online') AND online.id > last_success.id
                    AND (online.revision, online.direction) = (started.revision, started.direction)
                  ORDER BY online.id DESC LIMIT 1),
                 COALESCE((SELECT bool_and(online.resumable) FROM public.guvnor_migration_history AS online

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -201,7 +202,7 @@ class Move:
             state.check_unmoved(ready.state, current)
             taken = self._back_up(plan, current)
             self._locks.shut_out_golang()
-            state.prepare_repair(ready.connection, choice.from_version, choice.to_version)
+            state.prepare_repair(ready.connection, _attempt(choice))
             applied = self._execute(plan, taken)
             return self._outcome(state.read(ready.connection), tuple(applied), backup=taken)
         finally:
@@ -334,3 +335,13 @@ class Move:
     def _outcome(self, current: State, applied: tuple[Applied, ...] = (), **found: Any) -> Outcome:
         newest = self._ready.revisions[-1].number
         return Outcome(current.number, newest, applied, ahead=current.number > newest, **found)
+
+
+def _attempt(choice: repair.Choice) -> history.Attempt:
+    return history.Attempt(
+        str(uuid.uuid4()),
+        choice.direction or "up",
+        choice.revision,
+        choice.from_version,
+        choice.to_version,
+    )

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg2
 import sqlalchemy
 from alembic.runtime.migration import MigrationContext, MigrationStep
-from psycopg2 import errorcodes
+from psycopg2 import errorcodes, extensions
 from sqlalchemy import event
 
 from guvnor.config import Settings
@@ -116,7 +116,8 @@ class Runner:
         self._tool = tool
         self._note = note
         self._attempt: Attempt | None = None
-        self._pid = int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+        pid, self._role = connection.exec_driver_sql("SELECT pg_backend_pid(), current_setting('role')").one()
+        self._pid = int(pid)
         connection.rollback()
         self._watch = LockWatch(control, self._pid)
         canceller.connections.append(self._raw())
@@ -266,6 +267,11 @@ class Runner:
         raw = self._raw()
         raw.rollback()
         raw.autocommit = True
+        with self._cursor() as cursor:
+            # DateStyle is the driver's own choice, made when it connected.
+            cursor.execute(
+                "RESET ALL; SET DateStyle TO ISO; SELECT set_config('role', %s, false)", (self._role,)
+            )
         prepare(raw)
         raw.autocommit = False
 
@@ -303,12 +309,35 @@ class Runner:
             return
         if not self._raw().autocommit:
             allowed = max(0.001, attempt.patience - self._watch.waited)
+            self._check_transaction(attempt)
             if allowed < self._allowed:
                 self._set_lock_timeout(cursor, allowed)
         self._watch.statement_begins()
 
     def _after_statement(self, *_: Any) -> None:
         self._watch.statement_ended()
+        if self._attempt is not None and not self._raw().autocommit:
+            self._check_transaction(self._attempt)
+
+    def _check_transaction(self, attempt: Attempt) -> None:
+        """Look whether the revision has ended its transaction behind the driver's back: COMMIT in its SQL.
+
+        From then on every statement would be committed at once, and the version with none of them.
+
+        :raises TransactionEndedError: when it has; the database is marked dirty then.
+        """
+        raw = self._raw()
+        ended = raw.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
+        if not ended or raw.status != extensions.STATUS_BEGIN:
+            return
+        raw.rollback()
+        attempt.online_step = None
+        with self._cursor() as cursor:
+            self._mark_dirty(cursor, attempt)
+        raw.commit()
+        raise failures.TransactionEndedError(
+            f"Revision {attempt.step.revision} ended its transaction by itself, with a COMMIT or ROLLBACK.",
+        )
 
     def _on_error(self, _: Any) -> None:
         self._watch.statement_ended()
@@ -323,18 +352,22 @@ class Runner:
         if attempt is None or attempt.applied or self._raw().autocommit:
             return
         with self._cursor() as cursor:
-            if not attempt.committed:
-                state.write_golang(cursor, state.number(attempt.step.to_version) or NO_VERSION, dirty=True)
-            attempt.committed = True
-            attempt.resumable = attempt.resumable and attempt.online_step is not None
-            history.record(
-                cursor,
-                attempt.record,
-                "online",
-                step=attempt.online_step or "a part outside a transaction",
-                resumable=attempt.online_step is not None,
-            )
+            self._mark_dirty(cursor, attempt)
         self._locks.check_alive()
+
+    def _mark_dirty(self, cursor: Any, attempt: Attempt) -> None:
+        """Write, in the current transaction, that the revision is half done from here on."""
+        if not attempt.committed:
+            state.write_golang(cursor, state.number(attempt.step.to_version) or NO_VERSION, dirty=True)
+        attempt.committed = True
+        attempt.resumable = attempt.resumable and attempt.online_step is not None
+        history.record(
+            cursor,
+            attempt.record,
+            "online",
+            step=attempt.online_step or "a part outside a transaction",
+            resumable=attempt.online_step is not None,
+        )
 
     # -- ends --------------------------------------------------------------------------------------------
 

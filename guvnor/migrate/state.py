@@ -343,19 +343,21 @@ def set_version(connection: Connection, current: State, version: str | None, dir
         connection.autocommit = True
 
 
-def prepare_repair(connection: Connection, from_version: str | None, to_version: str | None) -> None:
+def prepare_repair(connection: Connection, attempt: history.Attempt) -> None:
     """Make both version tables say that a revision is on its way, so that it can be run.
 
     A run that dies after this leaves a dirty state again, which can be repaired again.
 
     :param connection: in autocommit mode, holding the run lock and golang-migrate's.
+    :param attempt: which revision, in which direction, from and to which version.
     """
     create_tables(connection)
     connection.autocommit = False
     try:
         with connection, connection.cursor() as cursor:
-            _write_alembic(cursor, from_version)
-            write_golang(cursor, number(to_version) or NO_VERSION, dirty=True)
+            _write_alembic(cursor, attempt.from_version)
+            write_golang(cursor, number(attempt.to_version) or NO_VERSION, dirty=True)
+            history.record(cursor, attempt, "repair", step="its repair, before anything of it was committed")
     finally:
         connection.autocommit = True
 
