@@ -128,6 +128,18 @@ def test_a_revision_that_commits_by_itself_is_half_done(run, project, migrated, 
     assert migrated.execute("SELECT to_regclass('t3')") == [(None,)]
 
 
+@pytest.mark.parametrize(
+    ("end", "after", "again"), [("rollback", AT_HEAD, "up"), ("commit", (["002"], [(3, True)]), "repair")]
+)
+def test_a_revision_that_ends_its_transaction_by_python_has_failed(run, project, migrated, end, after, again):
+    """Alembic commits the transaction that it began, which is gone, and says nothing."""
+    body = f'op.execute("CREATE TABLE t3 (i integer)")\nop.get_bind().{end}()\nop.execute("SELECT 1")'
+    project.add_revision(body, 'op.execute("DROP TABLE IF EXISTS t3")', python=True)
+    failed = run("migrate", "up", database=migrated, cwd=project.directory)
+    ends(failed, 1, "ended its transaction by itself", f"Next:  guvnor migrate {again}")
+    assert versions(migrated) == after
+
+
 @pytest.mark.parametrize("way", ["--back", "--forward"])
 def test_a_repair_that_fails_is_not_taken_for_the_work_of_golang_migrate(run, project, migrated, way):
     project.add_revision(

@@ -13,7 +13,7 @@ from guvnor.migrate.state import State
 
 RETRYABLE = (errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED)
 
-_MEND_ROWS = "Correct the rows that the detail names, then: {again}"
+_MEND_ROWS = "Correct the rows that violate it, then: {again}"
 _NEXT_STEPS = {
     errorcodes.DISK_FULL: "Free or add disk space on the server, then: {again}",
     errorcodes.INSUFFICIENT_PRIVILEGE: "guvnor migrate preflight",
@@ -54,8 +54,6 @@ class ConnectionLostError(GuvnorError):
 
 class TransactionEndedError(GuvnorError):
     """A revision ended its transaction by itself."""
-
-    next_step = "guvnor migrate repair"
 
 
 class MovedError(GuvnorError):

@@ -174,8 +174,8 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
             in_vain = 0 if changed else in_vain + 1
         else:
             raise OnlineStepError(
-                f"The backfill of {relation} would never end: a trigger, a rule or a row security policy keeps "
-                f"its UPDATE from rows that match {where}."
+                f"The backfill of {relation} would never end: a trigger, a rule or a row security policy "
+                f"keeps its UPDATE from rows that match {where}."
             )
     step.execute(f"ANALYZE {quoted(table)}")
 

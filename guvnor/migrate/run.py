@@ -71,6 +71,7 @@ class Attempt:
         self.committed = False  # a part of it is committed, and the database marked dirty
         self.resumable = True
         self.applied = False  # its version is written; the commit that follows is the last one
+        self.finished = False  # that commit has come
         self.online_step: str | None = None  # the online step about to begin
         self.online = 0.0  # seconds outside of transactions, which do not count as waiting
         self.online_since: float | None = None
@@ -207,6 +208,8 @@ class Runner:
             try:
                 self._prepare_session()
                 run_migrations()
+                if not attempt.finished:  # Alembic's commit was that of a transaction long gone
+                    raise self._ended_by_itself(attempt)
                 return
             except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
                 cause = failures.driver_error(error)
@@ -335,8 +338,11 @@ class Runner:
         with self._cursor() as cursor:
             self._mark_dirty(cursor, attempt)
         raw.commit()
-        raise failures.TransactionEndedError(
-            f"Revision {attempt.step.revision} ended its transaction by itself, with a COMMIT or ROLLBACK.",
+        raise self._ended_by_itself(attempt)
+
+    def _ended_by_itself(self, attempt: Attempt) -> failures.TransactionEndedError:
+        return failures.TransactionEndedError(
+            f"Revision {attempt.step.revision} ended its transaction by itself, with a COMMIT or ROLLBACK."
         )
 
     def _on_error(self, _: Any) -> None:
@@ -349,7 +355,10 @@ class Runner:
     def _on_commit(self, _: sqlalchemy.Connection) -> None:
         """Mark the database dirty when a revision commits before its end."""
         attempt = self._attempt
-        if attempt is None or attempt.applied or self._raw().autocommit:
+        if attempt is None or self._raw().autocommit:
+            return
+        if attempt.applied:
+            attempt.finished = True
             return
         with self._cursor() as cursor:
             self._mark_dirty(cursor, attempt)
@@ -387,6 +396,8 @@ class Runner:
             result = error
             if attempt.committed or error.state is None:
                 result.state = failures.where(now)
+            if error.next_step is None:
+                result.next_step = failures.again_by(attempt.step, now)
         elif cause is not None and (self._connections_lost() or cause.pgcode in _SERVER_GONE):
             result = failures.connection_lost(attempt.step, now)
         else:
