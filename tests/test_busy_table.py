@@ -193,3 +193,18 @@ def test_timeouts_that_a_role_sets_do_not_end_a_run(
     assert at_version_1.execute(
         "SELECT indisvalid FROM pg_index WHERE indexrelid = 'idx_slow'::regclass"
     ) == [(True,)]
+
+
+def test_the_version_table_itself_is_locked(at_version_1: Database, guvnor: Command) -> None:
+    blocker = at_version_1.connect()
+    run(blocker, "BEGIN")
+    with Proxy(at_version_1, lambda message: "LOCK TABLE public.alembic_version" in message.text) as proxy:
+        process = guvnor.start("migrate", "up", "--max-wait", "1s", "--no-verify", database=proxy.dsn)
+        assert proxy.wait_until_stopped()
+        run(blocker, "LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        proxy.go_on()
+        try:
+            out, err = process.communicate(timeout=10)
+        finally:
+            run(blocker, "ROLLBACK")
+    assert process.returncode == 7, out + err

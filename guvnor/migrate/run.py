@@ -31,6 +31,7 @@ from guvnor.postgres import Connection, prepare
 
 log = logging.getLogger(__name__)
 
+_PATIENCE_AT_THE_END = "1s"  # for the locks of the bookkeeping tables, when a run has failed
 # The server is shutting down or starting (PostgreSQL documentation, "PostgreSQL Error Codes", class 57).
 _SERVER_GONE = (errorcodes.ADMIN_SHUTDOWN, errorcodes.CRASH_SHUTDOWN, errorcodes.CANNOT_CONNECT_NOW)
 
@@ -433,6 +434,8 @@ class Runner:
 
     def _read_state(self) -> State | None:
         try:
+            with self._control.cursor() as cursor:
+                cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # nobody wants to wait now
             return state.read(self._control)
         except psycopg2.Error:
             return None
@@ -442,6 +445,10 @@ class Runner:
             self._connection.rollback()
             if not self._connection.invalidated:
                 self._raw().rollback()  # a transaction that failed at its begin is not SQLAlchemy's yet
+                # It would also go on thinking that it is beginning one, and never say so again.
+                attempt, self._attempt = self._attempt, None
+                self._connection.begin().rollback()
+                self._attempt = attempt
 
     # -- the driver's connection -------------------------------------------------------------------------
 
