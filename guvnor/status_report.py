@@ -32,7 +32,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
             "⚠️  WARNING: Database is in dirty state.",
             "   This usually means a migration failed partway through.",
         ]
-        if state.resumable and state.unfinished:
+        if state.unfinished and _can_be_finished(status):
             start = state.unfinished
             result += [
                 f"   Revision {start.revision} (going {start.direction}) {start.ended}.",
@@ -60,7 +60,13 @@ def _dirty(status: Status) -> str:
         return ""
     if status.running:
         return " (a migration is at work)"
-    return " (DIRTY - can be finished)" if status.state.resumable else " (DIRTY - needs manual intervention)"
+    return (
+        " (DIRTY - can be finished)" if _can_be_finished(status) else " (DIRTY - needs manual intervention)"
+    )
+
+
+def _can_be_finished(status: Status) -> bool:
+    return status.state.resumable and status.problem is None
 
 
 def _environment(settings: Settings, status: Status) -> str:
@@ -76,7 +82,7 @@ def as_json(settings: Settings, status: Status) -> dict[str, Any]:
         "revision": state.version,
         "golang_migrate_version": state.golang,
         "dirty": state.dirty,
-        "resumable": state.resumable,
+        "resumable": _can_be_finished(status),
         "pending": [revision.name for revision in status.pending],
         "ahead": status.ahead,
         "newest": status.newest.identifier,

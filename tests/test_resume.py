@@ -77,6 +77,24 @@ def test_up_does_not_pass_its_target(run, project, half_done):
     assert versions(half_done) == (["002"], [(3, True)])
 
 
+@pytest.mark.parametrize("arguments", [("up",), ("down",), ("down", "--to", "1")])
+def test_a_release_that_does_not_know_the_half_done_revision_leaves_it_alone(run, half_done, arguments):
+    """The application was rolled back while its migration was half done."""
+    ends(
+        run("migrate", *arguments, database=half_done),
+        5,
+        "Revision 003 (up) was started",
+        "The migration files do not know that version (newest: 002)",
+        "guvnor migrate history",
+        "guvnor migrate force 2",
+    )
+    assert versions(half_done) == (["002"], [(3, True)])
+    shown = succeeds(run("migrate", "status", database=half_done))
+    assert "finishes it" not in shown.plain
+    succeeds(run("migrate", "force", "2", database=half_done))
+    succeeds(run("migrate", "up", database=half_done))
+
+
 def test_repair_goes_back_from_a_half_done_revision(run, project, half_done):
     ends(run("migrate", "repair", database=half_done, cwd=project.directory), 5, "--back", "revision 003")
     succeeds(run("migrate", "repair", "--back", database=half_done, cwd=project.directory), "Rolled back 003")

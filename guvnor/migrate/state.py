@@ -203,6 +203,8 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
             state="Nothing was changed.",
             next_step="guvnor migrate force REV   # after finding out which one the schema is at",
         )
+    if state.dirty and max(state.golang or 0, state.number) > revisions[-1].number:
+        raise _dirty_ahead(state, revisions[-1])
     if state.dirty and not state.resumable:
         raise dirty_error(state)
     if state.dirty:
@@ -275,6 +277,18 @@ def dirty_error(state: State) -> DirtyError:
         next_step="guvnor migrate repair",
     )
     error.found = state
+    return error
+
+
+def _dirty_ahead(state: State, newest: Revision) -> DirtyError:
+    """Describe a revision that is half done and that the migration files do not know."""
+    error = dirty_error(state)
+    error.message += f" The migration files do not know that version (newest: {newest.identifier})."
+    error.next_step = (
+        "guvnor migrate history   # names the release that began it; only that one, or a newer one, ends it\n"
+        f"guvnor migrate force {newest.number}   # if you have made the schema that of revision "
+        f"{newest.identifier} by hand"
+    )
     return error
 
 
