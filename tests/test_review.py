@@ -14,7 +14,8 @@ from guvnor.review import files
 from tests import reports
 from tests.reports import report, review
 from tests.support.clone import Clone, good, two_heads
-from tests.support.command import Result
+from tests.support.command import Command, Result
+from tests.support.observe import wait_for
 from tests.support.server import Database, Server
 
 
@@ -239,6 +240,50 @@ def test_a_downgrade_that_cannot_cope_with_new_rows(clone: Clone, dsn: str) -> N
     )
     result = review(clone, dsn)
     assert "down to 002 failed" in verdicts(result)["Round trip"][1]
+
+
+def test_what_a_killed_review_leaves_is_dropped_by_the_next(
+    clone: Clone, server: Server, tmp_path: Path
+) -> None:
+    revision = clone.add_revision(
+        """
+        DO $$
+        BEGIN
+            IF starts_with(current_database(), 'guvnor_review_') THEN PERFORM pg_sleep(120); END IF;
+        END
+        $$
+        """,
+        name="sleep",
+    )
+    guvnor = Command("guvnor", tmp_path)
+    guvnor.start(
+        *("schema", "review"),
+        cwd=clone.directory,
+        env={"GUVNOR_SHADOW_DSN": server.dsn, "GITHUB_BASE_REF": None},
+    )
+    try:
+        ((name,),) = wait_for(
+            "the round trip",
+            lambda: server.execute(
+                """
+                SELECT datname FROM pg_stat_activity
+                WHERE starts_with(datname, 'guvnor_review_') AND state = 'active' AND query LIKE '%sleep%'
+                """
+            ),
+        )
+        revision.unlink()
+        clone.add_revision("SELECT 1", name="other")
+        there = f"SELECT count(*) FROM pg_database WHERE datname = '{name}'"
+        assert signs(review(clone, server.dsn))["Round trip"] == "✅"
+        assert server.execute(there) == [(1,)], "it was still in use"
+    finally:
+        guvnor.close()
+    wait_for(
+        "the end of its session",
+        lambda: not server.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = 'guvnor review'"),
+    )
+    review(clone, server.dsn)
+    assert server.execute(there) == [(0,)]
 
 
 def test_without_git_it_says_so(clone: Clone, dsn: str) -> None:

@@ -25,6 +25,7 @@ from guvnor.schema.snapshot import Snapshot
 
 RUNS = 1  # exit code of a command that fails
 DRIFTS = 6
+LIMIT = 300.0  # seconds for a command; there are a few rows only, so one that takes longer never ends
 
 
 @dataclass(frozen=True)
@@ -105,25 +106,31 @@ class _Traveller:
         """Run ``guvnor migrate`` as a job would."""
         kept = {name: text for name, text in os.environ.items() if not name.startswith("GUVNOR_")}
         path = [str(Path(guvnor.__file__).parent.parent), *filter(None, [kept.get("PYTHONPATH")])]
-        done = subprocess.run(
-            [sys.executable, "-m", "guvnor", "migrate", direction, "--to", to],
-            cwd=self._tree.configuration.parent,
-            env={
-                **kept,
-                "ALEMBIC_CONFIG": str(self._tree.configuration),
-                "GUVNOR_STORAGE_DSN": self._dsn,
-                "GUVNOR_LOG_LEVEL": "error",
-                "GUVNOR_VERIFY": "no",  # done here
-                "PYTHONPATH": os.pathsep.join(path),
-                "PYTHONUTF8": "1",
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-        )
         name = f"{direction} to {to}"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "guvnor", "migrate", direction, "--to", to],
+                cwd=self._tree.configuration.parent,
+                env={
+                    **kept,
+                    "ALEMBIC_CONFIG": str(self._tree.configuration),
+                    "GUVNOR_STORAGE_DSN": self._dsn,
+                    "GUVNOR_LOG_LEVEL": "error",
+                    "GUVNOR_VERIFY": "no",  # done here
+                    "PYTHONPATH": os.pathsep.join(path),
+                    "PYTHONUTF8": "1",
+                },
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                check=False,
+                timeout=LIMIT,
+            )
+        except subprocess.TimeoutExpired:
+            reason = f"it has not ended within {LIMIT:.0f} s, with a few rows only"
+            self._trip.problems.append(Problem(name, RUNS, (reason,)))
+            raise _Stop from None
         if done.returncode != 0:
             said = done.stderr.replace(f"{self._tree.configuration.parent}/", "")
             self._trip.problems.append(Problem(name, RUNS, _reason(said)))

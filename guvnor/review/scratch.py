@@ -1,4 +1,7 @@
-"""A scratch database: made for a review, and dropped after it."""
+"""A scratch database: made for a review, and dropped after it.
+
+A process that is killed cannot drop its own; then the next review does.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ import psycopg2
 from psycopg2 import extensions
 
 from guvnor.errors import PreflightError
-from guvnor.postgres import closing, connect, identifier
+from guvnor.postgres import Connection, closing, connect, identifier
+
+# Of a scratch database; its user holds an advisory lock on the hexadecimal number that follows.
+_PREFIX = "guvnor_review_"
 
 
 class ScratchError(PreflightError):
@@ -25,10 +31,13 @@ def database(dsn: str) -> Iterator[str]:
     :returns: the connection string of the new one.
     :raises ScratchError: when the role may not.
     """
-    name = f"guvnor_review_{secrets.token_hex(8)}"
+    token = secrets.token_hex(8)
+    name = f"{_PREFIX}{token}"
     with closing(connect(dsn, purpose="review")) as admin:
+        _drop_abandoned(admin)
         try:
             with admin.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", (token,))
                 cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         except psycopg2.errors.InsufficientPrivilege:
             role = identifier(admin, admin.info.user)
@@ -36,9 +45,38 @@ def database(dsn: str) -> Iterator[str]:
                 f"Role {role} may not make a scratch database on the server that GUVNOR_SHADOW_DSN names.",
                 next_step=f"ALTER ROLE {role} CREATEDB;   -- or unset GUVNOR_SHADOW_DSN: the local server",
             ) from None
-    try:
-        yield extensions.make_dsn(dsn, dbname=name)
-    finally:
-        # A connection of its own: the first one would have been idle for long.
-        with closing(connect(dsn, purpose="review")) as admin, admin.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        try:
+            yield extensions.make_dsn(dsn, dbname=name)
+        finally:
+            # A connection of its own: the first one may have been lost meanwhile.
+            with closing(connect(dsn, purpose="review")) as other:
+                _drop(other, name)
+
+
+def _drop_abandoned(connection: Connection) -> None:
+    """Drop the databases of reviews whose session is gone, and its lock with it.
+
+    The lock is looked up and not tried: that session may be connected to another database, and an advisory
+    lock counts in its own only (PostgreSQL documentation, pg_locks, which tells how a key is shown, too).
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT datname FROM pg_catalog.pg_database
+            WHERE datname ~ %s AND pg_has_role(datdba, 'USAGE')
+              AND NOT EXISTS (
+                  SELECT FROM pg_catalog.pg_locks
+                  WHERE locktype = 'advisory' AND objsubid = 1
+                    AND (classid::bigint << 32 | objid::bigint) = ('x' || right(datname, 16))::bit(64)::bigint
+              )
+            """,
+            (f"^{_PREFIX}[0-9a-f]{{16}}$",),
+        )
+        names = [name for (name,) in cursor.fetchall()]
+    for name in names:
+        _drop(connection, name)
+
+
+def _drop(connection: Connection, name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
