@@ -393,6 +393,22 @@ def test_a_backfill_goes_on_where_it_stopped(items: Database, guvnor: Command, p
     assert items.execute("SELECT count(*), count(DISTINCT n) FROM log") == [(3000, 3000)]  # no row twice
 
 
+def test_who_an_online_step_waits_for_is_named(items: Database, guvnor: Command, project: Project) -> None:
+    """It has no lock timeout, so somebody has to know whom to ask."""
+    items.execute("CREATE INDEX by_n ON items (n)")
+    revision(project, 'op.drop_index_concurrently("by_n")')
+    reader = items.connect()
+    ((pid,),) = run(reader, "BEGIN; LOCK TABLE items IN ACCESS SHARE MODE; SELECT pg_backend_pid()")
+    process = guvnor.start("migrate", "up", database=items, cwd=project.directory)
+    assert process.stderr is not None
+    said = next((line for line in process.stderr if "waits for" in line), "")
+    assert f"waits for pid {pid} " in said
+    assert "idle in transaction" in said
+    reader.close()
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0, out + err
+
+
 def test_a_backfill_without_an_end_is_stopped(items: Database, guvnor: Command, project: Project) -> None:
     """It would fill the disk."""
     revision(project, 'op.backfill("items", "n = n + 1", "n > 0")')

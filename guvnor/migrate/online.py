@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import psycopg2
@@ -80,10 +79,7 @@ def create_index(step: OnlineStep, name: str, sql: str) -> None:
             log.warning("dropping the invalid index of an interrupted build", extra={"index": name})
             step.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
         try:
-            with progress.watching(
-                partial(progress.index_build, step.onlooker, step.what, step.pid), step.report
-            ):
-                step.execute(sql)
+            step.execute(sql)
         except psycopg2.Error as error:
             if error.pgcode == errorcodes.DUPLICATE_TABLE:
                 continue  # another backend has finished the same index meanwhile

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg2
 
+from guvnor.migrate import blockers
 from guvnor.postgres import Connection
 
 _INTERVAL = 0.5  # seconds between two looks
@@ -51,6 +52,22 @@ def index_build(connection: Connection, what: str, pid: int) -> Progress | None:
         )
         row = cursor.fetchone()
     return Progress(what, *row) if row else None
+
+
+def step(connection: Connection, what: str, pid: int) -> Progress | None:
+    """Read how far a backend's online step is: the index that it builds, and the session that it waits for.
+
+    It has no lock timeout, so whoever looks on has to know what it waits for.
+
+    :param pid: of the backend that runs the step.
+    :returns: None when it neither builds an index nor waits.
+    """
+    waits, blocked_by = blockers.read(connection, pid)
+    build = index_build(connection, what, pid)
+    if not waits or not blocked_by:
+        return build
+    phase = f"waits for {blocked_by[0]}"
+    return replace(build, phase=f"{build.phase}, {phase}") if build else Progress(what, phase)
 
 
 @contextlib.contextmanager

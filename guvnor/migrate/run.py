@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg2
@@ -19,7 +20,7 @@ from sqlalchemy import event
 
 from guvnor.config import Settings
 from guvnor.errors import GuvnorError
-from guvnor.migrate import failures, history, retry, state
+from guvnor.migrate import failures, history, progress, retry, state
 from guvnor.migrate.blockers import LockWatch
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.online import OnlineStep
@@ -160,7 +161,9 @@ class Runner:
             attempt.online_step = None
             raw = self._raw()
             prepare(raw)  # what the revision has set for itself does not hold here
-            yield OnlineStep(raw, self._control, self._pid, step, self._report)
+            look = partial(progress.step, self._control, step, self._pid)
+            with progress.watching(look, self._report):
+                yield OnlineStep(raw, self._control, self._pid, step, self._report)
             prepare(raw)
 
     # -- executing a plan --------------------------------------------------------------------------------
