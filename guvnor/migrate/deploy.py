@@ -13,12 +13,12 @@ from guvnor.config import Settings
 from guvnor.connection_errors import ConnectionFailedError
 from guvnor.errors import GuvnorError
 from guvnor.migrate import backup, commands, preview, signals
+from guvnor.migrate.attempt import Applied
 from guvnor.migrate.backup import Backup
 from guvnor.migrate.move import Outcome, Request
 from guvnor.migrate.plan import Plan
 from guvnor.migrate.preflight import Check
 from guvnor.migrate.preview import Preview
-from guvnor.migrate.run import Applied
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import psycopg2
 from psycopg2 import errorcodes
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
@@ -9,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from guvnor.errors import GuvnorError
 from guvnor.migrate.blockers import Blocker
 from guvnor.migrate.plan import Step
+from guvnor.migrate.signals import RunInterrupted
 from guvnor.migrate.state import State
 
 RETRYABLE = (errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED)
@@ -146,6 +149,21 @@ def connection_lost(step: Step, state: State | None) -> ConnectionLostError:
         f"The connection to the database was lost while revision {step.revision} was going {step.direction}.",
         state=where(state),
         next_step=again_by(step, state),
+    )
+
+
+def interrupted(step: Step, number: int, state: State | None) -> RunInterrupted:
+    """Describe a signal that arrived while a revision was being run; it may just have been finished.
+
+    :param number: of the signal.
+    """
+    finished = state is not None and not state.dirty and state.version == step.to_version
+    return RunInterrupted(
+        f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "
+        f"{step.direction}.",
+        number,
+        state="The revision had just been finished." if finished else where(state),
+        next_step="guvnor migrate status" if finished else again_by(step, state),
     )
 
 

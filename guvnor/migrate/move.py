@@ -18,12 +18,13 @@ from guvnor.config import Settings
 from guvnor.errors import GuvnorError
 from guvnor.migrate import guard, history, operations, preflight, repair, signals, state
 from guvnor.migrate import plan as planning
+from guvnor.migrate.attempt import Applied
 from guvnor.migrate.context import configure, connected
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.plan import Plan
 from guvnor.migrate.precaution import Outlook, Precaution
 from guvnor.migrate.progress import Progress
-from guvnor.migrate.run import Applied, Runner
+from guvnor.migrate.run import Runner
 from guvnor.migrate.state import State
 
 if TYPE_CHECKING:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,12 +18,13 @@ from sqlalchemy import event
 from guvnor.config import Settings
 from guvnor.errors import GuvnorError
 from guvnor.migrate import failures, history, progress, retry, state
+from guvnor.migrate.attempt import Applied, Attempt
 from guvnor.migrate.blockers import LockWatch
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.online import OnlineStep
 from guvnor.migrate.plan import Plan, Step
 from guvnor.migrate.progress import Progress
-from guvnor.migrate.signals import Canceller, Interrupt, RunInterrupted
+from guvnor.migrate.signals import Canceller, Interrupt
 from guvnor.migrate.state import NO_VERSION, State
 from guvnor.postgres import Connection, prepare
 
@@ -35,56 +33,6 @@ log = logging.getLogger(__name__)
 _PATIENCE_AT_THE_END = "1s"  # for the locks of the bookkeeping tables, when a run has failed
 # The server is shutting down or starting (PostgreSQL documentation, "PostgreSQL Error Codes", class 57).
 _SERVER_GONE = (errorcodes.ADMIN_SHUTDOWN, errorcodes.CRASH_SHUTDOWN, errorcodes.CANNOT_CONNECT_NOW)
-
-
-@dataclass(frozen=True)
-class Applied:
-    """A revision that has been applied or rolled back; durations in seconds.
-
-    :ivar tries: how often its transaction was tried.
-    """
-
-    step: Step
-    duration: float
-    lock_wait: float
-    tries: int
-
-
-class Attempt:
-    """One step of a plan while it is being run."""
-
-    def __init__(self, step: Step, tool: str, note: str | None) -> None:
-        """Begin an attempt at a step."""
-        self.step = step
-        self.record = history.Attempt(
-            number=str(uuid.uuid4()),
-            direction=step.direction,
-            revision=step.revision,
-            from_version=step.from_version,
-            to_version=step.to_version,
-            checksum=step.checksum,
-            tool=tool,
-            note=note,
-        )
-        self.began = time.monotonic()
-        self.lock_wait = 0.0
-        self.tries = 0
-        self.patience = retry.SHORTEST  # seconds this try may wait for locks
-        self.committed = False  # a part of it is committed, and the database marked dirty
-        self.resumable = True
-        self.applied = False  # its version is written; the commit that follows is the last one
-        self.finished = False  # that commit has come
-        self.online_step: str | None = None  # the online step about to begin
-        self.online = 0.0  # seconds outside of transactions, which do not count as waiting
-        self.online_since: float | None = None
-
-    def figures(self) -> dict[str, Any]:
-        """Return what is recorded at its end."""
-        return {
-            "duration_ms": round((time.monotonic() - self.began) * 1000),
-            "lock_wait_ms": round(self.lock_wait * 1000),
-            "tries": self.tries,
-        }
 
 
 class Runner:
@@ -395,7 +343,7 @@ class Runner:
         if self._canceller.received is not None:
             # Whatever the interruption looks like by now: closing a cancelled block raises errors of its own.
             outcome = "interrupted"
-            result = self._interrupted(attempt, self._canceller.received, now)
+            result = failures.interrupted(attempt.step, self._canceller.received, now)
         elif isinstance(error, GuvnorError):
             result = error
             if attempt.committed or error.state is None:
@@ -409,17 +357,6 @@ class Runner:
             log.debug("the revision's error", exc_info=error)
         self._record_end(attempt, outcome, result, cause)
         return result
-
-    def _interrupted(self, attempt: Attempt, number: int, now: State | None) -> RunInterrupted:
-        step = attempt.step
-        finished = now is not None and not now.dirty and now.version == step.to_version
-        return RunInterrupted(
-            f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "
-            f"{step.direction}.",
-            number,
-            state="The revision had just been finished." if finished else failures.where(now),
-            next_step="guvnor migrate status" if finished else failures.again_by(step, now),
-        )
 
     def _record_end(
         self, attempt: Attempt, outcome: str, error: GuvnorError, cause: psycopg2.Error | None
