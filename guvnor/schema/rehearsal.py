@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import event
 
+from guvnor import postgres
 from guvnor.migrate.context import connected
 from guvnor.migrate.online import OnlineStep
 from guvnor.migrate.operations import RUNNER
 from guvnor.migrate.plan import Step
 from guvnor.postgres import Connection
 from guvnor.schema import shadow
+from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot
 
 # Of a rehearsal's schema; its session holds an advisory lock on the hexadecimal number that follows.
@@ -86,17 +88,24 @@ def effects(
     :param connection: in autocommit mode; see :func:`guvnor.schema.shadow.build`.
     :param current: the version that the plan starts from.
     """
-    found = []
-    with shadow.build(connection, shadow.from_revisions(script, current)) as built:
+    found: list[Effect] = []
+    make_current = shadow.from_revisions(script, current)
+
+    def make(built: Shadow) -> None:
+        make_current(built)
+        found.clear()
         before = built.snapshot()
         context = MigrationContext.configure(built.connection)
         for step in steps:
+            built.doing = f"revision {step.revision}"
             with Operations.context(context):
                 step.alembic.migration_fn()
             after = built.snapshot()
             found.append(_effect(step, before, after))
             before = after
-    return found
+
+    with shadow.build(connection, make):
+        return found
 
 
 def _effect(step: Step, before: Snapshot, after: Snapshot) -> Effect:
@@ -130,13 +139,11 @@ def statements(
         try:
             connection.exec_driver_sql("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", (token,))
             connection.exec_driver_sql(f"CREATE SCHEMA {name}")
-            connection.exec_driver_sql(f"SET search_path = {name}, public")
+            _prepare(connection.connection.dbapi_connection, name)
             connection.commit()
-            with Operations.context(MigrationContext.configure(connection)):
-                for revision in reversed(list(script.iterate_revisions(current, "base"))) if current else ():
-                    revision.module.upgrade()
-            connection.commit()
-            return [_run(connection, name, step) for step in steps]
+            for revision in reversed(list(script.iterate_revisions(current, "base"))) if current else ():
+                _run(connection, name, revision.module.upgrade)
+            return [_run(connection, name, step.alembic.migration_fn) for step in steps]
         finally:
             connection.rollback()
             connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {name} CASCADE")
@@ -158,7 +165,16 @@ def _drop_abandoned(connection: sqlalchemy.Connection) -> None:
     connection.commit()
 
 
-def _run(connection: sqlalchemy.Connection, schema: str, step: Step) -> list[StatementEffect]:
+def _prepare(driver: Any, schema: str) -> None:
+    """Set a session to what a rehearsal needs; an index build leaves other settings behind."""
+    postgres.prepare(driver)
+    with driver.cursor() as cursor:
+        cursor.execute(f"SET search_path = {schema}, public")
+
+
+def _run(
+    connection: sqlalchemy.Connection, schema: str, migrate: Callable[..., object]
+) -> list[StatementEffect]:
     recorder = _Recorder(connection, schema)
     context = MigrationContext.configure(
         connection, opts={RUNNER: recorder, "transaction_per_migration": True, "transactional_ddl": True}
@@ -167,7 +183,7 @@ def _run(connection: sqlalchemy.Connection, schema: str, step: Step) -> list[Sta
     event.listen(connection, "after_cursor_execute", recorder.after_statement)
     try:
         with Operations.context(context), context.begin_transaction(_per_migration=True):
-            step.alembic.migration_fn()
+            migrate()
     finally:
         event.remove(connection, "after_cursor_execute", recorder.after_statement)
     return recorder.effects
@@ -195,6 +211,7 @@ class _Recorder:
         with self.context.autocommit_block():
             pid = self._raw.info.backend_pid
             yield OnlineStep(self._raw, self._raw, pid, step, lambda _: None)
+            _prepare(self._raw, self._schema)
         self._busy = False
         self._seen = self._look()
 

@@ -29,6 +29,7 @@ import guvnor.migrate.operations  # noqa: F401  (revisions use the online operat
 from guvnor.errors import GuvnorError
 from guvnor.postgres import Connection
 from guvnor.schema import catalog
+from guvnor.schema.enums import Enums
 from guvnor.schema.snapshot import Object, Snapshot
 
 LOCK_TIMEOUT = "50ms"
@@ -182,7 +183,8 @@ def build(connection: Connection, make: Callable[[Shadow], None]) -> Iterator[Sh
 
     :param connection: to any database of the right major version; it must be outside of a transaction and is
         in autocommit mode afterwards.
-    :param make: what builds it: :func:`from_revisions` or :func:`from_models`.
+    :param make: what builds it: :func:`from_revisions` or :func:`from_models`; it may be called again, for a
+        schema that is empty again.
     :raises ShadowUnavailableError: when the server or the role does not allow it.
     :raises ShadowEscapeError: when a statement takes a lock on an object outside, or ends the transaction.
     :raises ShadowError: when a statement fails.
@@ -194,19 +196,27 @@ def build(connection: Connection, make: Callable[[Shadow], None]) -> Iterator[Sh
     )
     try:
         with engine.connect() as wrapped:
-            shadow = _begin(wrapped)
-            guard = shadow.guard = _Guard(shadow)
-            event.listen(wrapped, "after_cursor_execute", guard.after_statement)
-            try:
+            enums: Enums | None = None
+            while True:
+                shadow = _begin(wrapped)
+                guard = shadow.guard = _Guard(shadow, enums)
+                event.listen(wrapped, "after_cursor_execute", guard.after_statement)
                 try:
-                    make(shadow)
-                    guard.look()
-                except (DBAPIError, AssertionError) as error:
-                    raise _explained(error, shadow) from error
-                guard.off = True
-                yield shadow
-            finally:
-                guard.end()
+                    try:
+                        make(shadow)
+                        guard.look()
+                    except (DBAPIError, AssertionError) as error:
+                        if _uses_new_value(error) and (enums is None or enums.grown):
+                            enums = enums or Enums()
+                            continue
+                        raise _explained(error, shadow) from error
+                    guard.off = True
+                    yield shadow
+                    return
+                finally:
+                    guard.end()
+                    event.remove(wrapped, "after_cursor_execute", guard.after_statement)
+                    wrapped.rollback()
     finally:
         if not connection.closed:
             connection.rollback()
@@ -256,8 +266,11 @@ def _begin(wrapped: SQLAlchemyConnection) -> Shadow:
 class _Guard:
     """Looks after each statement whether it stayed within the shadow."""
 
-    def __init__(self, shadow: Shadow) -> None:
+    def __init__(self, shadow: Shadow, enums: Enums | None) -> None:
         self.shadow = shadow
+        self.enums = enums
+        if enums is not None:
+            enums.begin()
         self.off = False
         self._looked_at = 0.0
         self._cost = 0.0
@@ -284,6 +297,8 @@ class _Guard:
         ended = self.shadow.driver.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
         if ended or self._cost < _CHEAP_LOOK or now - self._looked_at > _LOOK_SHARE * self._cost:
             self.look(thorough=ended or self._cost < _CHEAP_LOOK)
+        if self.enums is not None:
+            self.enums.look(self.shadow.driver, self.shadow.name)
 
     def look(self, *, thorough: bool = True) -> None:
         """Look into ``pg_locks``.
@@ -334,6 +349,12 @@ class _Guard:
                 cursor.execute(f"DROP SCHEMA {self.shadow.name} CASCADE")
                 driver.commit()
         driver.rollback()
+
+
+def _uses_new_value(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and (
+        getattr(error.orig, "pgcode", None) == errorcodes.UNSAFE_NEW_ENUM_VALUE_USAGE
+    )
 
 
 def _mentions(text: str, name: str) -> bool:

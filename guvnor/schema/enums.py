@@ -1,0 +1,83 @@
+"""Enum values that one statement adds and a later one uses, in the one transaction of a shadow.
+
+PostgreSQL refuses that (SQLSTATE 55P04; documentation, ALTER TYPE); for real, the value is committed in
+between. Values that are there from CREATE TYPE on may be used at once. So a build that was refused is begun
+again, and each enum is made with the values that it got the time before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import psycopg2
+from psycopg2 import sql
+
+from guvnor.postgres import Connection
+
+
+@dataclass
+class Enums:
+    """The enums of a shadow, each known by its place in the order in which they are made.
+
+    :ivar labels: what each one got, by the names under which the values came.
+    :ivar grown: whether one has got a value since the build began.
+    """
+
+    labels: dict[int, list[str]] = field(default_factory=dict)
+    grown: bool = False
+    _places: dict[int, int] = field(default_factory=dict)  # by oid
+    _names: dict[int, str] = field(default_factory=dict)  # of values, by oid
+
+    def begin(self) -> None:
+        """Begin a build: no enum is there yet."""
+        self.grown = False
+        self._places, self._names = {}, {}
+
+    def look(self, driver: Connection, schema: str) -> None:
+        """Look at the enums after a statement: one that is new is made with the values that it will get."""
+        with driver.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT t.oid::bigint, t.typname::text,
+                       array_agg(e.oid::bigint ORDER BY e.enumsortorder),
+                       array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
+                FROM pg_catalog.pg_type AS t
+                JOIN pg_catalog.pg_enum AS e ON e.enumtypid = t.oid
+                WHERE t.typnamespace = %s::regnamespace
+                GROUP BY t.oid
+                ORDER BY t.oid
+                """,
+                (schema,),
+            )
+            found = cursor.fetchall()
+        for oid, name, values, now in found:
+            labels = [self._names.setdefault(value, label) for value, label in zip(values, now, strict=True)]
+            place = self._places.get(oid)
+            if place is None:
+                place = self._places[oid] = len(set(self._places.values()))
+                wanted = self.labels.setdefault(place, labels)
+                if wanted != labels:
+                    self._places[_make_anew(driver, schema, name, wanted)] = place
+            elif len(labels) > len(self.labels[place]):
+                self.labels[place], self.grown = labels, True
+
+
+def _make_anew(driver: Connection, schema: str, name: str, labels: list[str]) -> int:
+    """Drop an enum and make it with other values; return its oid.
+
+    Nothing uses it yet, but for what the same statement has made: then it stays as it is.
+    """
+    enum = sql.Identifier(schema, name)
+    make = sql.SQL("SAVEPOINT enum; DROP TYPE {}; CREATE TYPE {} AS ENUM ({}); RELEASE enum").format(
+        enum, enum, sql.SQL(", ").join(map(sql.Literal, labels))
+    )
+    with driver.cursor() as cursor:
+        try:
+            cursor.execute(make)
+        except psycopg2.errors.DependentObjectsStillExist:
+            cursor.execute("ROLLBACK TO enum; RELEASE enum")
+        cursor.execute(
+            "SELECT oid::bigint FROM pg_catalog.pg_type WHERE oid = %s::regtype", (enum.as_string(driver),)
+        )
+        (oid,) = cursor.fetchone() or (0,)
+    return int(oid)
