@@ -174,6 +174,7 @@ def test_the_session_with_the_locks_is_ended(at_version_1: Database, guvnor: Com
         proxy.go_on()
         result = ended(process)
     assert result.code == 1, result
+    assert "it was before it (version 1)" in result.err  # the other session can still ask
     assert "Next:" in result.err
     assert versions(at_version_1) == ("001", 1, False)
     assert at_version_1.execute("SELECT to_regclass('audit_logs')") == [(None,)]

@@ -373,12 +373,19 @@ class Runner:
             )
 
     def _read_state(self) -> State | None:
-        try:
-            with self._control.cursor() as cursor:
-                cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # nobody wants to wait now
-            return state.read(self._control)
-        except psycopg2.Error:
-            return None
+        """Read what state a failure has left, through whichever connection still lives.
+
+        A new one could look before the server has noticed the end of the lost one, and tell what is not so.
+        """
+        lost = self._connection.closed or self._connection.invalidated  # SQLAlchemy would connect anew
+        for connection in (self._control, *([] if lost else [self._raw()])):
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # nobody wants to wait now
+                return state.read(connection)
+            except psycopg2.Error:
+                continue
+        return None
 
     def _roll_back(self) -> None:
         with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError, psycopg2.Error):
