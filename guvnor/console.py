@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from guvnor import postgres
+from guvnor import postgres, streams
 from guvnor.errors import GuvnorError
 from guvnor.migrate.state import State, dirty_error
 
@@ -41,7 +41,10 @@ def plain(text: str, encoding: str | None) -> str:
 def say(text: str = "", stream: TextIO | None = None) -> None:
     """Write a line to standard output (or another stream), in signs that it can show."""
     stream = stream or sys.stdout
-    print(plain(text, _encoding(stream)), file=stream, flush=True)
+    try:
+        print(plain(text, _encoding(stream)), file=stream, flush=True)
+    except OSError as error:
+        streams.give_up(stream, error)
 
 
 def _encoding(stream: TextIO) -> str:
@@ -58,7 +61,10 @@ def show(renderable: Any) -> None:
     from rich.console import Console as RichConsole
 
     width = None if sys.stdout.isatty() else 200
-    RichConsole(emoji=False, highlight=False, width=width, soft_wrap=width is not None).print(renderable)
+    console = RichConsole(emoji=False, highlight=False, width=width, soft_wrap=width is not None)
+    with console.capture() as shown:
+        console.print(renderable)
+    say(shown.get().removesuffix("\n"))
 
 
 def error(problem: GuvnorError) -> None:

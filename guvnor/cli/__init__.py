@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from guvnor import __version__
+from guvnor import __version__, streams
 from guvnor.cli.base import Group
 from guvnor.cli.configuration import config_group
 from guvnor.cli.db import db
@@ -27,11 +27,13 @@ class Root(Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and keep a connection string that was typed in a wrong place out of the error message."""
+        streams.open_closed()
         try:
             return super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.ClickException as error:
-            shown = _USERINFO.sub(f"://{MASK}@", error.format_message())
-            click.UsageError(shown, getattr(error, "ctx", None)).show()
+            message = error.format_message()
+            shown = _USERINFO.sub(f"://{MASK}@", message)
+            (error if shown == message else click.UsageError(shown, getattr(error, "ctx", None))).show()
             sys.exit(error.exit_code)
         except click.Abort:
             sys.exit(130)

@@ -34,8 +34,10 @@ def run(context: Any) -> None:
     if request is not None:
         _dispatch(context, request)
         return
+    from guvnor import streams
     from guvnor.console import Console
 
+    streams.open_closed()
     console = Console()
     with console.explaining():
         request = _request_of_plain_alembic(context, console)
