@@ -22,8 +22,14 @@ def as_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [{**dataclasses.asdict(entry), "at": entry.at.isoformat()} for entry in entries]
 
 
-def show(entries: Sequence[Entry]) -> None:
-    """Print the attempts, the oldest first."""
+def show(entries: Sequence[Entry], *, chosen: bool) -> None:
+    """Print the attempts, the oldest first.
+
+    :param chosen: whether some may have been left out, so that none does not mean that there are none.
+    """
+    if not entries:
+        say("No attempt is like that." if chosen else "No migrations have been run.")
+        return
     table = Table(box=None, pad_edge=False)
     for heading in ("started", "what", "version", "outcome"):
         table.add_column(heading, no_wrap=True)
@@ -47,7 +53,7 @@ def show(entries: Sequence[Entry]) -> None:
     # A pipe or a file has no width: lines are not folded there.
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
     with console.capture() as shown:
-        console.print(table if entries else "No migrations have been run.")
+        console.print(table)
     say(shown.get().rstrip("\n"))
 
 

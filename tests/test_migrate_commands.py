@@ -154,6 +154,13 @@ def test_history_tells_every_attempt(database, migrated, guvnor):
     assert "github: job[/main] 7 up ab12" in table[3]
 
 
+def test_history_with_a_filter_does_not_say_that_nothing_was_run(database, migrated, guvnor):
+    for words in (("--failed",), ("--since", "1ms")):
+        shown = succeeds(guvnor("migrate", "history", *words, database=migrated))
+        assert shown.out == "No attempt is like that.\n"
+    assert guvnor("migrate", "history", database=database).out == "No migrations have been run.\n"
+
+
 def test_create_writes_the_next_file_from_the_house_template(project, guvnor, database):
     result = succeeds(guvnor("migrate", "create", "add Teams", cwd=project.directory))
     path = project.versions / "003_add_teams.py"
@@ -227,6 +234,14 @@ def test_version_and_completion(guvnor):
     assert "#compdef guvnor" in succeeds(guvnor("completion", "zsh")).out
     assert "fish" in succeeds(guvnor("completion", "fish")).out
     ends(guvnor("completion", "tcsh"), 2, "tcsh")
+
+
+@pytest.mark.parametrize("words", [(), ("migrate",)])
+def test_without_a_command_the_help_is_shown_once(guvnor, words):
+    shown = guvnor(*words)
+    assert shown.code == 2
+    assert shown.err.count("Usage:") == 1
+    assert "Error" not in shown.err
 
 
 def test_help_names_the_commands_and_the_variables(guvnor):

@@ -125,7 +125,7 @@ def history(since: str | None, failed: bool, as_json: bool) -> None:
         if as_json:
             print_json(history_report.as_json(found))
         else:
-            history_report.show(found)
+            history_report.show(found, chosen=failed or since is not None)
 
 
 @migrate.command()
