@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guvnor.errors import GuvnorError
+from guvnor.migrate import revisions
 
 
 class BranchError(GuvnorError):
@@ -64,6 +65,7 @@ def read(versions: Path) -> Branch:
 
     :param versions: the folder of the revision files.
     :raises BranchError: when this is no Git checkout, or it has no main branch, or not enough of its history.
+    :raises guvnor.migrate.revisions.RevisionFilesError: when a file cannot be read.
     """
     main = _main_branch(versions)
     fork = _git(versions, "merge-base", "HEAD", main)
@@ -76,7 +78,7 @@ def read(versions: Path) -> Branch:
         main,
         fork.strip(),
         before=_texts(versions, fork.strip()),
-        here={path.name: path.read_text("utf-8") for path in sorted(versions.glob("*.py"))},
+        here={path.name: revisions.text(path) for path in sorted(versions.glob("*.py"))},
         there=_texts(versions, main),
     )
 
@@ -114,6 +116,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
             capture_output=True,
             text=True,
             encoding="utf-8",
+            errors="replace",
             check=False,
         )
     except FileNotFoundError:

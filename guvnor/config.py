@@ -155,7 +155,12 @@ def load(
     :raises ConfigurationError: when a value cannot be used (exit code 2).
     """
     environment = os.environ if environment is None else environment
-    dotenv_path = (directory or Path.cwd()) / ".env"
+    try:
+        dotenv_path = (directory or Path.cwd()) / ".env"
+    except OSError:
+        raise ConfigurationError(
+            "The current directory is not there any more, or cannot be read.", next_step="cd"
+        ) from None
     dotenv = _read_dotenv(dotenv_path)
     values: dict[str, str] = {}
     origins: dict[str, str] = {}

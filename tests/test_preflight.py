@@ -449,3 +449,50 @@ def test_no_files_at_all(project, database, guvnor):
         "names nowhere.ini, which is no file",
     )
     assert tables(database) == []
+
+
+BROKEN = {
+    "no Python": (b"def", "A migration file cannot be read: SyntaxError"),
+    "leaves": (b"raise SystemExit", "A migration file cannot be read: SystemExit"),
+    "Latin-1": (
+        "# coding: latin-1\n# \xe9".encode("latin-1"),
+        "The migration file 003_test.py cannot be read: it is not UTF-8.",
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize(
+    "words",
+    [("migrate", "up"), ("migrate", "plan"), ("schema", "check"), ("schema", "lint", "--since", "2")],
+    ids=" ".join,
+)
+def test_a_file_that_cannot_be_read_is_named(migrated, project, guvnor, broken, words):
+    text, message = BROKEN[broken]
+    path = project.add_revision("SELECT 1")
+    sound = path.read_bytes()
+    path.write_bytes(text + b"\n" + sound if broken == "Latin-1" else text)
+    shown = guvnor(*words, database=migrated, cwd=project.directory)
+    if (broken, words[1]) == ("Latin-1", "check"):
+        succeeds(shown, "No drift")  # runs as Python, and that is all that counts here
+    elif words[1] == "lint" and broken != "Latin-1":
+        assert shown.code == 3
+        assert "The file cannot be read" in shown.out
+    else:
+        ends(shown, 3, message)
+
+
+def test_a_directory_that_is_gone_is_told(guvnor, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = [*guvnor._words(("migrate", "status"), None)]
+    shown = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *words],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 2
+    assert "❌ The current directory is not there any more" in shown.stderr
+    assert "Traceback" not in shown.stderr

@@ -63,7 +63,7 @@ def after(configuration: Path, since: str) -> Files:
     """
     versions = revisions.directory(configuration)
     last = revisions.find(revisions.listed(versions), since)
-    texts = {path.name: path.read_text("utf-8") for path in sorted(versions.glob("*.py"))}
+    texts = {path.name: revisions.text(path) for path in sorted(versions.glob("*.py"))}
     sources = _sources(_folder(configuration, versions), texts)
     settled = tuple(s for s in sources if last and s.number is not None and s.number <= last.number)
     return Files(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from guvnor import postgres
 from guvnor.config import Settings
 from guvnor.errors import GuvnorError, UsageError
-from guvnor.migrate import guard, revisions, state
+from guvnor.migrate import guard, preflight, revisions, state
 from guvnor.migrate.commands import read_revisions, script_directory
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.revisions import Revision
@@ -114,6 +114,7 @@ def _unknown(current: State) -> list[Revision]:
 def _best(settings: Settings, dsn: str, candidates: list[Revision]) -> tuple[Revision, Report]:
     """Compare with each candidate until one fits; the first one is reported when none does."""
     script = script_directory(revisions.configuration_file())
+    preflight.load(script)
     compared = []
     for revision in candidates:
         report = drift.check(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from guvnor import postgres
 from guvnor.config import Settings
 from guvnor.errors import GuvnorError
-from guvnor.migrate import commands, repair
+from guvnor.migrate import commands, preflight, repair
 from guvnor.migrate.revisions import configuration_file
 from guvnor.migrate.state import State
 from guvnor.schema import drift, settle, shadow
@@ -41,6 +41,7 @@ def diagnose(settings: Settings, state: State) -> Diagnosis | None:
         if choice is None:
             return None
         script = commands.script_directory(configuration_file())
+        preflight.load(script)
         before = script.get_revision(choice.revision).down_revision
         dsn = postgres.connection_string(settings)
         with postgres.closing(postgres.connect(dsn, purpose="diagnosis")) as connection:

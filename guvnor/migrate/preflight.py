@@ -18,7 +18,7 @@ from guvnor.migrate.state import State
 from guvnor.postgres import Connection, Identity, scalar
 
 if TYPE_CHECKING:
-    from alembic.script import ScriptDirectory
+    from alembic.script import Script, ScriptDirectory
 
 OLDEST_SERVER = 14
 EXTENSIONS = ("uuid-ossp", "btree_gin")  # of revision 001
@@ -293,22 +293,30 @@ def _extensions(connection: Connection, role: str, database: str) -> tuple[str, 
     return tuple(notes[name] for name, installed, available, _ in found if not (installed or available))
 
 
-def prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
-    """Prove that the files and Alembic's graph agree and are linear, and that both directions do something.
+def load(script: ScriptDirectory) -> dict[str, Script]:
+    """Let Alembic read the revision files, and return what it finds in each.
 
-    :raises RevisionFilesError: when they do not.
+    :raises RevisionFilesError: when one cannot be run, or Alembic finds no order in them.
     """
     from alembic.util import CommandError
 
     try:
-        graph = {revision.revision: revision for revision in script.walk_revisions()}
-        heads = script.get_heads()
+        return {revision.revision: revision for revision in script.walk_revisions()}
     except CommandError as error:
         raise RevisionFilesError(f"The migration files do not fit together: {error}") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a file may fail in any way
         raise RevisionFilesError(
             f"A migration file cannot be read: {type(error).__name__}: {error}"
         ) from None
+
+
+def prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
+    """Prove that the files and Alembic's graph agree and are linear, and that both directions do something.
+
+    :raises RevisionFilesError: when they do not.
+    """
+    graph = load(script)
+    heads = script.get_heads()
     if len(heads) > 1:
         raise RevisionFilesError(
             f"There are several heads: {', '.join(sorted(heads))}.",
@@ -337,7 +345,7 @@ def prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
                     "applied and rolled back.",
                     next_step=f"$EDITOR {revision.path}",
                 )
-        if todo := unfinished.lines(revision.path.read_text("utf-8")):
+        if todo := unfinished.lines(revisions.text(revision.path)):
             raise RevisionFilesError(
                 f"{revision.path.name} is not finished: a TODO is left in line {todo[0]}.",
                 next_step=f"$EDITOR {revision.path}",

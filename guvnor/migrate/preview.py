@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from guvnor import postgres
 from guvnor.config import Settings
 from guvnor.errors import GuvnorError
-from guvnor.migrate import commands, losses, state
+from guvnor.migrate import commands, losses, preflight, state
 from guvnor.migrate import plan as planning
 from guvnor.migrate.losses import Loss
 from guvnor.migrate.plan import Plan
@@ -38,10 +38,12 @@ def preview(settings: Settings, direction: str, to: str | None) -> Preview:
 
     :param direction: ``up`` or ``down``.
     :param to: the target revision; as for the command itself when left out.
+    :raises RevisionFilesError: when the files are not fit to be run.
     :raises StateError: when no migration can start from the state of the database.
     """
     script = commands.script_directory(configuration_file())
     files = commands.read_revisions()
+    preflight.prove(files, script)
     find_steps = (commands.upgrade_steps if direction == "up" else commands.downgrade_steps)(to)
     dsn = postgres.connection_string(settings)
     with postgres.closing(postgres.connect(dsn, purpose="plan")) as connection:

@@ -81,6 +81,20 @@ def directory(configuration: Path) -> Path:
     return versions
 
 
+def text(path: Path) -> str:
+    """Return what stands in a revision file.
+
+    :raises RevisionFilesError: when it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise RevisionFilesError(
+            f"The migration file {path.name} cannot be read: {reason}.", next_step=f"ls -l {path}"
+        ) from None
+
+
 def number(name: str) -> int | None:
     """Return the number in the name of a revision file; None when it is not named ``NNN_words.py``."""
     match = _NAME.fullmatch(name)

@@ -6,6 +6,7 @@ from sqlalchemy import MetaData
 
 from guvnor import postgres
 from guvnor.config import Settings
+from guvnor.migrate import preflight
 from guvnor.migrate.commands import script_directory
 from guvnor.migrate.revisions import configuration_file
 from guvnor.schema import drift
@@ -18,8 +19,11 @@ def check(settings: Settings, *, against_models: bool) -> Report:
     """Compare the database with the revision that it says it is at, or with the models.
 
     Without a configured database, the revisions are compared with the models on the local server.
+
+    :raises RevisionFilesError: when a revision file cannot be run.
     """
     script = script_directory(configuration_file())
+    preflight.load(script)
     if not settings.dsn and settings.storage_type == "postgres":
         return drift.check_files(postgres.local_server(), script, _models())
     return drift.check(
