@@ -84,8 +84,13 @@ def read(versions: Path) -> Branch:
 
 
 def _main_branch(folder: Path) -> str:
-    if _git(folder, "rev-parse", "--verify", "--quiet", "HEAD") is None:
-        raise BranchError(f"{folder} is not in a Git checkout with a commit.")
+    looked = _run(folder, "rev-parse", "--verify", "HEAD")
+    if looked.returncode != 0:
+        complaint = next(iter(looked.stderr.splitlines()), "nothing")  # such as that it is another user's
+        raise BranchError(
+            f"{folder} is not in a Git checkout with a commit that can be read. Git says: {complaint}",
+            next_step=f"git -C {folder} status\nguvnor schema lint --since REV   # REV: the last one not new",
+        )
     base = os.environ.get("GITHUB_BASE_REF")
     default = _git(folder, "symbolic-ref", "--short", "--quiet", "refs/remotes/origin/HEAD") or ""
     wanted = (
@@ -109,8 +114,13 @@ def _texts(versions: Path, commit: str) -> dict[str, str]:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """Run git in a folder and return what it prints; None when it fails."""
+    done = _run(folder, *arguments)
+    return done.stdout if done.returncode == 0 else None
+
+
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["git", *arguments],  # noqa: S607 - the user's own git, wherever it is
             cwd=folder,
             capture_output=True,
@@ -121,4 +131,3 @@ def _git(folder: Path, *arguments: str) -> str | None:
         )
     except FileNotFoundError:
         raise BranchError("Git is not installed.") from None
-    return done.stdout if done.returncode == 0 else None

@@ -6,6 +6,7 @@ application's own YAML file), defaults. ``guvnor`` and plain ``alembic`` resolve
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Mapping
@@ -231,14 +232,16 @@ def _list(text: str) -> tuple[str, ...]:
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    from dotenv import dotenv_values
-
     try:
-        return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The file {path} cannot be read: {_reason(error)}.") from None
+    from dotenv import dotenv_values
+
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name: value for name, value in values.items() if value}
 
 
 def _read_file(path: Path) -> dict[str, str]:

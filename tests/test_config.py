@@ -175,6 +175,8 @@ def test_a_file_that_cannot_be_read(load, tmp_path):
     (tmp_path / "latin.yaml").write_bytes("storage: {dsn: Größe}".encode("latin-1"))
     with pytest.raises(ConfigurationError, match="it is not UTF-8"):
         load({"config": str(tmp_path / "latin.yaml")})
+    with pytest.raises(ConfigurationError, match=r"\.env cannot be read: file name too long"):
+        config.load({}, {}, tmp_path / ("x" * 300))
     (tmp_path / ".env").write_bytes("GUVNOR_STORAGE_DSN=Größe".encode("latin-1"))
     with pytest.raises(ConfigurationError, match="it is not UTF-8"):
         config.load({}, {}, tmp_path)

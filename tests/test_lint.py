@@ -463,6 +463,12 @@ def test_outside_of_git(project, guvnor, monkeypatch):
     )
 
 
+def test_a_checkout_of_another_user_is_told(repository, guvnor):
+    """As where a container runs as another user than the one who cloned."""
+    shown = guvnor("schema", "lint", cwd=repository.directory, env={"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
+    ends(shown, 2, "Git says: fatal: detected dubious ownership in repository at ", "git -C ")
+
+
 def test_since_names_a_revision(project):
     written(project, GOOD)
     assert found(project, "base").revisions[-1] == "003_test.py"

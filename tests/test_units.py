@@ -189,3 +189,8 @@ def test_a_server_older_than_14_is_refused():
     identity = Identity("db1", 5432, "guvnor", "deploy", 130012, "13.12", 5, None, False, False)
     with pytest.raises(preflight.ServerError, match=r"runs PostgreSQL 13\.12; version 14 or newer is needed"):
         preflight._server("", None, identity)
+
+
+def test_an_alembic_ini_that_cannot_be_read(tmp_path):
+    with pytest.raises(RevisionFilesError, match="cannot be read: Is a directory"):
+        revisions.directory(tmp_path)

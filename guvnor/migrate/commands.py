@@ -229,6 +229,7 @@ def create(name: str) -> Path:
     :param name: of the change, in words.
     :returns: the path of the new file.
     :raises UsageError: when a file cannot be named after it.
+    :raises RevisionFilesError: when it cannot be written.
     """
     revisions.check_title(name)
     from alembic import command
@@ -237,7 +238,13 @@ def create(name: str) -> Path:
     files = revisions.read(revisions.directory(configuration))
     config = alembic_config(configuration)
     config.cmd_opts = Namespace(quiet=True, x=None)  # Alembic would print the path, too
-    script = command.revision(config, message=name, rev_id=f"{files[-1].number + 1:03d}")
+    try:
+        script = command.revision(config, message=name, rev_id=f"{files[-1].number + 1:03d}")
+    except OSError as error:
+        raise revisions.RevisionFilesError(
+            f"The migration file cannot be made: {error.strerror} ({error.filename}).",
+            next_step=f"ls -l {configuration.parent} {revisions.directory(configuration)}",
+        ) from None
     assert script is not None
     assert not isinstance(script, list)
     return Path(script.path)

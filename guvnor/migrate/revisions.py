@@ -61,15 +61,19 @@ def configuration_file() -> Path:
 def directory(configuration: Path) -> Path:
     """Return the folder of revision files that an ``alembic.ini`` names.
 
-    :raises RevisionFilesError: when the file has no such key or the folder does not exist.
+    :raises RevisionFilesError: when the file cannot be read or has no such key, or the folder does not exist.
     """
     parser = configparser.ConfigParser(defaults={"here": str(configuration.parent)})
     try:
-        parser.read(configuration, encoding="utf-8")
+        parser.read_string(configuration.read_text("utf-8"))
         location = parser.get("alembic", "script_location")
     except (configparser.Error, UnicodeDecodeError):
         raise RevisionFilesError(
             f"{configuration} is no usable alembic.ini: script_location is missing."
+        ) from None
+    except OSError as error:
+        raise RevisionFilesError(
+            f"{configuration} cannot be read: {error.strerror}.", next_step=f"ls -l {configuration}"
         ) from None
     versions = (configuration.parent / location / "versions").resolve()
     if not versions.is_dir():
