@@ -106,7 +106,11 @@ class Console:
             raise SystemExit(problem.exit_code) from None
         except KeyboardInterrupt:  # outside of a migration, which has an explanation of its own
             self._end_bar()
-            say("❌ Interrupted.", sys.stderr)
+            error(
+                GuvnorError(
+                    "Interrupted.", state="No revision was being run.", next_step="guvnor migrate status"
+                )
+            )
             raise SystemExit(130) from None
         finally:
             self._end_bar()
@@ -152,9 +156,14 @@ class Console:
             say(line, sys.stderr)
         if not sys.stdin.isatty():
             return None
-        sys.stderr.write("Type 'yes' to continue: ")
-        sys.stderr.flush()
-        return sys.stdin.readline().strip() == "yes"
+        print("Type 'yes' to continue: ", end="", file=sys.stderr, flush=True)
+        answer = b""
+        try:
+            answer = sys.stdin.buffer.readline()  # whatever is typed, in any encoding
+        finally:
+            if not answer.endswith(b"\n"):  # Ctrl-C or Ctrl-D: what follows begins a line of its own
+                say(stream=sys.stderr)
+        return answer.strip() == b"yes"
 
     def progressed(self, progress: Progress) -> None:
         """Show a bar on a terminal, else write a log record every few seconds."""

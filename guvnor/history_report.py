@@ -54,7 +54,7 @@ def show(entries: Sequence[Entry], *, chosen: bool) -> None:
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
     with console.capture() as shown:
         console.print(table)
-    say(shown.get().rstrip("\n"))
+    say("\n".join(line.rstrip() for line in shown.get().splitlines()))
 
 
 def _duration(milliseconds: int | None) -> str:

@@ -95,3 +95,13 @@ def test_another_plan_is_asked_for_anew(at_version_1, guvnor):
     )  # fmt: skip
     ends(shown, 4, "Operation cancelled.")
     assert versions(at_version_1) == AT_HEAD
+
+
+@pytest.mark.parametrize(("typed", "code"), [("\x03", 130), ("\x04", 4), ("no\n", 4), ("\udcff\n", 4)])
+@pytest.mark.parametrize(
+    "words", [("migrate", "force", "1"), ("migrate", "down"), ("db", "mark", "--not-production")]
+)
+def test_whoever_does_not_say_yes_is_told_where_things_are(guvnor, migrated, words, typed, code):
+    shown = guvnor.terminal(*words, database=migrated, env=PRODUCTION, answers=[(QUESTION, typed)])
+    ends(shown, code, "\n❌ ", "   State: No", "   Next:  ")
+    assert versions(migrated) == AT_HEAD

@@ -193,7 +193,7 @@ def converse(terminal: int, answers: list[tuple[str, str | Callable[[], str]]], 
         if answers and (found := shown.find(answers[0][0].encode(), seen)) >= 0:
             question, answer = answers.pop(0)
             seen = found + len(question.encode())
-            os.write(terminal, (answer() if callable(answer) else answer).encode())
+            os.write(terminal, (answer() if callable(answer) else answer).encode(errors="surrogateescape"))
             continue
         readable, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
         text = shown.decode(errors="replace")
