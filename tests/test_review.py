@@ -286,6 +286,13 @@ def test_what_a_killed_review_leaves_is_dropped_by_the_next(
     assert server.execute(there) == [(0,)]
 
 
+def test_what_to_do_names_the_file_of_the_checkout(clone: Clone, dsn: str) -> None:
+    clone.add_revision("SELECT 1 -- TODO")
+    result = review(clone, dsn)
+    assert result.code == 3
+    assert "\n$EDITOR alembic/versions/003_test.py\n" in result.out
+
+
 def test_without_git_it_says_so(clone: Clone, dsn: str) -> None:
     shutil.rmtree(clone.directory / ".git")
     result = review(clone, dsn)

@@ -151,7 +151,8 @@ class _Reviewer:
 
     def _broken(self, name: str, error: BaseException) -> Check:
         if isinstance(error, GuvnorError):
-            return Check(name, "failed", self._shown(error.message), error.next_step, error.exit_code)
+            next_step = self._shown(error.next_step) if error.next_step else None
+            return Check(name, "failed", self._shown(error.message), next_step, error.exit_code)
         cause = getattr(error, "orig", None) or error
         said = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause).strip()
         return Check(name, "failed", self._shown(f"{type(cause).__name__}: {said}"), None, FAILED)
