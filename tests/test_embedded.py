@@ -378,6 +378,22 @@ def test_binaries_that_are_not_there_are_explained(
     assert not local.status().running
 
 
+def test_a_shell_without_psql_is_explained(
+    local: LocalServer, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.start()
+    for name in ("postgres", "initdb"):
+        (tmp_path / name).symlink_to(binaries() / name)
+    monkeypatch.chdir(directory)
+    monkeypatch.setenv("GUVNOR_PG_BIN", str(tmp_path))
+    shown = subprocess.run(
+        [sys.executable, "-m", "guvnor", "db", "shell"], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 3
+    assert f"❌ {tmp_path}/psql cannot be run: No such file or directory." in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
 def test_binaries_that_do_not_run_are_explained(
     local: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

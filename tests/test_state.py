@@ -131,6 +131,9 @@ def test_a_database_ahead_of_the_files_is_left_alone(migrated, project, guvnor, 
     succeeds(alembic("upgrade", "head", **here), "ahead of the migration files")
     ends(guvnor("migrate", "up", "--strict", **here), 5, "ahead of the migration files (newest: 001)")
     ends(guvnor("migrate", "down", **here), 5, "ahead of the migration files", "guvnor migrate history")
+    succeeds(guvnor("migrate", "plan", **here), "Nothing to do: the database is at version 002")
+    ends(guvnor("migrate", "plan", "down", **here), 5, "ahead of the migration files")
+    succeeds(guvnor("migrate", "deploy", "--dry-run", **here), "Dry run: 0 revisions would be applied")
     assert (versions(migrated), events(migrated), tables(migrated)) == before
     status = succeeds(guvnor("migrate", "status", "--exit-code", **here), "ahead of the migration files")
     assert "Pending Migrations: none" in status.out

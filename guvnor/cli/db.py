@@ -16,6 +16,7 @@ from guvnor.cli.base import (
     resolve_settings,
 )
 from guvnor.console import Console, say
+from guvnor.errors import LocalServerError
 from guvnor.migrate import commands
 
 
@@ -88,7 +89,14 @@ def shell(arguments: tuple[str, ...]) -> None:
             server.start()
         # The connection goes by the environment, which no process list shows.
         psql = binaries() / "psql"
-        os.execve(psql, [str(psql), *arguments], {**os.environ, **server.environment()})  # noqa: S606
+        try:
+            os.execve(psql, [str(psql), *arguments], {**os.environ, **server.environment()})  # noqa: S606
+        except OSError as error:
+            raise LocalServerError(
+                f"{psql} cannot be run: {error.strerror}.",
+                state="The local server is running.",
+                next_step='psql "$(guvnor db url)"   # with a psql from elsewhere',
+            ) from None
 
 
 @db.command()

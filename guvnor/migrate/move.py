@@ -319,18 +319,10 @@ class Move:
 
     def _ahead(self, current: State) -> Outcome:
         """Leave a database alone that is ahead of the files: the application was rolled back."""
-        newest = self._ready.revisions[-1]
-        message = (
-            f"The database is at version {current.number}, ahead of the migration files "
-            f"(newest: {newest.identifier})."
-        )
+        error = state.ahead_error(current, self._ready.revisions)
         if self._request.strict or not self._upwards:
-            raise state.AheadError(
-                message,
-                state="Nothing was changed.",
-                next_step="Use the release that migrated it: guvnor migrate history",
-            )
-        log.warning(message)
+            raise error
+        log.warning(error.message)
         return self._outcome(current)
 
     def _outcome(self, current: State, applied: tuple[Applied, ...] = (), **found: Any) -> Outcome:

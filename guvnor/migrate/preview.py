@@ -50,6 +50,10 @@ def preview(settings: Settings, direction: str, to: str | None) -> Preview:
         current = state.read(connection)
         state.check(current, files)
         identity = postgres.identify(connection)
+        if state.is_ahead(current, files):
+            if direction == "down":
+                raise state.ahead_error(current, files)
+            return Preview(planning.make(identity, current.version, ()), (), (), None)
         steps = find_steps(script, current.alembic or ())
         plan = planning.make(identity, current.version, steps)
         try:

@@ -189,6 +189,16 @@ def is_ahead(state: State, revisions: tuple[Revision, ...]) -> bool:
     return state.number > revisions[-1].number
 
 
+def ahead_error(state: State, revisions: tuple[Revision, ...]) -> AheadError:
+    """Return the error of a command that cannot do its work on a database ahead of the files."""
+    return AheadError(
+        f"The database is at version {state.number}, ahead of the migration files "
+        f"(newest: {revisions[-1].identifier}).",
+        state="Nothing was changed.",
+        next_step="Use the release that migrated it: guvnor migrate history",
+    )
+
+
 def check(state: State, revisions: tuple[Revision, ...]) -> None:
     """Check that the state is one from which a migration can start.
 
