@@ -91,6 +91,12 @@ REASONS = (
         "Check sslrootcert and that the host in the connection string is the one in the certificate.",
     ),
     Reason(
+        r"definition of service|service file",
+        "libpq does not find the service that the connection string names",
+        "guvnor config show   # which service it names\n"
+        "cat ~/.pg_service.conf   # the services there are; PGSERVICEFILE names another file",
+    ),
+    Reason(
         r"timeout expired|timed out",
         "no answer from {host}, port {port}, in time: wrong address, or a firewall drops the packets",
         _READY,

@@ -496,3 +496,8 @@ def test_a_directory_that_is_gone_is_told(guvnor, tmp_path):
     assert shown.returncode == 2
     assert "❌ The current directory is not there any more" in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_a_service_that_is_not_there_is_told(guvnor):
+    shown = ends(guvnor("migrate", "status", database="service=none"), 3, "does not find the service")
+    assert "pg_isready" not in shown.err
