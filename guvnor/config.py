@@ -18,6 +18,8 @@ from guvnor.errors import ConfigurationError
 
 MASK = "***"
 STORAGE_TYPES = ("postgres", "embedded")
+PRODUCTION = "production"
+_MISSPELT = 0.88  # likeness (difflib) from which on a name is a slip of the hand
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 
@@ -140,7 +142,7 @@ class Settings:
     @property
     def production(self) -> bool:
         """Whether the configuration calls this production."""
-        return self.environment in ("production", "prod")
+        return self.environment in (PRODUCTION, "prod")
 
 
 def load(
@@ -203,12 +205,19 @@ def _checked(values: dict[str, str], origins: dict[str, str]) -> Settings:
         except ValueError as error:
             raise ConfigurationError(f"{name} (from {origins[name]}): {error}.") from None
 
+    environment = values["environment"].strip().lower()
+    if environment != PRODUCTION and _likeness(environment, PRODUCTION) >= _MISSPELT:
+        raise ConfigurationError(
+            f"environment: {quoted(values['environment'])} (from {origins['environment']}) is nearly "
+            f"{PRODUCTION}, and would not be guarded like it.",
+            next_step=f"export GUVNOR_ENV={PRODUCTION}",
+        )
     values["log.level"] = {"warn": "warning"}.get(values["log.level"].strip().lower(), values["log.level"])
     return Settings(
         storage_type=choice("storage.type", STORAGE_TYPES, "unsupported database type"),
         dsn=values["storage.dsn"].strip(),  # a mounted secret ends in a line break
         role=values["storage.role"].strip(),
-        environment=values["environment"].strip().lower(),
+        environment=environment,
         log_level=choice("log.level", LOG_LEVELS, "unknown log level"),
         log_format=choice("log.format", (*LOG_FORMATS, ""), "unknown log format"),
         lock_wait=duration("lock_wait"),
@@ -225,6 +234,14 @@ def _checked(values: dict[str, str], origins: dict[str, str]) -> Settings:
         values=values,
         origins=origins,
     )
+
+
+def _likeness(name: str, other: str) -> float:
+    if abs(len(name) - len(other)) > 2:
+        return 0
+    import difflib
+
+    return difflib.SequenceMatcher(None, name, other).ratio()
 
 
 def _list(text: str) -> tuple[str, ...]:

@@ -129,6 +129,19 @@ def test_durations(text, value):
     assert config.seconds(text) == pytest.approx(value)
 
 
+@pytest.mark.parametrize("name", ["prduction", "Prodution", "productoin", "productions"])
+def test_an_environment_that_is_nearly_production(load, name):
+    """It would not be guarded."""
+    with pytest.raises(ConfigurationError, match="is nearly production") as raised:
+        load(environment={"GUVNOR_ENV": name})
+    assert raised.value.next_step == "export GUVNOR_ENV=production"
+
+
+@pytest.mark.parametrize("name", ["preproduction", "non-production", "preprod", "staging", "product", "qa"])
+def test_another_environment(load, name):
+    assert not load(environment={"GUVNOR_ENV": name}).production
+
+
 @pytest.mark.parametrize("text", ["", "-1", "5 days", "1e3", "inf", "nan", "min", "1h30min", "٣"])
 def test_no_durations(text, load):
     if text != "٣":
