@@ -34,11 +34,14 @@ def of_branch(configuration: Path) -> Files:
 
     :param configuration: the ``alembic.ini``.
     :raises guvnor.branch.BranchError: when Git does not tell.
+    :raises guvnor.migrate.revisions.RevisionFilesError: when a file cannot be read.
     """
     versions = revisions.directory(configuration)
     folder = _folder(configuration, versions)
     found = branch.read(versions)
     merged = _sources(folder, found.merged)
+    # Another file of the same name may have come to the main branch meanwhile.
+    theirs = {name: found.there[name] for name in found.new if name in found.there}
     changed = tuple(
         (
             Source(name, f"{folder}/{name}", found.before[name]),
@@ -50,7 +53,7 @@ def of_branch(configuration: Path) -> Files:
         folder,
         found.main,
         new=tuple(source for source in merged if source.name in found.new),
-        settled=tuple(source for source in merged if source.name not in found.new),
+        settled=(*(s for s in merged if s.name not in found.new), *_sources(folder, theirs)),
         changed=changed,
     )
 
@@ -60,11 +63,11 @@ def after(configuration: Path, since: str) -> Files:
 
     :param since: a revision as a user names it: ``2``, ``002``, ``base``.
     :raises guvnor.errors.UsageError: when there is no such revision.
+    :raises guvnor.migrate.revisions.RevisionFilesError: when a file cannot be read.
     """
     versions = revisions.directory(configuration)
     last = revisions.find(revisions.listed(versions), since)
-    texts = {path.name: revisions.text(path) for path in sorted(versions.glob("*.py"))}
-    sources = _sources(_folder(configuration, versions), texts)
+    sources = _sources(_folder(configuration, versions), revisions.texts(versions))
     settled = tuple(s for s in sources if last and s.number is not None and s.number <= last.number)
     return Files(
         _folder(configuration, versions),

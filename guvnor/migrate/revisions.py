@@ -86,17 +86,29 @@ def directory(configuration: Path) -> Path:
 
 
 def text(path: Path) -> str:
-    """Return what stands in a revision file.
+    """Return what stands in a revision file: UTF-8, with or without a byte order mark.
 
-    :raises RevisionFilesError: when it cannot be read, or is not UTF-8.
+    :raises RevisionFilesError: when it is not, or cannot be read.
     """
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
         raise RevisionFilesError(
-            f"The migration file {path.name} cannot be read: {reason}.", next_step=f"ls -l {path}"
+            f"The migration file {path.name} is not in UTF-8.",
+            next_step=f"file {path}   # then save it as UTF-8",
         ) from None
+    except OSError as error:
+        raise RevisionFilesError(
+            f"The migration file {path.name} cannot be read: {error.strerror}.", next_step=f"ls -l {path}"
+        ) from None
+
+
+def texts(versions: Path) -> dict[str, str]:
+    """Return what stands in the revision files of a folder, by their names.
+
+    :raises RevisionFilesError: when one is not in UTF-8, or cannot be read.
+    """
+    return {path.name: text(path) for path in sorted(versions.glob("*.py"))}
 
 
 def number(name: str) -> int | None:
