@@ -11,6 +11,9 @@ from pathlib import Path
 from guvnor.errors import GuvnorError
 from guvnor.migrate import revisions
 
+# What would lead Git astray in another folder.
+_OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+
 
 class BranchError(GuvnorError):
     """Git does not tell which revisions are new."""
@@ -39,8 +42,9 @@ class Branch:
 
     @property
     def new(self) -> tuple[str, ...]:
-        """The files that the branch brings."""
-        return tuple(sorted(self.here.keys() - self.before.keys() - self.there.keys()))
+        """The files that the branch brings, those of a name that the main branch has given to another too."""
+        added = self.here.keys() - self.before.keys()
+        return tuple(sorted(name for name in added if self.here[name] != self.there.get(name)))
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -65,7 +69,7 @@ def read(versions: Path) -> Branch:
 
     :param versions: the folder of the revision files.
     :raises BranchError: when this is no Git checkout, or it has no main branch, or not enough of its history.
-    :raises guvnor.migrate.revisions.RevisionFilesError: when a file cannot be read.
+    :raises RevisionFilesError: when a file of the work tree cannot be read.
     """
     main = _main_branch(versions)
     fork = _git(versions, "merge-base", "HEAD", main)
@@ -78,7 +82,7 @@ def read(versions: Path) -> Branch:
         main,
         fork.strip(),
         before=_texts(versions, fork.strip()),
-        here={path.name: revisions.text(path) for path in sorted(versions.glob("*.py"))},
+        here=revisions.texts(versions),
         there=_texts(versions, main),
     )
 
@@ -101,7 +105,7 @@ def _main_branch(folder: Path) -> str:
             return name
     raise BranchError(
         f"There is no main branch to compare with: looked for {', '.join(filter(None, wanted))}.",
-        next_step="git fetch origin",
+        next_step="git fetch origin && git remote set-head origin --auto",
     )
 
 
@@ -109,7 +113,8 @@ def _texts(versions: Path, commit: str) -> dict[str, str]:
     """Return the revision files of a commit."""
     listed = _git(versions, "ls-tree", "-z", "--name-only", commit, "--", "./") or ""
     names = [name for name in listed.split("\0") if name.endswith(".py")]
-    return {name: _git(versions, "show", f"{commit}:./{name}") or "" for name in names}
+    found = {name: _git(versions, "show", f"{commit}:./{name}") or "" for name in names}
+    return {name: text.removeprefix("\ufeff") for name, text in found.items()}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -119,6 +124,11 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run git in a folder.
+
+    The folder says which repository it is: to a hook of a linked work tree, Git names its own in
+    ``GIT_DIR``, and would take the folder for the top of the work tree.
+    """
     try:
         return subprocess.run(
             ["git", *arguments],  # noqa: S607 - the user's own git, wherever it is
@@ -126,7 +136,8 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            errors="replace",
+            errors="replace",  # an old file of the main branch may be in anything
+            env={name: value for name, value in os.environ.items() if name not in _OF_A_HOOK},
             check=False,
         )
     except FileNotFoundError:

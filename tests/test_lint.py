@@ -451,12 +451,68 @@ def test_a_revision_of_the_main_branch_is_not_changed(repository):
     assert in_branch(repository).clean
 
 
+@pytest.mark.parametrize("data", [b"# \xe4", b"\xff\xfea\x00"], ids=["Latin-1", "UTF-16"])
+def test_a_file_that_is_not_in_utf_8(repository, guvnor, data):
+    (repository.versions / "003_test.py").write_bytes(data)
+    for since in ((), ("--since", "002")):
+        ends(guvnor("schema", "lint", *since, cwd=repository.directory), 3, "003_test.py is not in UTF-8")
+    commit(repository)
+    git(repository.directory, "branch", "--force", "main")
+    (repository.versions / "003_test.py").unlink()
+    assert "deleted" in in_branch(repository).problems[0].message
+
+
+def test_what_is_no_file(project, guvnor):
+    path = project.versions / "003_test.py"
+    path.mkdir()
+    ends(guvnor("schema", "lint", "--since", "002", cwd=project.directory), 3, "003_test.py cannot be read")
+    path.rmdir()
+    path.symlink_to("gone.py")
+    ends(guvnor("schema", "lint", "--since", "002", cwd=project.directory), 3, "003_test.py cannot be read")
+
+
+def test_a_byte_order_mark_and_other_line_ends(repository):
+    path = written(repository, GOOD)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert in_branch(repository) == found(repository) == Report(("003_test.py",), ())
+
+
+def test_what_an_applied_revision_comes_after_is_not_changed(repository):
+    path = repository.versions / "002_add_schedules.py"
+    path.write_text(path.read_text().replace('= "001"', "= None"))
+    assert [problem.rule for problem in in_branch(repository).problems] == ["applied-revision-changed"]
+
+
+def test_another_file_of_the_same_name_on_the_main_branch(repository):
+    git(repository.directory, "switch", "main")
+    written(repository, GOOD)
+    commit(repository)
+    git(repository.directory, "switch", "work")
+    written(repository, 'op.execute("DROP TABLE IF EXISTS audit_logs")')
+    assert in_branch(repository).revisions == ("003_test.py",)
+    numbers, drop = in_branch(repository).problems
+    assert (numbers.rule, drop.rule) == ("numbers", "ban-drop-table")
+    assert numbers.message == "003_test.py has the number 003 already."
+    assert numbers.help.startswith(
+        "git mv alembic/versions/003_test.py alembic/versions/004_test.py\nIn 004_test.py: "
+    )
+    written(repository, GOOD)  # the same file came by another way
+    assert in_branch(repository) == Report((), ())
+
+
+def test_in_a_hook_of_git(repository, monkeypatch):
+    """Git tells the hooks of a linked work tree its folders in the environment."""
+    written(repository, GOOD)
+    monkeypatch.setenv("GIT_DIR", str(repository.directory / ".git"))
+    assert in_branch(repository).revisions == ("003_test.py",)
+
+
 def test_outside_of_git(project, guvnor, monkeypatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.directory))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.directory.parent))
     with pytest.raises(branch.BranchError):
         in_branch(project)
     ends(
-        guvnor("schema", "lint", cwd=project.directory, env={"GIT_DIR": str(project.directory / "none")}),
+        guvnor("schema", "lint", cwd=project.directory),
         2,
         "is not in a Git checkout",
         "guvnor schema lint --since REV",

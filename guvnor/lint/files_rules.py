@@ -15,7 +15,7 @@ from guvnor.migrate.plan import checksum
 
 def _rewritten(files: Files) -> Iterator[Problem]:
     for before, after in files.changed:
-        if after is None or _sums(before) != _sums(after):
+        if after is None or _place(before) != _place(after) or _sums(before) != _sums(after):
             what = "deleted" if after is None else "changed in what it does"
             yield Problem(
                 APPLIED.name,
@@ -25,6 +25,11 @@ def _rewritten(files: Files) -> Iterator[Problem]:
                 f"The revision is on {files.base} already, and was {what} here.",
                 f"git checkout {files.base} -- {before.shown}\nThen write the change as a new revision.",
             )
+
+
+def _place(source: Source) -> list[object]:
+    """Return what a file says of its place among the others."""
+    return [source.value(name) for name in ("revision", "down_revision", "branch_labels", "depends_on")]
 
 
 def _sums(source: Source) -> list[object]:
