@@ -52,6 +52,11 @@ class Branch:
         return tuple(sorted(n for n, text in self.before.items() if self.here.get(n) != text))
 
     @property
+    def deleted(self) -> tuple[str, ...]:
+        """The files of the main branch that the branch has taken away."""
+        return tuple(name for name in self.changed if name not in self.here)
+
+    @property
     def merged(self) -> Mapping[str, str]:
         """The texts after a merge: what one side has changed since the fork; where both have, this side's."""
         names = self.here.keys() | self.there.keys()

@@ -47,6 +47,11 @@ def say(text: str = "", stream: TextIO | None = None) -> None:
         streams.give_up(stream, error)
 
 
+def result_kept_clean() -> contextlib.AbstractContextManager[object]:
+    """Send what revisions print to standard error: standard output is for the result."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 def _encoding(stream: TextIO) -> str:
     """Return what a stream can show. In the C locale Python writes UTF-8 all the same (PEP 540)."""
     if sys.flags.utf8_mode and not {"PYTHONUTF8", "PYTHONIOENCODING"} & set(os.environ):

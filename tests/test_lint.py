@@ -445,7 +445,8 @@ def test_a_revision_of_the_main_branch_is_not_changed(repository):
         "alembic/versions/002_add_schedules.py",
     )
     path.unlink()
-    assert "deleted" in in_branch(repository).problems[0].message
+    written(repository, GOOD)  # keeps its number: it comes after the one to bring back
+    assert ["deleted" in problem.message for problem in in_branch(repository).problems] == [True]
     command = in_branch(repository).problems[0].help.splitlines()[0]
     git(repository.directory, *command.split()[1:])
     assert in_branch(repository).clean
@@ -554,6 +555,14 @@ def test_the_command(project, guvnor):
     told = ends(guvnor("schema", "lint", "--since", "002", "--github", **here), 3)
     assert told.out.startswith(f"::error file={line[:-1]},line=")
     succeeds(guvnor("schema", "rules"), "# Lint")
+
+
+def test_what_a_revision_prints_is_not_in_the_report(project, guvnor):
+    path = written(project, 'print("run")\nop.execute("SELECT 1")')
+    path.write_text(path.read_text() + '\n\nprint("loaded")\n')
+    told = guvnor("schema", "lint", "--since", "002", "--json", cwd=project.directory)
+    assert json.loads(told.out)["clean"]
+    assert "loaded" in told.err
 
 
 def test_annotations_are_escaped():

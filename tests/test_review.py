@@ -43,6 +43,17 @@ def signs(result: Result) -> dict[str, str]:
     return {name: sign for name, (sign, _) in verdicts(result).items()}
 
 
+SLEEPS = """
+    DO $$
+    BEGIN
+        IF starts_with(current_database(), 'guvnor_review_') THEN PERFORM pg_sleep(120); END IF;
+    END
+    $$
+"""
+ASLEEP = """
+    SELECT datname FROM pg_stat_activity
+    WHERE starts_with(datname, 'guvnor_review_') AND state = 'active' AND query LIKE '%sleep%'
+"""
 CHECKS = ["One line", "Models", "Round trip", "Lint", "Data", "Locks"]
 
 
@@ -197,6 +208,23 @@ def test_a_file_that_is_no_python(clone: Clone, dsn: str) -> None:
     assert "003_broken.py" in result.out
 
 
+def test_a_revision_without_a_way_back_is_named_as_in_the_checkout(clone: Clone, dsn: str) -> None:
+    path = clone.add_revision("SELECT 1", name="one_way")
+    path.write_text(path.read_text().partition("def downgrade")[0])
+    result = review(clone, dsn)
+    assert result.code == 3
+    assert "$EDITOR alembic/versions/003_one_way.py\n" in result.out
+
+
+def test_a_revision_that_is_gone_is_brought_back(clone: Clone, dsn: str) -> None:
+    (clone.versions / "002_add_schedules.py").unlink()
+    clone.add_revision("SELECT 1", name="next", number=3, after="002")
+    result = review(clone, dsn)
+    assert result.code == 3
+    assert result.out.count("git checkout main -- alembic/versions/002_add_schedules.py") == 2
+    assert "git mv" not in result.out
+
+
 def test_what_does_not_come_back(clone: Clone, dsn: str) -> None:
     clone.add_revision(
         """
@@ -242,19 +270,28 @@ def test_a_downgrade_that_cannot_cope_with_new_rows(clone: Clone, dsn: str) -> N
     assert "down to 002 failed" in verdicts(result)["Round trip"][1]
 
 
+def test_a_review_that_is_told_to_stop_leaves_nothing(clone: Clone, server: Server, tmp_path: Path) -> None:
+    path = clone.add_revision(SLEEPS, name="sleep")
+    path.write_text(path.read_text() + '\n\nprint("not for the report")\n')
+    (temporary := tmp_path / "temporary").mkdir()
+    process = Command("guvnor", tmp_path).start(
+        *("schema", "review"),
+        cwd=clone.directory,
+        env={"GUVNOR_SHADOW_DSN": server.dsn, "GITHUB_BASE_REF": None, "TMPDIR": str(temporary)},
+    )
+    wait_for("the round trip", lambda: server.execute(ASLEEP))
+    process.terminate()
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (143, ""), err
+    assert "❌ Interrupted by SIGTERM.\n   State: Nothing was changed.\n" in err
+    assert list(temporary.iterdir()) == []
+    wait_for("the end of the migration", lambda: not server.execute(ASLEEP))
+
+
 def test_what_a_killed_review_leaves_is_dropped_by_the_next(
     clone: Clone, server: Server, tmp_path: Path
 ) -> None:
-    revision = clone.add_revision(
-        """
-        DO $$
-        BEGIN
-            IF starts_with(current_database(), 'guvnor_review_') THEN PERFORM pg_sleep(120); END IF;
-        END
-        $$
-        """,
-        name="sleep",
-    )
+    revision = clone.add_revision(SLEEPS, name="sleep")
     guvnor = Command("guvnor", tmp_path)
     guvnor.start(
         *("schema", "review"),
@@ -262,15 +299,7 @@ def test_what_a_killed_review_leaves_is_dropped_by_the_next(
         env={"GUVNOR_SHADOW_DSN": server.dsn, "GITHUB_BASE_REF": None},
     )
     try:
-        ((name,),) = wait_for(
-            "the round trip",
-            lambda: server.execute(
-                """
-                SELECT datname FROM pg_stat_activity
-                WHERE starts_with(datname, 'guvnor_review_') AND state = 'active' AND query LIKE '%sleep%'
-                """
-            ),
-        )
+        ((name,),) = wait_for("the round trip", lambda: server.execute(ASLEEP))
         revision.unlink()
         clone.add_revision("SELECT 1", name="other")
         there = f"SELECT count(*) FROM pg_database WHERE datname = '{name}'"

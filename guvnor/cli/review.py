@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from guvnor.cli.base import Command, resolve_settings
-from guvnor.console import Console, say
+from guvnor.console import Console, result_kept_clean, say
 from guvnor.errors import UsageError
 
 
@@ -31,14 +31,17 @@ def review(output: Path | None, shadow_dsn: str | None) -> None:
     One line after the merge with the main branch, revisions against models, up, down and up again on a real
     server with data, lint, lost data, locks, SQL: see docs/review.md.
     """
+    from guvnor.migrate import signals
     from guvnor.review import markdown
     from guvnor.review import review as reviewing
 
     with Console().explaining():
-        found = reviewing.review(resolve_settings(**{"shadow.dsn": shadow_dsn}))
+        settings = resolve_settings(**{"shadow.dsn": shadow_dsn})
+        with signals.explained("Nothing was changed."), result_kept_clean():
+            found = reviewing.review(settings)
         if output is not None:
             try:
-                output.write_text(markdown.written(found, markdown.COMMENT_LIMIT), "utf-8")
+                output.write_text(markdown.written(found, markdown.COMMENT_LIMIT), "utf-8", "replace")
             except OSError as error:
                 raise UsageError(
                     f"The report cannot be written to {output}: {error.strerror}.",

@@ -8,7 +8,7 @@ import sys
 import click
 
 from guvnor.cli.base import Group, print_json, resolve_settings
-from guvnor.console import Console, say, show
+from guvnor.console import Console, result_kept_clean, say, show
 
 DRIFT = 6  # the exit code for a difference
 UNFIT = 3  # the exit code for revision files that lint finds fault with
@@ -76,7 +76,8 @@ def lint(since: str | None, form: str | None) -> None:
 
     with Console().explaining():
         resolve_settings()
-        found = engine.lint(configuration_file(), since)
+        with result_kept_clean():
+            found = engine.lint(configuration_file(), since)
         if form is None:
             show(report.as_terminal(found))
         else:

@@ -40,8 +40,9 @@ def of_branch(configuration: Path) -> Files:
     folder = _folder(configuration, versions)
     found = branch.read(versions)
     merged = _sources(folder, found.merged)
-    # Another file of the same name may have come to the main branch meanwhile.
+    # Another file of the same name may have come to the main branch meanwhile; what was deleted comes back.
     theirs = {name: found.there[name] for name in found.new if name in found.there}
+    theirs |= {name: found.before[name] for name in found.deleted}
     changed = tuple(
         (
             Source(name, f"{folder}/{name}", found.before[name]),

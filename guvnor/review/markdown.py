@@ -52,7 +52,7 @@ class _Fold:
         if self.language is None and sum(line.startswith("```") for line in kept) % 2:
             body = [*kept, "```"]
         if left:
-            body = [*body, "", f"*… {left} more lines: {_WHOLE}*"]
+            body = [*body, "", f"*… {_number(left, 'more line')}: {_WHOLE}*"]
         # Without blank lines, GitHub takes what is inside for HTML.
         return ["<details>", f"<summary>{_html(self.title)}</summary>", "", *body, "", "</details>", ""]
 

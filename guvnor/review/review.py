@@ -108,6 +108,7 @@ class _Reviewer:
     def __init__(self, dsn: str, configuration: Path, found: Branch, folder: Path) -> None:
         self._dsn, self._configuration, self._branch, self._folder = dsn, configuration, found, folder
         self._location = revisions.directory(configuration).parent
+        self._shown_folder = os.path.relpath(revisions.directory(configuration))
         self._checks: list[Check] = []
         self._moves: tuple[Move, ...] = ()
         self._renumbered = False
@@ -133,7 +134,7 @@ class _Reviewer:
             self._branch.main,
             self._branch.new,
             tuple(self._checks),
-            os.path.relpath(revisions.directory(self._configuration)),
+            self._shown_folder,
             self._moves,
             self._renumbered,
             self._parts,
@@ -170,7 +171,10 @@ class _Reviewer:
         try:
             tree.prove()
         except RevisionFilesError as error:
-            if self._branch.new:
+            if self._branch.deleted:
+                gone = [f"{self._shown_folder}/{name}" for name in self._branch.deleted]
+                error.next_step = f"git checkout {self._branch.main} -- {' '.join(gone)}"
+            elif self._branch.new:
                 self._moves = files.renumber(merged, self._branch.new)
             return self._broken("One line", error)
         head = revisions.read(revisions.directory(tree.configuration))[-1].identifier
