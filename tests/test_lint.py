@@ -177,11 +177,16 @@ def test_the_page_is_current():
         ("DROP INDEX CONCURRENTLY IF EXISTS idx_signals_source", "one-concurrently"),
         ("REINDEX TABLE CONCURRENTLY signals", "one-concurrently"),
         ("SELECT set_config('lock_timeout', '5s', true)", "timeouts-not-overridden"),
+        ("SELECT set_config('LOCK_TIMEOUT', '5s', true)", "timeouts-not-overridden"),
+        ('SET LOCAL "Lock_Timeout" = 0', "timeouts-not-overridden"),
         ("RESET ALL", "timeouts-not-overridden"),
         ("DO $$ BEGIN PERFORM set_config('statement_timeout', '0', true); END $$", "timeouts-not-overridden"),
         ("ALTER ROLE guvnor SET statement_timeout = 0", "timeouts-not-overridden"),
         ("SELEC 1", "readable"),
         ("DO $$ BEGIN IF true SELECT 1; END $$", "readable"),
+        ("DO $$ BEGIN EXECUTE 'DROP TABLE IF EXISTS events'; END $$", "ban-drop-table"),
+        ("DO $$ BEGIN EXECUTE 'SELEC 1'; END $$", "readable"),
+        (r"SELECT '\ud800'", "readable"),
         ("COMMIT", "no-transaction-control"),
         ("BEGIN", "no-transaction-control"),
         ("SELECT 1 /* TODO */", "no-todo"),
@@ -221,11 +226,49 @@ def test_the_way_back_may_drop_and_is_idempotent(project, statement):
         "GRANT SELECT ON schedules TO reader",
         "DO $$ BEGIN IF to_regtype('mood') IS NULL THEN CREATE TYPE mood AS ENUM ('good'); END IF; END $$",
         "CREATE TABLE IF NOT EXISTS a (b uuid); CREATE INDEX IF NOT EXISTS a_b ON a (b)",
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS a AS SELECT 1 AS b; CREATE INDEX IF NOT EXISTS a_b ON a (b)",
+        "DO $$ BEGIN EXECUTE format('ANALYZE %I', 'events'); EXECUTE 'ANALYZE ' || 'events'; END $$",
     ],
 )
 def test_statements_that_are_left_alone(project, statement):
     written(project, f'op.execute("""{statement}""")')
     assert rules(project) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'import importlib\n\nmodels = importlib.import_module("guvnor.models")',
+        'models = __import__("guvnor.models")',
+        'from importlib import import_module\n\nname = "guvnor"\nmodels = import_module(name)',
+    ],
+)
+def test_an_import_by_another_name(project, text):
+    path = written(project, GOOD)
+    path.write_text(path.read_text() + f"\n\n{text}\n")
+    assert rules(project) == ["no-application-import"]
+    path.write_text(path.read_text().replace('"guvnor.models"', '"json"').replace("(name)", '("json")'))
+    assert rules(project) == []
+
+
+def test_what_is_left_out_without_a_database(project):
+    written(
+        project,
+        'if not op.get_context().as_sql:\n    op.get_bind().exec_driver_sql("DROP TABLE signals")\n' + GOOD,
+    )
+    assert rules(project) == ["readable"]
+
+
+def test_a_message_names_the_statement(project):
+    written(
+        project,
+        'op.execute("""\n    -- done\n    COMMIT;\n    /* the\n    index */ CREATE INDEX CONCURRENTLY '
+        'IF NOT EXISTS a ON events (id)\n""")',
+    )
+    assert [(p.message, p.line) for p in found(project).problems] == [
+        ("The revision says COMMIT.", 18),
+        ("CREATE INDEX CONCURRENTLY does not run in the revision's transaction.", 20),
+    ]
 
 
 def test_the_line_is_the_one_in_the_file(project):
@@ -563,6 +606,12 @@ def test_what_a_revision_prints_is_not_in_the_report(project, guvnor):
     told = guvnor("schema", "lint", "--since", "002", "--json", cwd=project.directory)
     assert json.loads(told.out)["clean"]
     assert "loaded" in told.err
+
+
+def test_markdown_is_escaped():
+    told = report.as_markdown(Report(("x",), (Problem("a", "b", 3, "up", "no <b>`x`</b>", "see <this>"),)))
+    assert "no &lt;b&gt;`x`&lt;/b&gt;" in told
+    assert "see &lt;this&gt;" in told
 
 
 def test_annotations_are_escaped():

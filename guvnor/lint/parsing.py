@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from guvnor.errors import ConfigurationError
 
 Node = dict[str, Any]
+
+# What the parser counts to a statement before its first word.
+_BLANK = re.compile(rb"(?:\s|--[^\n]*|/\*(?:[^*]|\*(?!/))*\*/)*")
 
 
 class MissingToolError(ConfigurationError):
@@ -78,13 +82,16 @@ def _statements(text: str) -> Iterator[Parsed]:
         items = library.parse(text)
     except library.PGQueryError as error:
         raise SyntaxProblem(error.message) from None
+    except UnicodeEncodeError as error:
+        raise SyntaxProblem(str(error)) from None
     raw = text.encode()
     for item in items:
         ((kind, node),) = item["stmt"].items()
         start = item.get("stmt_location", 0)
-        sql = raw[start : start + item["stmt_len"]] if "stmt_len" in item else raw[start:]
-        blank = len(sql) - len(sql.lstrip())
-        line = raw[: start + blank].count(b"\n")
+        end = start + item["stmt_len"] if "stmt_len" in item else len(raw)
+        if blank := _BLANK.match(raw, start, end):
+            start = blank.end()
+        sql, line = raw[start:end], raw[:start].count(b"\n")
         yield Parsed(kind, node, sql.decode().strip(), line)
 
 
@@ -121,6 +128,16 @@ def _executed(tree: Any, *, guarded: bool) -> Iterator[tuple[int, str, bool]]:
     for name, value in _pairs(tree):
         if name in _STATEMENTS:
             yield value["lineno"], value[_STATEMENTS[name]]["PLpgSQL_expr"]["query"], guarded
+        elif name == "PLpgSQL_stmt_dynexecute":
+            if sql := _constant(value["query"]["PLpgSQL_expr"]["query"]):
+                yield value["lineno"], sql, guarded
         else:
             caught = isinstance(value, dict) and "exceptions" in value
             yield from _executed(value, guarded=guarded or caught or name in _CONDITIONS)
+
+
+def _constant(expression: str) -> str | None:
+    """Return the text of an expression that is one constant; None for any other."""
+    targets = [target["val"] for target in nodes(_library().parse(f"SELECT {expression}"), "ResTarget")]
+    constant: str | None = targets[0].get("A_Const", {}).get("sval", {}).get("sval")
+    return constant

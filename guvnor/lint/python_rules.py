@@ -18,9 +18,18 @@ def _foreign_import(revision: Revision) -> Iterator[Finding]:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             names = ["." * node.level + (node.module or "")]
+        if isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__") and node.args:
+            wanted = node.args[0]
+            names = [str(wanted.value) if isinstance(wanted, ast.Constant) else f"({ast.unparse(wanted)})"]
         for name in names:
             if name.split(".")[0] not in _ALLOWED:
                 yield Finding(getattr(node, "lineno", None), None, f"The revision imports {name}.")
+
+
+def _called(call: ast.Call) -> str | None:
+    """Return the last part of a called function's name."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
 
 
 def _unfinished(revision: Revision) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from html import escape
 from typing import TYPE_CHECKING
 
 from guvnor.lint.problem import Report
@@ -55,9 +56,14 @@ def as_markdown(report: Report) -> str:
     """Return the report as Markdown, as a pull request shows it."""
     lines = [f"### {'✅' if report.clean else '❌'} {summary(report)}"]
     for problem in report.problems:
-        lines += ["", f"#### {code(problem.rule)} in {code(problem.place)}", "", problem.message]
+        lines += [
+            "",
+            f"#### {code(problem.rule)} in {code(problem.place)}",
+            "",
+            escape(problem.message, quote=False),
+        ]
         if problem.help:
-            lines += ["", "Instead: " + "<br>".join(problem.help.splitlines())]
+            lines += ["", "Instead: " + "<br>".join(escape(problem.help, quote=False).splitlines())]
     return "\n".join(lines) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 from guvnor.lint import repeatable
@@ -19,6 +20,11 @@ _TIMEOUTS = {
 
 
 def _not_readable(revision: Revision) -> Iterator[Finding]:
+    for node in ast.walk(revision.source.tree):
+        if isinstance(node, ast.Attribute) and node.attr in ("as_sql", "is_offline_mode"):
+            yield Finding(
+                node.lineno, None, f"The revision does something else without a database: {node.attr}."
+            )
     for way in revision.ways:
         if way.rendered.failure:
             line, message = way.rendered.failure
@@ -49,7 +55,7 @@ def _not_alone(revision: Revision) -> Iterator[Finding]:
     for direction, placed in revision.statements():
         concurrent = _is_concurrent(placed.parsed)
         if concurrent and placed.call.operation is None:
-            message = f"{_named(placed.parsed)} CONCURRENTLY does not run in the revision's transaction."
+            message = f"{_named(placed.parsed)} does not run in the revision's transaction."
             yield Finding(placed.line, direction, message)
         elif not concurrent and placed.call.operation == "create_index_concurrently":
             message = (
@@ -73,19 +79,19 @@ def _timeout_set(revision: Revision) -> Iterator[Finding]:
 def _transaction_ended(revision: Revision) -> Iterator[Finding]:
     for direction, placed in revision.statements():
         if placed.parsed.kind == "TransactionStmt":
-            yield Finding(placed.line, direction, f"The revision says {placed.parsed.sql}.")
+            yield Finding(placed.line, direction, f"The revision says {_named(placed.parsed)}.")
 
 
 def _settings(parsed: Parsed) -> Iterator[str]:
     """Return the names of the settings that a statement changes; ``all`` for all of them."""
     if parsed.kind in ("VariableSetStmt", "DiscardStmt"):
-        yield parsed.node.get("name", "all")
+        yield parsed.node.get("name", "all").lower()
     for setting in nodes(parsed.node, "setstmt"):  # ALTER ROLE ... SET
-        yield setting.get("name", "all")
+        yield setting.get("name", "all").lower()
     for call in nodes(parsed.node, "FuncCall"):
         if call["funcname"][-1]["String"]["sval"] == "set_config":
             for constant in nodes(call["args"][:1], "A_Const"):
-                yield constant.get("sval", {}).get("sval", "")
+                yield constant.get("sval", {}).get("sval", "").lower()
 
 
 def _is_concurrent(parsed: Parsed) -> bool:
@@ -108,7 +114,8 @@ READABLE = RevisionRule(
     "The SQL of both ways can be told without a database, and PostgreSQL's parser understands it.",
     "Plan, review, lint and the hash that a production run asks for all read the SQL before it is run. What "
     "depends on the database's answers, nobody can read.",
-    "Let the statement itself look: a condition in its WHERE, or a DO block.",
+    "Correct the SQL. Where it asks the database, let the statement itself look: a condition in its "
+    "WHERE, or a DO block.",
     """\
 if op.get_bind().exec_driver_sql("SELECT count(*) FROM schedules").scalar():
     op.execute("UPDATE schedules SET active = true WHERE NOT active")""",
