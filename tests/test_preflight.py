@@ -456,7 +456,7 @@ BROKEN = {
     "leaves": (b"raise SystemExit", "A migration file cannot be read: SystemExit"),
     "Latin-1": (
         "# coding: latin-1\n# \xe9".encode("latin-1"),
-        "The migration file 003_test.py cannot be read: it is not UTF-8.",
+        "The migration file 003_test.py is not in UTF-8.",
     ),
 }
 
