@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from guvnor.review import markdown
 from guvnor.review.review import Check, Review
 from guvnor.review.steps import Direction, Part
+from guvnor.schema.compare import Finding
+from guvnor.schema.drift import Report
 from guvnor.schema.rehearsal import Lock, StatementEffect
+from guvnor.schema.report import code
 
 
 def made(*parts: Part, summary: str = "All is well.", next_step: str | None = None) -> Review:
@@ -88,3 +92,24 @@ def test_what_failed_comes_first_with_what_to_do() -> None:
     text = markdown.written(made(part(3), summary="Problems: 2.", next_step="guvnor schema lint"))
     assert text.splitlines()[1] == "## ❌ Migrations: 1 of 1 check failed (1 new revision)"
     assert text.index("### What to do") < text.index("guvnor schema lint") < text.index("### 003")
+
+
+def test_a_cut_within_a_block_closes_it() -> None:
+    finding = Finding("table", "t", "different", {"comment": "```"}, {"comment": "x\n" * 40_000}, "Odd.")
+    review = replace(made(part(3)), drift=Report("the models", "revision 003", (finding,), 0.1))
+    text = markdown.written(review, markdown.COMMENT_LIMIT)
+    cut = text[: text.index("*… ")]
+    assert cut.rstrip().endswith("\n````")
+    assert "### 003" in text
+
+
+def test_backticks_in_a_name() -> None:
+    assert [code(name) for name in ("a", "a`b", "``a`")] == ["`a`", "`` a`b ``", "``` ``a` ```"]
+
+
+def test_the_models_are_not_a_database() -> None:
+    finding = Finding("table", "t", "unexpected", None, {}, "No revision knows it.")
+    review = replace(made(part(3)), drift=Report("the models", "revision 003", (finding,), 0.1))
+    text = markdown.written(review)
+    assert "The revisions make it, and the models do not have it." in text
+    assert "No revision knows it." not in text

@@ -19,7 +19,7 @@ from guvnor.cli.base import (
     rollback_backup_options,
     wait_for_server_option,
 )
-from guvnor.console import Console, say, show
+from guvnor.console import Console, result_kept_clean, say, show
 from guvnor.errors import GuvnorError
 from guvnor.migrate import commands, state
 from guvnor.migrate import roles as least_privilege
@@ -83,7 +83,9 @@ def plan(direction: str, to: str | None, shadow_dsn: str | None, as_json: bool) 
     from guvnor.migrate.preview import preview
 
     with Console().explaining():
-        found = preview(resolve_settings(**{"shadow.dsn": shadow_dsn}), direction, to)
+        settings = resolve_settings(**{"shadow.dsn": shadow_dsn})
+        with result_kept_clean():
+            found = preview(settings, direction, to)
         if as_json:
             print_json(plan_report.as_json(found))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guvnor.lint import report as lint_report
 from guvnor.review import changes
@@ -15,6 +15,7 @@ from guvnor.review.roundtrip import RoundTrip
 from guvnor.review.steps import Direction, Part, stops
 from guvnor.schema import report as drift_report
 from guvnor.schema.rehearsal import ONLINE, StatementEffect
+from guvnor.schema.report import code
 from guvnor.schema.snapshot import Object
 
 MARKER = "<!-- guvnor-migrations -->"
@@ -25,6 +26,11 @@ COMMENT_LIMIT = 65_000
 
 _SIGNS = {"passed": "✅", "warning": "⚠️", "failed": "❌", "skipped": "➖"}
 _LINE_LIMIT = 400  # characters of a line in the table
+# Drift speaks of a database that has left its revision; here it is two texts that disagree.
+_OF_MODELS = {
+    "missing": "The models have it, and no revision makes it.",
+    "unexpected": "The revisions make it, and the models do not have it.",
+}
 _WHOLE = "the whole report: guvnor schema review"
 
 
@@ -49,8 +55,8 @@ class _Fold:
             kept.append(line)
         left = len(self.lines) - len(kept)
         body = _fenced(self.language, kept) if self.language else kept
-        if self.language is None and sum(line.startswith("```") for line in kept) % 2:
-            body = [*kept, "```"]
+        if self.language is None and (fence := _left_open(kept)):
+            body = [*kept, fence]
         if left:
             body = [*body, "", f"*… {_number(left, 'more line')}: {_WHOLE}*"]
         # Without blank lines, GitHub takes what is inside for HTML.
@@ -142,8 +148,14 @@ def _next_step(review: Review, check: Check) -> Iterator[str]:
 def _body(review: Review) -> Iterator[str | _Fold]:
     """Yield the details: findings first, then each revision."""
     if review.drift is not None and not review.drift.clean:
-        text = drift_report.as_markdown(review.drift).splitlines()
-        words = "Expected is what `guvnor/models.py` says; what the revisions make is there."
+        findings = tuple(
+            replace(f, meaning=_OF_MODELS.get(f.change, f.meaning)) for f in review.drift.findings
+        )
+        text = drift_report.as_markdown(replace(review.drift, findings=findings)).splitlines()
+        words = (
+            "Expected is what `guvnor/models.py` says; what the revisions make is there. The SQL is what a "
+            "revision has to do so that the models are right."
+        )
         yield _Fold(f"Models: {_number(len(review.drift.findings), 'difference')}", (words, *text[1:]))
     if review.lint is not None and not review.lint.clean:
         text = lint_report.as_markdown(review.lint).splitlines()
@@ -186,7 +198,7 @@ def _part(part: Part) -> Iterator[str | _Fold]:
     yield ""
     ways = (("up", part.up), ("down", part.down))
     waits = [
-        f"- ⚠️ {title}: {_code(table)} {why}"
+        f"- ⚠️ {title}: {code(table)} {why}"
         for title, direction in ways
         for table, why in stops(direction.seen or ())
     ]
@@ -216,13 +228,13 @@ def _change(change: Change) -> Iterator[str]:
         line += f". {change.meaning}"
     yield line
     for name, before, after in change.attributes:
-        yield f"  - {name}: {_code(changes.value(before))} → {_code(changes.value(after))}"
+        yield f"  - {name}: {code(changes.value(before))} → {code(changes.value(after))}"
 
 
 def _seen(direction: Direction) -> Iterator[str]:
     for effect in direction.seen or ():
         if notes := list(_notes(effect)):
-            statement = _code(_first_line(effect.sql)).replace("|", "\\|")
+            statement = code(_first_line(effect.sql)).replace("|", "\\|")
             yield f"| {statement} | {_cell('; '.join(notes))} |"
 
 
@@ -294,13 +306,16 @@ def _html(text: str) -> str:
 
 
 def _named(item: Object) -> str:
-    return f"{item.kind} {_code(item.identity)}"
+    return f"{item.kind} {code(item.identity)}"
 
 
-def _code(text: str) -> str:
-    if "`" not in text:
-        return f"`{text}`"
-    return f"`` {text} ``"
+def _left_open(lines: Sequence[str]) -> str | None:
+    """Return the fence that nothing closes any more after a cut."""
+    fence = None
+    for line in lines:
+        if (run := re.match(r"`{3,}", line)) and fence in (None, line):
+            fence = None if fence else run[0]
+    return fence
 
 
 def _fenced(language: str | None, lines: Sequence[str]) -> list[str]:

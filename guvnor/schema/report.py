@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +132,10 @@ def _plain(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def code(text: str) -> str:
     """Return a text as code of Markdown."""
-    fence = "``" if "`" in text else "`"
-    return f"{fence}{text}{fence}"
+    if "`" not in text:
+        return f"`{text}`"
+    fence = "`" * (max(map(len, re.findall("`+", text))) + 1)
+    return f"{fence} {text} {fence}"
 
 
 def _fenced(language: str, lines: list[str]) -> list[str]:
