@@ -9,10 +9,9 @@ from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, call, execute, guarded, todo
 from guvnor.migrate.online import constant
 from guvnor.schema import reconcile
+from guvnor.schema.names import suffixed
 from guvnor.schema.reconcile import extras, own_name, table_of
 from guvnor.schema.snapshot import Object
-
-_LONGEST_NAME = 63  # bytes (PostgreSQL documentation, "Identifiers and Key Words")
 
 
 def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
@@ -68,7 +67,7 @@ def alter(changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[S
     before, after = alteration.before, alteration.after
     names = set(alteration.names)
     kind, name = after.attributes["type"], own_name(after)
-    if names == {"validated", "definition"} and after.attributes["validated"]:
+    if names == {"validated", "definition"} and reconcile.only_to_validate(after, before):
         yield _validate(after, Phase.VALIDATE)
         return
     if names & {"definition", "type", "validated", "deferrable", "initially deferred"}:
@@ -195,9 +194,7 @@ def beside(item: Object, suffix: str = "_new") -> str:
 
     :param suffix: what its name ends with.
     """
-    name = own_name(item)
-    bare = unquoted(name).encode()[: _LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
-    return '"' + bare.replace('"', '""') + '"' if name.startswith('"') else bare
+    return suffixed(own_name(item), suffix)
 
 
 def _using(item: Object, index: str) -> str:

@@ -77,8 +77,11 @@ def compare(
         if root == key:
             found[key] = _missing(item)
         else:
-            comes_along = item.kind == "column" and "view" in missing[root].kind
-            follows.append((root, str(item), "" if comes_along else reconcile.create(item)))
+            relation = missing.get(item.parents[0])
+            if item.kind == "column" and relation and "view" in relation.kind:
+                follows.append((root, str(item), "\n".join(f"{s};" for s in reconcile.extras(item))))
+            else:
+                follows.append((root, str(item), reconcile.create(item)))
     for key, item in unexpected.items():
         root = outermost(key, unexpected)
         if root == key:

@@ -104,7 +104,10 @@ RELATIONS = f"""
                                || CASE WHEN c.reloptions IS NULL THEN ''
                                        ELSE ' WITH (' || array_to_string(c.reloptions, ', ') || ')' END
                                || ' AS ' || pg_get_viewdef(c.oid, true)
-                          WHEN 'm' THEN 'CREATE MATERIALIZED VIEW ' || quote_ident(c.relname) || ' AS '
+                          WHEN 'm' THEN 'CREATE MATERIALIZED VIEW ' || quote_ident(c.relname)
+                               || CASE WHEN c.reloptions IS NULL THEN ''
+                                       ELSE ' WITH (' || array_to_string(c.reloptions, ', ') || ')' END
+                               || ' AS '
                                || rtrim(pg_get_viewdef(c.oid, true), ';')
                                || CASE WHEN c.relispopulated THEN '' ELSE ' WITH NO DATA' END END AS sql,
            CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid, true) END AS definition,
@@ -443,9 +446,15 @@ TYPES = f"""
                 THEN (SELECT quote_ident(collname) FROM pg_collation WHERE oid = t.typcollation) END AS
                 "collation",
            ARRAY(SELECT quote_ident(k.conname) || ' ' || pg_get_constraintdef(k.oid, true)
-                        || COALESCE(' -- ' || {_comment("pg_constraint", "k.oid")}, '')
                  FROM pg_constraint AS k WHERE k.contypid = t.oid AND k.contype = 'c' ORDER BY k.conname)
                      AS constraints,
+           ARRAY(SELECT quote_ident(k.conname) || CASE WHEN k.convalidated THEN '' ELSE ' NOT VALID' END
+                        || COALESCE(' -- ' || m.description, '')
+                 FROM pg_constraint AS k LEFT JOIN pg_description AS m
+                     ON m.classoid = 'pg_constraint'::regclass AND m.objoid = k.oid
+                 WHERE k.contypid = t.oid AND k.contype = 'c'
+                   AND (m.description IS NOT NULL OR NOT k.convalidated)
+                 ORDER BY k.conname) AS "constraint remarks",
            ARRAY(SELECT quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod)
                         || CASE WHEN a.attcollation <> (SELECT typcollation FROM pg_type WHERE oid =
                         a.atttypid)
@@ -591,6 +600,14 @@ LABELS = """
     FROM pg_seclabels AS l JOIN pg_namespace AS n ON n.oid = l.objnamespace
     WHERE l.objnamespace = %(schema)s"""
 
+
+def _not_elsewhere(*types: str) -> str:
+    """Return a condition: none of some types is one that another schema has made for itself."""
+    return f"""NOT EXISTS (SELECT FROM pg_type AS y
+               WHERE y.oid IN ({", ".join(types)}) AND y.oid >= 16384 AND y.typnamespace <> %(schema)s
+                 AND {_not_of_extension("pg_type", "y.oid")})"""
+
+
 # What belongs to the database as a whole but acts on our tables or is used by them. Of a shadow only those
 # count that came with it. Casts and transforms depend on a type of the schema.
 GLOBAL = f"""
@@ -633,11 +650,7 @@ GLOBAL = f"""
            pg_get_userbyid(o.pubowner), {_comment("pg_publication", "o.oid")}, NULL, NULL
     FROM pg_publication AS o
     CROSS JOIN LATERAL (
-        SELECT string_agg(quote_ident(c.relname)
-                          || COALESCE(' WHERE ' || pg_get_expr((to_jsonb(r) ->> 'prqual')::pg_node_tree,
-                          c.oid, true), '')
-                          || COALESCE(' columns ' || (to_jsonb(r) ->> 'prattrs'), ''), ', ' ORDER BY
-                          c.relname)
+        SELECT string_agg(quote_ident(c.relname) {{published_part}}, ', ' ORDER BY c.relname)
         FROM pg_publication_rel AS r JOIN pg_class AS c ON c.oid = r.prrelid AND c.relnamespace = %(schema)s
         WHERE r.prpubid = o.oid
     ) AS t (names)
@@ -657,14 +670,14 @@ GLOBAL = f"""
                'method ' || o.castmethod::text),
            NULL, {_comment("pg_cast", "o.oid")}, NULL, NULL
     FROM pg_cast AS o
-    WHERE o.oid >= 16384
+    WHERE o.oid >= 16384 AND {_not_elsewhere("o.castsource", "o.casttarget")}
       AND NOT EXISTS (SELECT FROM pg_depend AS e WHERE e.classid = 'pg_cast'::regclass AND e.objid = o.oid
                                                    AND e.deptype IN ('e', 'i'))
     UNION ALL
     SELECT 'transform', format('FOR %%s LANGUAGE %%s', format_type(o.trftype, NULL), l.lanname), '{{}}', NULL,
            concat_ws(', ', o.trffromsql, o.trftosql), NULL, NULL, NULL, NULL
     FROM pg_transform AS o JOIN pg_language AS l ON l.oid = o.trflang
-    WHERE {_not_of_extension("pg_transform", "o.oid")}
+    WHERE {_not_elsewhere("o.trftype")} AND {_not_of_extension("pg_transform", "o.oid")}
     UNION ALL
     SELECT 'language', quote_ident(o.lanname), '{{}}', NULL,
            concat_ws(', ', NULLIF(o.lanplcallfoid, 0)::regproc, 'trusted ' || o.lanpltrusted), NULL,
@@ -700,8 +713,14 @@ def all_for(version: int) -> tuple[str, ...]:
     )
     named = """OR EXISTS (SELECT FROM pg_publication_namespace AS s
                           WHERE s.pnpubid = o.oid AND s.pnnspid = %(schema)s)"""
+    part = """|| COALESCE(' (' || (
+                  SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute AS a
+                  WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs)) || ')', '')
+              || COALESCE(' WHERE ' || pg_get_expr(r.prqual, c.oid, true), '')"""
     return (
         SCHEMA, RELATIONS, columns, CONSTRAINTS, INDEXES, TRIGGERS, RULES, POLICIES, STATISTICS, FUNCTIONS,
         TYPES, SEQUENCES, RARE, LABELS,
-        GLOBAL.replace("{schema_publications}", named if version >= 150000 else ""),
+        GLOBAL.replace("{schema_publications}", named if version >= 150000 else "").replace(
+            "{published_part}", part if version >= 150000 else ""
+        ),
     )  # fmt: skip

@@ -11,16 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from guvnor.schema.names import identifier, literal, suffixed
 from guvnor.schema.snapshot import Object
 
-# How ALTER, COMMENT and GRANT call a kind, where it is not simply its name.
-_WORDS = {"policy": "POLICY", "type": "TYPE"}
+# How GRANT calls a kind, where it is not simply its name.
+_GRANTED = {
+    "view": "TABLE", "materialized view": "TABLE", "foreign table": "TABLE", "column": "TABLE",
+    "aggregate": "FUNCTION",
+}  # fmt: skip
 
 
 def create(item: Object) -> str | None:
     """Return the statements that make a missing object."""
     if item.kind == "index" and item.sql:
-        return _lines(concurrently(item.sql), *extras(item))
+        return None if _is_partitioned(item) else _lines(concurrently(item.sql), *extras(item))
     if item.kind == "constraint":
         return _lines(*_constraint(item), *extras(item))
     if item.kind == "column":
@@ -29,6 +33,8 @@ def create(item: Object) -> str | None:
         return None  # what it held is the question, not its definition
     if item.kind in ("function", "procedure") and item.sql:
         return _lines(item.sql, *extras(item))
+    if item.kind == "sequence" and (owner := item.attributes["owned by"]):
+        return _lines(str(item.sql), f"ALTER SEQUENCE {item.identity} OWNED BY {owner}", *extras(item))
     if item.sql:
         return _lines(item.sql.rstrip().rstrip(";"), *extras(item))
     return None
@@ -41,7 +47,7 @@ def drop(item: Object) -> str | None:
     """
     name = own_name(item)
     if item.kind == "index":
-        return f"DROP INDEX CONCURRENTLY {name};"
+        return None if _is_partitioned(item) else f"DROP INDEX CONCURRENTLY {name};"
     if item.kind == "statistics":
         return f"DROP STATISTICS {name};"
     return None
@@ -66,7 +72,7 @@ def alterations(
             rest.discard(attribute)
             statements.extend(sql)
 
-    take("owner", f"ALTER {_word(expected)} {_target(expected)} OWNER TO {_identifier(owner)}")
+    take("owner", f"ALTER {_word(expected)} {_target(expected)} OWNER TO {identifier(owner)}")
     take("comment", _comment(expected))
     if expected.kind == "column":
         prefix = f"ALTER TABLE {table} ALTER COLUMN {name}"
@@ -78,7 +84,11 @@ def alterations(
         )
         if "not null" in rest:
             rest -= {"not null", "not null constraint"}
-            statements += _not_null(table, name) if wanted["not null"] else [f"{prefix} DROP NOT NULL"]
+            statements += (
+                _not_null(table, name, wanted["not null constraint"])
+                if wanted["not null"]
+                else [f"{prefix} DROP NOT NULL"]
+            )
         take("storage", f"{prefix} SET STORAGE {wanted['storage']}")
         take("compression", f"{prefix} SET COMPRESSION {wanted['compression']}")
         target = wanted["statistics target"]
@@ -96,7 +106,7 @@ def alterations(
         take("toast options", *_options(prefix, wanted["toast options"], actual.attributes["toast options"]))
         take("populated", f"REFRESH MATERIALIZED VIEW {expected.identity}")
     elif expected.kind == "constraint":
-        if rest == {"validated", "definition"} and wanted["validated"]:
+        if rest == {"validated", "definition"} and only_to_validate(expected, actual):
             rest.clear()
             statements.append(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
         elif "definition" in rest and wanted["type"] in ("check", "foreign key"):
@@ -108,35 +118,37 @@ def alterations(
                 *later,
                 *extras(expected),
             ]
-        take("enforcement", f"ALTER TABLE {table} ENABLE TRIGGER ALL")
+        # The triggers of a foreign key are on both tables.
+        both = dict.fromkeys(p.partition(":")[2] for p in expected.parents if p.startswith("relation:"))
+        take("enforcement", *(f"ALTER TABLE {side} ENABLE TRIGGER ALL" for side in both))
         take("clustered", _clustered(table, name, wanted["clustered"]))
         if rest <= {"index valid"}:
             take("index valid", f"REINDEX INDEX CONCURRENTLY {name}")
     elif expected.kind == "index":
-        if "definition" in rest and expected.sql and not wanted["statistics targets"]:
+        if "definition" in rest and not wanted["statistics targets"] and not _is_partitioned(expected):
             rest -= {
                 "definition", "access method", "unique", "predicate", "key columns", "included columns",
                 "valid", "options",
             }  # fmt: skip
             statements += [
-                f"ALTER INDEX {name} RENAME TO {_suffixed(name)}",
-                concurrently(expected.sql),
-                f"DROP INDEX CONCURRENTLY {_suffixed(name)}",
+                f"ALTER INDEX {name} RENAME TO {suffixed(name, '_old')}",
+                concurrently(str(expected.sql)),
+                f"DROP INDEX CONCURRENTLY {suffixed(name, '_old')}",
                 *extras(expected),
             ]
         take("valid", f"REINDEX INDEX CONCURRENTLY {name}")
         take("clustered", _clustered(table, name, wanted["clustered"]))
     elif expected.kind == "trigger":
         if "definition" in rest and expected.sql:
-            rest -= {"definition", "deferrable", "initially deferred"}
-            statements += [f"DROP TRIGGER {name} ON {table}", expected.sql]
+            rest -= {"definition", "deferrable", "initially deferred", "state"}
+            statements = [f"DROP TRIGGER {name} ON {table}", expected.sql, *extras(expected)]
         take("state", f"ALTER TABLE {table} {_state(wanted['state'])} TRIGGER {name}")
     elif expected.kind == "rule":
         take("definition", str(expected.sql).rstrip(";").replace("CREATE RULE", "CREATE OR REPLACE RULE", 1))
         take("state", f"ALTER TABLE {table} {_state(wanted['state'])} RULE {name}")
-    elif expected.kind == "policy" and expected.sql:
+    elif expected.kind == "policy" and expected.sql and rest:
         rest.clear()
-        statements += [f"DROP POLICY {name} ON {table}", expected.sql]
+        statements = [f"DROP POLICY {name} ON {table}", expected.sql, *extras(expected)]
     elif expected.kind in ("function", "procedure") and not rest & {"result", "kind"} and rest:
         rest.clear()
         statements.append(str(expected.sql))
@@ -183,12 +195,9 @@ def privileges(item: Object, missing: Sequence[str], unexpected: Sequence[str]) 
     """Return the GRANT and REVOKE statements."""
     if item.kind == "default privileges":
         return None
-    kind, column = _word(item), ""
-    target = item.identity
-    if item.kind in ("table", "view", "materialized view", "foreign table"):
-        kind = "TABLE"
+    kind, target, column = _GRANTED.get(item.kind, _word(item)), item.identity, ""
     if item.kind == "column":
-        kind, target, column = "TABLE", table_of(item), f" ({own_name(item)})"
+        target, column = table_of(item), f" ({own_name(item)})"
     statements = []
     for entry in unexpected:
         role, _, privilege = entry.removesuffix(" WITH GRANT OPTION").rpartition("=")
@@ -201,7 +210,7 @@ def privileges(item: Object, missing: Sequence[str], unexpected: Sequence[str]) 
         owner = item.attributes.get("owner")
         if owner is None:
             return None
-        statements = [s.replace("<owner>", _identifier(owner)) for s in statements]
+        statements = [s.replace("<owner>", identifier(owner)) for s in statements]
     return _lines(*statements)
 
 
@@ -224,16 +233,6 @@ def _lines(*statements: str) -> str | None:
     return "\n".join(f"{s.rstrip().rstrip(';')};" for s in statements) or None
 
 
-def _identifier(name: Any) -> str:
-    text = str(name)
-    plain = text.isascii() and text.replace("_", "a").isalnum() and text.islower() and not text[0].isdigit()
-    return text if plain else '"' + text.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _role(role: str) -> str:
     return role  # quoted by the server
 
@@ -254,16 +253,30 @@ def _target(item: Object) -> str:
 def _comment(item: Object) -> str:
     text = item.attributes.get("comment")
     target = f"{own_name(item)} ON {table_of(item)}" if item.kind == "constraint" else _target(item)
-    return f"COMMENT ON {_word(item)} {target} IS {_literal(text) if text is not None else 'NULL'}"
+    return f"COMMENT ON {_word(item)} {target} IS {literal(text) if text is not None else 'NULL'}"
 
 
 def extras(item: Object) -> list[str]:
-    """Return the statements for what the definition of an object does not say: comment and trigger state."""
+    """Return the statements for what the definition of an object does not say, such as its comment."""
     statements = [_comment(item)] if item.attributes.get("comment") else []
-    if item.kind == "trigger" and item.attributes["state"] != "enabled":
+    if item.kind in ("trigger", "rule") and item.attributes["state"] != "enabled":
         state = _state(item.attributes["state"])
-        statements.append(f"ALTER TABLE {table_of(item)} {state} TRIGGER {own_name(item)}")
+        statements.append(f"ALTER TABLE {table_of(item)} {state} {_word(item)} {own_name(item)}")
+    if item.attributes.get("clustered"):
+        statements.append(_clustered(table_of(item), own_name(item), True))
+    if item.kind == "statistics" and (target := item.attributes["statistics target"]) != "default":
+        statements.append(f"ALTER STATISTICS {own_name(item)} SET STATISTICS {target}")
     return statements
+
+
+def only_to_validate(expected: Object, actual: Object) -> bool:
+    """Tell whether a constraint is what it should be, but for the rows that were there before it."""
+    definition = str(actual.attributes["definition"])
+    return (
+        bool(expected.attributes["validated"])
+        and definition.endswith(" NOT VALID")
+        and (definition.removesuffix(" NOT VALID") == expected.attributes["definition"])
+    )
 
 
 def _constraint(item: Object) -> list[str]:
@@ -295,8 +308,16 @@ def _column(item: Object) -> str | None:
     return _lines(" ".join(parts), *extras(item))
 
 
-def _not_null(table: str, column: str) -> list[str]:
-    """Set NOT NULL by way of a validated check, which spares the scan under ACCESS EXCLUSIVE."""
+def _not_null(table: str, column: str, name: str | None) -> list[str]:
+    """Set NOT NULL without a scan under ACCESS EXCLUSIVE.
+
+    :param name: of the constraint, with what it says beside; None before PostgreSQL 18.
+    """
+    if name and not name.endswith((" NOT VALID", " NO INHERIT")):
+        return [
+            f"ALTER TABLE {table} ADD CONSTRAINT {name} NOT NULL {column} NOT VALID",
+            f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}",
+        ]
     check = f'"{column.strip(chr(34))}_not_null_check"'
     return [
         f"ALTER TABLE {table} ADD CONSTRAINT {check} CHECK ({column} IS NOT NULL) NOT VALID",
@@ -312,7 +333,7 @@ def _options(prefix: str, wanted: list[str] | None, actual: list[str] | None) ->
     statements = []
     if gone := [name for name in present if name not in expected]:
         statements.append(f"{prefix} RESET ({', '.join(gone)})")
-    if changed := [f"{n} = {_literal(v)}" for n, v in expected.items() if present.get(n) != v]:
+    if changed := [f"{n} = {literal(v)}" for n, v in expected.items() if present.get(n) != v]:
         statements.append(f"{prefix} SET ({', '.join(changed)})")
     return statements
 
@@ -324,8 +345,8 @@ def _labels(name: str, wanted: list[str], actual: list[str]) -> list[Any]:
     statements = []
     for number, label in enumerate(wanted):
         if label not in actual:
-            place = f"AFTER {_literal(wanted[number - 1])}" if number else f"BEFORE {_literal(actual[0])}"
-            statements.append(f"ALTER TYPE {name} ADD VALUE {_literal(label)} {place}")
+            place = f"AFTER {literal(wanted[number - 1])}" if number else f"BEFORE {literal(actual[0])}"
+            statements.append(f"ALTER TYPE {name} ADD VALUE {literal(label)} {place}")
     return statements
 
 
@@ -343,5 +364,9 @@ def _replica_identity(value: str) -> str:
     return value.replace("index ", "USING INDEX ", 1) if value.startswith("index ") else value.upper()
 
 
-def _suffixed(name: str) -> str:
-    return f'{name[:-1]}_old"' if name.endswith('"') else f"{name}_old"
+def _is_partitioned(index: Object) -> bool:
+    """Tell whether an index is of a partitioned table, or of a partition and part of such a one.
+
+    The server neither builds nor drops those concurrently.
+    """
+    return " ON ONLY " in str(index.sql) or bool(index.attributes["attached to"])

@@ -1,0 +1,30 @@
+"""Names and texts as SQL writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LONGEST_NAME = 63  # bytes (PostgreSQL documentation, "Identifiers and Key Words")
+
+
+def identifier(name: Any) -> str:
+    """Quote a name where it needs quotes."""
+    text = str(name)
+    plain = text.isascii() and text.replace("_", "a").isalnum() and text.islower() and not text[0].isdigit()
+    return text if plain else '"' + text.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Quote a text."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def suffixed(name: str, suffix: str) -> str:
+    """Return the name of what stands beside an object for a while, as SQL writes it.
+
+    :param name: the object's own, as SQL writes it.
+    :param suffix: what the other ends with.
+    """
+    bare = name[1:-1].replace('""', '"') if name.startswith('"') else name
+    bare = bare.encode()[: _LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
+    return '"' + bare.replace('"', '""') + '"' if name.startswith('"') else bare
