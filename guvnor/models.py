@@ -35,6 +35,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 # names of violated constraints on.
 metadata = MetaData(
     naming_convention={
+        "ix": "idx_%(table_name)s_%(column_0_N_name)s",
         "pk": "%(table_name)s_pkey",
         "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
         "uq": "%(table_name)s_%(column_0_N_name)s_key",

@@ -97,6 +97,10 @@ KINDS = {
             "DATA LOSS",
         ),
     ),
+    "column with an index without a name": Kind(
+        added("incidents", '"region", String(50), index=True'),
+        has=('"idx_incidents_region",',),
+    ),
     "column with a constant": Kind(
         added("incidents", '"region", String(50), nullable=False, server_default="eu"'),
         has=("ADD COLUMN region character varying(50) NOT NULL DEFAULT 'eu'::character varying;",),
