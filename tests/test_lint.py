@@ -187,6 +187,8 @@ def test_the_page_is_current():
         ("DO $$ BEGIN EXECUTE 'DROP TABLE IF EXISTS events'; END $$", "ban-drop-table"),
         ("DO $$ BEGIN EXECUTE 'SELEC 1'; END $$", "readable"),
         (r"SELECT '\ud800'", "readable"),
+        ("/* a /* b */ c */ DROP TABLE IF EXISTS events", "ban-drop-table"),
+        ("DO $$ BEGIN COMMIT; END $$", "no-transaction-control"),
         ("COMMIT", "no-transaction-control"),
         ("BEGIN", "no-transaction-control"),
         ("SELECT 1 /* TODO */", "no-todo"),

@@ -296,7 +296,7 @@ def test_what_a_killed_review_leaves_is_dropped_by_the_next(
     guvnor.start(
         *("schema", "review"),
         cwd=clone.directory,
-        env={"GUVNOR_SHADOW_DSN": server.dsn, "GITHUB_BASE_REF": None},
+        env={"GUVNOR_SHADOW_DSN": server.dsn, "GITHUB_BASE_REF": None, "TMPDIR": str(tmp_path)},
     )
     try:
         ((name,),) = wait_for("the round trip", lambda: server.execute(ASLEEP))

@@ -11,9 +11,6 @@ from guvnor.errors import ConfigurationError
 
 Node = dict[str, Any]
 
-# What the parser counts to a statement before its first word.
-_BLANK = re.compile(rb"(?:\s|--[^\n]*|/\*(?:[^*]|\*(?!/))*\*/)*")
-
 
 class MissingToolError(ConfigurationError):
     """What lint stands on is not installed."""
@@ -89,10 +86,28 @@ def _statements(text: str) -> Iterator[Parsed]:
         ((kind, node),) = item["stmt"].items()
         start = item.get("stmt_location", 0)
         end = start + item["stmt_len"] if "stmt_len" in item else len(raw)
-        if blank := _BLANK.match(raw, start, end):
-            start = blank.end()
+        start = _first_word(raw, start, end)
         sql, line = raw[start:end], raw[:start].count(b"\n")
         yield Parsed(kind, node, sql.decode().strip(), line)
+
+
+_BLANK = re.compile(rb"(?:\s|--[^\n]*)*")
+_EDGE = re.compile(rb"/\*|\*/")
+
+
+def _first_word(raw: bytes, start: int, end: int) -> int:
+    """Return where a statement begins: the parser counts to it the blanks and comments before it."""
+    while True:
+        if blank := _BLANK.match(raw, start, end):
+            start = blank.end()
+        if not raw.startswith(b"/*", start, end):
+            return start
+        depth = 0  # comments nest
+        for edge in _EDGE.finditer(raw, start, end):
+            depth += 1 if edge[0] == b"/*" else -1
+            if depth == 0:
+                start = edge.end()
+                break
 
 
 def _opened(statement: Parsed) -> Iterator[Parsed]:
@@ -121,6 +136,7 @@ def _arguments(node: Node) -> dict[str, Any]:
 
 _CONDITIONS = {"PLpgSQL_stmt_if", "PLpgSQL_stmt_case", "PLpgSQL_stmt_fors", "PLpgSQL_exception_block"}
 _STATEMENTS = {"PLpgSQL_stmt_execsql": "sqlstmt", "PLpgSQL_stmt_perform": "expr"}
+_ENDS = {"PLpgSQL_stmt_commit": "COMMIT", "PLpgSQL_stmt_rollback": "ROLLBACK"}
 
 
 def _executed(tree: Any, *, guarded: bool) -> Iterator[tuple[int, str, bool]]:
@@ -128,6 +144,8 @@ def _executed(tree: Any, *, guarded: bool) -> Iterator[tuple[int, str, bool]]:
     for name, value in _pairs(tree):
         if name in _STATEMENTS:
             yield value["lineno"], value[_STATEMENTS[name]]["PLpgSQL_expr"]["query"], guarded
+        elif name in _ENDS:
+            yield value["lineno"], _ENDS[name], guarded
         elif name == "PLpgSQL_stmt_dynexecute":
             if sql := _constant(value["query"]["PLpgSQL_expr"]["query"]):
                 yield value["lineno"], sql, guarded
