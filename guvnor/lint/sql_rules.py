@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import Any
 
 from guvnor.lint import repeatable
 from guvnor.lint.parsing import Parsed, nodes
@@ -80,6 +81,20 @@ def _transaction_ended(revision: Revision) -> Iterator[Finding]:
     for direction, placed in revision.statements():
         if placed.parsed.kind == "TransactionStmt":
             yield Finding(placed.line, direction, f"The revision says {_named(placed.parsed)}.")
+
+
+def _schema_named(revision: Revision) -> Iterator[Finding]:
+    for direction, placed in revision.statements():
+        if any(_says_public(placed.parsed.node)):
+            yield Finding(placed.line, direction, f"{_named(placed.parsed)} says public.")
+
+
+def _says_public(tree: Any) -> Iterator[bool]:
+    """Tell of each name below a parse tree whether it begins with the schema public."""
+    names: list[Any] = [[{"String": {"sval": schema}}, ...] for schema in nodes(tree, "schemaname")]
+    for kind in ("funcname", "names", "items"):
+        names += nodes(tree, kind)
+    yield from (len(name) > 1 and name[0] == {"String": {"sval": "public"}} for name in names)
 
 
 def _settings(parsed: Parsed) -> Iterator[str]:
@@ -208,4 +223,15 @@ op.execute("COMMIT")""",
     _transaction_ended,
 )
 
-RULES = (READABLE, BOTH_DIRECTIONS, IDEMPOTENT, ONE_CONCURRENTLY, TIMEOUTS, TRANSACTION)
+NO_SCHEMA = RevisionRule(
+    "no-schema-name",
+    "A revision names what is in the database without its schema, `public`.",
+    "Plan, drift check and review run the revision in a scratch schema, to see what it makes. With `public.` "
+    "it reaches out of there, and they stop.",
+    "Take `public.` out: the schema is pinned for the session.",
+    'op.execute("ALTER TABLE public.schedules ALTER COLUMN active SET DEFAULT false")',
+    'op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")',
+    _schema_named,
+)
+
+RULES = (READABLE, BOTH_DIRECTIONS, IDEMPOTENT, ONE_CONCURRENTLY, TIMEOUTS, TRANSACTION, NO_SCHEMA)

@@ -302,7 +302,7 @@ EXCLUDED = (
         "require-statement-timeout", "The tool sets the timeouts, and `timeouts-not-overridden` guards them."
     ),
     Exclusion("require-timeout-settings", "The older name of the last two."),
-    Exclusion("require-table-schema", "A revision never says `public.`: it is run in a scratch schema too."),
+    Exclusion("require-table-schema", "`no-schema-name` asks for the opposite."),
     Exclusion("require-enum-value-ordering", "A new value comes last, as in the models."),
     Exclusion(
         "adding-foreign-key-constraint",
