@@ -50,7 +50,7 @@ def roots(objects: Sequence[Object]) -> list[Object]:
 
 def _dedented(sql: str) -> list[str]:
     """Take off the indentation that a statement has in its revision file."""
-    first, *rest = sql.splitlines()
+    first, *rest = sql.splitlines() or [""]
     return [first, *textwrap.dedent("\n".join(rest)).splitlines()]
 
 

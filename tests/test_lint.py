@@ -183,6 +183,8 @@ def test_the_page_is_current():
         ("DO $$ BEGIN PERFORM set_config('statement_timeout', '0', true); END $$", "timeouts-not-overridden"),
         ("ALTER ROLE guvnor SET statement_timeout = 0", "timeouts-not-overridden"),
         ("SELEC 1", "readable"),
+        ("", "readable"),
+        ("-- nothing;", "readable"),
         ("DO $$ BEGIN IF true SELECT 1; END $$", "readable"),
         ("DO $$ BEGIN EXECUTE 'DROP TABLE IF EXISTS events'; END $$", "ban-drop-table"),
         ("DO $$ BEGIN EXECUTE 'SELEC 1'; END $$", "readable"),

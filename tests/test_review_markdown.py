@@ -113,3 +113,9 @@ def test_the_models_are_not_a_database() -> None:
     text = markdown.written(review)
     assert "The revisions make it, and the models do not have it." in text
     assert "No revision knows it." not in text
+
+
+@pytest.mark.parametrize(("sql", "shown"), [(";", ";"), ("SELECT 1 -- one", "SELECT 1 -- one\n;")])
+def test_odd_statements(sql: str, shown: str) -> None:
+    text = markdown.written(made(replace(part(3), up=Direction((sql,)))))
+    assert f"```sql\n{shown}\n```" in text

@@ -78,6 +78,8 @@ def _way(source: Source, direction: Direction) -> Way:
         except SyntaxProblem as problem:
             refused.append((call, str(problem)))
             continue
+        if not found:
+            refused.append((call, "there is no statement in it"))
         for parsed in found:
             statements.append(Placed(parsed, call))
     return Way(direction, rendered, tuple(statements), tuple(refused))

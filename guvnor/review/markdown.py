@@ -262,8 +262,10 @@ def _sql(statements: Sequence[str]) -> Iterator[str]:
 
 def _dedented(statement: str) -> list[str]:
     """Take off the indentation that a statement has in its revision file, and end it."""
-    first, *rest = statement.rstrip().removesuffix(";").splitlines()
+    first, *rest = statement.rstrip().removesuffix(";").splitlines() or [""]
     lines = [first, *textwrap.dedent("\n".join(rest)).splitlines()]
+    if "--" in lines[-1]:
+        return [*lines, ";"]  # it would stand in the comment
     return [*lines[:-1], f"{lines[-1]};"]
 
 
