@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 from collections.abc import Mapping
@@ -95,7 +96,9 @@ def read(versions: Path) -> Branch:
 def _main_branch(folder: Path) -> str:
     looked = _run(folder, "rev-parse", "--verify", "HEAD")
     if looked.returncode != 0:
-        complaint = next(iter(looked.stderr.splitlines()), "nothing")  # such as that it is another user's
+        complaint = next(
+            iter(looked.stderr.decode("utf-8", "replace").splitlines()), "nothing"
+        )  # such as that it is another user's
         raise BranchError(
             f"{folder} is not in a Git checkout with a commit that can be read. Git says: {complaint}",
             next_step=f"git -C {folder} status\nguvnor schema lint --since REV   # REV: the last one not new",
@@ -115,33 +118,44 @@ def _main_branch(folder: Path) -> str:
 
 
 def _texts(versions: Path, commit: str) -> dict[str, str]:
-    """Return the revision files of a commit."""
-    listed = _git(versions, "ls-tree", "-z", "--name-only", commit, "--", "./") or ""
-    names = [name for name in listed.split("\0") if name.endswith(".py")]
-    found = {name: _git(versions, "show", f"{commit}:./{name}") or "" for name in names}
-    return {name: text.removeprefix("\ufeff") for name, text in found.items()}
+    """Return the revision files of a commit, read by one process however many they are."""
+    listed = _git(versions, "ls-tree", "-z", commit, "--", "./") or ""
+    entries = [entry.split("\t", 1) for entry in listed.split("\0") if entry.endswith(".py")]
+    # Of each: its mode, its type and its object.
+    blobs = {name: about.split()[2] for about, name in entries if about.split()[1] == "blob"}
+    done = _run(versions, "cat-file", "--batch", given="\n".join(blobs.values()).encode())
+    answer, found = io.BytesIO(done.stdout), dict[str, str]()
+    for name in blobs:
+        _, kind, *size = answer.readline().split()  # documentation of git-cat-file, "Batch output"
+        if kind != b"blob":
+            raise BranchError(f"Git cannot read {name} of {commit}.", next_step="git fetch origin")
+        # An old file of the main branch may be in anything.
+        text = answer.read(int(size[0])).decode("utf-8-sig", "replace")
+        answer.read(1)
+        found[name] = text.replace("\r\n", "\n").replace("\r", "\n")
+    return found
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """Run git in a folder and return what it prints; None when it fails."""
     done = _run(folder, *arguments)
-    return done.stdout if done.returncode == 0 else None
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
 
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(folder: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run git in a folder.
 
     The folder says which repository it is: to a hook of a linked work tree, Git names its own in
     ``GIT_DIR``, and would take the folder for the top of the work tree.
+
+    :param given: its standard input.
     """
     try:
         return subprocess.run(
             ["git", *arguments],  # noqa: S607 - the user's own git, wherever it is
             cwd=folder,
+            input=given,
             capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",  # an old file of the main branch may be in anything
             env={name: value for name, value in os.environ.items() if name not in _OF_A_HOOK},
             check=False,
         )
