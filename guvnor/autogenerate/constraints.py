@@ -105,14 +105,9 @@ def add_index(changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
     """Build an index; on a table that is there already, while the application goes on."""
     if changes.comes_with_table(item):
         relation = changes.added[item.parents[0]]
-        phase, known = Phase.CREATE, []
-        if relation.kind == "materialized view":
-            phase, known = (
-                Phase.ATTACH,
-                [f"lint: ignore require-concurrent-index-creation: {relation} is new"],
-            )
+        phase = Phase.ATTACH if relation.kind == "materialized view" else Phase.CREATE
         statement = str(item.sql).replace("INDEX ", "INDEX IF NOT EXISTS ", 1)
-        yield execute(phase, _split(item, statement), *known)
+        yield execute(phase, _split(item, statement))
         yield from (execute(phase, statement) for statement in extras(item))
     elif _is_partitioned(changes, item):
         yield _by_hand(item, [_with_partitions(item)])
