@@ -73,6 +73,12 @@ def test_one_comment_is_kept_up_to_date(workflow: dict[str, Any]) -> None:
     assert "${{" not in script
 
 
+def test_without_a_report_the_comment_says_so(workflow: dict[str, Any]) -> None:
+    script = workflow["jobs"]["comment"]["steps"][1]["with"]["script"]
+    assert "there is no report" in script
+    assert "return;" not in script, "an old comment would stay"
+
+
 def test_nothing_from_outside_is_written_into_a_command(workflow: dict[str, Any]) -> None:
     for job in workflow["jobs"].values():
         for step in job["steps"]:
