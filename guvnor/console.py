@@ -161,9 +161,9 @@ class Console:
             say(line, sys.stderr)
         if not sys.stdin.isatty():
             return None
-        print("Type 'yes' to continue: ", end="", file=sys.stderr, flush=True)
         answer = b""
         try:
+            print("Type 'yes' to continue: ", end="", file=sys.stderr, flush=True)
             answer = sys.stdin.buffer.readline()  # whatever is typed, in any encoding
         finally:
             if not answer.endswith(b"\n"):  # Ctrl-C or Ctrl-D: what follows begins a line of its own
