@@ -15,8 +15,8 @@ from guvnor.lint.parsing import MissingToolError
 from guvnor.lint.problem import Problem
 from guvnor.lint.revision import Revision, Way
 from guvnor.lint.squawk_rules import EXCLUDED, KEYS, RULES
-from guvnor.migrate.online import quoted
 from guvnor.migrate.preflight import OLDEST_SERVER
+from guvnor.schema.names import quoted
 
 
 class SquawkError(GuvnorError):

@@ -16,6 +16,7 @@ from guvnor.errors import GuvnorError
 from guvnor.migrate import progress, retry
 from guvnor.migrate.progress import Progress
 from guvnor.postgres import Connection, scalar
+from guvnor.schema.names import quoted
 
 log = logging.getLogger(__name__)
 
@@ -351,13 +352,3 @@ def has_constraint(impl: Any, table: str, name: str) -> bool:
             {"name": quoted(table), "constraint": name},
         ).scalar()
     )
-
-
-def quoted(name: str) -> str:
-    """Quote an identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def constant(text: str) -> str:
-    """Return text as a constant in SQL."""
-    return "'" + text.replace("'", "''") + "'"

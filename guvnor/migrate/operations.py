@@ -22,7 +22,7 @@ from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import text
 
 from guvnor.migrate import online
-from guvnor.migrate.online import constant, quoted
+from guvnor.schema.names import constant, quoted
 
 _CONCURRENTLY = re.compile(r"\bCONCURRENTLY\s+", re.IGNORECASE)
 RUNNER = "guvnor_runner"  # the option of the migration context that holds the runner

@@ -11,11 +11,16 @@ def identifier(name: Any) -> str:
     """Quote a name where it needs quotes."""
     text = str(name)
     plain = text.isascii() and text.replace("_", "a").isalnum() and text.islower() and not text[0].isdigit()
-    return text if plain else '"' + text.replace('"', '""') + '"'
+    return text if plain else quoted(text)
 
 
-def literal(text: str) -> str:
-    """Quote a text."""
+def quoted(name: str) -> str:
+    """Quote a name."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def constant(text: str) -> str:
+    """Return text as a constant in SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -27,4 +32,4 @@ def suffixed(name: str, suffix: str) -> str:
     """
     bare = name[1:-1].replace('""', '"') if name.startswith('"') else name
     bare = bare.encode()[: _LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
-    return '"' + bare.replace('"', '""') + '"' if name.startswith('"') else bare
+    return quoted(bare) if name.startswith('"') else bare

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from guvnor.schema.names import identifier, literal, suffixed
+from guvnor.schema.names import constant, identifier, suffixed
 from guvnor.schema.snapshot import Object
 
 # How GRANT calls a kind, where it is not simply its name.
@@ -253,7 +253,7 @@ def _target(item: Object) -> str:
 def _comment(item: Object) -> str:
     text = item.attributes.get("comment")
     target = f"{own_name(item)} ON {table_of(item)}" if item.kind == "constraint" else _target(item)
-    return f"COMMENT ON {_word(item)} {target} IS {literal(text) if text is not None else 'NULL'}"
+    return f"COMMENT ON {_word(item)} {target} IS {constant(text) if text is not None else 'NULL'}"
 
 
 def extras(item: Object) -> list[str]:
@@ -333,7 +333,7 @@ def _options(prefix: str, wanted: list[str] | None, actual: list[str] | None) ->
     statements = []
     if gone := [name for name in present if name not in expected]:
         statements.append(f"{prefix} RESET ({', '.join(gone)})")
-    if changed := [f"{n} = {literal(v)}" for n, v in expected.items() if present.get(n) != v]:
+    if changed := [f"{n} = {constant(v)}" for n, v in expected.items() if present.get(n) != v]:
         statements.append(f"{prefix} SET ({', '.join(changed)})")
     return statements
 
@@ -345,8 +345,8 @@ def _labels(name: str, wanted: list[str], actual: list[str]) -> list[Any]:
     statements = []
     for number, label in enumerate(wanted):
         if label not in actual:
-            place = f"AFTER {literal(wanted[number - 1])}" if number else f"BEFORE {literal(actual[0])}"
-            statements.append(f"ALTER TYPE {name} ADD VALUE {literal(label)} {place}")
+            place = f"AFTER {constant(wanted[number - 1])}" if number else f"BEFORE {constant(actual[0])}"
+            statements.append(f"ALTER TYPE {name} ADD VALUE {constant(label)} {place}")
     return statements
 
 
