@@ -29,7 +29,7 @@ def lines(preview: Preview) -> Iterator[str]:
                     yield f"  {sign} {item}"
         for sql, seen in _statements(preview, number):
             yield ""
-            yield from (f"    {line}" for line in _dedented(sql))
+            yield from (f"    {line}" for line in dedented(sql))
             yield from (f"    -- {note}" for note in _notes(seen))
     yield ""
     if preview.losses:
@@ -48,7 +48,7 @@ def roots(objects: Sequence[Object]) -> list[Object]:
     return [item for item in objects if not any(parent in there for parent in item.parents)]
 
 
-def _dedented(sql: str) -> list[str]:
+def dedented(sql: str) -> list[str]:
     """Take off the indentation that a statement has in its revision file."""
     first, *rest = sql.splitlines() or [""]
     return [first, *textwrap.dedent("\n".join(rest)).splitlines()]

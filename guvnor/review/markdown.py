@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from guvnor.lint import report as lint_report
+from guvnor.plan_report import dedented
 from guvnor.review import changes
 from guvnor.review.changes import Change
 from guvnor.review.review import Check, Review
@@ -257,13 +257,12 @@ def _sql(statements: Sequence[str]) -> Iterator[str]:
     for number, statement in enumerate(statements):
         if number:
             yield ""
-        yield from _dedented(statement)
+        yield from _ended(statement)
 
 
-def _dedented(statement: str) -> list[str]:
-    """Take off the indentation that a statement has in its revision file, and end it."""
-    first, *rest = statement.rstrip().removesuffix(";").splitlines() or [""]
-    lines = [first, *textwrap.dedent("\n".join(rest)).splitlines()]
+def _ended(statement: str) -> list[str]:
+    """Return the lines of a statement without the indentation of its revision file, and end it."""
+    lines = dedented(statement.rstrip().removesuffix(";"))
     if "--" in lines[-1]:
         return [*lines, ";"]  # it would stand in the comment
     return [*lines[:-1], f"{lines[-1]};"]
