@@ -96,9 +96,8 @@ def read(versions: Path) -> Branch:
 def _main_branch(folder: Path) -> str:
     looked = _run(folder, "rev-parse", "--verify", "HEAD")
     if looked.returncode != 0:
-        complaint = next(
-            iter(looked.stderr.decode("utf-8", "replace").splitlines()), "nothing"
-        )  # such as that it is another user's
+        # Such as that it is another user's.
+        complaint = next(iter(looked.stderr.decode("utf-8", "replace").splitlines()), "nothing")
         raise BranchError(
             f"{folder} is not in a Git checkout with a commit that can be read. Git says: {complaint}",
             next_step=f"git -C {folder} status\nguvnor schema lint --since REV   # REV: the last one not new",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import psycopg2
 from psycopg2 import sql
 
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, scalar
 
 
 @dataclass
@@ -76,8 +76,4 @@ def _make_anew(driver: Connection, schema: str, name: str, labels: list[str]) ->
             cursor.execute(make)
         except psycopg2.errors.DependentObjectsStillExist:
             cursor.execute("ROLLBACK TO enum; RELEASE enum")
-        cursor.execute(
-            "SELECT oid::bigint FROM pg_catalog.pg_type WHERE oid = %s::regtype", (enum.as_string(driver),)
-        )
-        (oid,) = cursor.fetchone() or (0,)
-    return int(oid)
+    return int(scalar(driver, "SELECT %s::regtype::oid::bigint", (enum.as_string(driver),)))
