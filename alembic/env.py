@@ -1,7 +1,8 @@
-"""Alembic's environment: all of it lives in guvnor.migrate, so that plain alembic and guvnor do the same."""
+"""Alembic's environment: hands Guvnor to the engine, so that plain alembic and guvnor do the same."""
 
 from alembic import context
 
-from guvnor.migrate.environment import run
+from guvnor.application import GUVNOR
+from guvnor.cli.plain_alembic import run
 
-run(context)
+run(context, GUVNOR)

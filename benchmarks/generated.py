@@ -23,7 +23,7 @@ from alembic import context
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, String, Table, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import UUID
 
-from guvnor.migrate.environment import run
+from guvnor.cli.plain_alembic import run
 from guvnor.models import incident_severity, metadata
 
 incidents, schedules = metadata.tables["incidents"], metadata.tables["schedules"]

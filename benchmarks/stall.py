@@ -46,7 +46,7 @@ from setting import (
     table,
 )
 
-from guvnor.migrate import online
+from guvnor.online import execute
 
 SETTINGS = {
     "shared_buffers": "1GB",
@@ -257,10 +257,10 @@ class Benchmark:
         self._server.execute("DROP INDEX IF EXISTS on_title", "version_1")
         self._server.execute("CHECKPOINT")
         with self._connection("version_1") as connection, self._connection("version_1") as onlooker:
-            step = online.OnlineStep(connection, onlooker, connection.info.backend_pid, name, lambda _: None)
+            step = execute.OnlineStep(connection, onlooker, connection.info.backend_pid, name, lambda _: None)
             began = time.perf_counter()
             if raised:
-                online.create_index(step, name, sql)
+                execute.create_index(step, name, sql)
             else:
                 step.execute(sql)
             took = time.perf_counter() - began

@@ -144,6 +144,11 @@ class Settings:
         """Whether the configuration calls this production."""
         return self.environment in (PRODUCTION, "prod")
 
+    @property
+    def production_environment(self) -> str | None:
+        """The environment where the configuration calls it production, else None."""
+        return self.environment if self.production else None
+
 
 def load(
     flags: Mapping[str, str | None] | None = None,

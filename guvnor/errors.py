@@ -8,12 +8,29 @@ command line prints errors, and leaves with their ``exit_code``.
 from __future__ import annotations
 
 import inspect
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command leaves with."""
+
+    DONE = 0
+    FAILED = 1  # the database is as it was before, or as the message says
+    USAGE = 2  # wrong usage or configuration
+    PREFLIGHT = 3  # pre-flight failed: connection, permission, files
+    REFUSED = 4  # by the production guard
+    DECISION = 5  # dirty, or the version tables disagree
+    DRIFT = 6  # drift, or a finding of a report
+    LOCKED = 7  # a lock could not be had in time
+    PENDING = 8  # migrations are pending, where that was asked
+    INTERRUPTED = 130  # by SIGINT
+    TERMINATED = 143  # by SIGTERM
 
 
 class GuvnorError(Exception):
     """The command failed."""
 
-    exit_code = 1
+    exit_code: ExitCode = ExitCode.FAILED
     state: str | None = None
     next_step: str | None = None
 
@@ -37,7 +54,7 @@ class GuvnorError(Exception):
 class ConfigurationError(GuvnorError):
     """The configuration is not usable."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
     state = "No connection was made; the database is unchanged."
     next_step = "guvnor config show"
 
@@ -45,7 +62,7 @@ class ConfigurationError(GuvnorError):
 class UsageError(GuvnorError):
     """The command was called in a way that has no meaning."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
     state = "The database is unchanged."
     next_step = "guvnor migrate --help"
 
@@ -53,13 +70,13 @@ class UsageError(GuvnorError):
 class LocalServerError(GuvnorError):
     """The local PostgreSQL server could not be used."""
 
-    exit_code = 3
+    exit_code = ExitCode.PREFLIGHT
     next_step = "guvnor db status"
 
 
 class PreflightError(GuvnorError):
     """A pre-flight check failed."""
 
-    exit_code = 3
+    exit_code = ExitCode.PREFLIGHT
     state = "The database is unchanged."
     next_step = "guvnor migrate preflight"

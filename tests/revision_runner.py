@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, NullPool, create_engine
 
-import guvnor.migrate.operations  # noqa: F401  (registers the online operations)
+import guvnor.online.operations  # noqa: F401  (registers the online operations)
 
 VERSIONS = Path(__file__).parents[1] / "alembic" / "versions"
 

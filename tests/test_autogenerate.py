@@ -53,7 +53,7 @@ def change():
 
 change()
 
-from guvnor.migrate.environment import run
+from guvnor.cli.plain_alembic import run
 
 run(context)
 '''

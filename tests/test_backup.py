@@ -22,11 +22,13 @@ from pathlib import Path
 import pytest
 
 from guvnor import postgres
+from guvnor.bookkeeping import state
+from guvnor.commands import migrate as commands
 from guvnor.errors import GuvnorError
-from guvnor.migrate import backup, backup_file, commands, pg_dump, signals, state
-from guvnor.migrate import plan as planning
+from guvnor.migrate import backup, backup_file, pg_dump, signals
 from guvnor.migrate.backup import Options
 from guvnor.migrate.backup_file import BackupCheckError, BackupError
+from guvnor.revisions import plan as planning
 from guvnor.schema import rehearsal
 from guvnor.schema.snapshot import Object
 from tests import sample_data

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
 
-from guvnor import diagram, models
+from guvnor import models
+from guvnor.reports import diagram
 
 PAGE = Path(__file__).parents[1] / "docs" / "schema.md"
 

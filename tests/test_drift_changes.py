@@ -13,8 +13,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from psycopg2.extensions import connection as Connection  # noqa: N812 (a type)
 
-from guvnor.migrate.revisions import configuration_file
 from guvnor.postgres import connect
+from guvnor.revisions.files import configuration_file
 from guvnor.schema import catalog, settle, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.shadow import Shadow

@@ -16,8 +16,8 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from guvnor.migrate.revisions import configuration_file
 from guvnor.postgres import connect
+from guvnor.revisions.files import configuration_file
 from guvnor.schema import drift, live, shadow
 from guvnor.schema.shadow import Shadow, ShadowBusyError, ShadowError, ShadowEscapeError
 from tests.support.observe import wait_for, waiting_for_lock

@@ -13,8 +13,8 @@ from alembic.script import ScriptDirectory
 from psycopg2.extensions import parse_dsn
 
 from guvnor.embedded.programs import binaries
-from guvnor.migrate.revisions import configuration_file
 from guvnor.models import metadata
+from guvnor.revisions.files import configuration_file
 from guvnor.schema import drift
 from guvnor.schema.drift import Report
 from guvnor.schema.shadow import ShadowUnavailableError

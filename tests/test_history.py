@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from guvnor.bookkeeping import history, invoker
 from guvnor.errors import UsageError
-from guvnor.migrate import history, who
 from tests.expect import ends, succeeds
 
 SOMEWHERE = timezone(timedelta(hours=5))
@@ -238,12 +238,12 @@ SHA = "0123abc"
     ],
 )  # fmt: skip
 def test_the_job_of_each_system(environment, job, monkeypatch):
-    for _, marker, names in who.JOBS:
+    for _, marker, names in invoker.JOBS:
         for name in (marker, *names):
             monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert who.job() == job
+    assert invoker.job() == job
 
 
 def test_the_job_is_in_the_history(database, guvnor):

@@ -12,7 +12,6 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from guvnor import branch
 from guvnor.errors import UsageError
 from guvnor.lint import Problem, Report, lint, report, squawk
 from guvnor.lint.document import document
@@ -20,7 +19,8 @@ from guvnor.lint.parsing import MissingToolError
 from guvnor.lint.rules import FILES_RULES, REVISION_RULES
 from guvnor.lint.source import Source
 from guvnor.lint.squawk_rules import EXCLUDED, RULES
-from guvnor.migrate.context import connected
+from guvnor.postgres.engine import connected
+from guvnor.revisions import branch
 from tests.expect import ends, forked, succeeds
 from tests.sample_data import fill
 from tests.support.command import CHECKOUT

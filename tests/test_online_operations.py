@@ -18,7 +18,7 @@ from alembic.operations import Operations
 from sqlalchemy import text
 
 from guvnor.embedded.programs import binaries
-from guvnor.migrate import online
+from guvnor.online import execute
 from tests import revision_runner
 from tests.support.command import Command, Result
 from tests.support.forked import command
@@ -242,8 +242,8 @@ def test_a_build_takes_the_memory_and_the_workers_that_the_server_has_to_give(it
         )
 
     def build() -> tuple[int, int]:
-        step = online.OnlineStep(connection, connection, 0, "build", lambda _: None)
-        online.create_index(step, "by_n", "CREATE INDEX CONCURRENTLY IF NOT EXISTS by_n ON items (n)")
+        step = execute.OnlineStep(connection, connection, 0, "build", lambda _: None)
+        execute.create_index(step, "by_n", "CREATE INDEX CONCURRENTLY IF NOT EXISTS by_n ON items (n)")
         return settings()[0]
 
     run(connection, "SET maintenance_work_mem = '1MB'")

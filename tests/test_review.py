@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from guvnor import branch
 from guvnor.review import files
+from guvnor.revisions import branch
 from tests import reports
 from tests.reports import report, review
 from tests.support.clone import Clone, good, two_heads

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from guvnor.review import markdown
+from guvnor.reports import review as markdown
+from guvnor.reports.drift import code
+from guvnor.review.effects import DirectionEffects, RevisionEffects
 from guvnor.review.review import Check, Review
-from guvnor.review.steps import Direction, Part
 from guvnor.schema.compare import Finding
 from guvnor.schema.drift import Report
 from guvnor.schema.rehearsal import Lock, StatementEffect
-from guvnor.schema.report import code
 
 
-def made(*parts: Part, summary: str = "All is well.", next_step: str | None = None) -> Review:
+def made(*parts: RevisionEffects, summary: str = "All is well.", next_step: str | None = None) -> Review:
     verdict = "failed" if next_step else "passed"
     check = Check("Lint", verdict, summary, next_step, 3 if next_step else 0)
     return Review(
@@ -24,10 +24,14 @@ def made(*parts: Part, summary: str = "All is well.", next_step: str | None = No
     )
 
 
-def part(number: int, statements: int = 1) -> Part:
+def part(number: int, statements: int = 1) -> RevisionEffects:
     sql = tuple(f"CREATE TABLE t{number}_{n} (id integer)" for n in range(statements))
-    return Part(
-        f"{number:03}", f"add {number}", f"{number:03}_add.py", Direction(sql), Direction(("SELECT 1",))
+    return RevisionEffects(
+        f"{number:03}",
+        f"add {number}",
+        f"{number:03}_add.py",
+        DirectionEffects(sql),
+        DirectionEffects(("SELECT 1",)),
     )
 
 
@@ -39,7 +43,7 @@ def test_the_whole_report_is_not_cut() -> None:
 
 
 @pytest.mark.parametrize("parts", [[part(3, 5000)], [part(n, 300) for n in range(3, 40)]])
-def test_long_parts_are_cut_and_say_so(parts: list[Part]) -> None:
+def test_long_parts_are_cut_and_say_so(parts: list[RevisionEffects]) -> None:
     text = markdown.written(made(*parts, part(90)), markdown.COMMENT_LIMIT)
     assert 20_000 < len(text) <= markdown.COMMENT_LIMIT < 65_536
     assert text.startswith(f"{markdown.MARKER}\n## ✅ Migrations")
@@ -67,15 +71,15 @@ def assert_balanced(text: str) -> None:
 def test_what_a_branch_says_is_neither_markdown_nor_html() -> None:
     text = markdown.written(
         made(
-            Part(
+            RevisionEffects(
                 "003",
                 "add *bold* <img src=x> `code`",
                 "003_add.py",
-                Direction(
+                DirectionEffects(
                     ("SELECT '```' || '</details>'",),
                     seen=(StatementEffect("SELECT a | b FROM `t`", (Lock("t", "SHARE"),)),),
                 ),
-                Direction(()),
+                DirectionEffects(()),
             ),
             summary="one | two\n<b>three</b>",
         )
@@ -117,5 +121,5 @@ def test_the_models_are_not_a_database() -> None:
 
 @pytest.mark.parametrize(("sql", "shown"), [(";", ";"), ("SELECT 1 -- one", "SELECT 1 -- one\n;")])
 def test_odd_statements(sql: str, shown: str) -> None:
-    text = markdown.written(made(replace(part(3), up=Direction((sql,)))))
+    text = markdown.written(made(replace(part(3), up=DirectionEffects((sql,)))))
     assert f"```sql\n{shown}\n```" in text

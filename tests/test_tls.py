@@ -17,8 +17,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from guvnor import transport
 from guvnor.embedded import LocalServer, programs
+from guvnor.postgres import tls
 from tests.expect import AT_1, AT_HEAD, ends, next_step, succeeds, versions
 from tests.support.choice import in_memory
 from tests.support.server import Server
@@ -45,7 +45,7 @@ PRODUCTION = {"GUVNOR_ENV": "production"}
     ],
 )
 def test_which_addresses_are_local(address, local):
-    assert transport.is_local(address) == local
+    assert tls.is_local(address) == local
 
 
 def own_address() -> str | None:
@@ -56,7 +56,7 @@ def own_address() -> str | None:
         except OSError:
             return None
         address = probe.getsockname()[0]
-    return None if transport.is_local(address) else address
+    return None if tls.is_local(address) else address
 
 
 def programs_with_tls() -> Path | None:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from guvnor.console import plain
+from guvnor.bookkeeping.state import number
+from guvnor.cli.console import plain
 from guvnor.errors import GuvnorError, UsageError
-from guvnor.migrate import preflight, retry, revisions
+from guvnor.migrate import preflight
 from guvnor.migrate.locks import golang_keys
-from guvnor.migrate.plan import checksum
-from guvnor.migrate.revisions import Revision, RevisionFilesError
-from guvnor.migrate.state import number
+from guvnor.online import backoff
 from guvnor.postgres import Identity
+from guvnor.revisions import files as revision_files
+from guvnor.revisions.files import Revision, RevisionFilesError
+from guvnor.revisions.plan import checksum
 
 TWO = tuple(Revision(f"00{n}", n, Path(f"00{n}_x.py")) for n in (1, 2))
 
@@ -72,7 +74,7 @@ def test_the_number_and_the_order_of_statements_count():
 
 
 def test_a_try_waits_shortly_and_the_pause_lets_the_queue_drain():
-    tries = list(itertools.islice(retry.tries(), 60))
+    tries = list(itertools.islice(backoff.tries(), 60))
     assert [round(t.wait, 3) for t in tries[:8]] == [0.05] * 3 + [0.1] * 3 + [0.2] * 2
     assert max(t.wait for t in tries) == 0.2
     assert all(t.pause >= 4 * t.wait for t in tries)
@@ -90,7 +92,7 @@ def test_a_try_waits_shortly_and_the_pause_lets_the_queue_drain():
     ],
 )
 def test_a_revision_is_named_by_number_or_identifier(text, found):
-    assert revisions.find(TWO, text) is found
+    assert revision_files.find(TWO, text) is found
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_a_revision_is_named_by_number_or_identifier(text, found):
 )
 def test_an_unknown_revision_is_wrong_usage(text):
     with pytest.raises(UsageError, match="Unknown revision") as raised:
-        revisions.find(TWO, text)
+        revision_files.find(TWO, text)
     assert raised.value.exit_code == 2
     assert "001 to 002" in raised.value.message
 
@@ -123,7 +125,7 @@ def test_file_names_that_do_not_fit(tmp_path, names, problem):
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(RevisionFilesError) as raised:
-        revisions.read(tmp_path)
+        revision_files.read(tmp_path)
     assert problem in raised.value.message
     assert raised.value.exit_code == 3
 
@@ -132,13 +134,13 @@ def test_other_files_in_the_folder_are_nobodys_business(tmp_path):
     for name in ("001_a.py", "002_b.py", "README.md", "001_a.py.orig"):
         (tmp_path / name).touch()
     (tmp_path / "__pycache__").mkdir()
-    assert [revision.name for revision in revisions.read(tmp_path)] == ["001_a", "002_b"]
+    assert [revision.name for revision in revision_files.read(tmp_path)] == ["001_a", "002_b"]
 
 
 def test_a_thousand_revisions_and_more_keep_their_order(tmp_path):
     for n in range(1, 1002):
         (tmp_path / f"{n:03}_x.py").touch()
-    assert [revision.number for revision in revisions.read(tmp_path)] == list(range(1, 1002))
+    assert [revision.number for revision in revision_files.read(tmp_path)] == list(range(1, 1002))
 
 
 def test_an_alembic_ini_without_a_folder(tmp_path):
@@ -146,10 +148,10 @@ def test_an_alembic_ini_without_a_folder(tmp_path):
     for content in ("[alembic]\n", "script_location = x\n", "[alembic]\nscript_location = %(nobody)s\n", ""):
         ini.write_text(content)
         with pytest.raises(RevisionFilesError, match="script_location"):
-            revisions.directory(ini)
+            revision_files.directory(ini)
     ini.write_text("[alembic]\nscript_location = %(here)s/nowhere\n")
     with pytest.raises(RevisionFilesError, match=r"no migration files found: the folder .*nowhere"):
-        revisions.directory(ini)
+        revision_files.directory(ini)
 
 
 @pytest.mark.parametrize(("text", "value"), [(None, 0), ("", 0), ("002", 2), ("1000", 1000), ("ab12", 0)])
@@ -193,4 +195,4 @@ def test_a_server_older_than_14_is_refused():
 
 def test_an_alembic_ini_that_cannot_be_read(tmp_path):
     with pytest.raises(RevisionFilesError, match="cannot be read: Is a directory"):
-        revisions.directory(tmp_path)
+        revision_files.directory(tmp_path)

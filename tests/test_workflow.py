@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from guvnor.review.markdown import MARKER
+from guvnor.reports.review import MARKER
 
 CHECKOUT = Path(__file__).parent.parent
 PATH = CHECKOUT / ".github" / "workflows" / "migrations.yml"

@@ -10,8 +10,8 @@ from guvnor.autogenerate.changes import Alteration, Changes, bare_name, unquoted
 from guvnor.autogenerate.constraints import added_again
 from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, call, execute, guarded, todo
+from guvnor.postgres.quoting import constant
 from guvnor.schema import reconcile
-from guvnor.schema.names import constant
 from guvnor.schema.reconcile import own_name, table_of
 from guvnor.schema.snapshot import Object, Snapshot
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from guvnor.autogenerate.changes import Alteration, Changes, bare_name, unquoted
 from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, call, execute, guarded, todo
+from guvnor.postgres.quoting import constant, suffixed
 from guvnor.schema import reconcile
-from guvnor.schema.names import constant, suffixed
 from guvnor.schema.reconcile import extras, own_name, table_of
 from guvnor.schema.snapshot import Object
 

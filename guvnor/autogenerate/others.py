@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from guvnor.autogenerate.changes import Alteration, Changes, bare_name
 from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, execute, guarded, todo
+from guvnor.postgres.quoting import constant
 from guvnor.schema import reconcile
-from guvnor.schema.names import constant
 from guvnor.schema.reconcile import extras, own_name, table_of
 from guvnor.schema.snapshot import Object
 

@@ -18,14 +18,14 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import UpgradeOps
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
+from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
-from guvnor import postgres
 from guvnor.autogenerate import changes, tables, write
 from guvnor.autogenerate.changes import Changes
 from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, body, todo
-from guvnor.config import Settings
+from guvnor.database import Database
 from guvnor.schema import catalog, drift, live, settle, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.settle import Settled
@@ -35,7 +35,7 @@ from guvnor.schema.snapshot import Snapshot
 log = logging.getLogger(__name__)
 
 NAME = "guvnor.drift"
-SETTINGS = "guvnor_settings"  # the option of the migration context that holds the settings
+DATABASE = "guvnor_database"  # the option of the migration context that holds the configured database
 
 # Where the template finds the code. Alembic indents what it renders itself, and with it bodies of functions,
 # which the server keeps to the letter.
@@ -89,18 +89,17 @@ def _render(_context: AutogenContext, _difference: Difference) -> list[str]:
 
 def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchResult:
     """Compare the database with the models, and write what a revision does about it."""
-    from guvnor.models import metadata
-
-    settings: Settings = context.opts[SETTINGS]
-    dsn = postgres.connection_string(settings)
+    database: Database = context.opts[DATABASE]
+    metadata = context.metadata
+    assert isinstance(metadata, MetaData)
     with (
-        live.reading(dsn) as reading,
-        drift.beside(reading, settings.shadow_dsn or dsn, shadow.from_models(metadata)) as built,
+        live.reading(database) as reading,
+        drift.beside(reading, database.shadow, shadow.from_models(metadata)) as built,
     ):
         actual = reading.schema()
         expected = built.snapshot()
         with built.undone():
-            settled = settle.settled(built, actual, grantees=settings.grantees, ignore=settings.ignore)
+            settled = settle.settled(built, actual, grantees=database.grantees, ignore=database.ignore)
         if not settled.findings:
             return PriorityDispatchResult.STOP
         found = changes.find(

@@ -9,8 +9,8 @@ from guvnor.autogenerate import columns
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, execute, guarded, todo
+from guvnor.postgres.quoting import constant
 from guvnor.schema import reconcile
-from guvnor.schema.names import constant
 from guvnor.schema.reconcile import extras, own_name
 from guvnor.schema.snapshot import Object
 

@@ -8,8 +8,8 @@ from guvnor.autogenerate.changes import Alteration, Changes, bare_name
 from guvnor.autogenerate.constraints import beside
 from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, call, execute, guarded, todo
+from guvnor.postgres.quoting import constant
 from guvnor.schema import reconcile
-from guvnor.schema.names import constant
 from guvnor.schema.reconcile import extras, own_name, table_of
 from guvnor.schema.settle import renamed_label
 from guvnor.schema.snapshot import Object

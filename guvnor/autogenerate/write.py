@@ -8,8 +8,8 @@ from guvnor.autogenerate import columns, constraints, others, tables, types
 from guvnor.autogenerate.changes import Alteration, Changes, Rename, unquoted
 from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, guarded
+from guvnor.postgres.quoting import constant
 from guvnor.schema import reconcile
-from guvnor.schema.names import constant
 from guvnor.schema.snapshot import Object
 
 _Write = Callable[[Changes, Probe, Object], Iterator[Step]]

@@ -8,16 +8,17 @@ from typing import Any
 
 import click
 
-from guvnor import __version__, streams
+from guvnor import __version__
 from guvnor.cli.base import Group
 from guvnor.cli.configuration import config_group
+from guvnor.cli.console import open_closed_streams, say
 from guvnor.cli.db import db
 from guvnor.cli.deploy import deploy
 from guvnor.cli.migrate import migrate
 from guvnor.cli.review import review
 from guvnor.cli.schema import schema
 from guvnor.config import MASK
-from guvnor.console import say
+from guvnor.errors import ExitCode
 
 _USERINFO = re.compile(r"://[^\s]*@")
 
@@ -27,7 +28,7 @@ class Root(Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and keep a connection string that was typed in a wrong place out of the error message."""
-        streams.open_closed()
+        open_closed_streams()
         try:
             return super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.ClickException as error:
@@ -36,7 +37,7 @@ class Root(Group):
             (error if shown == message else click.UsageError(shown, getattr(error, "ctx", None))).show()
             sys.exit(error.exit_code)
         except click.Abort:
-            sys.exit(130)
+            sys.exit(ExitCode.INTERRUPTED)
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})

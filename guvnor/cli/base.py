@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guvnor import config, logs
-from guvnor.console import Console, say
+from guvnor.cli.console import Console, say
 
 if TYPE_CHECKING:
-    from guvnor.migrate.move import Request
+    from guvnor.migrate.request import Request
+    from guvnor.revisions.direction import Direction
+    from guvnor.revisions.script import FindSteps
 
 # Flags that every command takes, before and after its name.
 _GLOBAL = (
@@ -74,11 +76,14 @@ def resolve_settings(**flags: str | None) -> config.Settings:
     return settings
 
 
-def request_for(shown: Console, settings: config.Settings, **options: Any) -> Request:
-    """Return a request whose answers a console shows."""
-    from guvnor.migrate.move import Request
+def request_for(
+    shown: Console, settings: config.Settings, direction: Direction, find_steps: FindSteps, **options: Any
+) -> Request:
+    """Return a request for Guvnor's database that a console observes."""
+    from guvnor.application import GUVNOR
+    from guvnor.migrate.request import Request
 
-    return Request(settings, shown.checked, shown.ask, shown.progressed, **options)
+    return Request(settings, GUVNOR, direction, find_steps, shown, **options)
 
 
 def print_json(value: Any) -> None:

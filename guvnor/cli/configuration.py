@@ -10,7 +10,7 @@ from guvnor.cli.base import (
     print_json,
     resolve_settings,
 )
-from guvnor.console import Console, say
+from guvnor.cli.console import Console, say
 from guvnor.errors import GuvnorError
 
 

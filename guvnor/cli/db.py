@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from guvnor import postgres
 from guvnor.cli.base import (
     Group,
     allow_plaintext_option,
@@ -15,9 +14,10 @@ from guvnor.cli.base import (
     print_json,
     resolve_settings,
 )
-from guvnor.console import Console, say
+from guvnor.cli.console import Console, say
+from guvnor.commands import migrate as commands
+from guvnor.database import local_server_home
 from guvnor.errors import LocalServerError
-from guvnor.migrate import commands
 
 
 @click.group(cls=Group)
@@ -28,7 +28,7 @@ def db() -> None:
 def _server() -> Any:
     from guvnor.embedded import LocalServer
 
-    return LocalServer(postgres.local_server_home())
+    return LocalServer(local_server_home())
 
 
 @db.command()
@@ -107,5 +107,5 @@ def mark(production: bool, confirm: str | None) -> None:
     """Mark the configured database as production, so that the guard asks wherever it is reached from."""
     shown = Console()
     with shown.explaining():
-        commands.mark(resolve_settings(confirm=confirm), production=production, ask=shown.ask)
+        commands.set_production_mark(resolve_settings(confirm=confirm), shown.ask, marked=production)
         say(f"✅ The database is {'marked' if production else 'no longer marked'} as production")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from guvnor.bookkeeping import state
 from guvnor.cli.base import (
     Group,
     allow_plaintext_option,
@@ -19,11 +20,13 @@ from guvnor.cli.base import (
     rollback_backup_options,
     wait_for_server_option,
 )
-from guvnor.console import Console, result_kept_clean, say, show
+from guvnor.cli.console import Console, result_kept_clean, say, show
+from guvnor.commands import migrate as commands
 from guvnor.errors import GuvnorError
-from guvnor.migrate import commands, state
 from guvnor.migrate import roles as least_privilege
 from guvnor.migrate.roles import Names
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.script import downgrade_steps, read_revisions, upgrade_steps
 
 
 @click.group(cls=Group)
@@ -50,11 +53,21 @@ def up(
     confirm: str | None,
 ) -> None:
     """Apply pending migrations."""
+    from guvnor.migrate import engine
+
     shown = Console()
     with shown.explaining():
         verify = "no" if no_verify else None
         settings = resolve_settings(lock_wait=lock_wait, max_wait=max_wait, confirm=confirm, verify=verify)
-        shown.outcome(commands.up(request_for(shown, settings, patience=wait_for_server, strict=strict), to))
+        request = request_for(
+            shown,
+            settings,
+            Direction.UP,
+            upgrade_steps(to),
+            patience=wait_for_server,
+            strict=strict,
+        )
+        shown.outcome(engine.migrate(request))
 
 
 @migrate.command()
@@ -68,8 +81,10 @@ def down(to: str | None, lock_wait: str | None, max_wait: str | None, confirm: s
     """Roll back migrations, one step by default."""
     shown = Console()
     with shown.explaining():
+        from guvnor.migrate import engine
+
         settings = resolve_settings(lock_wait=lock_wait, max_wait=max_wait, confirm=confirm)
-        shown.outcome(commands.down(request_for(shown, settings), to))
+        shown.outcome(engine.migrate(request_for(shown, settings, Direction.DOWN, downgrade_steps(to))))
 
 
 @migrate.command()
@@ -79,8 +94,8 @@ def down(to: str | None, lock_wait: str | None, max_wait: str | None, confirm: s
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def plan(direction: str, to: str | None, shadow_dsn: str | None, as_json: bool) -> None:
     """Show what an up (or down) would do: SQL, objects, locks and lost data. Nothing is changed."""
-    from guvnor import plan_report
-    from guvnor.migrate.preview import preview
+    from guvnor.commands.preview import preview
+    from guvnor.reports import plan as plan_report
 
     with Console().explaining():
         settings = resolve_settings(**{"shadow.dsn": shadow_dsn})
@@ -100,7 +115,7 @@ def plan(direction: str, to: str | None, shadow_dsn: str | None, as_json: bool) 
 )
 def status(as_json: bool, exit_code: bool) -> None:
     """Show which version the database is at."""
-    from guvnor import status_report
+    from guvnor.reports import status as status_report
 
     with Console().explaining():
         settings = resolve_settings()
@@ -111,7 +126,7 @@ def status(as_json: bool, exit_code: bool) -> None:
             for line in status_report.lines(settings, found):
                 say(line)
     if exit_code:
-        sys.exit(5 if found.problem else 8 if found.pending or found.state.dirty else 0)
+        sys.exit(found.exit_code)
 
 
 @migrate.command()
@@ -120,7 +135,7 @@ def status(as_json: bool, exit_code: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def history(since: str | None, failed: bool, as_json: bool) -> None:
     """Show every attempt: who, when, how long, and how it ended."""
-    from guvnor import history_report
+    from guvnor.reports import history as history_report
 
     with Console().explaining():
         found = commands.entries(resolve_settings(), since, failed=failed)
@@ -171,17 +186,20 @@ def repair(way: str | None, lock_wait: str | None, max_wait: str | None, confirm
         settings = resolve_settings(lock_wait=lock_wait, max_wait=max_wait, confirm=confirm)
         found, choices = commands.repair_choices(settings)
         if not choices:
-            state.check(found, commands.read_revisions())
+            state.check(found, read_revisions())
             say("✅ Nothing to repair")
             return
-        shown.choices(found, choices, commands.diagnose(settings, found))
+        shown.choices(found, choices, commands.describe_interrupted(settings, found))
         if way is None:
             sys.exit(state.DirtyError.exit_code)
         if way == "as-is":
             commands.force(settings, choices[-1].to_version or "base", shown.ask)
             say(f"✅ Version set to {choices[-1].to_version or 'none'}. The schema was not changed.")
         else:
-            shown.outcome(commands.run_repair(request_for(shown, settings, repair=way)))
+            from guvnor.migrate import engine
+
+            request = request_for(shown, settings, Direction.UP, upgrade_steps(None), repair=way)
+            shown.outcome(engine.migrate(request))
 
 
 @migrate.command()
@@ -194,8 +212,8 @@ def repair(way: str | None, lock_wait: str | None, max_wait: str | None, confirm
 @allow_plaintext_option
 def adopt(at: str | None, accept_drift: bool, lock_wait: str | None, confirm: str | None) -> None:
     """Take over a database that golang-migrate migrated, after comparing its schema."""
-    from guvnor.migrate import adopt as adoption
-    from guvnor.schema import report
+    from guvnor.commands import adopt as adoption
+    from guvnor.reports import drift as drift_report
 
     shown = Console()
     with shown.explaining():
@@ -205,7 +223,7 @@ def adopt(at: str | None, accept_drift: bool, lock_wait: str | None, confirm: st
             say("✅ Nothing to adopt: the version tables agree")
             return
         if not done.report.clean:
-            show(report.as_terminal(done.report))
+            show(drift_report.as_terminal(done.report))
         say(f"✅ Adopted at version {done.revision.number}; the schema was not changed")
 
 
@@ -221,7 +239,7 @@ def preflight(wait_for_server: float) -> None:
         except GuvnorError as error:
             shown.configuration_failed(error)
             raise
-        commands.check(settings, shown.checked, wait_for_server)
+        commands.run_preflight(settings, shown.checked, wait_for_server)
 
 
 @migrate.command()

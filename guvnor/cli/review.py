@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from guvnor.cli.base import Command, resolve_settings
-from guvnor.console import Console, result_kept_clean, say
+from guvnor.cli.console import Console, result_kept_clean, say
 from guvnor.errors import UsageError
 
 
@@ -32,7 +32,7 @@ def review(output: Path | None, shadow_dsn: str | None) -> None:
     server with data, lint, lost data, locks, SQL: see docs/review.md.
     """
     from guvnor.migrate import signals
-    from guvnor.review import markdown
+    from guvnor.reports import review as markdown
     from guvnor.review import review as reviewing
 
     with Console().explaining():

@@ -8,10 +8,8 @@ import sys
 import click
 
 from guvnor.cli.base import Group, print_json, resolve_settings
-from guvnor.console import Console, result_kept_clean, say, show
-
-DRIFT = 6  # the exit code for a difference
-UNFIT = 3  # the exit code for revision files that lint finds fault with
+from guvnor.cli.console import Console, result_kept_clean, say, show
+from guvnor.errors import ExitCode
 
 
 @click.group(cls=Group)
@@ -42,22 +40,26 @@ def check(against: str, shadow_dsn: str | None, form: str | None) -> None:
     """
     gc.disable()  # all that is read stays until the process ends; at 1,000 tables it was half of the reading
 
-    from guvnor.schema import commands, report
+    from guvnor.commands import schema
+    from guvnor.reports import drift as drift_report
 
     with Console().explaining():
-        found = commands.check(
+        found = schema.check(
             resolve_settings(**{"shadow.dsn": shadow_dsn}), against_models=against == "models"
         )
         if form is None and found.clean:
-            say(f"✅ {report.summary(found)}")  # nothing to lay out: spare the time to import rich
+            say(f"✅ {drift_report.summary(found)}")  # nothing to lay out: spare the time to import rich
         elif form is None:
-            show(report.as_terminal(found))
+            show(drift_report.as_terminal(found))
         else:
-            written = {"json": report.as_json, "markdown": report.as_markdown, "github": report.as_github}[
-                form
-            ](found)
+            forms = {
+                "json": drift_report.as_json,
+                "markdown": drift_report.as_markdown,
+                "github": drift_report.as_github,
+            }
+            written = forms[form](found)
             say(written.rstrip("\n"))
-    sys.exit(0 if found.clean else DRIFT)
+    sys.exit(ExitCode.DONE if found.clean else ExitCode.DRIFT)
 
 
 @schema.command()
@@ -71,21 +73,24 @@ def lint(since: str | None, form: str | None) -> None:
     New is what is not on the main branch of the Git checkout, or with --since what comes after REV.
     """
     from guvnor import lint as engine
-    from guvnor.lint import report
-    from guvnor.migrate.revisions import configuration_file
+    from guvnor.lint import report as lint_report
+    from guvnor.revisions.files import configuration_file
 
     with Console().explaining():
         resolve_settings()
         with result_kept_clean():
             found = engine.lint(configuration_file(), since)
         if form is None:
-            show(report.as_terminal(found))
+            show(lint_report.as_terminal(found))
         else:
-            written = {"json": report.as_json, "markdown": report.as_markdown, "github": report.as_github}[
-                form
-            ](found)
+            forms = {
+                "json": lint_report.as_json,
+                "markdown": lint_report.as_markdown,
+                "github": lint_report.as_github,
+            }
+            written = forms[form](found)
             say(written.rstrip("\n"))
-    sys.exit(0 if found.clean else UNFIT)
+    sys.exit(ExitCode.DONE if found.clean else ExitCode.PREFLIGHT)
 
 
 @schema.command()
@@ -100,10 +105,10 @@ def rules() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def show_schema(as_json: bool) -> None:
     """Print every object of the database's schema, as the check sees it."""
-    from guvnor.schema import commands
+    from guvnor.commands import schema
 
     with Console().explaining():
-        objects = commands.objects(resolve_settings())
+        objects = schema.objects(resolve_settings())
         if as_json:
             print_json([{"kind": o.kind, "object": o.identity, **o.attributes} for o in objects])
         else:
@@ -114,6 +119,6 @@ def show_schema(as_json: bool) -> None:
 @schema.command()
 def diagram() -> None:
     """Print docs/schema.md: the schema as an entity-relationship diagram."""
-    from guvnor.diagram import document
+    from guvnor.reports.diagram import document
 
     say(document().rstrip("\n"))

@@ -18,7 +18,7 @@ def lint(configuration_file: Path, since: str | None = None) -> Report:
     :param configuration_file: the ``alembic.ini``.
     :param since: the last revision that is not new (``base``: all are new); when left out, new is what is
         not on the main branch.
-    :raises guvnor.branch.BranchError: when Git does not tell what is new.
+    :raises guvnor.revisions.branch.BranchError: when Git does not tell what is new.
     :raises guvnor.errors.UsageError: when there is no such revision.
     :raises guvnor.lint.parsing.MissingToolError: when squawk or the parser is not installed.
     """

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from guvnor import branch
 from guvnor.lint.source import Source
-from guvnor.migrate import revisions
+from guvnor.revisions import branch
+from guvnor.revisions import files as revision_files
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ def of_branch(configuration: Path) -> Files:
     """Compare the work tree with the main branch.
 
     :param configuration: the ``alembic.ini``.
-    :raises guvnor.branch.BranchError: when Git does not tell.
-    :raises guvnor.migrate.revisions.RevisionFilesError: when a file cannot be read.
+    :raises guvnor.revisions.branch.BranchError: when Git does not tell.
+    :raises guvnor.revisions.files.RevisionFilesError: when a file cannot be read.
     """
-    versions = revisions.directory(configuration)
+    versions = revision_files.directory(configuration)
     folder = _folder(configuration, versions)
     found = branch.read(versions)
     merged = _sources(folder, found.merged)
@@ -64,11 +64,11 @@ def after(configuration: Path, since: str) -> Files:
 
     :param since: a revision as a user names it: ``2``, ``002``, ``base``.
     :raises guvnor.errors.UsageError: when there is no such revision.
-    :raises guvnor.migrate.revisions.RevisionFilesError: when a file cannot be read.
+    :raises guvnor.revisions.files.RevisionFilesError: when a file cannot be read.
     """
-    versions = revisions.directory(configuration)
-    last = revisions.find(revisions.listed(versions), since)
-    sources = _sources(_folder(configuration, versions), revisions.texts(versions))
+    versions = revision_files.directory(configuration)
+    last = revision_files.find(revision_files.listed(versions), since)
+    sources = _sources(_folder(configuration, versions), revision_files.texts(versions))
     settled = tuple(s for s in sources if last and s.number is not None and s.number <= last.number)
     return Files(
         _folder(configuration, versions),

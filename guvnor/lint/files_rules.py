@@ -10,7 +10,7 @@ from guvnor.lint.rendering import render
 from guvnor.lint.revision import FUNCTIONS
 from guvnor.lint.rule import FilesRule
 from guvnor.lint.source import Source
-from guvnor.migrate.plan import checksum
+from guvnor.revisions.statements import checksum
 
 
 def _rewritten(files: Files) -> Iterator[Problem]:

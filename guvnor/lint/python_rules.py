@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from guvnor.lint.revision import Revision
 from guvnor.lint.rule import Finding, RevisionRule
-from guvnor.migrate import unfinished
+from guvnor.revisions import todo
 
 _ALLOWED = {"alembic", "sqlalchemy"} | set(sys.stdlib_module_names)
 
@@ -33,7 +33,7 @@ def _called(call: ast.Call) -> str | None:
 
 
 def _unfinished(revision: Revision) -> Iterator[Finding]:
-    for line in unfinished.lines(revision.source.text):
+    for line in todo.lines(revision.source.text):
         yield Finding(line, None, "A TODO is left.")
 
 

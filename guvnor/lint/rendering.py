@@ -13,8 +13,8 @@ from types import FrameType
 from alembic.operations import Operations
 
 from guvnor.lint.source import Source
-from guvnor.migrate import operations
-from guvnor.migrate.plan import offline_context
+from guvnor.online import operations
+from guvnor.revisions.statements import offline_context
 
 
 @dataclass(frozen=True)

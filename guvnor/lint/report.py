@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from guvnor.lint.problem import Report
-from guvnor.schema.report import code, escaped
+from guvnor.reports.drift import code, escaped
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -10,7 +10,7 @@ from functools import cached_property
 from types import FunctionType, ModuleType
 from typing import Any
 
-from guvnor.migrate import revisions
+from guvnor.revisions import files as revision_files
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Source:
     @property
     def number(self) -> int | None:
         """The number in the file's name; None when it has none."""
-        return revisions.number(self.name)
+        return revision_files.number(self.name)
 
     @cached_property
     def tree(self) -> ast.Module:

@@ -16,7 +16,7 @@ from guvnor.lint.problem import Problem
 from guvnor.lint.revision import Revision, Way
 from guvnor.lint.squawk_rules import EXCLUDED, KEYS, RULES
 from guvnor.migrate.preflight import OLDEST_SERVER
-from guvnor.schema.names import quoted
+from guvnor.postgres.quoting import quoted
 
 
 class SquawkError(GuvnorError):

@@ -16,11 +16,13 @@ from pathlib import Path
 import psycopg2
 
 from guvnor import postgres
+from guvnor.bookkeeping import state
+from guvnor.database import Database
 from guvnor.embedded.programs import last_lines
-from guvnor.migrate import backup_columns, backup_file, pg_dump, state
+from guvnor.migrate import backup_columns, backup_file, pg_dump
 from guvnor.migrate.backup_columns import Column
 from guvnor.migrate.backup_file import BackupCheckError, BackupError, Output
-from guvnor.migrate.progress import Progress
+from guvnor.online.progress import Progress
 from guvnor.postgres import Connection, scalar
 from guvnor.schema.snapshot import Object
 
@@ -71,7 +73,7 @@ class Backup:
     seconds: float
 
 
-def check(dsn: str, options: Options) -> str:
+def check(database: Database, options: Options) -> str:
     """Find out before anything starts whether a backup can be taken.
 
     :returns: how it will be taken, for the log.
@@ -83,7 +85,7 @@ def check(dsn: str, options: Options) -> str:
     directory = _directory(options)
     backup_file.parse_recipients(options.recipients)
     backup_file.check_directory(directory)
-    with postgres.closing(postgres.connect(dsn, purpose="backup")) as connection:
+    with postgres.closing(database.connect("backup")) as connection:
         tools = _tools(connection)
         pg_dump.try_out(tools, connection)
     count = len(options.recipients)
@@ -92,7 +94,7 @@ def check(dsn: str, options: Options) -> str:
 
 
 @postgres.explained()
-def whole(dsn: str, options: Options, report: Report) -> Backup:
+def whole(database: Database, options: Options, report: Report) -> Backup:
     """Back up the whole database: an archive of pg_dump in custom format.
 
     :param report: is told how far it is: bytes written, of the database's size (an upper bound).
@@ -100,7 +102,7 @@ def whole(dsn: str, options: Options, report: Report) -> Backup:
     """
     began = time.monotonic()
     directory = _directory(options)
-    with postgres.closing(postgres.connect(dsn, purpose="backup")) as connection:
+    with postgres.closing(database.connect("backup")) as connection:
         tools = _tools(connection)
         name = f"{_stem(connection)}.dump"
         size = scalar(connection, "SELECT pg_database_size(current_database())")
@@ -166,7 +168,7 @@ def contents(connection: Connection, objects: Sequence[Object]) -> tuple[list[st
 
 
 @postgres.explained()
-def by_command(dsn: str, command: str, report: Report) -> Backup:
+def by_command(database: Database, command: str, report: Report) -> Backup:
     """Run the user's own backup command through the shell.
 
     It finds the connection in libpq's variables (PGHOST, PGPASSWORD, ...), and in GUVNOR_BACKUP_NAME a name
@@ -175,7 +177,7 @@ def by_command(dsn: str, command: str, report: Report) -> Backup:
     :raises BackupError: when it ends with another exit code than 0 (exit code 1).
     """
     began = time.monotonic()
-    with postgres.closing(postgres.connect(dsn, purpose="backup")) as connection:
+    with postgres.closing(database.connect("backup")) as connection:
         variables = pg_dump.environment(connection) | {"GUVNOR_BACKUP_NAME": _stem(connection)}
     report(Progress("backup", "the backup command runs"))
     said = ""

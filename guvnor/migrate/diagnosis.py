@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guvnor import postgres
+from guvnor.bookkeeping.state import State
 from guvnor.config import Settings
+from guvnor.database import Database
 from guvnor.errors import GuvnorError
-from guvnor.migrate import commands, preflight, repair
-from guvnor.migrate.revisions import configuration_file
-from guvnor.migrate.state import State
+from guvnor.migrate import repair
+from guvnor.revisions import check
+from guvnor.revisions.files import configuration_file
+from guvnor.revisions.script import read_revisions, script_directory
 from guvnor.schema import drift, settle, shadow
 from guvnor.schema.live import read_live
 from guvnor.schema.snapshot import Object, Snapshot
@@ -37,16 +40,16 @@ def diagnose(settings: Settings, state: State) -> Diagnosis | None:
     :returns: None where the expected schema cannot be built, or the revision is not known.
     """
     try:
-        choice = repair.choose(state, commands.read_revisions(), repair.AS_IS)
+        choice = repair.choose(state, read_revisions(), repair.AS_IS)
         if choice is None:
             return None
-        script = commands.script_directory(configuration_file())
-        preflight.load(script)
+        script = script_directory(configuration_file())
+        check.load(script)
         before = script.get_revision(choice.revision).down_revision
-        dsn = postgres.connection_string(settings)
-        with postgres.closing(postgres.connect(dsn, purpose="diagnosis")) as connection:
+        database = Database.of(settings)
+        with postgres.closing(database.connect("diagnosis")) as connection:
             live, _ = read_live(connection)
-        with postgres.closing(postgres.connect(settings.shadow_dsn or dsn, purpose="shadow")) as connection:
+        with postgres.closing(database.shadow.connect("shadow")) as connection:
             older = drift.expected_at(connection, script, before if isinstance(before, str) else None)
             with shadow.build(connection, shadow.from_revisions(script, choice.revision)) as built:
                 newer = built.snapshot()
@@ -74,6 +77,12 @@ def _sorted(revision: str, own: dict[str, Object], live: Snapshot, different: se
         elif all(live.get(table.handle) is not None for table in tables):
             missing.append(str(item))
     return Diagnosis(revision, *(tuple(sorted(names)) for names in (in_place, missing, wrong)))
+
+
+def describe(settings: Settings, state: State) -> list[str]:
+    """Say in a few lines what of an interrupted revision is in the database, where that can be told."""
+    found = diagnose(settings, state) if state.dirty else None
+    return lines(found) if found else []
 
 
 def lines(diagnosis: Diagnosis) -> list[str]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 
 import psycopg2
 from psycopg2 import errorcodes
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from guvnor.errors import GuvnorError
-from guvnor.migrate.blockers import Blocker
-from guvnor.migrate.plan import Step
+from guvnor.bookkeeping.state import State
+from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate.signals import RunInterrupted
-from guvnor.migrate.state import State
+from guvnor.online.blockers import Blocker
+from guvnor.revisions.plan import Step
 
-RETRYABLE = (errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED)
+log = logging.getLogger(__name__)
+
+# The server is shutting down or starting (PostgreSQL documentation, "PostgreSQL Error Codes", class 57).
+_SERVER_GONE = (errorcodes.ADMIN_SHUTDOWN, errorcodes.CRASH_SHUTDOWN, errorcodes.CANNOT_CONNECT_NOW)
 
 _MEND_ROWS = "Correct the rows that violate it, then: {again}"
 _NEXT_STEPS = {
@@ -43,7 +47,7 @@ class RevisionFailedError(GuvnorError):
 class BusyError(GuvnorError):
     """The locks that a revision needs could not be had in time."""
 
-    exit_code = 7
+    exit_code = ExitCode.LOCKED
 
     def __init__(self, message: str, *, blockers: tuple[Blocker, ...], state: str, next_step: str) -> None:
         """Take who was in the way."""
@@ -55,22 +59,42 @@ class ConnectionLostError(GuvnorError):
     """The connection to the database was lost."""
 
 
-class TransactionEndedError(GuvnorError):
-    """A revision ended its transaction by itself."""
-
-
-class MovedError(GuvnorError):
-    """Somebody else moved the version of the database while this run was waiting."""
-
-    state = "This run changed nothing since then."
-    next_step = "guvnor migrate status\nguvnor migrate up"
-
-
 def driver_error(error: BaseException) -> psycopg2.Error | None:
     """Return the driver's error in an error of SQLAlchemy or of the driver; None for others."""
     if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
         return error.orig
     return error if isinstance(error, psycopg2.Error) else None
+
+
+def explained(
+    step: Step,
+    error: BaseException,
+    state: State | None,
+    *,
+    committed: bool,
+    signal_received: int | None,
+    connection_lost: bool,
+) -> tuple[GuvnorError, str]:
+    """Return the error to raise for what ended a step, and the outcome for the history.
+
+    :param state: as read after the failure; None when it could not be read.
+    :param committed: whether a part of the step is committed.
+    :param signal_received: the number of the signal that has arrived; None for none.
+    """
+    if signal_received is not None:
+        # Whatever the interruption looks like by now: closing a cancelled block raises errors of its own.
+        return interrupted(step, signal_received, state), "interrupted"
+    if isinstance(error, GuvnorError):
+        if committed or error.state is None:
+            error.state = where(state)
+        if error.next_step is None:
+            error.next_step = again_by(step, state)
+        return error, "failed"
+    cause = driver_error(error)
+    if cause is not None and (connection_lost or cause.pgcode in _SERVER_GONE):
+        return lost(step, state), "failed"
+    log.debug("the revision's error", exc_info=error)
+    return revision_failed(step, error, state), "failed"
 
 
 def where(state: State | None) -> str:
@@ -143,7 +167,7 @@ def revision_failed(step: Step, error: BaseException, state: State | None) -> Re
     )
 
 
-def connection_lost(step: Step, state: State | None) -> ConnectionLostError:
+def lost(step: Step, state: State | None) -> ConnectionLostError:
     """Describe a connection that ended while a revision was being run."""
     return ConnectionLostError(
         f"The connection to the database was lost while revision {step.revision} was going {step.direction}.",

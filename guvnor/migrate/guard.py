@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from guvnor.config import Settings
-from guvnor.errors import GuvnorError
-from guvnor.migrate.state import State
+from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Identity
 
 ROLLBACK = "rollback a migration"
@@ -42,34 +39,12 @@ class Risk:
 class RefusedError(GuvnorError):
     """Refused: this is a production database, and nobody confirmed."""
 
-    exit_code = 4
+    exit_code = ExitCode.REFUSED
     state = "Nothing was changed."
 
 
 # Shows a risk and asks; None where there is nobody to ask.
 Ask = Callable[[Risk], bool | None]
-
-
-def production(settings: Settings, state: State) -> str | None:
-    """Say why this is production, the stricter of configuration and database winning; None when it is not."""
-    if settings.production:
-        return f"GUVNOR_ENV is {settings.environment}"
-    if state.production:
-        return (
-            f"the database was marked as production {state.production.at:%Y-%m-%d} by {state.production.who}"
-        )
-    return None
-
-
-def digest(database: Identity, current: str | None, target: str | None, content: Sequence[str]) -> str:
-    """Return a hash over database, current and target version and what is going to be run."""
-    parts = [
-        f"{database.system_identifier}/{database.oid}/{database.database}",
-        current or "",
-        target or "",
-        *content,
-    ]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def check(risk: Risk, confirmation: str, ask: Ask) -> None:

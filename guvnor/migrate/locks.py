@@ -16,7 +16,7 @@ from datetime import datetime
 
 import psycopg2
 
-from guvnor.errors import GuvnorError
+from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import SCHEMA, Connection, scalar
 
 RUN_LOCK = 0x6775_766E_6F72  # "guvnor" in ASCII
@@ -46,7 +46,7 @@ class Holder:
 class LockTimeoutError(GuvnorError):
     """Another migration holds the lock and did not end in time."""
 
-    exit_code = 7
+    exit_code = ExitCode.LOCKED
     state = "Nothing was changed by this command."
     next_step = "guvnor migrate status"
 
@@ -155,14 +155,24 @@ class Locks:
     """The run lock, and golang-migrate's two locks for the transactional stretches of a revision."""
 
     def __init__(
-        self, connection: Connection, database: str, patience: float, waiting: Callable[[str], None]
+        self,
+        connection: Connection,
+        database: str,
+        patience: float,
+        waiting: Callable[[str], None],
+        *,
+        golang_migrate: bool = True,
     ) -> None:
-        """Prepare the locks; see :class:`AdvisoryLock` for the arguments."""
+        """Prepare the locks; see :class:`AdvisoryLock` for the arguments.
+
+        :param golang_migrate: whether golang-migrate works on the same database.
+        """
         self._connection = connection
         self._patience = patience
         self._waiting = waiting
         self._run = AdvisoryLock(connection, RUN_LOCK, "another migration")
-        self._golang = [AdvisoryLock(connection, key, "golang-migrate") for key in golang_keys(database)]
+        keys = golang_keys(database) if golang_migrate else ()
+        self._golang = [AdvisoryLock(connection, key, "golang-migrate") for key in keys]
 
     def take(self) -> None:
         """Take the run lock."""

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy import text
 
 from guvnor import __version__
-from guvnor.migrate import history, state
+from guvnor.bookkeeping import history, state
+from guvnor.project import Project
+from guvnor.revisions.identifiers import number
 
 
-def write(context: Any) -> None:
+def write(context: Any, project: Project) -> None:
     """Write the script.
 
     :param context: the module ``alembic.context``, in offline mode.
+    :param project: says whether golang-migrate's table is kept in step.
     """
+    golang_migrate = project.golang_migrate
     context.configure(
         dialect_name="postgresql",
         # "named" keeps the driver's doubling of percent signs out of the script.
         dialect_opts={"paramstyle": "named"},
         literal_binds=True,
         transaction_per_migration=True,
-        on_version_apply=_version_applied,
+        on_version_apply=partial(_version_applied, golang_migrate=golang_migrate),
     )
     migration = context.get_context()
     migration.impl.static_output("SET search_path = public;")
-    for statement in (state.CREATE_VERSION_TABLES[1], *history.CREATE):
+    for statement in (*((state.CREATE_SCHEMA_MIGRATIONS,) if golang_migrate else ()), *history.CREATE):
         migration.impl.execute(text(statement))
     with context.begin_transaction():
         context.run_migrations()
@@ -45,22 +50,24 @@ END
 $$"""
 
 
-def _version_applied(ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
+def _version_applied(ctx: MigrationContext, step: MigrationInfo, *, golang_migrate: bool, **_: Any) -> None:
     """Write golang-migrate's row and the history beside Alembic's version."""
-    number = state.number(step.destination_revision_ids[0] if step.destination_revision_ids else None)
-    source = state.number(step.source_revision_ids[0] if step.source_revision_ids else None)
+    target = number(step.destination_revision_ids[0] if step.destination_revision_ids else None)
+    source = number(step.source_revision_ids[0] if step.source_revision_ids else None)
     direction = "stamp" if step.is_stamp else ("up" if step.is_upgrade else "down")
-    statements = [] if step.is_stamp else [_STARTS_FROM.format(source)]
-    statements.append("DELETE FROM schema_migrations")
-    if number:
-        statements.append(f"INSERT INTO schema_migrations (version, dirty) VALUES ({number}, false)")
-    revision = number if direction != "down" else source
+    statements = []
+    if golang_migrate:
+        statements += [] if step.is_stamp else [_STARTS_FROM.format(source)]
+        statements.append("DELETE FROM schema_migrations")
+        if target:
+            statements.append(f"INSERT INTO schema_migrations (version, dirty) VALUES ({target}, false)")
+    revision = target if direction != "down" else source
     statements.append(
         "WITH attempt AS (SELECT gen_random_uuid() AS number)\n"
         "INSERT INTO guvnor_migration_history (attempt, event, direction, revision, from_version, "
         "to_version, tool)\n"
         f"SELECT number, event, '{direction}', '{revision:03d}', "
-        f"{_literal(source)}, {_literal(number)}, 'guvnor {__version__} (offline)'\n"
+        f"{_literal(source)}, {_literal(target)}, 'guvnor {__version__} (offline)'\n"
         "FROM attempt, unnest(ARRAY['started', 'succeeded']) WITH ORDINALITY AS e (event, position) ORDER "
         "BY position"
     )
@@ -68,5 +75,5 @@ def _version_applied(ctx: MigrationContext, step: MigrationInfo, **_: Any) -> No
         ctx.impl.execute(text(statement))
 
 
-def _literal(number: int) -> str:
-    return f"'{number:03d}'" if number else "NULL"
+def _literal(version: int) -> str:
+    return f"'{version:03d}'" if version else "NULL"

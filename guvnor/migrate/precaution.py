@@ -10,11 +10,12 @@ from alembic.script import ScriptDirectory
 
 from guvnor import postgres
 from guvnor.config import Settings
+from guvnor.database import Database
 from guvnor.errors import GuvnorError
 from guvnor.migrate import guard
-from guvnor.migrate.plan import Plan
 from guvnor.migrate.signals import Canceller
 from guvnor.postgres import Connection
+from guvnor.revisions.plan import Plan
 
 if TYPE_CHECKING:
     from guvnor.migrate.backup import Backup, Options, Report
@@ -70,7 +71,7 @@ class Precaution:
         self._settings = settings
         self._script = script
         self._connection = connection
-        self._dsn = postgres.connection_string(settings)
+        self._database = Database.of(settings)
         self._whole = whole
         self._report = report
         self._canceller = canceller
@@ -90,7 +91,7 @@ class Precaution:
         if self._whole is not None and plan.steps:
             from guvnor.migrate import backup
 
-            return Outlook(losses, backup.check(self._dsn, self._whole), self._whole)
+            return Outlook(losses, backup.check(self._database, self._whole), self._whole)
         if not rolls_back or not (production or asked_for):
             return Outlook(losses)
         if not losses:
@@ -116,11 +117,11 @@ class Precaution:
 
         taken: Backup | None
         if outlook.options.command is not None:
-            taken = backup.by_command(self._dsn, outlook.options.command, self._report)
+            taken = backup.by_command(self._database, outlook.options.command, self._report)
         elif outlook.objects is None:
-            taken = backup.whole(self._dsn, outlook.options, self._report)
+            taken = backup.whole(self._database, outlook.options, self._report)
         else:
-            with postgres.closing(postgres.connect(self._dsn, purpose="backup")) as connection:
+            with postgres.closing(self._database.connect("backup")) as connection:
                 self._canceller.connections.append(connection)
                 taken = backup.dropped(connection, outlook.objects, outlook.options, self._report)
         if taken is not None:
@@ -134,7 +135,7 @@ class Precaution:
         settings = self._settings
         options = backup.Options(settings.backup_directory, settings.backup_recipients)
         objects = self._find_dropped(plan)
-        how = backup.check(self._dsn, options)
+        how = backup.check(self._database, options)
         why = "it cannot be told what is dropped"
         if objects is not None:
             try:
@@ -166,9 +167,8 @@ class Precaution:
         if self._unknown is None and not self._dropped.keys() >= set(keys):
             from guvnor.schema import rehearsal
 
-            where = self._settings.shadow_dsn or self._dsn
             try:
-                with postgres.closing(postgres.connect(where, purpose="shadow")) as connection:
+                with postgres.closing(self._database.shadow.connect("shadow")) as connection:
                     for effect in rehearsal.effects(connection, self._script, plan.current, plan.steps):
                         self._dropped[effect.step.revision, effect.step.direction] = effect.dropped
             except GuvnorError as error:

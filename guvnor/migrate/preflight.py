@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from guvnor import postgres, transport
+from guvnor import postgres
+from guvnor.bookkeeping import state
+from guvnor.bookkeeping.state import State
 from guvnor.config import Settings
+from guvnor.database import Database
 from guvnor.errors import GuvnorError, PreflightError
-from guvnor.migrate import changed, locks, revisions, state, unfinished
-from guvnor.migrate.revisions import Revision, RevisionFilesError
-from guvnor.migrate.state import State
+from guvnor.migrate import edited_files, locks
 from guvnor.postgres import Connection, Identity, scalar
+from guvnor.project import Project
+from guvnor.revisions import check
+from guvnor.revisions import files as revision_files
+from guvnor.revisions.files import Revision
+from guvnor.revisions.script import script_directory
 
 if TYPE_CHECKING:
-    from alembic.script import Script, ScriptDirectory
+    from alembic.script import ScriptDirectory
 
 OLDEST_SERVER = 14
-EXTENSIONS = ("uuid-ossp", "btree_gin")  # of revision 001
 
 
 class ServerError(PreflightError):
@@ -51,9 +55,11 @@ class Check:
 class Ready:
     """What the checks found, for the run that follows."""
 
+    database: Database
     connection: Connection
     identity: Identity
     revisions: tuple[Revision, ...]
+    script: ScriptDirectory
     state: State
 
 
@@ -62,51 +68,49 @@ Report = Callable[[Check], None]
 
 def run(
     settings: Settings,
-    configuration_file: Callable[[], Path],
-    script: Callable[[Path], ScriptDirectory],
+    project: Project,
     report: Report,
     *,
+    environment: Any = None,
     patience: float = 0.0,
     purpose: str = "",
     repairing: bool = False,
 ) -> Ready:
     """Run all checks; the first one that fails ends them.
 
-    :param configuration_file: finds ``alembic.ini``.
-    :param script: gives Alembic's view of the revision files for it.
     :param report: is told each check as it ends.
+    :param environment: Alembic's environment, where an Alembic command has made one.
     :param patience: seconds to wait for a server that is still starting.
     :param repairing: whether the state is what is to be repaired, so that it is not judged.
     :returns: an open connection and what was found; the caller closes the connection.
     :raises GuvnorError: of the first failing check, with its exit code.
     """
     with _reported("configuration", report):
-        dsn = postgres.connection_string(settings)
+        database = Database.of(settings)
         report(Check("configuration", f"Configuration loaded (database type {settings.storage_type})"))
     with _reported("connection", report):
-        connection = postgres.wait_for_server(dsn, patience, purpose=purpose)
+        connection = database.wait_and_connect(patience, purpose)
     try:
         with _reported("connection", report):
             identity = postgres.identify(connection)
-            warnings = transport.warnings(connection, settings)
+            warnings = database.tls_warnings(connection)
             report(Check("connection", "Database connection successful", warnings=warnings))
         with _reported("server", report):
-            report(_server(dsn, connection, identity))
+            report(_server(database, connection, identity))
         with _reported("permissions", report):
             beyond = () if settings.storage_type == "embedded" else _beyond_need(connection)
-            report(_permissions(connection, identity, beyond))
+            report(_permissions(connection, identity, project, beyond))
         with _reported("files", report):
-            ini = configuration_file()
-            found = revisions.read(revisions.directory(ini))
-            files = script(ini)
-            prove(found, files)
+            found, script = _read_files(environment)
+            check.validate(found, script)
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
             report(Check("files", f"Migration files validated ({count})"))
         with _reported("state", report):
-            edited = changed.warnings(connection, state.read(connection), files)
+            before = state.read(connection, golang_migrate=project.golang_migrate)
+            edited = edited_files.warnings(connection, before, script)
             # Who is at work is read before the state: a run that ends between the two leaves it clean.
             running = locks.holder(connection, locks.RUN_LOCK)
-            current = state.read(connection)
+            current = state.read(connection, golang_migrate=project.golang_migrate)
             report(
                 Check("state", "Database state is to be repaired")
                 if repairing
@@ -115,7 +119,15 @@ def run(
     except BaseException:
         connection.close()
         raise
-    return Ready(connection, identity, found, current)
+    return Ready(database, connection, identity, found, script, current)
+
+
+def _read_files(environment: Any) -> tuple[tuple[Revision, ...], ScriptDirectory]:
+    """Read the revision files, and Alembic's view of them."""
+    named = environment.config.config_file_name if environment is not None else None
+    ini = Path(named) if named else revision_files.configuration_file()
+    found = revision_files.read(revision_files.directory(ini))
+    return found, environment.script if environment is not None else script_directory(ini)
 
 
 @contextmanager
@@ -128,7 +140,7 @@ def _reported(name: str, report: Report) -> Iterator[None]:
         raise
 
 
-def _server(dsn: str, connection: Connection, identity: Identity) -> Check:
+def _server(database: Database, connection: Connection, identity: Identity) -> Check:
     if identity.major < OLDEST_SERVER:
         raise ServerError(
             f"The server runs PostgreSQL {identity.version_text}; version {OLDEST_SERVER} or newer is "
@@ -142,20 +154,20 @@ def _server(dsn: str, connection: Connection, identity: Identity) -> Check:
             "or name all hosts and add target_session_attrs=read-write.",
         )
     if identity.read_only:
-        role, database = (postgres.identifier(connection, n) for n in (identity.role, identity.database))
+        role, name = (postgres.identifier(connection, n) for n in (identity.role, identity.database))
         raise ServerError(
             f"Transactions of role {identity.role} on database {identity.database} are read-only "
             "(default_transaction_read_only is on).",
             next_step="SELECT * FROM pg_db_role_setting;   -- who sets it\n"
-            f"ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off;",
+            f"ALTER ROLE {role} IN DATABASE {name} SET default_transaction_read_only = off;",
         )
-    warnings = _pooler(dsn, connection)
+    warnings = _pooler(database, connection)
     return Check(
         "server", f"Server is PostgreSQL {identity.version_text} and accepts writes", warnings=warnings
     )
 
 
-def _pooler(dsn: str, connection: Connection) -> tuple[str, ...]:
+def _pooler(database: Database, connection: Connection) -> tuple[str, ...]:
     """Refuse a connection pooler that changes the session between transactions.
 
     Through one, session locks and settings end up in sessions of others. Behind a pooler in transaction mode,
@@ -167,7 +179,7 @@ def _pooler(dsn: str, connection: Connection) -> tuple[str, ...]:
     pid = "SELECT pg_backend_pid()"
     for _ in range(3):
         first = scalar(connection, pid)
-        with postgres.closing(postgres.connect(dsn)) as second:
+        with postgres.closing(database.connect()) as second:
             second.autocommit = False
             if scalar(second, pid) == first or scalar(connection, pid) != first:
                 raise ServerError(
@@ -178,7 +190,9 @@ def _pooler(dsn: str, connection: Connection) -> tuple[str, ...]:
     return ("the connection goes through a connection pooler (in session mode)",)
 
 
-def _permissions(connection: Connection, identity: Identity, warnings: tuple[str, ...]) -> Check:
+def _permissions(
+    connection: Connection, identity: Identity, project: Project, warnings: tuple[str, ...]
+) -> Check:
     role, database = identity.role, identity.database
     grantee = postgres.identifier(connection, role)
     if not scalar(connection, "SELECT to_regnamespace('public') IS NOT NULL"):
@@ -197,7 +211,7 @@ def _permissions(connection: Connection, identity: Identity, warnings: tuple[str
         SELECT pg_get_userbyid(relowner)
         FROM pg_catalog.pg_class
         WHERE oid IN (to_regclass('public.alembic_version'), to_regclass('public.schema_migrations'),
-                      to_regclass('public.guvnor_migration_history'), to_regclass('public.incidents'))
+                      to_regclass('public.guvnor_migration_history'))
           AND NOT pg_has_role(relowner, 'USAGE')
         LIMIT 1
         """,
@@ -212,7 +226,7 @@ def _permissions(connection: Connection, identity: Identity, warnings: tuple[str
     return Check(
         "permissions",
         f"Permissions sufficient (role {role}{login})",
-        warnings=warnings + _extensions(connection, role, database),
+        warnings=warnings + _extensions(connection, project, role, database),
     )
 
 
@@ -257,9 +271,9 @@ def _beyond_need(connection: Connection) -> tuple[str, ...]:
         return tuple(f"{text}: more than a migration needs (guvnor migrate roles)" for (text,) in cursor)
 
 
-def _extensions(connection: Connection, role: str, database: str) -> tuple[str, ...]:
-    """Look at the extensions that revision 001 makes, where it has still to run."""
-    if scalar(connection, "SELECT to_regclass('public.incidents') IS NOT NULL"):
+def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:
+    """Look at the extensions that the revisions create, where none of them has run yet."""
+    if not project.extensions or _is_migrated(connection):
         return ()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -270,7 +284,7 @@ def _extensions(connection: Connection, role: str, database: str) -> tuple[str, 
                    has_database_privilege(current_database(), 'CREATE')
             FROM unnest(%s::text[]) AS wanted (name)
             """,
-            (list(EXTENSIONS),),
+            (list(project.extensions),),
         )
         found = cursor.fetchall()
     missing = [
@@ -286,81 +300,21 @@ def _extensions(connection: Connection, role: str, database: str) -> tuple[str, 
             f"{postgres.identifier(connection, role)};\n"
             + "\n".join(f'CREATE EXTENSION "{name}";   -- or have a superuser run this' for name in missing),
         )
-    notes = {
-        "uuid-ossp": "extension uuid-ossp is not available: gen_random_uuid() stands in for it",
-        "btree_gin": "extension btree_gin is not available: no index of ours needs it",
-    }
-    return tuple(notes[name] for name, installed, available, _ in found if not (installed or available))
+    return tuple(
+        f"extension {name} is not available: {project.extensions[name]}"
+        for name, installed, available, _ in found
+        if not (installed or available)
+    )
 
 
-def load(script: ScriptDirectory) -> dict[str, Script]:
-    """Let Alembic read the revision files, and return what it finds in each.
-
-    :raises RevisionFilesError: when one cannot be run, or Alembic finds no order in them.
-    """
-    from alembic.util import CommandError
-
-    try:
-        return {revision.revision: revision for revision in script.walk_revisions()}
-    except CommandError as error:
-        raise RevisionFilesError(f"The migration files do not fit together: {error}") from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a file may fail in any way
-        raise RevisionFilesError(
-            f"A migration file cannot be read: {type(error).__name__}: {error}"
-        ) from None
-
-
-def prove(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
-    """Prove that the files and Alembic's graph agree and are linear, and that both directions do something.
-
-    :raises RevisionFilesError: when they do not.
-    """
-    graph = load(script)
-    heads = script.get_heads()
-    if len(heads) > 1:
-        raise RevisionFilesError(
-            f"There are several heads: {', '.join(sorted(heads))}.",
-            next_step="Give one of them the next free number, and the other as its down_revision.",
-        )
-    previous: str | None = None
-    for revision in found:
-        known = graph.get(revision.identifier)
-        if known is None:
-            raise RevisionFilesError(
-                f"{revision.path.name} does not say revision = {revision.identifier!r}: the number in a "
-                "file's name is "
-                "the revision."
-            )
-        if known.down_revision != previous:
-            raise RevisionFilesError(
-                f"{revision.path.name} says down_revision = {known.down_revision!r}; the one before it is "
-                f"{previous!r}."
-            )
-        for direction in ("upgrade", "downgrade"):
-            function = getattr(known.module, direction, None)
-            if not isinstance(function, types.FunctionType) or _is_empty(function):
-                raise RevisionFilesError(
-                    f"{revision.path.name} has {'an empty' if function else 'no'} {direction}(): every "
-                    "revision can be "
-                    "applied and rolled back.",
-                    next_step=f"$EDITOR {revision.path}",
-                )
-        if todo := unfinished.lines(revisions.text(revision.path)):
-            raise RevisionFilesError(
-                f"{revision.path.name} is not finished: a TODO is left in line {todo[0]}.",
-                next_step=f"$EDITOR {revision.path}",
-            )
-        previous = revision.identifier
-    extra = set(graph) - {revision.identifier for revision in found}
-    if extra:
-        raise RevisionFilesError(
-            f"Alembic finds revisions that no file is named after: {', '.join(sorted(extra))}."
-        )
-
-
-def _is_empty(function: types.FunctionType) -> bool:
-    """Tell whether a function calls nothing."""
-    return not function.__code__.co_names
+def _is_migrated(connection: Connection) -> bool:
+    """Tell whether a version table says that a revision has been applied."""
+    for table in ("alembic_version", "schema_migrations"):
+        if scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", (f"public.{table}",)) and scalar(
+            connection, f"SELECT EXISTS (SELECT FROM public.{table})"
+        ):
+            return True
+    return False
 
 
 def _state(

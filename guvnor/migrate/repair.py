@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from guvnor.bookkeeping.state import State
 from guvnor.errors import UsageError
-from guvnor.migrate.revisions import Revision
-from guvnor.migrate.state import State
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.files import Revision
 
 FORWARD, BACK, AS_IS = "forward", "back", "as-is"
 
@@ -16,7 +17,7 @@ class Choice:
     """One way out.
 
     :ivar name: ``forward``, ``back`` or ``as-is``.
-    :ivar direction: ``up`` or ``down``: what is run; None when nothing is.
+    :ivar direction: in which the revision is run; None when nothing is.
     :ivar revision: whose statements are run.
     :ivar from_version: the version that the run starts from; None for none.
     :ivar to_version: the version that the database is at afterwards.
@@ -24,7 +25,7 @@ class Choice:
     """
 
     name: str
-    direction: str | None
+    direction: Direction | None
     revision: str
     from_version: str | None
     to_version: str | None
@@ -53,7 +54,9 @@ def choices(state: State, revisions: tuple[Revision, ...]) -> tuple[Choice, ...]
             next_step="Use the release that migrated it: guvnor migrate history",
         )
     revision = revisions[max(target, source) - 1].identifier
-    onward, backward = ("up", "down") if target > source else ("down", "up")
+    onward, backward = Direction.UP, Direction.DOWN
+    if target < source:
+        onward, backward = backward, onward
     there, here = _identifier(revisions, target), _identifier(revisions, source)
     return (
         Choice(

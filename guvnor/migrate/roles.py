@@ -13,10 +13,11 @@ from inspect import cleandoc
 from typing import Any
 
 from guvnor import postgres
+from guvnor.bookkeeping import history
+from guvnor.bookkeeping.state import BOOKKEEPING_TABLES
 from guvnor.config import Settings
+from guvnor.database import Database
 from guvnor.errors import PreflightError
-from guvnor.migrate import history
-from guvnor.migrate.state import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection, scalar
 
 MISSING, TOO_MUCH = "missing", "too much"
@@ -229,7 +230,7 @@ def check(settings: Settings, names: Names) -> tuple[Finding, ...]:
 
     :returns: what is missing first, then what is too much; nothing when all is well.
     """
-    with postgres.closing(postgres.connect(postgres.connection_string(settings))) as connection:
+    with postgres.closing(Database.of(settings).connect()) as connection:
         found = [
             *_attributes(connection, names),
             *_memberships(connection, names),

@@ -17,7 +17,7 @@ from types import FrameType
 
 import psycopg2
 
-from guvnor.errors import GuvnorError
+from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Connection
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class RunInterrupted(GuvnorError):  # noqa: N818 - as users say it
     ) -> None:
         """Take the exit code from the signal: 130 for SIGINT, 143 for SIGTERM."""
         super().__init__(message, state=state, next_step=next_step)
-        self.exit_code = 128 + number
+        self.exit_code = ExitCode(128 + number)
 
 
 class Canceller:

@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
 from guvnor import postgres
-from guvnor.config import Settings
+from guvnor.database import Database
 from guvnor.errors import GuvnorError
 from guvnor.postgres import Connection
 from guvnor.schema import drift, settle, shadow
@@ -25,15 +25,14 @@ log = logging.getLogger(__name__)
 class Verification:
     """Compares the schema with the expected one after a run, and blames the run only for what is new."""
 
-    def __init__(self, settings: Settings, script: ScriptDirectory, dsn: str, control: Connection) -> None:
+    def __init__(self, database: Database, script: ScriptDirectory, control: Connection) -> None:
         """Look at the schema before the run.
 
         :param control: in autocommit mode.
         """
         self.done = False  # whether the schema was compared after the run
-        self._settings = settings
+        self._database = database
         self._script = script
-        self._dsn = dsn
         self._before: Snapshot
         self._revision: str | None
         self._before, self._revision = read_live(control)
@@ -46,13 +45,7 @@ class Verification:
         """
         began = time.monotonic()
         try:
-            report = drift.check(
-                self._dsn,
-                self._script,
-                shadow_dsn=self._settings.shadow_dsn or None,
-                grantees=self._settings.grantees,
-                ignore=self._settings.ignore,
-            )
+            report = drift.check(self._database, self._script)
             if report.clean:
                 self.done = True
                 return None
@@ -72,14 +65,12 @@ class Verification:
         return Report(report.expected, report.actual, new, time.monotonic() - began) if new else None
 
     def _differences_before(self) -> list[Finding]:
-        where = self._settings.shadow_dsn or self._dsn
+        database = self._database
         with (
-            postgres.closing(postgres.connect(where, purpose="verify")) as connection,
+            postgres.closing(database.shadow.connect("verify")) as connection,
             shadow.build(connection, shadow.from_revisions(self._script, self._revision)) as built,
         ):
-            return settle.differences(
-                built, self._before, grantees=self._settings.grantees, ignore=self._settings.ignore
-            )
+            return settle.differences(built, self._before, grantees=database.grantees, ignore=database.ignore)
 
 
 def _key(finding: Finding) -> tuple[str, str, str]:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
-from guvnor.migrate import preflight, revisions
-from guvnor.migrate.commands import script_directory
-from guvnor.migrate.revisions import RevisionFilesError
+from guvnor.revisions import check
+from guvnor.revisions import files as revision_files
+from guvnor.revisions.files import RevisionFilesError
+from guvnor.revisions.script import script_directory
 
 _INI = "[alembic]\nscript_location = %(here)s/alembic\npath_separator = os\n"
 
@@ -42,16 +43,16 @@ class Tree:
     configuration: Path
     script: ScriptDirectory
 
-    def prove(self) -> None:
+    def validate(self) -> None:
         """Prove that the files are one line of revisions, numbered without gaps and doubles.
 
         :raises RevisionFilesError: when they are not.
         """
-        found = revisions.read(revisions.directory(self.configuration))
+        found = revision_files.read(revision_files.directory(self.configuration))
         with warnings.catch_warnings():
             # Alembic only warns about two files of one revision; the numbers have told that before.
             warnings.simplefilter("ignore")
-            preflight.prove(found, self.script)
+            check.validate(found, self.script)
 
 
 def plant(folder: Path, location: Path, texts: Mapping[str, str]) -> Tree:

@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from guvnor import branch, lint, postgres
-from guvnor.branch import Branch
+from guvnor import lint, postgres
+from guvnor.application import GUVNOR
 from guvnor.config import Settings
-from guvnor.errors import GuvnorError
+from guvnor.database import Database, local_server
+from guvnor.errors import ExitCode, GuvnorError
 from guvnor.lint.problem import Report as LintReport
-from guvnor.migrate import revisions
-from guvnor.migrate.revisions import RevisionFilesError
-from guvnor.review import files, roundtrip, steps
+from guvnor.review import effects, files, roundtrip
+from guvnor.review.effects import Range, RevisionEffects
 from guvnor.review.files import Move, Tree
 from guvnor.review.roundtrip import RoundTrip
-from guvnor.review.steps import Part, Way
+from guvnor.revisions import branch
+from guvnor.revisions import files as revision_files
+from guvnor.revisions.branch import Branch
+from guvnor.revisions.files import RevisionFilesError
 from guvnor.schema import drift
 from guvnor.schema.drift import Report as DriftReport
 
 Verdict = Literal["passed", "warning", "failed", "skipped"]
-
-# Exit codes of this project's table.
-FAILED, FILES, DRIFTS = 1, 3, 6
 
 # What a finding means where the models are what is expected, and the revisions what is there.
 _WHERE = {
@@ -43,14 +43,14 @@ class Check:
     :ivar name: such as ``Lint``.
     :ivar summary: the result in one line.
     :ivar next_step: what to do about it, a line for each command; None where there is nothing to do.
-    :ivar exit_code: 0 unless it failed.
+    :ivar exit_code: DONE unless it failed.
     """
 
     name: str
     verdict: Verdict
     summary: str
     next_step: str | None = None
-    exit_code: int = 0
+    exit_code: ExitCode = ExitCode.DONE
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ class Review:
     folder: str
     moves: tuple[Move, ...] = ()
     renumbered: bool = False
-    parts: tuple[Part, ...] = ()
+    parts: tuple[RevisionEffects, ...] = ()
     drift: DriftReport | None = None
     lint: LintReport | None = None
     trip: RoundTrip | None = None
 
     @property
-    def exit_code(self) -> int:
+    def exit_code(self) -> ExitCode:
         """0 when no check failed, else the code of the first that did."""
-        return next((check.exit_code for check in self.checks if check.verdict == "failed"), 0)
+        return next((check.exit_code for check in self.checks if check.verdict == "failed"), ExitCode.DONE)
 
 
 def review(settings: Settings) -> Review:
@@ -94,9 +94,9 @@ def review(settings: Settings) -> Review:
     :raises BranchError: when Git does not tell what is new.
     :raises LocalServerError: when the local server does not start.
     """
-    configuration = revisions.configuration_file()
-    found = branch.read(revisions.directory(configuration))
-    dsn = settings.shadow_dsn or postgres.local_server()
+    configuration = revision_files.configuration_file()
+    found = branch.read(revision_files.directory(configuration))
+    dsn = settings.shadow_dsn or local_server()
     postgres.connect(dsn, purpose="review").close()  # once, instead of a failure in every check
     with tempfile.TemporaryDirectory(prefix="guvnor-review-") as folder:
         return _Reviewer(dsn, configuration, found, Path(folder)).review()
@@ -107,12 +107,12 @@ class _Reviewer:
 
     def __init__(self, dsn: str, configuration: Path, found: Branch, folder: Path) -> None:
         self._dsn, self._configuration, self._branch, self._folder = dsn, configuration, found, folder
-        self._location = revisions.directory(configuration).parent
-        self._shown_folder = os.path.relpath(revisions.directory(configuration))
+        self._location = revision_files.directory(configuration).parent
+        self._shown_folder = os.path.relpath(revision_files.directory(configuration))
         self._checks: list[Check] = []
         self._moves: tuple[Move, ...] = ()
         self._renumbered = False
-        self._parts: tuple[Part, ...] = ()
+        self._parts: tuple[RevisionEffects, ...] = ()
         self._drift: DriftReport | None = None
         self._lint: LintReport | None = None
         self._trip: RoundTrip | None = None
@@ -156,7 +156,7 @@ class _Reviewer:
             return Check(name, "failed", self._shown(error.message), next_step, error.exit_code)
         cause = getattr(error, "orig", None) or error
         said = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause).strip()
-        return Check(name, "failed", self._shown(f"{type(cause).__name__}: {said}"), None, FAILED)
+        return Check(name, "failed", self._shown(f"{type(cause).__name__}: {said}"), None, ExitCode.FAILED)
 
     def _shown(self, text: str) -> str:
         """Name files as they are named in the checkout, not in the folder of this run."""
@@ -169,7 +169,7 @@ class _Reviewer:
         merged = self._branch.merged
         tree = files.plant(self._folder / "merged", self._location, merged)
         try:
-            tree.prove()
+            tree.validate()
         except RevisionFilesError as error:
             if self._branch.deleted:
                 gone = [f"{self._shown_folder}/{name}" for name in self._branch.deleted]
@@ -177,7 +177,7 @@ class _Reviewer:
             elif self._branch.new:
                 self._moves = files.renumber(merged, self._branch.new)
             return self._broken("One line", error)
-        head = revisions.read(revisions.directory(tree.configuration))[-1].identifier
+        head = revision_files.read(revision_files.directory(tree.configuration))[-1].identifier
         return Check(
             "One line",
             "passed",
@@ -193,11 +193,11 @@ class _Reviewer:
         try:
             tree = files.plant(self._folder / "branch", self._location, here)
             try:
-                tree.prove()
+                tree.validate()
             except RevisionFilesError:
                 moves = files.renumber(here, new)
                 tree = files.plant(self._folder / "renumbered", self._location, files.moved(here, moves))
-                tree.prove()
+                tree.validate()
                 self._renumbered = True
                 names = {move.old: move.new for move in moves}
                 new = tuple(names.get(name, name) for name in new)
@@ -207,15 +207,13 @@ class _Reviewer:
             return None, ()
         return tree, new
 
-    def _find_way(self, tree: Tree, new: tuple[str, ...]) -> Way:
-        way = steps.way(tree, new)
-        self._parts = steps.written(way)
+    def _find_way(self, tree: Tree, new: tuple[str, ...]) -> Range:
+        way = effects.range_of(tree, new)
+        self._parts = effects.written(way)
         return way
 
     def _check_models(self, tree: Tree) -> Check:
-        from guvnor.models import metadata
-
-        self._drift = found = drift.check_files(self._dsn, tree.script, metadata)
+        self._drift = found = drift.check_files(Database(self._dsn), tree.script, GUVNOR.load_metadata())
         if found.clean:
             return Check("Models", "passed", f"guvnor/models.py says what {found.actual} makes.")
         titles = ", ".join(f"{f.kind} {f.object} {_WHERE[f.change]}" for f in found.findings[:3])
@@ -225,7 +223,7 @@ class _Reviewer:
             "failed",
             f"The revisions and guvnor/models.py disagree: {titles}{more}.",
             "$EDITOR guvnor/models.py   # or the new revision, until both say the same:\nscripts/check_drift",
-            DRIFTS,
+            ExitCode.DRIFT,
         )
 
     def _check_lint(self) -> Check:
@@ -235,10 +233,14 @@ class _Reviewer:
             return Check("Lint", "passed", f"No problem in {names}." if names else "No new revision.")
         rules = ", ".join(dict.fromkeys(problem.rule for problem in found.problems))
         return Check(
-            "Lint", "failed", f"Problems: {len(found.problems)} ({rules}).", "guvnor schema lint", FILES
+            "Lint",
+            "failed",
+            f"Problems: {len(found.problems)} ({rules}).",
+            "guvnor schema lint",
+            ExitCode.PREFLIGHT,
         )
 
-    def _check_round_trip(self, way: Way) -> Check:
+    def _check_round_trip(self, way: Range) -> Check:
         self._trip = trip = roundtrip.run(self._dsn, way.tree, way.base, way.head)
         if trip.problems:
             first = trip.problems[0]
@@ -247,7 +249,7 @@ class _Reviewer:
                 "failed",
                 self._shown(
                     f"After {first.after}: {first.lines[0]}"
-                    if first.exit_code == DRIFTS
+                    if first.exit_code == ExitCode.DRIFT
                     else f"{first.after} failed: {first.lines[0]}"
                 ),
                 "export GUVNOR_STORAGE_TYPE=embedded   # step by step on the local server\n"
@@ -261,10 +263,10 @@ class _Reviewer:
         notes = [f"Table {name} stayed empty." for name in trip.filled.empty] + trip.notes
         return Check("Round trip", "warning" if notes else "passed", " ".join((text, *notes)))
 
-    def _check_data(self, way: Way) -> Check:
+    def _check_data(self, way: Range) -> Check:
         if (skipped := self._skipped("Data")) is not None:
             return skipped
-        self._parts = steps.with_changes(self._dsn, way, self._parts)
+        self._parts = effects.with_changes(self._dsn, way, self._parts)
         lost = [str(item) for part in self._parts for item in part.up.lost]
         back = [str(item) for part in self._parts for item in part.down.lost]
         ways_back = f"The downgrade drops {', '.join(back)}." if back else "Nor does the downgrade."
@@ -272,12 +274,12 @@ class _Reviewer:
             return Check("Data", "warning", f"The upgrade drops stored data: {', '.join(lost)}.")
         return Check("Data", "passed", f"The upgrade drops nothing that is stored. {ways_back}")
 
-    def _check_locks(self, way: Way) -> Check:
+    def _check_locks(self, way: Range) -> Check:
         if (skipped := self._skipped("Locks")) is not None:
             return skipped
-        self._parts = steps.with_locks(self._dsn, way, self._parts)
-        ups = [stop for part in self._parts for stop in steps.stops(part.up.seen or ())]
-        downs = [stop for part in self._parts for stop in steps.stops(part.down.seen or ())]
+        self._parts = effects.with_locks(self._dsn, way, self._parts)
+        ups = [stop for part in self._parts for stop in effects.stops(part.up.seen or ())]
+        downs = [stop for part in self._parts for stop in effects.stops(part.down.seen or ())]
         said = [f"{table} {why}" for table, why in ups]
         said += [f"on the way back, {table} {why}" for table, why in downs]
         if said:
@@ -286,6 +288,8 @@ class _Reviewer:
 
     def _skipped(self, name: str) -> Check | None:
         """Say that a check was left out: a revision that does not run would only fail again."""
-        if self._trip is not None and any(problem.exit_code == FAILED for problem in self._trip.problems):
+        if self._trip is not None and any(
+            problem.exit_code == ExitCode.FAILED for problem in self._trip.problems
+        ):
             return Check(name, "skipped", "Not looked at: a revision failed.")
         return None

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import guvnor
+from guvnor.database import Database
+from guvnor.errors import ExitCode
 from guvnor.postgres import closing, connect
 from guvnor.review import changes, rows, scratch, tables
 from guvnor.review.files import Tree
@@ -23,8 +25,6 @@ from guvnor.review.rows import Filled, Row
 from guvnor.schema import drift, live
 from guvnor.schema.snapshot import Snapshot
 
-RUNS = 1  # exit code of a command that fails
-DRIFTS = 6
 LIMIT = 300.0  # seconds for a command; there are a few rows only, so one that takes longer never ends
 
 
@@ -38,7 +38,7 @@ class Problem:
     """
 
     after: str
-    exit_code: int
+    exit_code: ExitCode
     lines: tuple[str, ...]
 
 
@@ -129,11 +129,11 @@ class _Traveller:
             )
         except subprocess.TimeoutExpired:
             reason = f"it has not ended within {LIMIT:.0f} s, with a few rows only"
-            self._trip.problems.append(Problem(name, RUNS, (reason,)))
+            self._trip.problems.append(Problem(name, ExitCode.FAILED, (reason,)))
             raise _Stop from None
         if done.returncode != 0:
             said = done.stderr.replace(f"{self._tree.configuration.parent}/", "")
-            self._trip.problems.append(Problem(name, RUNS, _reason(said)))
+            self._trip.problems.append(Problem(name, ExitCode.FAILED, _reason(said)))
             raise _Stop
         return name
 
@@ -142,10 +142,10 @@ class _Traveller:
             return live.read_live(connection)[0]
 
     def _compare_with_revision(self, after: str) -> None:
-        report = drift.check(self._dsn, self._tree.script)
+        report = drift.check(Database(self._dsn), self._tree.script)
         if not report.clean:
             titles = tuple(f"{f.title}: {f.meaning}" for f in report.findings)
-            self._trip.problems.append(Problem(after, DRIFTS, titles))
+            self._trip.problems.append(Problem(after, ExitCode.DRIFT, titles))
 
     def _compare(self, after: str, expected: Snapshot, gone: AbstractSet[str] = frozenset()) -> None:
         found = self._snapshot()
@@ -155,7 +155,7 @@ class _Traveller:
             if item.kind == "extension"
         ]
         if differences := changes.exact(expected, found, gone):
-            self._trip.problems.append(Problem(after, DRIFTS, tuple(differences)))
+            self._trip.problems.append(Problem(after, ExitCode.DRIFT, tuple(differences)))
 
     def _rows(self) -> dict[str, tuple[list[str], list[Row]]]:
         """Return the columns and the rows of every table."""
@@ -206,7 +206,7 @@ class _Traveller:
                     f"The downgrade deletes {fewer} of {len(between[table][1])} rows of table {table}."
                 )
         if lines:
-            self._trip.problems.append(Problem(after, DRIFTS, tuple(lines)))
+            self._trip.problems.append(Problem(after, ExitCode.DRIFT, tuple(lines)))
 
 
 def _only(wanted: Sequence[str], columns: Sequence[str], found: Sequence[Row]) -> list[Row]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from guvnor.migrate.state import BOOKKEEPING_TABLES
+from guvnor.bookkeeping.state import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
 from guvnor.schema import queries
 from guvnor.schema.snapshot import Object, Snapshot, handle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from alembic.script import ScriptDirectory
@@ -12,8 +12,9 @@ from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 from sqlalchemy import MetaData
 
-from guvnor.errors import GuvnorError
-from guvnor.postgres import Connection, closing, connect
+from guvnor.database import Database
+from guvnor.errors import ExitCode, GuvnorError
+from guvnor.postgres import Connection, closing
 from guvnor.schema import settle, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.live import CheckError, Reading, reading
@@ -24,7 +25,7 @@ from guvnor.schema.snapshot import Snapshot
 class DriftError(GuvnorError):
     """The schema is not what it should be."""
 
-    exit_code = 6
+    exit_code = ExitCode.DRIFT
 
     def __init__(self, message: str, report: Report, *, state: str, next_step: str) -> None:
         """Take what the comparison found."""
@@ -54,60 +55,55 @@ class Report:
 
 
 def check(
-    dsn: str,
+    database: Database,
     script: ScriptDirectory,
     *,
     revision: str | None = None,
     models: MetaData | None = None,
-    shadow_dsn: str | None = None,
-    grantees: Sequence[str] = (),
-    ignore: Sequence[str] = (),
 ) -> Report:
     """Compare a live database with the revision that it says it is at.
 
     The expected schema is built while the live one is being read.
 
-    :param dsn: of the live database; a role that may only read is enough when ``shadow_dsn`` is given.
+    :param database: the live one; a role that may only read is enough where it names a shadow server.
     :param script: the revision files.
     :param revision: the revision to compare with in place of the recorded one; ``base`` for none.
     :param models: compare with this metadata in place of a revision.
-    :param shadow_dsn: a scratch database of a server of the same major version, where the expected schema is
-        built in place of the live one.
-    :param grantees: glob patterns of roles that may hold privileges.
-    :param ignore: glob patterns of objects that belong to others.
     :raises CheckError: when the live schema cannot be read; see :mod:`guvnor.schema.live`.
     :raises ShadowError: when the expected schema cannot be built.
     """
     began = time.monotonic()
-    with reading(dsn) as live:
+    with reading(database) as live:
         target = revision or live.recorded()
         make = shadow.from_models(models) if models is not None else _revisions(script, target)
-        with beside(live, shadow_dsn or dsn, make) as built:
-            findings = settle.differences(built, live.schema(), grantees=grantees, ignore=ignore)
+        with beside(live, database.shadow, make) as built:
+            findings = settle.differences(
+                built, live.schema(), grantees=database.grantees, ignore=database.ignore
+            )
         name = f"database {live.connection().info.dbname}"
     return Report(_expected(models, target), name, tuple(findings), time.monotonic() - began)
 
 
 @contextlib.contextmanager
-def beside(live: Reading, dsn: str, make: Callable[[Shadow], None]) -> Iterator[Shadow]:
+def beside(live: Reading, shadow_database: Database, make: Callable[[Shadow], None]) -> Iterator[Shadow]:
     """Build the expected schema on a connection of its own, while the live one is being read.
 
-    :param dsn: of where it is built.
+    :param shadow_database: where it is built.
     :raises ShadowUnavailableError: when that is a server of another major version.
     """
-    with closing(connect(dsn, purpose="schema shadow")) as side:
+    with closing(shadow_database.connect("schema shadow")) as side:
         _same_major(live.connection(), side)
         with shadow.build(side, make) as built:
             yield built
 
 
-def check_files(scratch_dsn: str, script: ScriptDirectory, models: MetaData) -> Report:
+def check_files(scratch_database: Database, script: ScriptDirectory, models: MetaData) -> Report:
     """Compare what the revisions make with what the models say; no database of one's own is needed.
 
-    :param scratch_dsn: of any server; nothing in it is read or changed.
+    :param scratch_database: of any server; nothing in it is read or changed.
     """
     began = time.monotonic()
-    with closing(connect(scratch_dsn, purpose="schema check")) as scratch:
+    with closing(scratch_database.connect("schema check")) as scratch:
         with shadow.build(scratch, shadow.from_revisions(script, script.get_current_head())) as built:
             actual = built.snapshot()
         with shadow.build(scratch, shadow.from_models(models)) as built:

@@ -10,8 +10,9 @@ from typing import Any
 import psycopg2
 from psycopg2 import errorcodes
 
-from guvnor.errors import GuvnorError
-from guvnor.postgres import Connection, connect
+from guvnor.database import Database
+from guvnor.errors import ExitCode, GuvnorError
+from guvnor.postgres import Connection
 from guvnor.schema import catalog
 from guvnor.schema.snapshot import Snapshot
 
@@ -23,7 +24,7 @@ _TRIES = 3
 class CheckError(GuvnorError):
     """The live schema could not be read."""
 
-    exit_code = 3
+    exit_code = ExitCode.PREFLIGHT
     state = "The database is unchanged."
     next_step = "guvnor migrate preflight"
 
@@ -31,7 +32,7 @@ class CheckError(GuvnorError):
 class BusyError(CheckError):
     """The live schema could not be read: a statement holds a table under ACCESS EXCLUSIVE."""
 
-    exit_code = 7
+    exit_code = ExitCode.LOCKED
     next_step = "guvnor schema check   # again, when it is over"
 
 
@@ -42,13 +43,13 @@ class MigratedMeanwhileError(BusyError):
 class Reading:
     """A live schema that a thread of its own reads, so that the expected one can be built meanwhile."""
 
-    def __init__(self, dsn: str, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, database: Database, thread: ThreadPoolExecutor) -> None:
         """Begin.
 
-        :param dsn: of the live database.
+        :param database: the live one.
         :param thread: it has one worker, so that one thing is done after another.
         """
-        self._connection = thread.submit(connect, dsn, purpose="schema check")
+        self._connection = thread.submit(database.connect, "schema check")
         self._recorded = thread.submit(lambda: _read_recorded(self.connection()))
         self._schema = thread.submit(lambda: read_live(self.connection()))
 
@@ -87,10 +88,10 @@ class Reading:
 
 
 @contextlib.contextmanager
-def reading(dsn: str) -> Iterator[Reading]:
+def reading(database: Database) -> Iterator[Reading]:
     """Read a live schema in a thread, until the end of the block at the latest."""
     with ThreadPoolExecutor(1) as thread:
-        begun = Reading(dsn, thread)
+        begun = Reading(database, thread)
         try:
             yield begun
         finally:

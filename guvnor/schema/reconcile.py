@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from guvnor.schema.names import constant, identifier, suffixed
+from guvnor.postgres.quoting import constant, identifier, suffixed
 from guvnor.schema.snapshot import Object
 
 # How GRANT calls a kind, where it is not simply its name.

@@ -20,11 +20,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event
 
 from guvnor import postgres
-from guvnor.migrate.context import connected
-from guvnor.migrate.online import OnlineStep
-from guvnor.migrate.operations import RUNNER
-from guvnor.migrate.plan import Step
+from guvnor.database import Database
+from guvnor.online.execute import OnlineStep
+from guvnor.online.operations import RUNNER
 from guvnor.postgres import Connection
+from guvnor.postgres.engine import connected
+from guvnor.revisions.plan import Step
 from guvnor.schema import shadow
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot
@@ -124,17 +125,17 @@ def _effect(step: Step, before: Snapshot, after: Snapshot) -> Effect:
 
 
 def statements(
-    scratch_dsn: str, script: ScriptDirectory, current: str | None, steps: Sequence[Step]
+    scratch: Database, script: ScriptDirectory, current: str | None, steps: Sequence[Step]
 ) -> list[list[StatementEffect]]:
     """Run the steps of a plan in a scratch database, and tell what each statement locks, rewrites and scans.
 
-    :param scratch_dsn: of a database in which a schema may be made and dropped.
+    :param scratch: a database in which a schema may be made and dropped.
     :param current: the version that the plan starts from.
     :returns: for each step, its statements.
     """
     token = secrets.token_hex(8)
     name = f"{_PREFIX}{token}"
-    with connected(scratch_dsn, "rehearsal") as connection:
+    with connected(lambda: scratch.connect("rehearsal")) as connection:
         _drop_abandoned(connection)
         try:
             connection.exec_driver_sql("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", (token,))
@@ -179,7 +180,6 @@ def _run(
     context = MigrationContext.configure(
         connection, opts={RUNNER: recorder, "transaction_per_migration": True, "transactional_ddl": True}
     )
-    recorder.context = context
     event.listen(connection, "after_cursor_execute", recorder.after_statement)
     try:
         with Operations.context(context), context.begin_transaction(_per_migration=True):
@@ -192,8 +192,6 @@ def _run(
 class _Recorder:
     """Notes after each statement what changed; stands in for the runner of a real migration."""
 
-    context: MigrationContext
-
     def __init__(self, connection: sqlalchemy.Connection, schema: str) -> None:
         self.effects: list[StatementEffect] = []
         self._schema = schema
@@ -204,11 +202,11 @@ class _Recorder:
         self._raw.rollback()
 
     @contextlib.contextmanager
-    def online_step(self, step: str) -> Iterator[OnlineStep]:
+    def online_step(self, context: MigrationContext, step: str) -> Iterator[OnlineStep]:
         """Run an online operation for real: the scratch database may be committed to."""
         self.effects.append(StatementEffect(step, online=True))
         self._busy = True
-        with self.context.autocommit_block():
+        with context.autocommit_block():
             pid = self._raw.info.backend_pid
             yield OnlineStep(self._raw, self._raw, pid, step, lambda _: None)
             _prepare(self._raw, self._schema)

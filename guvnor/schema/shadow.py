@@ -25,8 +25,8 @@ from sqlalchemy import Connection as SQLAlchemyConnection
 from sqlalchemy import MetaData, StaticPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-import guvnor.migrate.operations  # noqa: F401  (revisions use the online operations)
-from guvnor.errors import GuvnorError
+import guvnor.online.operations  # noqa: F401  (revisions use the online operations)
+from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Connection
 from guvnor.schema import catalog
 from guvnor.schema.enums import Enums
@@ -74,14 +74,14 @@ class ShadowError(GuvnorError):
 class ShadowUnavailableError(ShadowError):
     """The expected schema cannot be built on this server; another one of the same major version can do it."""
 
-    exit_code = 3
+    exit_code = ExitCode.PREFLIGHT
     next_step = _ANOTHER_SERVER
 
 
 class ShadowBusyError(ShadowError):
     """The expected schema could not be built: another session held a lock for too long."""
 
-    exit_code = 7
+    exit_code = ExitCode.LOCKED
     next_step = "guvnor schema check   # again, when that session (VACUUM of a catalog, for one) is done"
 
 

@@ -22,7 +22,7 @@ from tests.support.command import Command
 from tests.support.server import Target
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytest", "guvnor.cli", "guvnor.migrate.environment", __name__])
+CONTEXT.set_forkserver_preload(["pytest", "guvnor.cli", "guvnor.cli.plain_alembic", __name__])
 
 
 class Fork:

@@ -1,0 +1,83 @@
+"""Whether a database is production: as the configuration says, or as the database's own mark says.
+
+The mark is an event of the history. It holds the identity of the database that was marked, so that a restored
+copy is not production.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from guvnor.bookkeeping import history
+from guvnor.bookkeeping.history import Attempt
+from guvnor.postgres import Connection, scalar
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Who marked a database as production, and when."""
+
+    at: datetime
+    who: str
+
+
+def reason(environment: str | None, mark: Mark | None) -> str | None:
+    """Say why a database is production; the stricter of configuration and mark wins.
+
+    :param environment: the configured environment where that is production, else None.
+    :param mark: the database's mark; None when it has none.
+    :returns: None when it is not production.
+    """
+    if environment is not None:
+        return f"GUVNOR_ENV is {environment}"
+    if mark is not None:
+        return f"the database was marked as production {mark.at:%Y-%m-%d} by {mark.who}"
+    return None
+
+
+def read_mark(connection: Connection) -> Mark | None:
+    """Return who marked this very database as production; a restored copy's mark does not count."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT event, at, concat(database_role, ' (', os_user, '@', host, ')')
+            FROM public.guvnor_migration_history
+            WHERE event IN ('marked', 'unmarked') AND database_identity = %s
+            ORDER BY id DESC
+            LIMIT 1
+            """,
+            (database_identity(connection),),
+        )
+        row = cursor.fetchone()
+    return Mark(row[1], row[2]) if row and row[0] == "marked" else None
+
+
+def set_mark(connection: Connection, *, production: bool) -> None:
+    """Record that this very database is production, or is no longer."""
+    attempt = Attempt(str(uuid.uuid4()), "mark", None, None, None)
+    with connection.cursor() as cursor:
+        history.create(cursor)
+        history.record(
+            cursor,
+            attempt,
+            "marked" if production else "unmarked",
+            database_identity=database_identity(connection),
+        )
+
+
+def database_identity(connection: Connection) -> str:
+    """Return what tells this database from a copy: the cluster's identifier and the database's oid."""
+    return str(
+        scalar(
+            connection,
+            """
+            SELECT concat(
+                CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+                     THEN (SELECT system_identifier FROM pg_catalog.pg_control_system()) END,
+                '/', (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+            )
+            """,
+        )
+    )

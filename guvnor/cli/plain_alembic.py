@@ -1,0 +1,162 @@
+"""What stands behind ``alembic/env.py``: plain ``alembic`` does what ``guvnor`` does.
+
+Alembic commands come in four kinds, told apart by what Alembic itself passes on: SQL written offline, a new
+revision file, commands that look (current, check, revision --autogenerate), and commands that move the
+version (upgrade, downgrade, stamp), which alone have a destination.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import alembic
+from alembic.runtime.migration import MigrationContext, MigrationStep
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from guvnor import __version__, config, logs, postgres
+from guvnor.cli import console
+from guvnor.cli.console import Console
+from guvnor.config import Settings
+from guvnor.database import Database
+from guvnor.errors import UsageError
+from guvnor.migrate import offline
+from guvnor.migrate.engine import migrate
+from guvnor.migrate.request import Request
+from guvnor.postgres.engine import connected
+from guvnor.project import Project
+from guvnor.revisions import files
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.identifiers import following
+
+log = logging.getLogger(__name__)
+
+
+def run(context: Any, project: Project) -> None:
+    """Do what an Alembic command asks for.
+
+    :param context: the module ``alembic.context``.
+    :param project: the application whose database is migrated.
+    """
+    console.open_closed_streams()
+    shown = Console()
+    with shown.explaining():
+        settings = _settings(context)
+        context.configure(dialect_name="postgresql")
+        options = context.get_context().opts
+        if context.is_offline_mode():
+            offline.write(context, project)
+        elif "revision_context" in options and not options["revision_context"].command_args["autogenerate"]:
+            _new_revision(context, options["revision_context"].command_args["message"])
+        elif "destination_rev" in options:
+            shown.outcome(migrate(_request(context, project, settings, shown, options)))
+        else:
+            _look(context, project, settings, comparing="revision_context" in options)
+
+
+def _settings(context: Any) -> Settings:
+    """Resolve the settings, those of ``-x`` included, and set up logging by them."""
+    flags = context.get_x_argument(as_dictionary=True)
+    # What may hold a password does not belong on a command line, which others can see.
+    options = [option.name for option in config.OPTIONS if not option.name.endswith(".dsn")]
+    known = {name.replace(".", "_"): name for name in options}
+    unknown = sorted(set(flags) - set(known))
+    if unknown:
+        raise UsageError(
+            f"Unknown -x argument: {', '.join(unknown)}. Known are {', '.join(known)}.",
+            next_step="alembic -h",
+        )
+    settings = config.load({known[name]: value for name, value in flags.items()})
+    logs.configure(settings)
+    return settings
+
+
+def _request(
+    context: Any, project: Project, settings: Settings, shown: Console, options: dict[str, Any]
+) -> Request:
+    """Return the request that an upgrade, a downgrade or a stamp stands for."""
+    if options.get("purge"):
+        raise UsageError(
+            "stamp --purge would empty alembic_version unguarded.", next_step="guvnor migrate force REV"
+        )
+    find = options["fn"]
+
+    def find_steps(_script: ScriptDirectory, heads: tuple[str, ...]) -> Sequence[MigrationStep]:
+        return list(find(heads, context.get_context()))
+
+    return Request(
+        settings,
+        project,
+        _direction(context.script, find_steps, options),
+        find_steps,
+        shown,
+        environment=context,
+        relative=str(options["destination_rev"])[:1] in ("+", "-"),
+        tool=f"alembic {alembic.__version__}, guvnor {__version__}",
+    )
+
+
+def _direction(script: ScriptDirectory, find_steps: Any, options: dict[str, Any]) -> Direction:
+    """Tell what Alembic's step finder is for: from no revision at all, only an upgrade has steps to run."""
+    if "purge" in options:
+        return Direction.STAMP
+    try:
+        return Direction.UP if find_steps(script, ()) else Direction.DOWN
+    except CommandError:
+        return Direction.DOWN
+
+
+def _new_revision(context: Any, title: str | None) -> None:
+    """Let Alembic write a revision file, which needs no database."""
+    files.check_title(title or "")
+    context.configure(dialect_name="postgresql", as_sql=True, process_revision_directives=_number)
+    context.run_migrations()
+
+
+def _number(context: MigrationContext, _revision: Any, directives: list[Any]) -> None:
+    """Give a new revision the next number, unless the user gave it one."""
+    assert context.script is not None
+    for script in directives:
+        if context.opts["revision_context"].command_args["rev_id"] is None:
+            script.rev_id = following(revision.revision for revision in context.script.walk_revisions())
+
+
+def _generated(context: MigrationContext, revision: Any, directives: list[Any]) -> None:
+    """Number a revision that was generated; leave it out when there is nothing in it."""
+    (script,) = directives
+    if script.message is None:  # `alembic check` writes none, and looks at this one afterwards
+        return
+    files.check_title(script.message)
+    _number(context, revision, directives)
+    if script.upgrade_ops.is_empty():
+        directives.clear()
+        log.info("The database is what the models say: there is no revision to write")
+
+
+def _look(context: Any, project: Project, settings: Settings, *, comparing: bool) -> None:
+    """Run a command that moves nothing: it takes no lock and creates no table.
+
+    :param comparing: whether it compares the database with the models.
+    """
+    database = Database.of(settings)
+    options: dict[str, Any] = {}
+    if comparing:
+        from guvnor.autogenerate import plugin
+
+        plugin.register()
+        options = {
+            "autogenerate_plugins": [plugin.NAME],
+            "process_revision_directives": _generated,
+            plugin.DATABASE: database,
+        }
+    with connected(lambda: database.connect("look")) as connection:
+        context.configure(
+            connection=connection,
+            target_metadata=project.load_metadata(),
+            dont_mutate=True,
+            version_table_schema=postgres.SCHEMA,
+            **options,
+        )
+        context.run_migrations()

@@ -1,0 +1,214 @@
+"""``guvnor migrate``: what its commands do beside moving the version, values in, values out."""
+
+from __future__ import annotations
+
+import logging
+from argparse import Namespace
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from guvnor import postgres
+from guvnor.application import GUVNOR
+from guvnor.bookkeeping import history, production, state
+from guvnor.bookkeeping.state import State, StateError
+from guvnor.config import Settings
+from guvnor.database import Database
+from guvnor.errors import ExitCode
+from guvnor.migrate import guard, locks, preflight, repair
+from guvnor.postgres import Identity
+from guvnor.revisions import files as revision_files
+from guvnor.revisions.confirmation import confirmation_hash
+from guvnor.revisions.files import Revision
+from guvnor.revisions.identifiers import following
+from guvnor.revisions.script import alembic_config, read_revisions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What ``guvnor migrate status`` shows.
+
+    :ivar problem: why a migration cannot start from here; None when it can.
+    :ivar running: who is migrating the database right now.
+    :ivar known: what of an interrupted revision is in the database, in lines.
+    """
+
+    identity: Identity
+    state: State
+    pending: tuple[Revision, ...]
+    newest: Revision
+    ahead: bool
+    problem: StateError | None
+    running: locks.Holder | None
+    known: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What ``status --exit-code`` leaves with."""
+        if self.problem:
+            return ExitCode.DECISION
+        return ExitCode.PENDING if self.pending or self.state.dirty else ExitCode.DONE
+
+
+def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]]:
+    """Read the state and the ways out of it; no way when there is nothing to repair."""
+    with postgres.closing(Database.of(settings).connect()) as connection:
+        current = state.read(connection)
+        if running := locks.holder(connection, locks.RUN_LOCK):
+            raise state.StateError(
+                f"Another migration is running: {running}. What looks unfinished is its work in progress.",
+                state="Nothing was changed by this command.",
+            )
+        return current, repair.choices(current, read_revisions())
+
+
+def run_preflight(settings: Settings, report: preflight.Report, patience: float) -> None:
+    """Run the pre-flight checks alone; see :func:`guvnor.migrate.preflight.run`."""
+    preflight.run(settings, GUVNOR, report, patience=patience).connection.close()
+
+
+def status(settings: Settings) -> Status:
+    """Read the state of the database, without Alembic and without a lock."""
+    files = read_revisions()
+    with postgres.closing(Database.of(settings).connect()) as connection:
+        current = state.read(connection)
+        problem: StateError | None = None
+        try:
+            state.check(current, files)
+        except StateError as error:
+            problem = error
+        applied = max(current.number, current.golang or 0 if not current.alembic else 0)
+        return Status(
+            identity=postgres.identify(connection),
+            state=current,
+            pending=tuple(revision for revision in files if revision.number > applied),
+            newest=files[-1],
+            ahead=state.is_ahead(current, files),
+            problem=problem,
+            running=locks.holder(connection, locks.RUN_LOCK),
+            known=tuple(describe_interrupted(settings, current)),
+        )
+
+
+def describe_interrupted(settings: Settings, current: State) -> list[str]:
+    """Say in a few lines what of an interrupted revision is in the database."""
+    if not current.dirty:
+        return []
+    from guvnor.migrate import diagnosis
+
+    return diagnosis.describe(settings, current)
+
+
+def entries(settings: Settings, since: str | None = None, *, failed: bool = False) -> list[history.Entry]:
+    """Read the history of the database, the oldest attempt first.
+
+    :param since: the moment before which attempts are left out: see
+        :func:`guvnor.bookkeeping.history.moment`.
+    :param failed: leave out attempts that succeeded.
+    """
+    start = history.moment(since, datetime.now().astimezone()) if since else None
+    with postgres.closing(Database.of(settings).connect()) as connection:
+        if not history.exists(connection):
+            return []
+        history.check_layout(connection)
+        running = locks.holder(connection, locks.RUN_LOCK) is not None
+        return history.entries(connection, since=start, failed=failed, running=running)
+
+
+def create(name: str) -> Path:
+    """Write a revision file with the next number from the house template.
+
+    :param name: of the change, in words.
+    :returns: the path of the new file.
+    :raises UsageError: when a file cannot be named after it.
+    :raises RevisionFilesError: when it cannot be written.
+    """
+    revision_files.check_title(name)
+    from alembic import command
+
+    configuration = revision_files.configuration_file()
+    files = revision_files.read(revision_files.directory(configuration))
+    config = alembic_config(configuration)
+    config.cmd_opts = Namespace(quiet=True, x=None)  # Alembic would print the path, too
+    try:
+        script = command.revision(
+            config, message=name, rev_id=following(revision.identifier for revision in files)
+        )
+    except OSError as error:
+        raise revision_files.RevisionFilesError(
+            f"The migration file cannot be made: {error.strerror} ({error.filename}).",
+            next_step=f"ls -l {configuration.parent} {revision_files.directory(configuration)}",
+        ) from None
+    assert script is not None
+    assert not isinstance(script, list)
+    return Path(script.path)
+
+
+def force(settings: Settings, to: str, ask: guard.Ask) -> State:
+    """Set the version in both version tables and clear the dirty flag; the schema is left as it is.
+
+    :param to: the revision that the schema is at, or ``base``.
+    :param ask: asks for a confirmation where this is production.
+    :returns: the state before.
+    :raises UsageError: when the files do not know the revision.
+    """
+    target = revision_files.find(read_revisions(), to)
+    with postgres.closing(Database.of(settings).connect("force")) as connection:
+        identity = postgres.identify(connection)
+        seen = state.read(connection)
+        # Ask before the run lock is taken, so that a slow answer blocks nobody.
+        _confirm_force(settings, identity, seen, target, ask)
+        held = locks.Locks(connection, identity.database, settings.lock_wait, log.warning)
+        held.take()
+        try:
+            held.shut_out_golang()
+            current = state.read(connection)
+            state.check_unmoved(seen, current)
+            state.set_version(connection, current, target.identifier if target else None, "force")
+        finally:
+            held.release()
+        return current
+
+
+def _confirm_force(
+    settings: Settings, identity: Identity, current: State, target: Revision | None, ask: guard.Ask
+) -> None:
+    why = production.reason(settings.production_environment, current.production)
+    if why is None:
+        return
+    name = target.identifier if target else None
+    confirmation = confirmation_hash(
+        identity, current.version, name, ("force", str(current.golang), str(current.dirty))
+    )
+    what = f"set the version to {name or 'none'}, whatever the schema is (it is left as it is)"
+    guard.check(
+        guard.Risk(guard.FORCE, why, identity, current.version, name, (what,), confirmation),
+        settings.confirm,
+        ask,
+    )
+
+
+def set_production_mark(settings: Settings, ask: guard.Ask, *, marked: bool) -> None:
+    """Mark the database as production, or take the mark away.
+
+    :param ask: asks for a confirmation when the mark is taken away.
+    """
+    with postgres.closing(Database.of(settings).connect("mark")) as connection:
+        identity = postgres.identify(connection)
+        current = state.read(connection)
+        why = production.reason(settings.production_environment, current.production)
+        if not marked and why is not None:
+            confirmation = confirmation_hash(identity, current.version, current.version, ("unmark",))
+            risk = guard.Risk(
+                "take the production mark off a database",
+                why,
+                identity,
+                current.version,
+                current.version,
+                ("the guard will no longer ask before a rollback",),
+                confirmation,
+            )
+            guard.check(risk, settings.confirm, ask)
+        production.set_mark(connection, production=marked)

@@ -1,0 +1,76 @@
+"""What ``guvnor migrate plan`` shows: a plan, and what it would do, before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from guvnor import postgres
+from guvnor.bookkeeping import state
+from guvnor.config import Settings
+from guvnor.database import Database
+from guvnor.errors import GuvnorError
+from guvnor.migrate import losses
+from guvnor.migrate.losses import Loss
+from guvnor.revisions import check
+from guvnor.revisions import plan as planning
+from guvnor.revisions.files import configuration_file
+from guvnor.revisions.plan import Plan
+from guvnor.revisions.script import downgrade_steps, read_revisions, script_directory, upgrade_steps
+from guvnor.schema import rehearsal
+from guvnor.schema.rehearsal import Effect, StatementEffect
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A plan and what it would do.
+
+    :ivar effects: for each step, the objects that it changes.
+    :ivar losses: data that would be lost.
+    :ivar statements: for each step, what each statement locks; None without a scratch database.
+    :ivar unknown: why something could not be told; None when all is.
+    """
+
+    plan: Plan
+    effects: tuple[Effect, ...]
+    losses: tuple[Loss, ...]
+    statements: tuple[tuple[StatementEffect, ...], ...] | None
+    unknown: str | None = None
+
+
+def preview(settings: Settings, direction: str, to: str | None) -> Preview:
+    """Make the plan of an ``up`` or ``down`` and look at what it would do; nothing is changed.
+
+    :param direction: ``up`` or ``down``.
+    :param to: the target revision; as for the command itself when left out.
+    :raises RevisionFilesError: when the files are not fit to be run.
+    :raises StateError: when no migration can start from the state of the database.
+    """
+    script = script_directory(configuration_file())
+    files = read_revisions()
+    check.validate(files, script)
+    find_steps = (upgrade_steps if direction == "up" else downgrade_steps)(to)
+    database = Database.of(settings)
+    with postgres.closing(database.connect("plan")) as connection:
+        current = state.read(connection)
+        state.check(current, files)
+        identity = postgres.identify(connection)
+        if state.is_ahead(current, files):
+            if direction == "down":
+                raise state.ahead_error(current, files)
+            return Preview(planning.make(identity, current.version, ()), (), (), None)
+        steps = find_steps(script, current.alembic or ())
+        plan = planning.make(identity, current.version, steps)
+        try:
+            effects = rehearsal.effects(connection, script, plan.current, plan.steps)
+        except GuvnorError as error:
+            return Preview(plan, (), (), None, error.message)
+        lost = losses.read(connection, [item for effect in effects for item in effect.dropped])
+    seen = None
+    if settings.shadow_dsn:
+        seen = tuple(
+            tuple(step) for step in rehearsal.statements(database.shadow, script, plan.current, plan.steps)
+        )
+    why = (
+        None if seen is not None else "Locks are seen only in a scratch database: name one with --shadow-dsn."
+    )
+    return Preview(plan, tuple(effects), lost, seen, why)

@@ -1,0 +1,187 @@
+"""The configured database: what the settings mean as one value, and how every command reaches it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg2
+
+from guvnor import postgres
+from guvnor.bookkeeping import history, production
+from guvnor.config import Settings
+from guvnor.errors import PreflightError
+from guvnor.postgres import Connection, scalar, tls
+from guvnor.postgres.errors import ConnectionFailedError
+
+log = logging.getLogger(__name__)
+
+_POLL = 0.25  # seconds between two tries to reach a server that is starting
+
+
+class RoleError(PreflightError):
+    """The role of storage.role cannot be acted as."""
+
+
+class PlaintextError(PreflightError):
+    """Refused: a connection to a production database is not encrypted."""
+
+    state = "Nothing was changed."
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database and the rules for its sessions and its schema.
+
+    :ivar dsn: libpq's connection string, as the user wrote it.
+    :ivar role: the role that sessions act as; empty for the role that logs in.
+    :ivar environment: the configured environment where that is production, else None.
+    :ivar allow_plaintext: whether a connection without TLS may leave this machine in production.
+    :ivar shadow_dsn: of a scratch database, where the expected schema is built; empty: in this one.
+    :ivar grantees: glob patterns of roles that may hold privileges beyond the owner's.
+    :ivar ignore: glob patterns of objects that belong to others.
+    """
+
+    dsn: str = field(repr=False)
+    role: str = ""
+    environment: str | None = None
+    allow_plaintext: bool = False
+    shadow_dsn: str = field(default="", repr=False)
+    grantees: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Database:
+        """Return the configured database; the local server is started when that is meant.
+
+        :raises ConfigurationError: when none is configured or the connection string is malformed.
+        :raises LocalServerError: when the local server does not start.
+        """
+        dsn = local_server() if settings.storage_type == "embedded" else settings.dsn
+        postgres.parse(dsn)
+        return cls(
+            dsn,
+            settings.role,
+            settings.production_environment,
+            settings.allow_plaintext,
+            settings.shadow_dsn,
+            settings.grantees,
+            settings.ignore,
+        )
+
+    @property
+    def shadow(self) -> Database:
+        """The database in which the expected schema is built: a scratch database, or this one."""
+        return Database(self.shadow_dsn) if self.shadow_dsn else self
+
+    def connect(self, purpose: str = "") -> Connection:
+        """Open a connection in autocommit mode that acts as the role and keeps the TLS policy.
+
+        :param purpose: a word for the application name, by which others recognize the connection.
+        :raises ConnectionFailedError: with the reason in plain words (exit code 3).
+        :raises RoleError: when the session may not act as the role (exit code 3).
+        :raises PlaintextError: when it is refused for the lack of TLS (exit code 3).
+        """
+        connection = postgres.connect(self.dsn, purpose=purpose)
+        try:
+            self._act_as_role(connection)
+            self._require_tls(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def wait_and_connect(self, patience: float, purpose: str = "") -> Connection:
+        """Connect, trying again while the server is starting or cannot be reached.
+
+        :param patience: seconds to go on trying.
+        :raises ConnectionFailedError: the last reason, when the time is over; at once when waiting cannot
+            help.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return self.connect(purpose)
+            except ConnectionFailedError as error:
+                if not error.may_pass or time.monotonic() >= deadline:
+                    raise
+            time.sleep(min(_POLL, max(0.0, deadline - time.monotonic())))
+
+    def tls_warnings(self, connection: Connection) -> tuple[str, ...]:
+        """Return what is worth knowing of the encryption of a connection that was let through."""
+        host = connection.info.host
+        if tls.is_plaintext(connection):
+            advice = "add sslmode=verify-full to the connection string"
+            return (f"the connection to {host} is not encrypted: {advice}",)
+        mode = connection.info.dsn_parameters.get("sslmode")
+        unverified = connection.info.ssl_in_use and mode != "verify-full"
+        if self.environment and unverified and not tls.is_local(tls.peer(connection)):
+            why = f"with sslmode={mode} it is not verified that the server is {host}"
+            return (f"the connection is encrypted, but {why}: use sslmode=verify-full",)
+        return ()
+
+    def _act_as_role(self, connection: Connection) -> None:
+        """Act as the role for the rest of the session (PostgreSQL documentation, SET ROLE)."""
+        if not self.role:
+            return
+        try:
+            scalar(connection, "SELECT set_config('role', %s, false)", (self.role,))
+        except psycopg2.errors.InvalidParameterValue:
+            raise RoleError(
+                f"The role {self.role}, which storage.role names, does not exist.",
+                next_step="guvnor migrate roles   # prints the SQL that makes it",
+            ) from None
+        except psycopg2.errors.InsufficientPrivilege:
+            login = connection.info.user
+            role, grantee = (postgres.identifier(connection, name) for name in (self.role, login))
+            raise RoleError(
+                f"Role {login} may not act as {self.role}, which storage.role names.",
+                next_step=f"GRANT {role} TO {grantee};",
+            ) from None
+
+    def _require_tls(self, connection: Connection) -> None:
+        """Refuse a connection to a production database that others can read along, unless that is allowed."""
+        if not tls.is_plaintext(connection):
+            return
+        host = connection.info.host
+        if self.allow_plaintext:
+            _put_on_record(host)
+            return
+        mark = None
+        with contextlib.suppress(psycopg2.errors.InsufficientPrivilege):
+            mark = production.read_mark(connection) if history.exists(connection) else None
+        why = production.reason(self.environment, mark)
+        if why is not None:
+            raise PlaintextError(
+                f"Refused: the connection to {host} is not encrypted, and this is production ({why}).",
+                next_step="Add sslmode=verify-full (and sslrootcert=FILE) to the connection string.\n"
+                "Or repeat the command with --allow-plaintext (GUVNOR_ALLOW_PLAINTEXT=yes, plain alembic: "
+                "-x allow_plaintext=yes), which is put on record.",
+            )
+
+
+@functools.cache  # a run has several connections
+def _put_on_record(host: str) -> None:
+    log.warning(f"{tls.NOTE}, let through by allow_plaintext", extra={"host": host})
+
+
+def local_server() -> str:
+    """Return the connection string of the local server, started when it is not running.
+
+    :raises LocalServerError: when it does not start.
+    """
+    from guvnor.embedded import LocalServer
+
+    server = LocalServer(local_server_home())
+    if not server.status().running:
+        server.start(tcp=server.status().tcp)  # one that listens otherwise would be restarted
+    return server.url()
+
+
+def local_server_home() -> Path:
+    """Return the folder in which the local server of the current directory lives."""
+    return Path.cwd() / ".guvnor"

@@ -1,0 +1,57 @@
+"""Has the file of an applied revision been changed since? Then other databases get what this one has not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guvnor.bookkeeping.state import State
+from guvnor.postgres import Connection
+from guvnor.revisions.identifiers import number
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+
+def warnings(connection: Connection, current: State, script: ScriptDirectory) -> tuple[str, ...]:
+    """Name each applied revision whose file holds other statements now than when it was applied.
+
+    Comments, white space and line ends do not count; see :func:`guvnor.revisions.statements.checksum`.
+
+    :param script: the revision files, which are known to be sound.
+    """
+    if not current.version:
+        return ()
+    from guvnor.revisions.statements import checksum, statements
+
+    files = {file.revision: file.module.upgrade for file in script.walk_revisions()}
+    return tuple(
+        f"the file of revision {revision} was changed after it was applied ({applied})"
+        for revision, recorded, applied in _applied(connection)
+        if number(revision) <= current.number
+        and revision in files
+        and checksum(statements(files[revision])) != recorded
+    )
+
+
+def _applied(connection: Connection) -> list[tuple[str, str, str]]:
+    """Return for each revision whose last run was an ``up`` its checksum, and when and by whom it was run."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('public.guvnor_migration_history') IS NOT NULL")
+        if cursor.fetchone() != (True,):
+            return []
+        cursor.execute(
+            """
+            SELECT revision, checksum,
+                   concat(to_char(at, 'YYYY-MM-DD HH24:MI:SS TZ'), ' by ', database_role, ' (',
+                          concat_ws(', ', os_user || '@' || host, job), ')')
+            FROM (
+                SELECT DISTINCT ON (revision) *
+                FROM public.guvnor_migration_history
+                WHERE event = 'succeeded' AND direction IN ('up', 'down')
+                ORDER BY revision, id DESC
+            ) AS last
+            WHERE direction = 'up' AND checksum IS NOT NULL
+            ORDER BY revision
+            """
+        )
+        return cursor.fetchall()

@@ -1,0 +1,292 @@
+"""Moving the version of a database: ``guvnor migrate up`` and plain ``alembic`` both come here."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+
+from guvnor import postgres
+from guvnor.bookkeeping import history, production, state
+from guvnor.bookkeeping.state import DirtyError, State
+from guvnor.errors import GuvnorError
+from guvnor.migrate import diagnosis, guard, preflight, repair, signals
+from guvnor.migrate.locks import Locks
+from guvnor.migrate.planner import Planner
+from guvnor.migrate.precaution import Outlook, Precaution
+from guvnor.migrate.preflight import Ready
+from guvnor.migrate.request import Outcome, Request
+from guvnor.migrate.runner import Applied, Runner
+from guvnor.migrate.session import RevisionSession
+from guvnor.migrate.signals import Canceller
+from guvnor.postgres.engine import connected
+from guvnor.revisions import plan as planning
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.plan import Plan
+from guvnor.revisions.script import alembic_environment, find_steps
+
+if TYPE_CHECKING:
+    from guvnor.migrate.backup import Backup
+    from guvnor.migrate.verify import Verification
+
+log = logging.getLogger(__name__)
+
+_ACTIONS = {Direction.UP: guard.DROP, Direction.DOWN: guard.ROLLBACK, Direction.STAMP: guard.FORCE}
+
+
+def migrate(request: Request) -> Outcome:
+    """Move the version of a database: check, plan, confirm, lock, look again, back up, execute and verify.
+
+    Safe to run again after any failure: what is done is found done.
+
+    :raises GuvnorError: when it does not come to its end; the error says what state the database is in.
+    """
+    with signals.explained("No revision was being run.") as canceller, _ready(request) as ready:
+        migration = Migration(request, ready, canceller)
+        if request.repair is not None:
+            return migration.repair(request.repair)
+        if state.is_ahead(ready.state, ready.revisions):
+            return migration.leave_alone(ready.state)
+        current, plan = ready.state, migration.planner.plan(ready.state)
+        if not plan.steps and not current.dirty:
+            return migration.nothing_to_do(current)
+        while True:
+            # Ask before the run lock is taken, so that a slow answer blocks nobody.
+            migration.confirm(plan, current)
+            with migration.locked():
+                current = migration.look_again()
+                remaining = migration.planner.reconfirm(plan, current)
+                if remaining is not None:
+                    return migration.carry_out(remaining, current)
+                plan = migration.planner.plan(current)
+
+
+@contextlib.contextmanager
+def _ready(request: Request) -> Iterator[Ready]:
+    """Run the pre-flight checks, and hold the connection that they opened.
+
+    :raises DirtyError: with what of the interrupted revision is in the database.
+    """
+    try:
+        ready = preflight.run(
+            request.settings,
+            request.project,
+            request.observer.checked,
+            environment=request.environment,
+            patience=request.patience,
+            purpose="control",
+            repairing=request.repair is not None,
+        )
+        with postgres.closing(ready.connection):
+            _announce(request, ready)
+            yield ready
+    except DirtyError as error:
+        known = diagnosis.describe(request.settings, error.found) if error.found else []
+        error.state = "\n".join((error.state or "", *known))
+        raise
+
+
+def _announce(request: Request, ready: Ready) -> None:
+    """Say in the first record which tool works on which database, and that it starts."""
+    identity = ready.identity
+    log.info(
+        request.tool,
+        extra={
+            "host": identity.host,
+            "port": identity.port,
+            "database": identity.database,
+            "role": identity.role,
+            "server_version": identity.version_text,
+        },
+    )
+    what = "repair" if request.repair else request.direction
+    log.info(
+        f"Starting database migration ({what})",
+        extra={"current_version": ready.state.number, "migrations_found": len(ready.revisions)},
+    )
+
+
+class Migration:
+    """What one request does to a database, part by part, in the order in which :func:`migrate` calls it."""
+
+    def __init__(self, request: Request, ready: Ready, canceller: Canceller) -> None:
+        """Begin.
+
+        :param ready: what the pre-flight checks found.
+        :param canceller: cancels statements when a signal arrives.
+        """
+        self._request = request
+        self._ready = ready
+        self._canceller = canceller
+        self.planner = Planner(request, ready.script, ready.identity)
+        self._outlook = Outlook()
+        self._precaution = Precaution(
+            request.settings,
+            ready.script,
+            ready.connection,
+            request.backup,
+            request.observer.progressed,
+            canceller,
+        )
+        self._locks = Locks(
+            ready.connection,
+            ready.identity.database,
+            request.settings.lock_wait,
+            log.warning,
+            golang_migrate=request.project.golang_migrate,
+        )
+
+    def leave_alone(self, current: State) -> Outcome:
+        """Leave a database alone that is ahead of the files: the application was rolled back.
+
+        :raises AheadError: when that is refused, or a rollback was asked for.
+        """
+        error = state.ahead_error(current, self._ready.revisions)
+        if self._request.strict or self._request.direction is not Direction.UP:
+            raise error
+        log.warning(error.message)
+        return self._outcome(current)
+
+    def nothing_to_do(self, current: State) -> Outcome:
+        """End where the database is at the target already."""
+        self._mark_production(current)
+        return self._outcome(current)
+
+    def confirm(self, plan: Plan, current: State) -> None:
+        """Find out what a plan would lose and which backup is taken first, and ask where that is needed.
+
+        :raises RefusedError: when it is not confirmed.
+        """
+        why = production.reason(self._request.settings.production_environment, current.production)
+        outlook = self._outlook = self._precaution.look(plan, production=why is not None)
+        if why is None or not plan.steps:
+            return
+        if not outlook.losses and all(step.direction is Direction.UP for step in plan.steps):
+            return
+        risk = guard.Risk(
+            action=_ACTIONS[plan.steps[0].direction],
+            why=why,
+            database=plan.database,
+            current=plan.current,
+            target=plan.target,
+            revisions=tuple(
+                f"{step.direction} {step.revision} {step.description}".strip() for step in plan.steps
+            ),
+            losses=outlook.losses,
+            hash=plan.hash,
+            backup=outlook.backup,
+        )
+        guard.check(risk, self._request.settings.confirm, self._request.observer.ask)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run lock."""
+        self._locks.take()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(psycopg2.Error):
+                self._locks.release()
+
+    def look_again(self) -> State:
+        """Read the state under the run lock: another run may have moved it.
+
+        :raises StateError: when no migration can start from it.
+        """
+        current = self._read_state()
+        state.check(current, self._ready.revisions)
+        return current
+
+    def carry_out(self, plan: Plan, current: State) -> Outcome:
+        """Back up, execute and verify, under the run lock."""
+        self._mark_production(current)
+        if not plan.steps:
+            return self._outcome(current)
+        self._request.observer.planned(plan)
+        taken = self._back_up(plan, current)
+        verification = self._begin_verification(plan)
+        applied = self._execute(plan, taken)
+        self._request.observer.executed(applied)
+        drift = verification.new_drift() if verification else None
+        verified = verification is not None and verification.done
+        return self._outcome(self._read_state(), applied, backup=taken, verified=verified, drift=drift)
+
+    def repair(self, name: str) -> Outcome:
+        """Run the revision that left the database dirty, onward or back.
+
+        :param name: of the way out.
+        """
+        ready = self._ready
+        choice = repair.choose(ready.state, ready.revisions, name)
+        if choice is None:
+            return self._outcome(ready.state)
+        direction = choice.direction or Direction.UP
+        heads = (choice.from_version,) if choice.from_version else ()
+        steps = find_steps(ready.script, direction, heads, choice.to_version)
+        plan = planning.make(ready.identity, choice.from_version, steps)
+        self.confirm(plan, ready.state)
+        with self.locked():
+            current = self._read_state()
+            state.check_unmoved(ready.state, current)
+            taken = self._back_up(plan, current)
+            self._locks.shut_out_golang()
+            attempt = history.Attempt(
+                str(uuid.uuid4()), direction, choice.revision, choice.from_version, choice.to_version
+            )
+            state.prepare_repair(ready.connection, attempt)
+            applied = self._execute(plan, taken)
+            return self._outcome(self._read_state(), applied, backup=taken)
+
+    def _read_state(self) -> State:
+        return state.read(self._ready.connection, golang_migrate=self._request.project.golang_migrate)
+
+    def _mark_production(self, current: State) -> None:
+        """Mark the database at its first production run: from then on it is guarded from anywhere."""
+        if self._request.settings.production and current.production is None:
+            production.set_mark(self._ready.connection, production=True)
+
+    def _back_up(self, plan: Plan, current: State) -> Backup | None:
+        """Take the backup that is called for, before anything is changed."""
+        why = production.reason(self._request.settings.production_environment, current.production)
+        taken = self._precaution.take(plan, self._outlook, production=why is not None)
+        self._request.observer.backed_up(taken)
+        return taken
+
+    def _begin_verification(self, plan: Plan) -> Verification | None:
+        """Look at the schema before an upgrade, to know afterwards which differences are new."""
+        if not self._request.settings.verify or not any(s.direction is Direction.UP for s in plan.steps):
+            return None
+        from guvnor.migrate.verify import Verification
+
+        try:
+            return Verification(self._ready.database, self._ready.script, self._ready.connection)
+        except GuvnorError as error:
+            log.warning("the schema cannot be verified", extra={"reason": error.message})
+            return None
+
+    def _execute(self, plan: Plan, taken: Backup | None) -> tuple[Applied, ...]:
+        """Run the steps of a plan, one after the other; those before a failing one stay applied."""
+        ready, request = self._ready, self._request
+        state.create_tables(ready.connection, golang_migrate=request.project.golang_migrate)
+        note = f"backup: {taken.path or taken.what}" if taken else None
+        applied = []
+        with (
+            connected(lambda: ready.database.connect("revision")) as connection,
+            alembic_environment(request.environment, ready.script) as environment,
+        ):
+            session = RevisionSession(connection)
+            runner = Runner(
+                environment, request, session, ready.connection, self._locks, self._canceller, note
+            )
+            with contextlib.closing(runner):
+                for step in plan.steps:
+                    applied.append(runner.run(step))
+        return tuple(applied)
+
+    def _outcome(self, current: State, applied: tuple[Applied, ...] = (), **found: Any) -> Outcome:
+        newest = self._ready.revisions[-1].number
+        return Outcome(current.number, newest, applied, ahead=current.number > newest, **found)

@@ -1,0 +1,33 @@
+"""How long a transaction may wait for locks, as a whole.
+
+PostgreSQL's ``lock_timeout`` counts for each statement (PostgreSQL documentation, "Client Connection
+Defaults"). A transaction that waits a little for each of several locks holds the first ones meanwhile, and
+everybody queues behind them. So what its statements have waited is taken off the timeout of the next one.
+"""
+
+from __future__ import annotations
+
+_SHORTEST = 0.001  # seconds; 0 would mean no timeout at all
+
+
+class LockBudget:
+    """The seconds that one transaction may still wait for locks."""
+
+    def __init__(self, seconds: float) -> None:
+        """Begin a transaction.
+
+        :param seconds: that it may wait in all.
+        """
+        self.seconds = seconds
+        self._in_force: float | None = None
+
+    def timeout(self, waited: float) -> str | None:
+        """Return the ``lock_timeout`` to set before the next statement; None when it is in force already.
+
+        :param waited: seconds that the transaction has waited so far.
+        """
+        allowed = max(_SHORTEST, self.seconds - waited)
+        if self._in_force is not None and allowed >= self._in_force:
+            return None
+        self._in_force = allowed
+        return f"{max(1, round(allowed * 1000))}ms"

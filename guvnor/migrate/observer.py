@@ -1,0 +1,38 @@
+"""Whom a migration tells how far it is, and whom it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from guvnor.migrate.guard import Risk
+from guvnor.migrate.preflight import Check
+from guvnor.online.progress import Progress
+
+if TYPE_CHECKING:
+    from guvnor.migrate.backup import Backup
+    from guvnor.migrate.runner import Applied
+    from guvnor.revisions.plan import Plan
+
+
+class Observer:
+    """Is told what happens, and asked for confirmations; this one keeps quiet and has nobody to ask."""
+
+    def checked(self, check: Check) -> None:
+        """Take note of a pre-flight check that has ended."""
+
+    def ask(self, risk: Risk) -> bool | None:  # noqa: ARG002
+        """Show what is at stake and ask for a confirmation; None where there is nobody to ask."""
+        return None
+
+    def progressed(self, progress: Progress) -> None:
+        """Take note of how far a long step is."""
+
+    def planned(self, plan: Plan) -> None:
+        """Take note of the plan, under the run lock, before a backup is taken and anything is changed."""
+
+    def backed_up(self, taken: Backup | None) -> None:
+        """Take note of the backup, None for none; the steps of the plan come next."""
+
+    def executed(self, applied: Sequence[Applied]) -> None:
+        """Take note of the steps that were run; the comparison of the schema comes next."""

@@ -1,0 +1,72 @@
+"""What is asked of the engine, and what it has done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from guvnor import __version__
+from guvnor.config import Settings
+from guvnor.migrate.observer import Observer
+from guvnor.project import Project
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.script import FindSteps
+
+if TYPE_CHECKING:
+    from guvnor.migrate.backup import Backup
+    from guvnor.migrate.backup import Options as BackupOptions
+    from guvnor.migrate.runner import Applied
+    from guvnor.schema.drift import Report
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to do with which database, and whom to tell.
+
+    :ivar find_steps: finds the steps from the revision that the database is at.
+    :ivar observer: is told what happens, and asked for confirmations.
+    :ivar environment: Alembic's environment that the request comes from (the module ``alembic.context``);
+        None: the engine makes one.
+    :ivar relative: whether the target counts from where the database is (``-1``).
+    :ivar tool: which tool this is, for the log and the history.
+    :ivar patience: seconds to wait for a server that is still starting.
+    :ivar strict: refuse a database that is ahead of the files.
+    :ivar repair: the way out of a dirty state to take; None for an ordinary command.
+    :ivar backup: how the whole database is backed up first; None: only what a rollback drops, see
+        :class:`guvnor.migrate.precaution.Precaution`.
+    """
+
+    settings: Settings
+    project: Project
+    direction: Direction
+    find_steps: FindSteps
+    observer: Observer
+    environment: Any = None
+    relative: bool = False
+    tool: str = f"guvnor {__version__}"
+    patience: float = 0.0
+    strict: bool = False
+    repair: str | None = None
+    backup: BackupOptions | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command that moves the version has done.
+
+    :ivar version: the number of the revision that the database is at now; 0 for none.
+    :ivar newest: the number of the newest file.
+    :ivar applied: the steps that were run.
+    :ivar ahead: whether the database is later than the newest file.
+    :ivar backup: that was taken first; None when none was.
+    :ivar verified: whether the schema was compared with the expected one.
+    :ivar drift: how the schema differs from what was expected of the run; None when it does not.
+    """
+
+    version: int
+    newest: int
+    applied: tuple[Applied, ...] = field(default=())
+    ahead: bool = False
+    backup: Backup | None = None
+    verified: bool = False
+    drift: Report | None = None

@@ -1,0 +1,224 @@
+"""Running the steps of a plan: one transaction each, tried again while tables are busy, each end recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+import sqlalchemy
+from psycopg2 import errorcodes
+
+from guvnor import postgres
+from guvnor.bookkeeping import history, state
+from guvnor.bookkeeping.state import State
+from guvnor.errors import GuvnorError
+from guvnor.migrate import failures
+from guvnor.migrate.locks import Locks
+from guvnor.migrate.request import Request
+from guvnor.migrate.retries import RETRYABLE, Retries
+from guvnor.migrate.session import RevisionSession
+from guvnor.migrate.signals import Canceller, Interrupt
+from guvnor.migrate.step_transaction import StepTransaction
+from guvnor.online.backoff import Try
+from guvnor.online.blockers import LockMonitor
+from guvnor.online.operations import RUNNER
+from guvnor.postgres import Connection
+from guvnor.revisions.plan import Step
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_AT_THE_END = "1s"  # for the locks of the bookkeeping tables, when a run has failed
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A step that was run; durations in seconds.
+
+    :ivar tries: how often its transaction was tried.
+    """
+
+    step: Step
+    duration: float
+    lock_wait: float
+    tries: int
+
+
+class Runner:
+    """Runs steps through Alembic on one session, with the locks and the history on another."""
+
+    def __init__(
+        self,
+        environment: Any,
+        request: Request,
+        session: RevisionSession,
+        control: Connection,
+        locks: Locks,
+        canceller: Canceller,
+        note: str | None,
+    ) -> None:
+        """Prepare a runner.
+
+        :param environment: Alembic's.
+        :param session: what the revisions run on.
+        :param control: in autocommit mode; holds the locks, writes the history and looks on.
+        :param canceller: knows whether a signal has arrived.
+        :param note: what else the history says of each step.
+        """
+        self._environment = environment
+        self._request = request
+        self._session = session
+        self._control = control
+        self._locks = locks
+        self._canceller = canceller
+        self._note = note
+        self._monitor = LockMonitor(control, session.pid)
+        canceller.connections.append(session.driver)
+
+    def close(self) -> None:
+        """Stop looking on."""
+        self._monitor.close()
+
+    def run(self, step: Step) -> Applied:
+        """Run one step to its end.
+
+        :raises GuvnorError: when it does not come to its end; the steps before it stay applied.
+        """
+        record = self._record(step)
+        self._measure(record, "started")
+        retries = Retries(self._request.settings.max_wait)
+        transaction = self._transaction(step, record, retries)
+        self._monitor.blockers = ()
+        try:
+            while True:
+                attempt = retries.next()
+                try:
+                    self._session.reset()
+                    with transaction.trying(attempt.wait):
+                        self._environment.run_migrations()
+                    break
+                except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
+                    self._session.roll_back()
+                    cause = failures.driver_error(error)
+                    code = cause.pgcode if cause else None
+                    if code not in RETRYABLE or not transaction.stage.resumable:
+                        raise
+                    self._pause(step, retries, attempt, deadlock=code == errorcodes.DEADLOCK_DETECTED)
+        except (Interrupt, SystemExit, Exception) as error:
+            raise self._ended(step, record, transaction, error) from error
+        with contextlib.suppress(psycopg2.Error):
+            self._measure(record, "measured")
+        log.info(
+            f"revision {step.revision} {'rolled back' if step.direction == 'down' else 'applied'}",
+            extra={"direction": step.direction, **transaction.figures()},
+        )
+        return Applied(step, time.monotonic() - retries.began, transaction.lock_wait, retries.count)
+
+    def _record(self, step: Step) -> history.Attempt:
+        return history.Attempt(
+            number=str(uuid.uuid4()),
+            direction=step.direction,
+            revision=step.revision,
+            from_version=step.from_version,
+            to_version=step.to_version,
+            checksum=step.checksum,
+            tool=self._request.tool,
+            note=self._note,
+        )
+
+    def _measure(self, record: history.Attempt, event: str) -> None:
+        """Record an event with the size of the database."""
+        with self._control.cursor() as cursor:
+            history.record(cursor, record, event, database_bytes=history.database_size(self._control))
+
+    def _transaction(self, step: Step, record: history.Attempt, retries: Retries) -> StepTransaction:
+        """Set Alembic up to run one step, watched over by its transaction."""
+        transaction = StepTransaction(
+            self._session,
+            self._control,
+            self._locks,
+            self._monitor,
+            retries,
+            step,
+            record,
+            golang_migrate=self._request.project.golang_migrate,
+            report=self._request.observer.progressed,
+        )
+        self._environment.configure(
+            connection=self._session.connection,
+            target_metadata=self._request.project.load_metadata(),
+            dont_mutate=True,  # it creates no table by itself
+            version_table_schema=postgres.SCHEMA,
+            transaction_per_migration=True,
+            on_version_apply=transaction.version_applied,
+            fn=lambda _heads, _context: [step.alembic],
+            **{RUNNER: transaction},
+        )
+        return transaction
+
+    def _pause(self, step: Step, retries: Retries, attempt: Try, *, deadlock: bool) -> None:
+        """Wait before the next try; the blockers were read while the last one waited.
+
+        :raises BusyError: when the time is over.
+        """
+        blockers = self._monitor.blockers
+        pause = retries.pause_after(attempt)
+        if pause is None:
+            raise failures.busy(step, retries.waited, retries.count, blockers, self._read_state())
+        why = "was in a deadlock" if deadlock else f"could not get a lock within {attempt.wait * 1000:.0f} ms"
+        log.warning(
+            f"{why}, trying again in {pause:.1f} s",
+            extra={
+                "revision": step.revision,
+                "tries": retries.count,
+                "blockers": "; ".join(str(blocker) for blocker in blockers) or None,
+            },
+        )
+        time.sleep(pause)
+
+    def _ended(
+        self, step: Step, record: history.Attempt, transaction: StepTransaction, error: BaseException
+    ) -> GuvnorError:
+        """Bring everything to rest, record the end and return the error to raise."""
+        self._session.roll_back()
+        now = self._read_state()
+        cause = failures.driver_error(error)
+        result, outcome = failures.explained(
+            step,
+            error,
+            now,
+            committed=transaction.stage.committed,
+            signal_received=self._canceller.received,
+            connection_lost=bool(self._control.closed) or self._session.lost,
+        )
+        # A server whose encoding cannot hold the text loses this record, not the explanation.
+        with contextlib.suppress(psycopg2.Error, UnicodeError), self._control.cursor() as cursor:
+            history.record(
+                cursor,
+                record,
+                outcome,
+                sqlstate=cause.pgcode if cause else None,
+                error=result.message,
+                **transaction.figures(),
+            )
+        return result
+
+    def _read_state(self) -> State | None:
+        """Read what state a failure has left, through whichever connection still lives.
+
+        A new connection may read the state before the server notices that the old one died, and report it
+        wrongly.
+        """
+        drivers = [self._control, *([] if self._session.lost else [self._session.driver])]
+        for connection in drivers:
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # nobody wants to wait now
+                return state.read(connection, golang_migrate=self._request.project.golang_migrate)
+            except psycopg2.Error:
+                continue
+        return None

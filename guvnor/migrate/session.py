@@ -1,0 +1,63 @@
+"""The session that revisions run on."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import psycopg2
+import sqlalchemy
+
+from guvnor import postgres
+
+
+class RevisionSession:
+    """A connection of SQLAlchemy's for Alembic, and the driver's connection below it.
+
+    :ivar connection: SQLAlchemy's.
+    :ivar pid: of its backend.
+    """
+
+    def __init__(self, connection: sqlalchemy.Connection) -> None:
+        """Take a new connection, outside of a transaction."""
+        self.connection = connection
+        pid, self._role = connection.exec_driver_sql("SELECT pg_backend_pid(), current_setting('role')").one()
+        self.pid = int(pid)
+        connection.rollback()
+
+    @property
+    def driver(self) -> Any:
+        """The driver's connection."""
+        return self.connection.connection.dbapi_connection
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is gone."""
+        return bool(self.connection.closed or self.connection.invalidated or self.driver.closed)
+
+    @property
+    def outside(self) -> bool:
+        """Whether statements are committed at once: the revision has left its transaction."""
+        return bool(self.driver.autocommit)
+
+    def reset(self) -> None:
+        """Set the session anew: a revision before, or the last try, may have set it otherwise."""
+        driver = self.driver
+        driver.rollback()
+        driver.autocommit = True
+        with driver.cursor() as cursor:
+            # DateStyle is the driver's own choice, made when it connected.
+            cursor.execute(
+                "RESET ALL; SET DateStyle TO ISO; SELECT set_config('role', %s, false)", (self._role,)
+            )
+        postgres.prepare(driver)
+        driver.autocommit = False
+
+    def roll_back(self) -> None:
+        """Roll back whatever is open; nothing happens on a lost connection."""
+        with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError, psycopg2.Error):
+            self.connection.rollback()
+            if not self.connection.invalidated:
+                self.driver.rollback()  # a transaction that failed at its begin is not SQLAlchemy's yet
+                # SQLAlchemy would go on believing that it is beginning one, and never announce it again.
+                self.connection.begin().rollback()

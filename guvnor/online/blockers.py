@@ -1,0 +1,137 @@
+"""Who stands in the way: a second connection looks on while a statement waits for a lock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+import psycopg2
+
+from guvnor.postgres import Connection
+
+log = logging.getLogger(__name__)
+
+_INTERVAL = 0.01  # seconds between two looks; a tenth of the usual wait
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """A session that holds, or waits in front of us for, a lock that we want.
+
+    :ivar age: seconds since its transaction began; None when it has none or the role may not see it.
+    :ivar command: the first keyword of its query; the whole text goes to the debug log only, since it may
+        hold data.
+    """
+
+    pid: int
+    role: str | None
+    application: str | None
+    state: str | None
+    age: float | None
+    command: str | None
+
+    def __str__(self) -> str:
+        """Describe the session in one phrase."""
+        if self.pid == 0:
+            return "a prepared transaction (SELECT * FROM pg_prepared_xacts)"
+        age = f", transaction open for {self.age:.0f} s" if self.age is not None else ""
+        return (
+            f"pid {self.pid} (role {self.role or 'unknown'}, {self.application or 'unnamed application'}, "
+            f"{self.state or 'state unknown'}{age}, last command {self.command or 'unknown'})"
+        )
+
+
+def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
+    """Tell whether a backend waits for a heavyweight lock, and who blocks it.
+
+    :param connection: another connection than the one that waits, in autocommit mode.
+    :param pid: of the backend that may wait.
+    """
+    with connection.cursor() as cursor:
+        # pg_blocking_pids() locks the lock manager for a moment, so it is asked only for who does wait.
+        cursor.execute(
+            """
+            SELECT CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END
+            FROM pg_catalog.pg_stat_get_activity(%s)
+            """,
+            (pid,),
+        )
+        row = cursor.fetchone()
+        if row is None or row[0] is None:
+            return False, ()
+        pids = sorted(set(row[0]))
+        cursor.execute(
+            """
+            SELECT
+                blocking.pid, a.usename, a.application_name, a.state,
+                EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
+                upper(substring(a.query FROM '[A-Za-z]+')), a.query
+            FROM unnest(%s::integer[]) AS blocking (pid)
+            LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+            """,
+            (pids,),
+        )
+        rows = cursor.fetchall()
+    for found in rows:
+        log.debug("blocked", extra={"pid": found[0], "query": found[6]})
+    return True, tuple(Blocker(*found[:6]) for found in rows)
+
+
+class LockMonitor:
+    """Measures how long a backend waits for locks, and remembers the last who blocked it.
+
+    Looks on from a thread while a statement runs, through a connection that is idle meanwhile.
+    """
+
+    def __init__(self, connection: Connection, pid: int) -> None:
+        """Start looking on.
+
+        :param connection: the connection to look through, in autocommit mode.
+        :param pid: of the backend to watch.
+        """
+        self.waited = 0.0  # seconds, in the current transaction
+        self.blockers: tuple[Blocker, ...] = ()
+        self._connection = connection
+        self._pid = pid
+        self._running = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._look, name="lock watch", daemon=True)
+        self._thread.start()
+
+    def statement_begins(self) -> None:
+        """Say that a statement is about to run."""
+        self._running.set()
+
+    def statement_ended(self) -> None:
+        """Say that it has ended."""
+        self._running.clear()
+
+    def close(self) -> None:
+        """Stop looking on."""
+        self._closed = True
+        self._running.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        waiting_since: float | None = None
+        while True:
+            self._running.wait()
+            if self._closed:
+                return
+            time.sleep(_INTERVAL)
+            if not self._running.is_set():
+                waiting_since = None
+                continue
+            try:
+                waiting, blockers = read(self._connection, self._pid)
+            except psycopg2.Error:
+                return  # the connection is gone, which the run notices before it commits
+            now = time.monotonic()
+            if waiting:
+                self.blockers = blockers or self.blockers
+                self.waited += now - (waiting_since or now - _INTERVAL)
+                waiting_since = now
+            else:
+                waiting_since = None

@@ -1,0 +1,354 @@
+"""What the online operations do on the server. Each looks first at what is there and does what is missing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+from psycopg2 import errorcodes
+from sqlalchemy import text
+
+from guvnor.errors import GuvnorError
+from guvnor.online import backoff, progress
+from guvnor.online.progress import Progress
+from guvnor.postgres import Connection, scalar
+from guvnor.postgres.quoting import quoted
+
+log = logging.getLogger(__name__)
+
+_POLL = 0.2  # seconds
+_MEMORY_MOST_KB = 1024 * 1024
+_WORKERS_MOST = 4
+BATCH_TARGET = 0.2  # seconds that one batch of a backfill should take
+_BATCH_FIRST = 32  # blocks
+_BATCH_MOST = 16384  # blocks
+_IN_VAIN_MOST = 3  # passes; the application may change the one row that is left at the same moment
+_DROP_TRIES = 8
+_LAG_MOST = 5.0  # seconds that a replica may be behind
+
+
+class OnlineStepError(GuvnorError):
+    """An online step did not do what the revision says."""
+
+    next_step = "Correct the revision, then: guvnor migrate up (or: guvnor migrate repair --back)"
+
+
+@dataclass(frozen=True)
+class OnlineStep:
+    """Where an online operation runs.
+
+    :ivar connection: in autocommit mode, without a lock timeout.
+    :ivar onlooker: another connection, for reading progress.
+    :ivar pid: of the backend of ``connection``.
+    :ivar what: the step, in words.
+    :ivar report: is told how far it is.
+    """
+
+    connection: Connection
+    onlooker: Connection
+    pid: int
+    what: str
+    report: Callable[[Progress], None]
+
+    def execute(self, sql: str, parameters: Any = None) -> int:
+        """Run a statement and return the number of rows it changed."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return int(cursor.rowcount)
+
+
+def create_index(step: OnlineStep, name: str, sql: str) -> None:
+    """Build an index concurrently; see ``op.create_index_concurrently``.
+
+    An interrupted build leaves an invalid index, which CREATE INDEX IF NOT EXISTS takes for good (PostgreSQL
+    documentation, "Building Indexes Concurrently").
+
+    :raises OnlineStepError: when the statement ends and there is no valid index of that name.
+    """
+    _tune_for_index_build(step)
+    for attempt in range(3):
+        _await_others(step, name)
+        valid = _index_is_valid(step.connection, name)
+        if valid:
+            log.info("index is in place", extra={"index": name, "was_there": attempt == 0})
+            return
+        if valid is False:
+            log.warning("dropping the invalid index of an interrupted build", extra={"index": name})
+            step.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+        try:
+            step.execute(sql)
+        except psycopg2.Error as error:
+            if error.pgcode == errorcodes.DUPLICATE_TABLE:
+                continue  # another backend has finished the same index meanwhile
+            _drop_remains(step, name)
+            raise
+        if _index_is_valid(step.connection, name):
+            return
+    raise OnlineStepError(f"The statement for index {name} ended, but there is no valid index of that name.")
+
+
+def _drop_remains(step: OnlineStep, name: str) -> None:
+    """Drop what a failed build left: an invalid index costs every write, and a unique one refuses some."""
+    try:
+        if _index_is_valid(step.connection, name) is False:
+            step.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+    except psycopg2.Error:
+        log.warning("the failed build left an invalid index, which the next run drops", extra={"index": name})
+
+
+def drop_index(step: OnlineStep, name: str) -> None:
+    """Drop an index concurrently, when it is there."""
+    _await_others(step, name)
+    step.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+
+
+def validate_constraint(step: OnlineStep, table: str, name: str, statement: str) -> None:
+    """Validate a constraint when it is not valid yet.
+
+    :raises OnlineStepError: when there is no such constraint.
+    """
+    valid = scalar(
+        step.connection,
+        "SELECT convalidated FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass(%s) AND conname = %s",
+        (quoted(table), name),
+    )
+    if valid is None:
+        raise OnlineStepError(f"Table {table} has no constraint {name} to validate.")
+    if not valid:
+        step.execute(statement)
+
+
+def check_not_null(step: OnlineStep, table: str, name: str, statement: str) -> None:
+    """Validate the check that a column holds no NULL; one that fails is dropped, or it would refuse rows."""
+    try:
+        validate_constraint(step, table, name, statement)
+    except psycopg2.errors.CheckViolation:
+        drop_constraint(step, table, name)
+        raise
+
+
+def drop_constraint(step: OnlineStep, table: str, name: str) -> None:
+    """Drop a constraint that could not be validated, so that it refuses no row from now on.
+
+    It takes ACCESS EXCLUSIVE, so it waits shortly and tries again; where that fails, the next run does it.
+    """
+    for trial, _ in zip(backoff.tries(), range(_DROP_TRIES), strict=False):
+        try:
+            step.execute(f"SET lock_timeout = '{round(trial.wait * 1000)}ms'")
+            step.execute(f"ALTER TABLE {quoted(table)} DROP CONSTRAINT IF EXISTS {quoted(name)}")
+            return
+        except psycopg2.Error as error:
+            if error.pgcode != errorcodes.LOCK_NOT_AVAILABLE:
+                raise
+            time.sleep(trial.pause)
+        finally:
+            step.execute("SET lock_timeout = 0")
+    log.warning("a constraint that was not validated is left", extra={"table": table, "constraint": name})
+
+
+def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None:
+    """Update the rows that a predicate names, a range of blocks at a time; see ``op.backfill``.
+
+    A range of blocks is a TID range scan (PostgreSQL 14 and later), so that the whole takes one pass over the
+    table, however small the ranges are. New row versions go elsewhere: it goes over the table until it finds
+    no row.
+    """
+    blocks = _BATCH_FIRST
+    for relation in _leaves(step.connection, table):
+        in_vain = 0  # passes, one after the other, that found rows and changed none
+        while in_vain < _IN_VAIN_MOST:
+            block, found_any, changed = 0, False, 0
+            while (found := _next_block(step.connection, relation, where, block)) is not None:
+                found_any = True
+                block, blocks, count = _update_range(step, relation, assignments, where, found, blocks)
+                changed += count
+            if not found_any:
+                break
+            in_vain = 0 if changed else in_vain + 1
+        else:
+            raise OnlineStepError(
+                f"The backfill of {relation} would never end: a trigger, a rule or a row security policy "
+                f"keeps its UPDATE from rows that match {where}."
+            )
+    step.execute(f"ANALYZE {quoted(table)}")
+
+
+def _next_block(connection: Connection, relation: str, where: str, block: int) -> int | None:
+    """Find the first block from one on that holds a row to update; rows of others are only read."""
+    found = scalar(
+        connection,
+        f"SELECT (ctid::text::point)[0]::bigint FROM ONLY {relation} "
+        f"WHERE ctid >= '({block},0)'::tid AND ({where}\n) LIMIT 1",  # it may end with a comment
+    )
+    return None if found is None else int(found)
+
+
+def _update_range(
+    step: OnlineStep, relation: str, assignments: str, where: str, block: int, blocks: int
+) -> tuple[int, int, int]:
+    """Update the rows of a range of blocks.
+
+    :returns: where the next range starts, how long it should be, and how many rows were updated.
+    :raises OnlineStepError: when the predicate still holds for a row that was updated: there would be no end.
+    """
+    began = time.monotonic()
+    try:
+        with step.connection.cursor() as cursor:
+            cursor.execute(
+                f"WITH updated AS (UPDATE ONLY {relation} SET {assignments}\n"
+                f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}\n) "
+                f"RETURNING ({where}\n) AS again) SELECT bool_or(again), count(*) FROM updated"
+            )
+            endless, updated = cursor.fetchone() or (None, 0)
+    except psycopg2.Error as error:
+        if error.pgcode != errorcodes.DEADLOCK_DETECTED:
+            raise
+        time.sleep(BATCH_TARGET)
+        return block, blocks, 0
+    if endless:
+        raise OnlineStepError(
+            f"The backfill of {relation} would never end: rows that it has updated still match {where}."
+        )
+    took = time.monotonic() - began
+    total = _blocks(step.connection, relation)
+    step.report(Progress(step.what, "updating", min(block + blocks, total), total))
+    time.sleep(took / 4)
+    _await_replicas(step)
+    change = max(0.5, min(2.0, BATCH_TARGET / max(took, 0.001)))
+    return block + blocks, max(1, min(_BATCH_MOST, int(blocks * change))), updated
+
+
+def _await_replicas(step: OnlineStep) -> None:
+    """Wait while a replica is far behind, where the role may see that (pg_monitor)."""
+    while True:
+        lag = scalar(
+            step.onlooker,
+            "SELECT EXTRACT(EPOCH FROM max(replay_lag))::float8 FROM pg_catalog.pg_stat_replication",
+        )
+        if lag is None or lag < _LAG_MOST:
+            return
+        step.report(Progress(step.what, f"waiting for a replica that is {lag:.0f} s behind"))
+        time.sleep(1)
+
+
+def _leaves(connection: Connection, table: str) -> list[str]:
+    """Return the tables that hold the rows: the table itself, or the leaves of a partitioned one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT COALESCE(leaf.relid, root.oid)::regclass::text
+            FROM (SELECT %s::regclass::oid AS oid) AS root
+            LEFT JOIN LATERAL (SELECT relid FROM pg_partition_tree(root.oid) WHERE isleaf) AS leaf ON true
+            """,
+            (quoted(table),),
+        )
+        return [name for (name,) in cursor.fetchall()]
+
+
+def _blocks(connection: Connection, relation: str) -> int:
+    return int(
+        scalar(connection, "SELECT pg_relation_size(%s) / current_setting('block_size')::bigint", (relation,))
+    )
+
+
+def _await_others(step: OnlineStep, index: str) -> None:
+    """Wait while another backend works on an index's table in a way that only one can.
+
+    A build whose client was killed goes on; it holds SHARE UPDATE EXCLUSIVE on the table until its end, and
+    so would anything that has to wait for it (PostgreSQL documentation, "Explicit Locking").
+    """
+    told = False
+    while True:
+        pid = scalar(
+            step.connection,
+            """
+            SELECT l.pid
+            FROM pg_catalog.pg_index AS i
+            JOIN pg_catalog.pg_locks AS l ON l.relation = i.indrelid
+            JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid AND a.backend_type = 'client backend'
+            WHERE i.indexrelid = to_regclass(%s) AND NOT i.indisvalid
+              AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+              AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+            LIMIT 1
+            """,
+            (quoted(index),),
+        )
+        if pid is None:
+            return
+        if not told:
+            log.info(
+                "another backend is still building this index, waiting for it",
+                extra={"index": index, "pid": pid},
+            )
+            told = True
+        seen = progress.index_build(step.onlooker, f"{step.what} (by surviving backend {pid})", pid)
+        if seen:
+            step.report(seen)
+        time.sleep(_POLL)
+
+
+def _index_is_valid(connection: Connection, name: str) -> bool | None:
+    """Tell whether an index is valid; None when there is none."""
+    valid = scalar(
+        connection,
+        "SELECT indisvalid AND indisready FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(%s)",
+        (quoted(name),),
+    )
+    return None if valid is None else bool(valid)
+
+
+def _tune_for_index_build(step: OnlineStep) -> None:
+    """Give an index build more memory and workers, for this session and within what the server allows.
+
+    Memory: as much as the shared buffers, by which the server's owner said what the machine has to give.
+    Workers: half of those that the owner has set (max_parallel_workers). Its default says nothing of the
+    machine, and on two cores four workers were seen to double the longest stall of the application; so they
+    are left to the server then. A session that is set higher already stays as it is.
+    """
+    step.execute(
+        """
+        SELECT
+            set_config('maintenance_work_mem', greatest(
+                (SELECT setting::bigint FROM pg_settings WHERE name = 'maintenance_work_mem'),
+                least(%s, (SELECT setting::bigint * 8 FROM pg_settings WHERE name = 'shared_buffers'))
+            )::text || 'kB', false),
+            set_config('max_parallel_maintenance_workers', greatest(
+                current_setting('max_parallel_maintenance_workers')::integer,
+                (SELECT least(%s, setting::integer / 2, current_setting('max_worker_processes')::integer)
+                 FROM pg_settings WHERE name = 'max_parallel_workers' AND source <> 'default')
+            )::text, false),
+            -- a build goes on when its client is killed; the next run waits for it
+            set_config('client_connection_check_interval', '0', false)
+        """,
+        (_MEMORY_MOST_KB, _WORKERS_MOST),
+    )
+
+
+def is_not_null(impl: Any, table: str, column: str) -> bool:
+    """Tell whether a column is NOT NULL, in the transaction of an Alembic implementation."""
+    return bool(
+        impl.connection.execute(
+            text(
+                "SELECT attnotnull FROM pg_catalog.pg_attribute "
+                "WHERE attrelid = to_regclass(:name) AND attname = :attribute"
+            ),
+            {"name": quoted(table), "attribute": column},
+        ).scalar()
+    )
+
+
+def has_constraint(impl: Any, table: str, name: str) -> bool:
+    """Tell whether a table has a constraint, in the transaction of an Alembic implementation."""
+    return bool(
+        impl.connection.execute(
+            text(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint "
+                "WHERE conrelid = to_regclass(:name) AND conname = :constraint)"
+            ),
+            {"name": quoted(table), "constraint": name},
+        ).scalar()
+    )

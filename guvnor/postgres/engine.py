@@ -1,0 +1,37 @@
+"""A connection of ours, as SQLAlchemy and Alembic use it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import sqlalchemy
+from sqlalchemy.pool import NullPool
+
+from guvnor.postgres import Connection
+
+
+@contextlib.contextmanager
+def connected(connect: Callable[[], Connection]) -> Iterator[sqlalchemy.Connection]:
+    """Open a connection for Alembic, and close it at the end.
+
+    :param connect: opens the driver's connection.
+    """
+
+    def create() -> Connection:
+        connection = connect()
+        connection.autocommit = False
+        return connection
+
+    engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=create, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            try:
+                yield connection
+            finally:
+                # The pool would try to roll back on a lost connection, and log how that fails.
+                driver = None if connection.invalidated else connection.connection.dbapi_connection
+                if driver is not None and driver.closed:
+                    connection.invalidate()
+    finally:
+        engine.dispose()

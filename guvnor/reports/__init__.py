@@ -1,0 +1,1 @@
+"""Each result in words, as JSON and as Markdown."""

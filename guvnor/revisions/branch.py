@@ -1,0 +1,162 @@
+"""What a branch brings: its own revision files, and those that there will be after the merge."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from guvnor.errors import ExitCode, GuvnorError
+from guvnor.revisions import files as revision_files
+
+# What would lead Git astray in another folder.
+_OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+
+
+class BranchError(GuvnorError):
+    """Git does not tell which revisions are new."""
+
+    exit_code = ExitCode.USAGE
+    state = "Nothing was changed."
+    next_step = "Name the last revision that is not new: guvnor schema lint --since REV"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The revision files of a work tree beside those of the main branch, by file name.
+
+    :ivar main: the main branch, as Git calls it: ``origin/main``.
+    :ivar fork: the commit at which the two parted.
+    :ivar before: the texts that the main branch had there.
+    :ivar here: the texts of the work tree, committed or not.
+    :ivar there: the texts of the main branch now.
+    """
+
+    main: str
+    fork: str
+    before: Mapping[str, str]
+    here: Mapping[str, str]
+    there: Mapping[str, str]
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """The files that the branch brings, those of a name that the main branch has given to another too."""
+        added = self.here.keys() - self.before.keys()
+        return tuple(sorted(name for name in added if self.here[name] != self.there.get(name)))
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The files of the main branch that the branch has written anew, or taken away."""
+        return tuple(sorted(n for n, text in self.before.items() if self.here.get(n) != text))
+
+    @property
+    def deleted(self) -> tuple[str, ...]:
+        """The files of the main branch that the branch has taken away."""
+        return tuple(name for name in self.changed if name not in self.here)
+
+    @property
+    def merged(self) -> Mapping[str, str]:
+        """The texts after a merge: what one side has changed since the fork; where both have, this side's."""
+        names = self.here.keys() | self.there.keys()
+        sides = {
+            name: self.there if self.here.get(name) == self.before.get(name) else self.here for name in names
+        }
+        return {name: side[name] for name, side in sorted(sides.items()) if name in side}
+
+
+def read(versions: Path) -> Branch:
+    """Compare the revision files of a work tree with those of the main branch.
+
+    The main branch is the target of the pull request where a workflow names it (``GITHUB_BASE_REF``), else
+    the remote's default branch, else ``main`` or ``master``.
+
+    :param versions: the folder of the revision files.
+    :raises BranchError: when this is no Git checkout, or it has no main branch, or not enough of its history.
+    :raises RevisionFilesError: when a file of the work tree cannot be read.
+    """
+    main = _main_branch(versions)
+    fork = _git(versions, "merge-base", "HEAD", main)
+    if fork is None:
+        raise BranchError(
+            f"Git finds no commit that this branch and {main} have in common; a shallow clone lacks it.",
+            next_step="git fetch --unshallow",
+        )
+    return Branch(
+        main,
+        fork.strip(),
+        before=_texts(versions, fork.strip()),
+        here=revision_files.texts(versions),
+        there=_texts(versions, main),
+    )
+
+
+def _main_branch(folder: Path) -> str:
+    looked = _run(folder, "rev-parse", "--verify", "HEAD")
+    if looked.returncode != 0:
+        # Such as that it is another user's.
+        complaint = next(iter(looked.stderr.decode("utf-8", "replace").splitlines()), "nothing")
+        raise BranchError(
+            f"{folder} is not in a Git checkout with a commit that can be read. Git says: {complaint}",
+            next_step=f"git -C {folder} status\nguvnor schema lint --since REV   # REV: the last one not new",
+        )
+    base = os.environ.get("GITHUB_BASE_REF")
+    default = _git(folder, "symbolic-ref", "--short", "--quiet", "refs/remotes/origin/HEAD") or ""
+    wanted = (
+        (f"origin/{base}",) if base else (default.strip(), "origin/main", "main", "origin/master", "master")
+    )
+    for name in filter(None, wanted):
+        if _git(folder, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is not None:
+            return name
+    raise BranchError(
+        f"There is no main branch to compare with: looked for {', '.join(filter(None, wanted))}.",
+        next_step="git fetch origin && git remote set-head origin --auto",
+    )
+
+
+def _texts(versions: Path, commit: str) -> dict[str, str]:
+    """Return the revision files of a commit, read by one process however many they are."""
+    listed = _git(versions, "ls-tree", "-z", commit, "--", "./") or ""
+    entries = [entry.split("\t", 1) for entry in listed.split("\0") if entry.endswith(".py")]
+    # Of each: its mode, its type and its object.
+    blobs = {name: about.split()[2] for about, name in entries if about.split()[1] == "blob"}
+    done = _run(versions, "cat-file", "--batch", given="\n".join(blobs.values()).encode())
+    answer, found = io.BytesIO(done.stdout), dict[str, str]()
+    for name in blobs:
+        _, kind, *size = answer.readline().split()  # documentation of git-cat-file, "Batch output"
+        if kind != b"blob":
+            raise BranchError(f"Git cannot read {name} of {commit}.", next_step="git fetch origin")
+        # An old file of the main branch may be in anything.
+        text = answer.read(int(size[0])).decode("utf-8-sig", "replace")
+        answer.read(1)
+        found[name] = text.replace("\r\n", "\n").replace("\r", "\n")
+    return found
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Run git in a folder and return what it prints; None when it fails."""
+    done = _run(folder, *arguments)
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+
+
+def _run(folder: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run git in a folder.
+
+    The folder says which repository it is: to a hook of a linked work tree, Git names its own in
+    ``GIT_DIR``, and would take the folder for the top of the work tree.
+
+    :param given: its standard input.
+    """
+    try:
+        return subprocess.run(
+            ["git", *arguments],  # noqa: S607 - the user's own git, wherever it is
+            cwd=folder,
+            input=given,
+            capture_output=True,
+            env={name: value for name, value in os.environ.items() if name not in _OF_A_HOOK},
+            check=False,
+        )
+    except FileNotFoundError:
+        raise BranchError("Git is not installed.") from None

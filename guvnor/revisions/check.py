@@ -1,0 +1,82 @@
+"""Whether the revision files are fit to be run: one line, both directions, nothing left to do."""
+
+from __future__ import annotations
+
+import types
+from typing import TYPE_CHECKING
+
+from guvnor.revisions import files, todo
+from guvnor.revisions.files import Revision, RevisionFilesError
+
+if TYPE_CHECKING:
+    from alembic.script import Script, ScriptDirectory
+
+
+def load(script: ScriptDirectory) -> dict[str, Script]:
+    """Let Alembic read the revision files, and return what it finds in each.
+
+    :raises RevisionFilesError: when one cannot be run, or Alembic finds no order in them.
+    """
+    from alembic.util import CommandError
+
+    try:
+        return {revision.revision: revision for revision in script.walk_revisions()}
+    except CommandError as error:
+        raise RevisionFilesError(f"The migration files do not fit together: {error}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a file may fail in any way
+        raise RevisionFilesError(
+            f"A migration file cannot be read: {type(error).__name__}: {error}"
+        ) from None
+
+
+def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
+    """Check that the files and Alembic's graph agree and are linear, and that both directions do something.
+
+    :raises RevisionFilesError: when they do not.
+    """
+    graph = load(script)
+    heads = script.get_heads()
+    if len(heads) > 1:
+        raise RevisionFilesError(
+            f"There are several heads: {', '.join(sorted(heads))}.",
+            next_step="Give one of them the next free number, and the other as its down_revision.",
+        )
+    previous: str | None = None
+    for revision in found:
+        known = graph.get(revision.identifier)
+        if known is None:
+            raise RevisionFilesError(
+                f"{revision.path.name} does not say revision = {revision.identifier!r}: the number in a "
+                "file's name is "
+                "the revision."
+            )
+        if known.down_revision != previous:
+            raise RevisionFilesError(
+                f"{revision.path.name} says down_revision = {known.down_revision!r}; the one before it is "
+                f"{previous!r}."
+            )
+        for direction in ("upgrade", "downgrade"):
+            function = getattr(known.module, direction, None)
+            if not isinstance(function, types.FunctionType) or _is_empty(function):
+                raise RevisionFilesError(
+                    f"{revision.path.name} has {'an empty' if function else 'no'} {direction}(): every "
+                    "revision can be "
+                    "applied and rolled back.",
+                    next_step=f"$EDITOR {revision.path}",
+                )
+        if left := todo.lines(files.text(revision.path)):
+            raise RevisionFilesError(
+                f"{revision.path.name} is not finished: a TODO is left in line {left[0]}.",
+                next_step=f"$EDITOR {revision.path}",
+            )
+        previous = revision.identifier
+    extra = set(graph) - {revision.identifier for revision in found}
+    if extra:
+        raise RevisionFilesError(
+            f"Alembic finds revisions that no file is named after: {', '.join(sorted(extra))}."
+        )
+
+
+def _is_empty(function: types.FunctionType) -> bool:
+    """Tell whether a function calls nothing."""
+    return not function.__code__.co_names

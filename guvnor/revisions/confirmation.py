@@ -1,0 +1,21 @@
+"""What a confirmation refers to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from guvnor.postgres import Identity
+
+
+def confirmation_hash(
+    database: Identity, current: str | None, target: str | None, content: Sequence[str]
+) -> str:
+    """Return a hash over database, current and target version and what is going to be run."""
+    parts = [
+        f"{database.system_identifier}/{database.oid}/{database.database}",
+        current or "",
+        target or "",
+        *content,
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,86 @@
+"""What a run is going to do: made first, shown if asked, then executed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from alembic.runtime.migration import MigrationStep, RevisionStep
+
+from guvnor.postgres import Identity
+from guvnor.revisions.confirmation import confirmation_hash
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.statements import checksum, statements
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a plan: a revision in one direction, or a move of the version alone (stamp).
+
+    :ivar alembic: the step as Alembic runs it.
+    """
+
+    alembic: MigrationStep
+    direction: Direction
+    revision: str
+    description: str
+    from_version: str | None
+    to_version: str | None
+
+    @cached_property
+    def statements(self) -> tuple[str, ...]:
+        """The SQL of the step, statement by statement."""
+        return statements(self.alembic.migration_fn) if self.direction is not Direction.STAMP else ()
+
+    @cached_property
+    def checksum(self) -> str:
+        """A checksum over the statements; comments, white space and line ends do not count."""
+        return checksum(self.statements)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps from the current version to the target, in order."""
+
+    database: Identity
+    current: str | None
+    steps: tuple[Step, ...]
+
+    @property
+    def target(self) -> str | None:
+        """The version after the last step."""
+        return self.steps[-1].to_version if self.steps else self.current
+
+    @cached_property
+    def hash(self) -> str:
+        """What a confirmation refers to: a hash over database, versions and statements."""
+        content = [text for step in self.steps for text in (step.direction, step.revision, *step.statements)]
+        return confirmation_hash(self.database, self.current, self.target, content)
+
+    def remaining(self, version: str | None) -> Plan | None:
+        """Return what remains of the plan from a version on; None when that is not on its way."""
+        on_the_way = [self.current, *(step.to_version for step in self.steps)]
+        if version not in on_the_way:
+            return None
+        return Plan(self.database, version, self.steps[on_the_way.index(version) :])
+
+
+def make(database: Identity, current: str | None, steps: Sequence[MigrationStep]) -> Plan:
+    """Make a plan from the steps that Alembic has found.
+
+    :param database: which database the plan is for.
+    :param current: the version it is at.
+    """
+    return Plan(database, current, tuple(_step(step) for step in steps))
+
+
+def _step(step: MigrationStep) -> Step:
+    to_version = step.to_revisions_no_deps[0] if step.to_revisions_no_deps else None
+    from_version = step.from_revisions_no_deps[0] if step.from_revisions_no_deps else None
+    if isinstance(step, RevisionStep):
+        direction = Direction.UP if step.is_upgrade else Direction.DOWN
+        revision = step.revision.revision
+    else:
+        direction, revision = Direction.STAMP, to_version or "base"
+    return Step(step, direction, revision, step.doc or "", from_version, to_version)

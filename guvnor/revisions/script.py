@@ -1,0 +1,118 @@
+"""Alembic's view of the revision files, and the steps that it finds from one version to another."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guvnor.errors import UsageError
+from guvnor.revisions import files
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.files import Revision
+from guvnor.revisions.identifiers import number
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationStep
+    from alembic.script import ScriptDirectory
+
+# Finds the steps that a command runs from the revision that a database is at (none, or one).
+FindSteps = Callable[["ScriptDirectory", tuple[str, ...]], Sequence["MigrationStep"]]
+
+
+def alembic_config(path: Path) -> Config:
+    """Return Alembic's configuration of an ``alembic.ini``."""
+    from alembic.config import Config
+
+    return Config(str(path))
+
+
+def script_directory(path: Path) -> ScriptDirectory:
+    """Return Alembic's view of the revision files of an ``alembic.ini``."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(alembic_config(path))
+
+
+@contextlib.contextmanager
+def alembic_environment(given: Any, script: ScriptDirectory) -> Iterator[Any]:
+    """Provide the environment in which Alembic runs revisions (``alembic.context`` in a revision file).
+
+    :param given: the one that an Alembic command has made; None: one is made here.
+    """
+    if given is not None:
+        yield given
+        return
+    from alembic.runtime.environment import EnvironmentContext
+
+    with EnvironmentContext(alembic_config(files.configuration_file()), script) as environment:
+        yield environment
+
+
+def read_revisions() -> tuple[Revision, ...]:
+    """Return the revision files in the order of their numbers."""
+    return files.read(files.directory(files.configuration_file()))
+
+
+def find_steps(
+    script: ScriptDirectory, direction: Direction, heads: tuple[str, ...], to: str | None
+) -> list[MigrationStep]:
+    """Return the steps from one version to another.
+
+    Alembic finds them for its own commands by these methods, and offers no public ones.
+
+    :param heads: what the database is at.
+    :param to: the identifier of the revision to end at; None: the newest one, or none at all.
+    """
+    if direction is Direction.UP:
+        return list(script._upgrade_revs(to or "head", heads))  # type: ignore[arg-type]
+    return list(script._downgrade_revs(to or "base", heads))  # type: ignore[arg-type]
+
+
+def upgrade_steps(to: str | None) -> FindSteps:
+    """Return what asks Alembic for the steps of an ``up``.
+
+    :param to: the last revision to apply; all when left out.
+    :raises UsageError: when the files do not know it.
+    """
+    target = files.find(read_revisions(), to or "head")
+    if target is None:
+        raise UsageError(
+            "Every database starts at base; `up` cannot go there.", next_step="guvnor migrate down --to base"
+        )
+
+    def find(script: ScriptDirectory, heads: tuple[str, ...]) -> Sequence[MigrationStep]:
+        if _at(heads) >= target.number:
+            return []
+        return find_steps(script, Direction.UP, heads, target.identifier)
+
+    return find
+
+
+def downgrade_steps(to: str | None) -> FindSteps:
+    """Return what asks Alembic for the steps of a ``down``.
+
+    :param to: the revision that remains applied, or ``base``; one step when left out.
+    :raises UsageError: when the files do not know it; later, when it is ahead of the database.
+    """
+    target = files.find(read_revisions(), to) if to else None
+
+    def find(script: ScriptDirectory, heads: tuple[str, ...]) -> Sequence[MigrationStep]:
+        at = _at(heads)
+        remaining = max(at - 1, 0) if to is None else (target.number if target else 0)
+        if remaining > at:
+            raise UsageError(
+                f"The database is at version {at}; `down` cannot go up to {remaining}.",
+                next_step="guvnor migrate up",
+            )
+        if remaining == at:
+            return []
+        return find_steps(script, Direction.DOWN, heads, f"{remaining:03d}" if remaining else None)
+
+    return find
+
+
+def _at(heads: tuple[str, ...]) -> int:
+    return number(heads[0] if heads else None)
