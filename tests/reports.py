@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from guvnor import postgres
+from guvnor.database import local_server
 from tests.support.clone import BRANCHES, Clone
 from tests.support.command import CHECKOUT, Command, Result
 
@@ -31,7 +31,7 @@ def review(clone: Clone, dsn: str) -> Result:
 
 
 def main() -> None:
-    dsn = postgres.local_server()
+    dsn = local_server()
     for name in BRANCHES:
         with tempfile.TemporaryDirectory() as folder:
             (directory := Path(folder) / "clone").mkdir()

@@ -23,12 +23,13 @@ import pytest
 
 from guvnor import postgres
 from guvnor.bookkeeping import state
-from guvnor.commands import migrate as commands
+from guvnor.database import Database
 from guvnor.errors import GuvnorError
 from guvnor.migrate import backup, backup_file, pg_dump, signals
 from guvnor.migrate.backup import Options
 from guvnor.migrate.backup_file import BackupCheckError, BackupError
 from guvnor.revisions import plan as planning
+from guvnor.revisions.script import script_directory
 from guvnor.schema import rehearsal
 from guvnor.schema.snapshot import Object
 from tests import sample_data
@@ -99,7 +100,7 @@ def quiet(_progress):
 
 def dropped_by_a_rollback(connection, directory=CHECKOUT):
     """What the last revision's way back drops, as a rollback finds it out."""
-    script = commands.script_directory(directory / "alembic.ini")
+    script = script_directory(directory / "alembic.ini")
     current = state.read(connection)
     revisions = script._downgrade_revs("-1", current.alembic)
     plan = planning.make(postgres.identify(connection), current.version, revisions)
@@ -172,7 +173,7 @@ def described(database):
 def test_a_restore_brings_back_every_row(server, filled, directory, key, by_the_book, guvnor, encrypted):
     before = described(filled)
     assert all(before.values()), "every table shall have rows"
-    taken = backup.whole(filled.dsn, options(directory, key if encrypted else None), quiet)
+    taken = backup.whole(Database(filled.dsn), options(directory, key if encrypted else None), quiet)
     filled.execute("DROP TABLE events; DELETE FROM signals; UPDATE incidents SET title = 'gone'")
 
     restored = server.create_database()
@@ -217,9 +218,9 @@ def test_a_rollback_is_undone_with_its_rows_and_values(
 def test_an_encrypted_backup_is_not_read_without_the_key(
     filled, directory, key, tools, by_the_book, tmp_path
 ):
-    plain = backup.whole(filled.dsn, options(directory), quiet)
+    plain = backup.whole(Database(filled.dsn), options(directory), quiet)
     both = [
-        backup.whole(filled.dsn, options(directory, key), quiet),
+        backup.whole(Database(filled.dsn), options(directory, key), quiet),
         of_what_is_dropped(filled, options(directory, key)),
     ]
     listed = [tools.directory / "pg_restore", "--list"]
@@ -249,7 +250,7 @@ def test_a_backup_is_encrypted_for_an_ssh_key(filled, directory, tmp_path):
     path = tmp_path / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     recipient = path.with_suffix(".pub").read_text()
-    taken = backup.whole(filled.dsn, Options(directory, (recipient,)), quiet)
+    taken = backup.whole(Database(filled.dsn), Options(directory, (recipient,)), quiet)
     key = pyrage.ssh.Identity.from_buffer(path.read_bytes())
     assert pyrage.decrypt(taken.path.read_bytes(), [key]).startswith(b"PGDMP")
 
@@ -258,8 +259,8 @@ def test_what_is_written_is_private_named_and_summed(filled, directory, key):
     before = os.umask(0)
     try:
         taken = [
-            backup.whole(filled.dsn, options(directory), quiet),
-            backup.whole(filled.dsn, options(directory, key), quiet),
+            backup.whole(Database(filled.dsn), options(directory), quiet),
+            backup.whole(Database(filled.dsn), options(directory, key), quiet),
             of_what_is_dropped(filled, options(directory)),
         ]
     finally:
@@ -279,7 +280,7 @@ def test_what_is_written_is_private_named_and_summed(filled, directory, key):
 
 def test_progress_is_reported(filled, directory):
     seen = []
-    taken = backup.whole(filled.dsn, options(directory), seen.append)
+    taken = backup.whole(Database(filled.dsn), options(directory), seen.append)
     assert seen
     assert all(progress.what == f"backup of database {filled.name}" for progress in seen)
     assert all(progress.done <= taken.bytes for progress in seen)
@@ -315,7 +316,7 @@ class Stopped:
 
     def _run(self, dsn, options):
         try:
-            self.taken = backup.whole(dsn, options, quiet)
+            self.taken = backup.whole(Database(dsn), options, quiet)
         except GuvnorError as error:
             self.error = error
 
@@ -393,7 +394,7 @@ def test_an_interruption_leaves_nothing(filled, directory, key):
 
     for wanted in (options(directory), options(directory, key)):
         with pytest.raises(KeyboardInterrupt):
-            backup.whole(filled.dsn, wanted, interrupt)
+            backup.whole(Database(filled.dsn), wanted, interrupt)
         assert list(directory.iterdir()) == []
     assert not any("pg_" in words for words in children().values())
 
@@ -415,7 +416,7 @@ def test_a_signal_ends_pg_dump_and_leaves_nothing(server, filled, directory, key
     with signals.interruptible():
         sender.start()
         with pytest.raises(signals.Interrupt):
-            backup.whole(filled.dsn, options(directory, key if encrypted else None), quiet)
+            backup.whole(Database(filled.dsn), options(directory, key if encrypted else None), quiet)
     sender.join()
     assert list(directory.iterdir()) == []
     assert not any("pg_" in words for words in children().values())
@@ -465,7 +466,7 @@ def test_a_full_disk_leaves_nothing(filled, key, request, full, encrypted):
     directory = request.getfixturevalue(full)
     wanted = options(directory, key if encrypted else None)
     for take in (
-        lambda: backup.whole(filled.dsn, wanted, quiet),
+        lambda: backup.whole(Database(filled.dsn), wanted, quiet),
         lambda: of_what_is_dropped(filled, wanted),
     ):
         with pytest.raises(BackupError, match="no room left") as raised:
@@ -480,7 +481,7 @@ def test_what_a_killed_run_left_goes_and_what_another_writes_stays(filled, direc
     left.write_bytes(b"half")
     with backup_file.written(directory, "other.dump", ()) as other:
         other.write(b"PGDMP")
-        backup.whole(filled.dsn, options(directory), quiet)
+        backup.whole(Database(filled.dsn), options(directory), quiet)
         assert not left.exists()
     assert (directory / "other.dump").read_bytes() == b"PGDMP"
 
@@ -494,11 +495,11 @@ def test_pg_dump_has_the_rights_of_the_role_that_the_connection_acts_as(server, 
     migrated.execute(f'GRANT SELECT ON {", ".join(BOOKKEEPING)} TO "{migrator.name}"')
     dsn = migrated.dsn_with(migrator)
     with pytest.raises(BackupError, match="permission denied") as raised:
-        backup.whole(dsn, options(directory), quiet)
+        backup.whole(Database(dsn), options(directory), quiet)
     assert migrator.password not in raised.value.message
     assert list(directory.iterdir()) == []
     server.execute(f'ALTER ROLE "{migrator.name}" SET role = "{owner.name}"')
-    assert backup.whole(dsn, options(directory), quiet).path.exists()
+    assert backup.whole(Database(dsn), options(directory), quiet).path.exists()
 
 
 def test_a_service_and_several_hosts_are_followed(filled, directory, tmp_path, monkeypatch):
@@ -513,8 +514,8 @@ def test_a_service_and_several_hosts_are_followed(filled, directory, tmp_path, m
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")  # there are characters that it does not have
     # What the string says wins over the service, which libpq's variables do not.
     dsn = f"service=wrong host=/nowhere,{host} port=1,{port}"
-    assert backup.check(dsn, options(directory)).startswith("with pg_dump ")
-    assert backup.whole(dsn, options(directory), quiet).path.exists()
+    assert backup.check(Database(dsn), options(directory)).startswith("with pg_dump ")
+    assert backup.whole(Database(dsn), options(directory), quiet).path.exists()
 
 
 def table(name):
@@ -596,18 +597,20 @@ def test_a_column_without_a_key_is_said(database, directory):
 
 
 def test_the_check_says_how_the_backup_is_taken(filled, directory, key, tools):
-    said = backup.check(filled.dsn, options(directory))
+    said = backup.check(Database(filled.dsn), options(directory))
     assert said == f"with pg_dump {tools.version} of {tools.directory} to {directory}, not encrypted"
-    said = backup.check(filled.dsn, options(directory, key, require_encryption=True))
+    said = backup.check(Database(filled.dsn), options(directory, key, require_encryption=True))
     assert said.endswith("encrypted for 1 recipient")
-    assert backup.check(filled.dsn, Options(None, command="true")) == "by the command that was given"
+    assert (
+        backup.check(Database(filled.dsn), Options(None, command="true")) == "by the command that was given"
+    )
     assert list(directory.iterdir()) == []
 
 
 def refused(database, wanted, *texts):
     """Expect that the check refuses with exit code 3, and the backup itself, too."""
     with pytest.raises(BackupCheckError) as raised:
-        backup.check(database.dsn, wanted)
+        backup.check(Database(database.dsn), wanted)
     error = raised.value
     assert (error.exit_code, error.state) == (3, "No backup was started; the database is unchanged.")
     assert error.next_step
@@ -623,7 +626,7 @@ def test_the_check_refuses_what_cannot_work(filled, directory, tmp_path, key, mo
     unencrypted = options(directory, require_encryption=True)
     refused(filled, unencrypted, "has to be encrypted", "--backup-recipient")
     with pytest.raises(BackupCheckError):
-        backup.whole(filled.dsn, unencrypted, quiet)
+        backup.whole(Database(filled.dsn), unencrypted, quiet)
     secret = str(identity(key))
     error = refused(filled, Options(directory, (secret,)), "Recipient 1", "age-keygen -y")
     assert secret not in error.message + error.next_step
@@ -654,7 +657,7 @@ def test_a_pg_dump_older_than_the_server_is_said(server, filled, directory, tool
     old = old_tools(tmp_path / "old", "9.6.24")
     monkeypatch.setenv("GUVNOR_PG_BIN", str(old))
     # One that fits is found although an old one is named.
-    assert backup.check(filled.dsn, options(directory)).startswith("with pg_dump ")
+    assert backup.check(Database(filled.dsn), options(directory)).startswith("with pg_dump ")
     monkeypatch.setattr(pg_dump, "_directories", lambda: [old])
     error = refused(filled, options(directory), "pg_dump is older than the server", f"9.6.24 in {old}")
     assert f"postgresql-client-{server.major}" in error.next_step
@@ -668,7 +671,7 @@ def test_a_pg_dump_older_than_the_server_is_said(server, filled, directory, tool
 
 def test_a_wrong_connection_is_said_by_the_check(filled, directory):
     with pytest.raises(GuvnorError) as raised:
-        backup.check(filled.dsn_with(dbname=f"{filled.name}_not"), options(directory))
+        backup.check(Database(filled.dsn_with(dbname=f"{filled.name}_not")), options(directory))
     assert raised.value.exit_code == 3
     assert list(directory.iterdir()) == []
 
@@ -680,7 +683,7 @@ def test_a_command_of_the_users_own_gets_the_connection(filled, tools, tmp_path,
         '&& echo "name $GUVNOR_BACKUP_NAME"'
     )
     with caplog.at_level("INFO"):
-        taken = backup.by_command(filled.dsn, command, quiet)
+        taken = backup.by_command(Database(filled.dsn), command, quiet)
     assert (taken.path, taken.bytes, taken.sha256, taken.encrypted) == (None, None, None, False)
     assert target.read_text() == "4\n"
     assert re.search(rf"backup command: name {filled.name}-\d+T[\d.]+Z-002$", caplog.text, re.MULTILINE)
@@ -688,7 +691,7 @@ def test_a_command_of_the_users_own_gets_the_connection(filled, tools, tmp_path,
 
 def test_a_command_that_fails_stops(filled):
     with pytest.raises(BackupError) as raised:
-        backup.by_command(filled.dsn, "echo the bucket is closed >&2; exit 9", quiet)
+        backup.by_command(Database(filled.dsn), "echo the bucket is closed >&2; exit 9", quiet)
     assert raised.value.exit_code == 1
     assert "exit code 9" in raised.value.message
     assert "the bucket is closed" in raised.value.message

@@ -16,6 +16,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from guvnor.database import Database as Live
 from guvnor.postgres import connect
 from guvnor.revisions.files import configuration_file
 from guvnor.schema import drift, live, shadow
@@ -92,7 +93,7 @@ def test_nothing_is_left(migrated: Database, script: ScriptDirectory) -> None:
         "CREATE SEQUENCE extra; SELECT nextval('extra'); ALTER TABLE incidents ALTER title TYPE text"
     )
     before = fingerprint(migrated)
-    assert len(drift.check(migrated.dsn, script).findings) == 2
+    assert len(drift.check(Live(migrated.dsn), script).findings) == 2
     assert fingerprint(migrated) == before
 
 
@@ -221,7 +222,7 @@ def test_event_triggers_of_others_do_not_fire(migrated: Database, script: Script
         """
     )
     before = fingerprint(migrated)
-    titles = [finding.title for finding in drift.check(migrated.dsn, script).findings]
+    titles = [finding.title for finding in drift.check(Live(migrated.dsn), script).findings]
     migrated.execute("DROP EVENT TRIGGER watching")
     assert "event trigger watching is unexpected" in titles
     assert [row for row in before if row[0] == "fired"] == migrated.execute(
@@ -235,7 +236,7 @@ def test_without_room_for_the_locks_it_says_so(
     before = fingerprint(migrated)
     monkeypatch.setattr(shadow, "_LOCKS_SHARE", 0.001)
     with pytest.raises(shadow.ShadowUnavailableError, match="locks") as failure:
-        drift.check(migrated.dsn, script)
+        drift.check(Live(migrated.dsn), script)
     assert "max_locks_per_transaction" in (failure.value.next_step or "")
     assert fingerprint(migrated) == before
 
@@ -245,7 +246,7 @@ def test_a_role_without_the_right_to_see_the_version_is_told(
 ) -> None:
     role: Role = server.create_role()
     with pytest.raises(drift.CheckError, match="permission denied") as failure:
-        drift.check(migrated.dsn_with(role), script)
+        drift.check(Live(migrated.dsn_with(role)), script)
     assert "GRANT SELECT" in (failure.value.next_step or "")
 
 
@@ -253,7 +254,10 @@ def test_a_migration_in_between_is_noticed(migrated: Database) -> None:
     migrated.execute("CREATE VIEW doomed AS SELECT id FROM incidents")
     with contextlib.closing(psycopg2.connect(migrated.dsn)) as other, other.cursor() as cursor:
         cursor.execute("DROP VIEW doomed; UPDATE alembic_version SET version_num = '001'")
-        with live.reading(migrated.dsn) as found, contextlib.closing(connect(migrated.dsn)) as observer:
+        with (
+            live.reading(Live(migrated.dsn)) as found,
+            contextlib.closing(connect(migrated.dsn)) as observer,
+        ):
             assert found.recorded() == "002"
             wait_for("the read to come to the view", lambda: waiting_for_lock(observer, "doomed"))
             other.commit()
@@ -267,7 +271,7 @@ def test_a_read_that_is_not_waited_for_ends_at_once(migrated: Database) -> None:
     with contextlib.closing(psycopg2.connect(migrated.dsn)) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
         with contextlib.closing(connect(migrated.dsn)) as observer:
-            with live.reading(migrated.dsn):
+            with live.reading(Live(migrated.dsn)):
                 wait_for("the read to come to the view", lambda: waiting_for_lock(observer, "locked"))
             assert not waiting_for_lock(observer, "locked")
 
@@ -275,7 +279,7 @@ def test_a_read_that_is_not_waited_for_ends_at_once(migrated: Database) -> None:
 def test_a_version_without_a_file_is_refused(migrated: Database, script: ScriptDirectory) -> None:
     migrated.execute("UPDATE alembic_version SET version_num = '999'")
     with pytest.raises(drift.CheckError, match="999"):
-        drift.check(migrated.dsn, script)
+        drift.check(Live(migrated.dsn), script)
 
 
 def wait_until_alone(database: Database) -> None:

@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from psycopg2.extensions import parse_dsn
 
+from guvnor.database import Database as Live
 from guvnor.embedded.programs import binaries
 from guvnor.models import metadata
 from guvnor.revisions.files import configuration_file
@@ -32,45 +33,45 @@ def found(report: Report) -> list[str]:
 
 
 def test_at_the_head(migrated: Database, script: ScriptDirectory) -> None:
-    report = drift.check(migrated.dsn, script)
+    report = drift.check(Live(migrated.dsn), script)
     assert found(report) == []
     assert report.clean
     assert report.expected == f"revision {script.get_current_head()}"
 
 
 def test_at_version_1(at_version_1: Database, script: ScriptDirectory) -> None:
-    report = drift.check(at_version_1.dsn, script)
+    report = drift.check(Live(at_version_1.dsn), script)
     assert found(report) == []
     assert report.expected == "revision 001"
 
 
 def test_empty(database: Database, script: ScriptDirectory) -> None:
-    assert found(drift.check(database.dsn, script)) == []
+    assert found(drift.check(Live(database.dsn), script)) == []
 
 
 def test_against_the_models(migrated: Database, script: ScriptDirectory) -> None:
-    assert found(drift.check(migrated.dsn, script, models=metadata)) == []
+    assert found(drift.check(Live(migrated.dsn), script, models=metadata)) == []
 
 
 def test_version_1_against_the_models_lacks_what_version_2_adds(
     at_version_1: Database, script: ScriptDirectory
 ) -> None:
-    titles = found(drift.check(at_version_1.dsn, script, models=metadata))
+    titles = found(drift.check(Live(at_version_1.dsn), script, models=metadata))
     assert "table escalation_policies is missing" in titles
     assert "column incidents.escalation_policy_id is missing" in titles
 
 
 def test_revisions_against_the_models_without_a_database(database: Database, script: ScriptDirectory) -> None:
     before = objects(database)
-    assert found(drift.check_files(database.dsn, script, metadata)) == []
+    assert found(drift.check_files(Live(database.dsn), script, metadata)) == []
     assert objects(database) == before
 
 
 def test_after_down_and_up(migrated: Database, script: ScriptDirectory) -> None:
     revision_runner.migrate(migrated, ("002", "downgrade"), ("001", "downgrade"))
-    assert found(drift.check(migrated.dsn, script, revision="base")) == extensions(migrated)
+    assert found(drift.check(Live(migrated.dsn), script, revision="base")) == extensions(migrated)
     revision_runner.migrate(migrated, ("001", "upgrade"), ("002", "upgrade"))
-    assert found(drift.check(migrated.dsn, script)) == []
+    assert found(drift.check(Live(migrated.dsn), script)) == []
 
 
 def test_after_dump_and_restore(
@@ -91,15 +92,15 @@ def test_after_dump_and_restore(
     # A newer pg_dump sets what an older server does not know; psql goes on after that.
     run(str(Path(pg_dump).with_name("psql")), restored.name, "--no-psqlrc", "--quiet", f"--file={archive}")
     assert len(restored.execute("SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace")) > 50
-    assert found(drift.check(restored.dsn, script)) == []
-    assert found(drift.check(restored.dsn, script, models=metadata)) == []
+    assert found(drift.check(Live(restored.dsn), script)) == []
+    assert found(drift.check(Live(restored.dsn), script, models=metadata)) == []
 
 
 def test_with_another_owner_of_the_schema(
     migrated: Database, server: Server, script: ScriptDirectory
 ) -> None:
     migrated.execute(f'ALTER SCHEMA public OWNER TO "{server.create_role().name}"')
-    assert found(drift.check(migrated.dsn, script)) == []
+    assert found(drift.check(Live(migrated.dsn), script)) == []
 
 
 def test_owned_by_another_role_than_the_one_that_checks(
@@ -107,9 +108,9 @@ def test_owned_by_another_role_than_the_one_that_checks(
 ) -> None:
     role = server.create_role()
     hand_over(migrated, role)
-    assert found(drift.check(migrated.dsn, script)) == []
+    assert found(drift.check(Live(migrated.dsn), script)) == []
     migrated.execute(f'GRANT CREATE ON DATABASE "{migrated.name}" TO "{role.name}"')
-    assert found(drift.check(migrated.dsn_with(role), script)) == []
+    assert found(drift.check(Live(migrated.dsn_with(role)), script)) == []
 
 
 def test_with_other_settings_of_the_role(migrated: Database, server: Server, script: ScriptDirectory) -> None:
@@ -124,8 +125,8 @@ def test_with_other_settings_of_the_role(migrated: Database, server: Server, scr
         "TimeZone = 'Asia/Tokyo'",
     ):
         server.execute(f'ALTER ROLE "{role.name}" SET {setting}')
-    assert found(drift.check(migrated.dsn_with(role), script)) == []
-    assert found(drift.check(migrated.dsn_with(role), script, models=metadata)) == []
+    assert found(drift.check(Live(migrated.dsn_with(role)), script)) == []
+    assert found(drift.check(Live(migrated.dsn_with(role)), script, models=metadata)) == []
 
 
 def test_with_the_stand_in_where_the_role_may_not_create_extensions(
@@ -141,9 +142,9 @@ def test_with_the_stand_in_where_the_role_may_not_create_extensions(
     # By a role that may create extensions, and by one that may not.
     for dsn in (database.dsn, limited.dsn):
         side = server.create_database().dsn
-        report = drift.check(dsn, script, revision="002", shadow_dsn=side, grantees=[role.name])
+        report = drift.check(Live(dsn, shadow_dsn=side, grantees=(role.name,)), script, revision="002")
         assert found(report) == []
-    assert found(drift.check(database.dsn, script, revision="002", grantees=[role.name])) == []
+    assert found(drift.check(Live(database.dsn, grantees=(role.name,)), script, revision="002")) == []
 
 
 def test_with_the_extension_where_the_shadow_has_the_stand_in(
@@ -152,13 +153,13 @@ def test_with_the_extension_where_the_shadow_has_the_stand_in(
     # Revision 001 keeps the function that is there, and makes no extension beside it.
     side = server.create_database()
     side.execute("CREATE FUNCTION uuid_generate_v4() RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()'")
-    assert found(drift.check(migrated.dsn, script, shadow_dsn=side.dsn)) == []
+    assert found(drift.check(Live(migrated.dsn, shadow_dsn=side.dsn), script)) == []
 
 
 def test_extensions_in_a_schema_of_their_own(migrated: Database, script: ScriptDirectory) -> None:
     migrated.execute("CREATE SCHEMA extensions; ALTER EXTENSION btree_gin SET SCHEMA extensions")
-    assert found(drift.check(migrated.dsn, script)) == ["extension btree_gin is different"]
-    assert found(drift.check(migrated.dsn, script, ignore=["extension:*"])) == []
+    assert found(drift.check(Live(migrated.dsn), script)) == ["extension btree_gin is different"]
+    assert found(drift.check(Live(migrated.dsn, ignore=("extension:*",)), script)) == []
 
 
 def test_data_sequences_and_statistics_are_no_drift(migrated: Database, script: ScriptDirectory) -> None:
@@ -166,14 +167,14 @@ def test_data_sequences_and_statistics_are_no_drift(migrated: Database, script: 
         "INSERT INTO incidents (title, severity, team_id) SELECT 't', 'high', 'a' FROM generate_series(1, 9);"
         "ANALYZE incidents"
     )
-    assert found(drift.check(migrated.dsn, script)) == []
+    assert found(drift.check(Live(migrated.dsn), script)) == []
 
 
 def test_what_extensions_bring_is_no_drift(migrated: Database, script: ScriptDirectory) -> None:
     migrated.execute("CREATE EXTENSION pg_stat_statements")
-    report = drift.check(migrated.dsn, script)
+    report = drift.check(Live(migrated.dsn), script)
     assert found(report) == ["extension pg_stat_statements is unexpected"]
-    assert found(drift.check(migrated.dsn, script, ignore=["extension:pg_stat_statements"])) == []
+    assert found(drift.check(Live(migrated.dsn, ignore=("extension:pg_stat_statements",)), script)) == []
 
 
 def test_objects_of_others_are_left_alone(migrated: Database, script: ScriptDirectory) -> None:
@@ -182,9 +183,9 @@ def test_objects_of_others_are_left_alone(migrated: Database, script: ScriptDire
         "CREATE INDEX report_tmp ON incidents (title);"
         "CREATE FUNCTION report_it() RETURNS integer LANGUAGE sql AS 'SELECT 1'"
     )
-    assert len(found(drift.check(migrated.dsn, script))) == 3
+    assert len(found(drift.check(Live(migrated.dsn), script))) == 3
     ignore = ["report_*", "index:incidents.report_*"]
-    assert found(drift.check(migrated.dsn, script, ignore=ignore)) == []
+    assert found(drift.check(Live(migrated.dsn, ignore=ignore), script)) == []
 
 
 def test_grants_that_are_configured_or_given_by_default(
@@ -196,9 +197,23 @@ def test_grants_that_are_configured_or_given_by_default(
         f'ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO "{reader}";'
         f'GRANT SELECT ON incidents, events TO "{reader}"'
     )
-    titles = found(drift.check(migrated.dsn, script, grantees=[application]))
+    titles = found(drift.check(Live(migrated.dsn, grantees=(application,)), script))
     assert [title.partition(" ")[0] for title in titles] == ["default"]
-    assert found(drift.check(migrated.dsn, script, grantees=[application, reader])) == []
+    assert (
+        found(
+            drift.check(
+                Live(
+                    migrated.dsn,
+                    grantees=(
+                        application,
+                        reader,
+                    ),
+                ),
+                script,
+            )
+        )
+        == []
+    )
 
 
 def test_a_role_that_may_only_read_needs_a_shadow_server(
@@ -207,16 +222,16 @@ def test_a_role_that_may_only_read_needs_a_shadow_server(
     role = server.create_role()
     migrated.execute(f'GRANT SELECT ON alembic_version TO "{role.name}"')
     with pytest.raises(ShadowUnavailableError) as failure:
-        drift.check(migrated.dsn_with(role), script)
+        drift.check(Live(migrated.dsn_with(role)), script)
     assert failure.value.exit_code == 3
     assert "--shadow-dsn" in (failure.value.next_step or "")
 
     side = server.create_database()
-    assert found(drift.check(migrated.dsn_with(role), script, shadow_dsn=side.dsn)) == []
+    assert found(drift.check(Live(migrated.dsn_with(role), shadow_dsn=side.dsn), script)) == []
     migrated.execute(
         "DROP INDEX idx_incidents_status;ALTER TABLE incidents DROP CONSTRAINT incident_title_not_empty"
     )
-    assert found(drift.check(migrated.dsn_with(role), script, shadow_dsn=side.dsn)) == [
+    assert found(drift.check(Live(migrated.dsn_with(role), shadow_dsn=side.dsn), script)) == [
         "constraint incidents.incident_title_not_empty is missing",
         "index incidents.idx_incidents_status is missing",
     ]

@@ -19,6 +19,7 @@ from guvnor.lint.parsing import MissingToolError
 from guvnor.lint.rules import FILES_RULES, REVISION_RULES
 from guvnor.lint.source import Source
 from guvnor.lint.squawk_rules import EXCLUDED, RULES
+from guvnor.postgres import connect
 from guvnor.postgres.engine import connected
 from guvnor.revisions import branch
 from tests.expect import ends, forked, succeeds
@@ -131,7 +132,7 @@ def test_the_other_rules_of_squawk(project):
 
 def test_the_good_examples_can_be_run_twice(project, migrated):
     fill(migrated)
-    with connected(migrated.dsn, "test") as connection:
+    with connected(lambda: connect(migrated.dsn)) as connection:
         for rule in (*REVISION_RULES, *EXAMPLES):
             path = written(project, rule.good)
             upgrade = Source(path.name, str(path), path.read_text()).function("upgrade")

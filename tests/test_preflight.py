@@ -16,11 +16,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from guvnor.commands import migrate as commands
 from guvnor.embedded import LocalServer, programs
-from guvnor.migrate import preflight
+from guvnor.revisions import check
 from guvnor.revisions import files as revision_files
 from guvnor.revisions.files import RevisionFilesError
+from guvnor.revisions.script import script_directory
 from tests.expect import AT_HEAD, ends, forked, next_step, succeeds, tables, versions
 from tests.support.choice import in_memory
 from tests.support.command import Command
@@ -375,7 +375,7 @@ def test_a_database_without_the_schema(database, guvnor):
 def proved(project):
     """Run the check of the files alone."""
     ini = project.directory / "alembic.ini"
-    preflight.prove(revision_files.read(revision_files.directory(ini)), commands.script_directory(ini))
+    check.validate(revision_files.read(revision_files.directory(ini)), script_directory(ini))
 
 
 @pytest.mark.parametrize(
