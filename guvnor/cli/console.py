@@ -96,6 +96,16 @@ def show(renderable: Any) -> None:
     say(shown.get().removesuffix("\n"))
 
 
+def show_table(table: Any) -> None:
+    """Show a table of rich's; a pipe or a file has no width, so lines are not folded there."""
+    from rich.console import Console as RichConsole
+
+    console = RichConsole(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
+    with console.capture() as shown:
+        console.print(table)
+    say("\n".join(line.rstrip() for line in shown.get().splitlines()))
+
+
 def error(problem: GuvnorError) -> None:
     """Tell on standard error what happened, what state the database is in and what to type next."""
     say(f"❌ {problem.message}", sys.stderr)

@@ -20,7 +20,7 @@ from guvnor.cli.base import (
     rollback_backup_options,
     wait_for_server_option,
 )
-from guvnor.cli.console import Console, result_kept_clean, say, show
+from guvnor.cli.console import Console, result_kept_clean, say, show, show_table
 from guvnor.commands import migrate as commands
 from guvnor.errors import GuvnorError
 from guvnor.migrate import roles as least_privilege
@@ -141,8 +141,10 @@ def history(since: str | None, failed: bool, as_json: bool) -> None:
         found = commands.entries(resolve_settings(), since, failed=failed)
         if as_json:
             print_json(history_report.as_json(found))
+        elif not found:
+            say(history_report.nothing(filtered=failed or since is not None))
         else:
-            history_report.show(found, chosen=failed or since is not None)
+            show_table(history_report.as_table(found))
 
 
 @migrate.command()

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from guvnor.bookkeeping.history import Entry
-from guvnor.cli.console import say
 
 _SIGNS = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "killed": "red", "running": "cyan"}
 
@@ -22,14 +19,16 @@ def as_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [{**dataclasses.asdict(entry), "at": entry.at.isoformat()} for entry in entries]
 
 
-def show(entries: Sequence[Entry], *, chosen: bool) -> None:
-    """Print the attempts, the oldest first.
+def nothing(*, filtered: bool) -> str:
+    """Return what is said where there is no attempt to show.
 
-    :param chosen: whether some may have been left out, so that none does not mean that there are none.
+    :param filtered: whether some may have been left out.
     """
-    if not entries:
-        say("No attempt is like that." if chosen else "No migrations have been run.")
-        return
+    return "No attempt matches." if filtered else "No migrations have been run."
+
+
+def as_table(entries: Sequence[Entry]) -> Table:
+    """Return the attempts for a terminal, the oldest first."""
     table = Table(box=None, pad_edge=False)
     for heading in ("started", "what", "version", "outcome"):
         table.add_column(heading, no_wrap=True)
@@ -50,11 +49,7 @@ def show(entries: Sequence[Entry], *, chosen: bool) -> None:
             entry.tool,
             "; ".join(filter(None, (entry.note, (entry.error or "").partition("\n")[0]))),
         )
-    # A pipe or a file has no width: lines are not folded there.
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
-    with console.capture() as shown:
-        console.print(table)
-    say("\n".join(line.rstrip() for line in shown.get().splitlines()))
+    return table
 
 
 def _duration(milliseconds: int | None) -> str:
