@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from guvnor import postgres
 from guvnor.config import Settings
 from guvnor.errors import UsageError
-from guvnor.migrate import guard, history, locks, preflight, repair, revisions, state
+from guvnor.migrate import guard, history, locks, preflight, repair, revisions, signals, state
 from guvnor.migrate.revisions import Revision
 from guvnor.migrate.state import State, StateError
 from guvnor.postgres import Identity
@@ -257,11 +257,16 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
     :param ask: asks for a confirmation where this is production.
     :returns: the state before.
     :raises UsageError: when the files do not know the revision.
+    :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
     target = revisions.find(read_revisions(), to)
-    with postgres.closing(
-        postgres.connect(postgres.connection_string(settings), purpose="force")
-    ) as connection:
+    with (
+        signals.explained("No revision was being run.") as canceller,
+        postgres.closing(
+            postgres.connect(postgres.connection_string(settings), purpose="force")
+        ) as connection,
+    ):
+        canceller.connections.append(connection)
         identity = postgres.identify(connection)
         seen = state.read(connection)
         _confirm_force(settings, identity, seen, target, ask)  # nobody is kept out while somebody thinks
@@ -295,10 +300,15 @@ def mark(settings: Settings, *, production: bool, ask: guard.Ask) -> None:
     """Mark the database as production, or take the mark away.
 
     :param ask: asks for a confirmation when the mark is taken away.
+    :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
-    with postgres.closing(
-        postgres.connect(postgres.connection_string(settings), purpose="mark")
-    ) as connection:
+    with (
+        signals.explained("No revision was being run.") as canceller,
+        postgres.closing(
+            postgres.connect(postgres.connection_string(settings), purpose="mark")
+        ) as connection,
+    ):
+        canceller.connections.append(connection)
         identity = postgres.identify(connection)
         current = state.read(connection)
         why = guard.production(settings, current)
