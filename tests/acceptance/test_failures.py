@@ -262,6 +262,7 @@ def own_server(tmp_path: Path) -> Iterator[LocalServer]:
     server.stop()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("online", [False, True], ids=["in the transaction", "in an online step"])
 def test_the_server_is_restarted(
     own_server: LocalServer, guvnor: Command, project: Project, online: bool

@@ -23,6 +23,8 @@ from tests.support.choice import in_memory
 from tests.support.expect import AT_1, AT_HEAD, ends, next_step, succeeds, versions
 from tests.support.server import Server
 
+pytestmark = pytest.mark.integration
+
 PRODUCTION = {"GUVNOR_ENV": "production"}
 
 
@@ -164,7 +166,6 @@ def remote(running):
 
 
 @needs_tls
-@pytest.mark.integration
 def test_plaintext_is_refused_in_production(remote, guvnor, alembic):
     plain = {"database": remote.remote("disable"), "env": PRODUCTION}
     for arguments in (
@@ -182,7 +183,6 @@ def test_plaintext_is_refused_in_production(remote, guvnor, alembic):
 
 
 @needs_tls
-@pytest.mark.integration
 def test_plaintext_that_is_allowed_is_put_on_record(running, remote, guvnor, alembic):
     plain = {"database": remote.remote("disable"), "env": PRODUCTION}
     result = succeeds(guvnor("migrate", "up", "--to", "1", "--allow-plaintext", **plain))
@@ -204,7 +204,6 @@ def test_plaintext_that_is_allowed_is_put_on_record(running, remote, guvnor, ale
 
 
 @needs_tls
-@pytest.mark.integration
 def test_the_database_itself_says_that_it_is_production(remote, guvnor):
     plain = remote.remote("disable")
     result = succeeds(guvnor("migrate", "up", database=plain), "is not encrypted: add sslmode=verify-full")
@@ -216,7 +215,6 @@ def test_the_database_itself_says_that_it_is_production(remote, guvnor):
 
 
 @needs_tls
-@pytest.mark.integration
 def test_tls_in_production(running, remote, guvnor):
     def preflight(sslmode, **more):
         return guvnor("migrate", "preflight", database=remote.remote(sslmode, **more), env=PRODUCTION)
@@ -239,7 +237,6 @@ def test_tls_in_production(running, remote, guvnor):
 
 
 @needs_tls
-@pytest.mark.integration
 def test_this_machine_needs_no_tls(running, remote, guvnor):
     """What counts is the address: a name that means this machine is as local as a socket."""
     for host in ("127.0.0.1", "localhost"):

@@ -24,8 +24,6 @@ from guvnor.embedded import LocalServer, Status, binaries
 from guvnor.errors import LocalServerError
 from tests.support.choice import in_memory
 
-pytestmark = pytest.mark.integration
-
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 START = """
