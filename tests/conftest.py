@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.choice import announced, chosen_server
-from tests.support.command import Command
+from tests.support.forked import ForkedCommand
+from tests.support.lint import commit, git
 from tests.support.project import Project
 from tests.support.server import Database, Server
+
+HERE = Path(__file__).parent
 
 SERVER = pytest.StashKey[Server]()
 STACK = pytest.StashKey[ExitStack]()
@@ -27,8 +30,12 @@ def the_server(config: pytest.Config) -> Server:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server: all in ``integration/``, elsewhere the tests that ask for it."""
     for item in items:
-        if "server" in getattr(item, "fixturenames", ()):
+        folder = item.path.relative_to(HERE).parts[0]
+        if folder == "integration" or "server" in getattr(item, "fixturenames", ()):
+            if folder == "unit":
+                raise pytest.UsageError(f"{item.nodeid} needs a server; its place is not in tests/unit.")
             item.add_marker(pytest.mark.integration)
 
 
@@ -102,27 +109,27 @@ def template_at_version_1(server: Server, tmp_path_factory: pytest.TempPathFacto
 
 def migrated_template(server: Server, directory: Path, *options: str) -> Database:
     template = server.create_database(keep=True)
-    result = Command("guvnor", directory)("migrate", "up", *options, database=template)
+    result = ForkedCommand("guvnor", directory)("migrate", "up", *options, database=template)
     assert result.code == 0, result.out + result.err
     return template
 
 
 @pytest.fixture
-def guvnor(tmp_path: Path) -> Iterator[Command]:
-    """The command line ``guvnor``, run from an empty directory."""
-    yield from command("guvnor", tmp_path)
+def guvnor(tmp_path: Path) -> Iterator[ForkedCommand]:
+    """The command line ``guvnor``, run from an empty directory; see :class:`ForkedCommand`."""
+    yield from forked_command("guvnor", tmp_path)
 
 
 @pytest.fixture
-def alembic(tmp_path: Path) -> Iterator[Command]:
+def alembic(tmp_path: Path) -> Iterator[ForkedCommand]:
     """Plain ``alembic`` with the project's ``alembic.ini``, run from an empty directory."""
-    yield from command("alembic", tmp_path)
+    yield from forked_command("alembic", tmp_path)
 
 
-def command(module: str, tmp_path: Path) -> Iterator[Command]:
+def forked_command(module: str, tmp_path: Path) -> Iterator[ForkedCommand]:
     directory = tmp_path / f"run-{module}"
     directory.mkdir()
-    command = Command(module, directory)
+    command = ForkedCommand(module, directory)
     yield command
     command.close()
 
@@ -133,3 +140,14 @@ def project(tmp_path: Path) -> Project:
     directory = tmp_path / "project"
     directory.mkdir()
     return Project(directory)
+
+
+@pytest.fixture
+def repository(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project in a Git checkout, on a branch that has just left main."""
+    for name in ("GITHUB_BASE_REF", "GIT_DIR", "GIT_WORK_TREE"):
+        monkeypatch.delenv(name, raising=False)
+    git(project.directory, "init", "--initial-branch=main")
+    commit(project)
+    git(project.directory, "switch", "--create", "work")
+    return project

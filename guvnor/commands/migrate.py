@@ -15,7 +15,7 @@ from guvnor.bookkeeping.state import State, StateError
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import ExitCode
-from guvnor.migrate import guard, locks, preflight, repair
+from guvnor.migrate import guard, locks, preflight, repair, signals
 from guvnor.postgres import Identity
 from guvnor.revisions import files as revision_files
 from guvnor.revisions.confirmation import confirmation_hash
@@ -153,9 +153,14 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
     :param ask: asks for a confirmation where this is production.
     :returns: the state before.
     :raises UsageError: when the files do not know the revision.
+    :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
     target = revision_files.find(read_revisions(), to)
-    with postgres.closing(Database.of(settings).connect("force")) as connection:
+    with (
+        signals.explained("No revision was being run.") as canceller,
+        postgres.closing(Database.of(settings).connect("force")) as connection,
+    ):
+        canceller.connections.append(connection)
         identity = postgres.identify(connection)
         seen = state.read(connection)
         # Ask before the run lock is taken, so that a slow answer blocks nobody.
@@ -194,8 +199,13 @@ def set_production_mark(settings: Settings, ask: guard.Ask, *, marked: bool) -> 
     """Mark the database as production, or take the mark away.
 
     :param ask: asks for a confirmation when the mark is taken away.
+    :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
-    with postgres.closing(Database.of(settings).connect("mark")) as connection:
+    with (
+        signals.explained("No revision was being run.") as canceller,
+        postgres.closing(Database.of(settings).connect("mark")) as connection,
+    ):
+        canceller.connections.append(connection)
         identity = postgres.identify(connection)
         current = state.read(connection)
         why = production.reason(settings.production_environment, current.production)

@@ -14,9 +14,10 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.server import Target
 
@@ -93,18 +94,19 @@ class Command:
         stdin: int = subprocess.DEVNULL,
     ) -> subprocess.Popen[str]:
         """Start it, for tests that interrupt or kill it. It leads a process group of its own."""
-        process = subprocess.Popen(
-            self._words(arguments, cwd),
-            cwd=cwd or self.directory,
-            env=self._environment(database, env),
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
+        with sigint_in_children(signal.default_int_handler):
+            process = subprocess.Popen(
+                self._words(arguments, cwd),
+                cwd=cwd or self.directory,
+                env=self._environment(database, env),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
         self._started.append(process)
         return process
 
@@ -117,24 +119,27 @@ class Command:
         cwd: Path | None = None,
         timeout: float = 60,
         columns: int = 120,
+        sigint: Any = signal.default_int_handler,
     ) -> Result:
         r"""Run it to its end on a terminal.
 
         :param answers: what to wait for in its output, and what to type then, such as ``("yes", "no\n")``;
             ``"\x03"`` is Ctrl-C. A function is called while the question stands, and returns the answer.
+        :param sigint: ``signal.SIG_IGN`` starts it with SIGINT ignored, as ``nohup`` and ``&`` do.
         """
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        process = subprocess.Popen(
-            self._words(arguments, cwd),
-            cwd=cwd or self.directory,
-            env=self._environment(database, {"TERM": "xterm-256color", **(env or {})}),
-            stdin=its,
-            stdout=its,
-            stderr=its,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
-        )
+        with sigint_in_children(sigint):
+            process = subprocess.Popen(
+                self._words(arguments, cwd),
+                cwd=cwd or self.directory,
+                env=self._environment(database, {"TERM": "xterm-256color", **(env or {})}),
+                stdin=its,
+                stdout=its,
+                stderr=its,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
+            )
         os.close(its)
         try:
             shown = converse(ours, list(answers), timeout)
@@ -175,6 +180,19 @@ class Command:
             if value is not None:
                 kept[name] = value
         return kept
+
+
+@contextlib.contextmanager
+def sigint_in_children(handler: Any) -> Iterator[None]:
+    """Set what a process that is started meanwhile does on SIGINT, whatever the caller of the suite ignores.
+
+    :param handler: ``signal.SIG_IGN`` is inherited; a function is not, so that SIGINT has its default there.
+    """
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def kill(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:

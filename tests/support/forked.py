@@ -86,10 +86,15 @@ class Lines:
 
 
 class ForkedCommand(Command):
-    """``guvnor`` or ``alembic``; see :class:`Command`. Its standard input is empty."""
+    """``guvnor`` or ``alembic``; see :class:`Command`. Its standard input is empty.
+
+    :ivar process: the same as a new Python process, for what depends on how Python starts, on the words in
+        the process list, or on standard input and output while it runs.
+    """
 
     def __init__(self, module: str, directory: Path) -> None:
         super().__init__(module, directory)
+        self.process = Command(module, directory)
         self._forks: list[Fork] = []
 
     def start(  # type: ignore[override]
@@ -100,7 +105,7 @@ class ForkedCommand(Command):
         cwd: Path | None = None,
         stdin: int = subprocess.DEVNULL,
     ) -> Fork:
-        assert stdin == subprocess.DEVNULL
+        assert stdin == subprocess.DEVNULL, "a fork has no standard input: use `.process`"
         words = self._words(arguments, cwd)[3:]
         streams = []
         for _ in range(2):
@@ -117,6 +122,7 @@ class ForkedCommand(Command):
 
     def close(self) -> None:
         super().close()
+        self.process.close()
         while self._forks:
             fork = self._forks.pop()
             if fork.poll() is None:
@@ -139,12 +145,3 @@ def run(
         os.close(opened)
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
-
-
-def command(module: str, tmp_path: Path) -> Iterator[Command]:
-    """What a fixture yields."""
-    directory = tmp_path / f"run-{module}"
-    directory.mkdir()
-    forked = ForkedCommand(module, directory)
-    yield forked
-    forked.close()

@@ -1,0 +1,67 @@
+"""What tests of the command line share: what they say again and again."""
+
+from __future__ import annotations
+
+import re
+
+from tests.support.command import Result
+from tests.support.server import Target
+
+
+def succeeds(result: Result, *texts: str) -> Result:
+    """Expect exit code 0 and some texts in the output."""
+    return ends(result, 0, *texts)
+
+
+def ends(result: Result, code: int, *texts: str) -> Result:
+    """Expect an exit code, some texts in the output, and an explanation instead of a traceback."""
+    everything = result.plain + result.err
+    assert result.code == code, f"exit code {result.code}, not {code}\n{everything}"
+    assert "Traceback" not in everything, everything
+    for text in texts:
+        assert text in everything, f"{text!r} is missing in\n{everything}"
+    if code != 2 and re.search(r"^(❌|\[failed\])", everything, re.MULTILINE):
+        assert re.search(r"^   State: ", everything, re.MULTILINE), f"no state in\n{everything}"
+        assert re.search(r"^   Next:  ", everything, re.MULTILINE), f"no next step in\n{everything}"
+    return result
+
+
+def next_step(result: Result) -> list[str]:
+    """The lines that an error says to type next."""
+    text = (result.plain + result.err).split("   Next:  ", 1)[1]
+    first, *rest = text.splitlines()
+    return [first, *(line[10:] for line in rest if line.startswith(" " * 10))]
+
+
+def versions(database: Target) -> tuple[list[str], list[tuple[int, bool]]]:
+    """What the two version tables hold."""
+    return (
+        [version for (version,) in database.execute("SELECT version_num FROM alembic_version")],
+        [(v, dirty) for v, dirty in database.execute("SELECT version, dirty FROM schema_migrations")],
+    )
+
+
+AT_HEAD = (["002"], [(2, False)])
+AT_1 = (["001"], [(1, False)])
+AT_BASE: tuple[list[str], list[tuple[int, bool]]] = ([], [])
+
+
+def events(database: Target) -> list[tuple[str, str, str]]:
+    """The history, without the size of the database and the single online steps."""
+    return [
+        (event, direction, revision)
+        for event, direction, revision in database.execute(
+            "SELECT event, direction, revision FROM guvnor_migration_history "
+            "WHERE event NOT IN ('measured', 'online', 'repair', 'marked') ORDER BY id"
+        )
+    ]
+
+
+def tables(database: Target) -> list[str]:
+    """The tables of the database."""
+    return [
+        name
+        for (name,) in database.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
+        )
+    ]
