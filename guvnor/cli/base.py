@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +13,9 @@ from guvnor.console import Console, say, show
 if TYPE_CHECKING:
     from guvnor.migrate.move import Request
 
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
+_VARIABLES = {option.name: option.variable for option in config.OPTIONS}
+
 
 def _flags(context: click.Context) -> dict[str, str]:
     """Return the settings that flags of this call have set so far."""
@@ -20,39 +23,34 @@ def _flags(context: click.Context) -> dict[str, str]:
     return flags
 
 
-def _setting(name: str, value: str | None = None) -> dict[str, Any]:
-    """Return what makes an option set a setting of the call, instead of being handed to the command.
+def _setting(
+    setting: str, text: str, *flags: str, value: str | None = None, **attributes: Any
+) -> Callable[[_Decorated], _Decorated]:
+    """Return an option that sets a setting of this call, instead of being handed to the command.
 
-    :param name: of the setting.
+    :param setting: its name.
+    :param text: the help, to which the name of the setting's variable is added.
+    :param flags: the option's names.
     :param value: what a flag without a value sets.
     """
 
     def take(context: click.Context, _option: click.Parameter, given: Any) -> None:
         if given:
-            _flags(context)[name] = value or (given if isinstance(given, str) else ",".join(given))
+            _flags(context)[setting] = value or (given if isinstance(given, str) else ",".join(given))
 
-    return {"expose_value": False, "callback": take, "is_flag": value is not None}
+    variable = _VARIABLES[setting] + (f"={value}" if value else "")
+    attributes = {"callback": take, **attributes}
+    return click.option(
+        *flags, expose_value=False, is_flag=bool(value), help=f"{text}  [${variable}]", **attributes
+    )
 
 
 # Flags that every command takes, before and after its name; the innermost wins. Side by side, --verbose wins
 # over --log-level, which is therefore read first.
 _GLOBAL = (
-    click.Option(
-        ["--config"],
-        metavar="PATH",
-        help="The application's YAML file.  [$GUVNOR_CONFIG]",
-        **_setting("config"),
-    ),
-    click.Option(
-        ["--log-level"],
-        metavar="LEVEL",
-        is_eager=True,
-        help="debug, info, warning or error.  [$GUVNOR_LOG_LEVEL]",
-        **_setting("log.level"),
-    ),
-    click.Option(
-        ["-v", "--verbose"], help="The same as --log-level debug.", **_setting("log.level", "debug")
-    ),
+    _setting("config", "The application's YAML file.", "--config", metavar="PATH"),
+    _setting("log.level", "debug, info, warning or error.", "--log-level", metavar="LEVEL", is_eager=True),
+    _setting("log.level", "Log everything.", "-v", "--verbose", value="debug"),
 )
 
 
@@ -62,7 +60,8 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Add the global flags."""
         super().__init__(*args, **kwargs)
-        self.params.extend(_GLOBAL)
+        for add in _GLOBAL:
+            add(self)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; an error is shown and ends the process with its exit code."""
@@ -80,7 +79,8 @@ class Group(click.Group):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Add the global flags."""
         super().__init__(*args, **kwargs)
-        self.params.extend(_GLOBAL)
+        for add in _GLOBAL:
+            add(self)
 
 
 def resolve_settings() -> config.Settings:
@@ -132,46 +132,33 @@ def print_report(report: Any, found: Any, form: str | None) -> None:
         say(written.rstrip("\n"))
 
 
-lock_wait_option = click.option(
-    "--lock-wait",
-    metavar="TIME",
-    help="How long to wait for another run (default: 5min).  [$GUVNOR_LOCK_WAIT]",
-    **_setting("lock_wait"),
+lock_wait_option = _setting(
+    "lock_wait", "How long to wait for another run (default: 5min).", "--lock-wait", metavar="TIME"
 )
-max_wait_option = click.option(
-    "--max-wait",
-    metavar="TIME",
-    help="How long to try for locks (default: 10min).  [$GUVNOR_MAX_WAIT]",
-    **_setting("max_wait"),
+max_wait_option = _setting(
+    "max_wait", "How long to try for locks (default: 10min).", "--max-wait", metavar="TIME"
 )
-confirm_option = click.option(
-    "--confirm",
-    metavar="HASH",
-    help="Let this plan through the production guard.  [$GUVNOR_CONFIRM]",
-    **_setting("confirm"),
+confirm_option = _setting(
+    "confirm", "Let this plan through the production guard.", "--confirm", metavar="HASH"
 )
-no_verify_option = click.option(
-    "--no-verify",
-    help="Do not compare the schema with the expected one afterwards.  [$GUVNOR_VERIFY=no]",
-    **_setting("verify", "no"),
+no_verify_option = _setting(
+    "verify", "Do not compare the schema with the expected one afterwards.", "--no-verify", value="no"
 )
-shadow_dsn_option = click.option(
-    "--shadow-dsn",
-    metavar="DSN",
-    help="A scratch database to build the expected schema in.  [$GUVNOR_SHADOW_DSN]",
-    **_setting("shadow.dsn"),
+shadow_dsn_option = _setting(
+    "shadow.dsn", "A scratch database to build the expected schema in.", "--shadow-dsn", metavar="DSN"
 )
-allow_plaintext_option = click.option(
+allow_plaintext_option = _setting(
+    "allow_plaintext",
+    "In production, connect to another machine without TLS, on record.",
     "--allow-plaintext",
-    help="In production, connect to another machine without TLS, on record.  [$GUVNOR_ALLOW_PLAINTEXT]",
-    **_setting("allow_plaintext", "yes"),
+    value="yes",
 )
-backup_recipient_option = click.option(
+backup_recipient_option = _setting(
+    "backup.recipients",
+    "Encrypt the backup for this age or SSH public key; repeatable.",
     "--backup-recipient",
     metavar="KEY",
     multiple=True,
-    help="Encrypt the backup for this age or SSH public key; repeatable.  [$GUVNOR_BACKUP_RECIPIENTS]",
-    **_setting("backup.recipients"),
 )
 
 
@@ -184,19 +171,15 @@ def _backup(context: click.Context, option: click.Parameter, given: str | bool) 
             _flags(context)["backup.directory"] = given
 
 
-no_backup_option = click.option(
-    "--no-backup",
-    is_flag=True,
-    expose_value=False,
-    callback=_backup,
-    help="Take no backup of what a rollback drops.  [$GUVNOR_BACKUP=no]",
+no_backup_option = _setting(
+    "backup", "Take no backup of what a rollback drops.", "--no-backup", value="no", callback=_backup
 )
-_backup_option = click.option(
+_backup_option = _setting(
+    "backup.directory",
+    "First back up what is dropped to this directory; required in production.",
     "--backup",
     metavar="DIR",
-    expose_value=False,
     callback=_backup,
-    help="First back up what is dropped to this directory; required in production.  [$GUVNOR_BACKUP_DIR]",
 )
 
 
