@@ -53,7 +53,7 @@ for group in (migrate, schema, db, config_group):
 
 @main.command()
 def version() -> None:
-    """Show the version of this tool and of what it stands on."""
+    """Show the versions of this tool, its libraries and Python."""
     from importlib.metadata import version as installed
 
     say(f"guvnor {__version__}")
@@ -62,15 +62,8 @@ def version() -> None:
     say(f"Python {sys.version.split()[0]}")
 
 
-_COMPLETION = {
-    "bash": 'eval "$(_GUVNOR_COMPLETE=bash_source guvnor)"   # in ~/.bashrc',
-    "zsh": 'eval "$(_GUVNOR_COMPLETE=zsh_source guvnor)"   # in ~/.zshrc',
-    "fish": "_GUVNOR_COMPLETE=fish_source guvnor | source   # in ~/.config/fish/config.fish",
-}
-
-
 @main.command()
-@click.argument("shell_name", metavar="SHELL", type=click.Choice(list(_COMPLETION)))
+@click.argument("shell_name", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell_name: str) -> None:
     """Print the script that completes commands and flags in SHELL."""
     from click.shell_completion import get_completion_class

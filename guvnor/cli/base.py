@@ -3,52 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from guvnor import config, logs
-from guvnor.cli.console import Console, say
+from guvnor.console import Console, say, show
 
 if TYPE_CHECKING:
-    from guvnor.migrate.request import Request
-    from guvnor.revisions.direction import Direction
-    from guvnor.revisions.script import FindSteps
+    from guvnor.migrate.move import Request
 
-# Flags that every command takes, before and after its name.
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
+_VARIABLES = {option.name: option.variable for option in config.OPTIONS}
+
+
+def _flags(context: click.Context) -> dict[str, str]:
+    """Return the settings that flags of this call have set so far."""
+    flags: dict[str, str] = context.find_root().meta.setdefault("guvnor.flags", {})
+    return flags
+
+
+def _setting(
+    setting: str, text: str, *flags: str, value: str | None = None, **attributes: Any
+) -> Callable[[_Decorated], _Decorated]:
+    """Return an option that sets a setting of this call, instead of being handed to the command.
+
+    :param setting: its name.
+    :param text: the help, to which the name of the setting's variable is added.
+    :param flags: the option's names.
+    :param value: what a flag without a value sets.
+    """
+
+    def take(context: click.Context, _option: click.Parameter, given: Any) -> None:
+        if given:
+            _flags(context)[setting] = value or (given if isinstance(given, str) else ",".join(given))
+
+    variable = _VARIABLES[setting] + (f"={value}" if value else "")
+    attributes = {"callback": take, **attributes}
+    return click.option(
+        *flags, expose_value=False, is_flag=bool(value), help=f"{text}  [${variable}]", **attributes
+    )
+
+
+# Flags that every command takes, before and after its name; the innermost wins. Side by side, --verbose wins
+# over --log-level, which is therefore read first.
 _GLOBAL = (
-    click.Option(
-        ["--config", "config_"], metavar="PATH", help="The application's YAML file.  [env: GUVNOR_CONFIG]"
-    ),
-    click.Option(
-        ["--log-level"], metavar="LEVEL", help="debug, info, warning or error.  [env: GUVNOR_LOG_LEVEL]"
-    ),
-    click.Option(["-v", "--verbose"], is_flag=True, help="The same as --log-level debug."),
+    _setting("config", "The application's YAML file.", "--config", metavar="PATH"),
+    _setting("log.level", "debug, info, warning or error.", "--log-level", metavar="LEVEL", is_eager=True),
+    _setting("log.level", "Log everything.", "-v", "--verbose", value="debug"),
 )
 
 
-def _take_global_flags(context: click.Context) -> None:
-    """Move the global flags of a command to the root's, the innermost winning."""
-    flags = _flags(context)
-    for name, option in (("config_", "config"), ("log_level", "log.level")):
-        if (value := context.params.pop(name, None)) is not None:
-            flags[option] = value
-    if context.params.pop("verbose", False):
-        flags["log.level"] = "debug"
-
-
 class Command(click.Command):
-    """A command that takes the global flags."""
+    """A command that takes the global flags, is handed a console and explains its errors."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Add the global flags."""
         super().__init__(*args, **kwargs)
-        self.params.extend(_GLOBAL)
+        for add in _GLOBAL:
+            add(self)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Take the global flags, then run."""
-        _take_global_flags(ctx)
-        return super().invoke(ctx)
+        """Run; an error is shown and ends the process with its exit code."""
+        ctx.obj = Console()
+        with ctx.obj.explaining():
+            return super().invoke(ctx)
 
 
 class Group(click.Group):
@@ -60,30 +79,22 @@ class Group(click.Group):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Add the global flags."""
         super().__init__(*args, **kwargs)
-        self.params.extend(_GLOBAL)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Take the global flags, then run."""
-        _take_global_flags(ctx)
-        return super().invoke(ctx)
+        for add in _GLOBAL:
+            add(self)
 
 
-def resolve_settings(**flags: str | None) -> config.Settings:
+def resolve_settings() -> config.Settings:
     """Resolve the settings from the flags of this call, and set up logging by them."""
-    context = click.get_current_context()
-    settings = config.load({**_flags(context), **flags})
+    settings = config.load(_flags(click.get_current_context()))
     logs.configure(settings)
     return settings
 
 
-def request_for(
-    shown: Console, settings: config.Settings, direction: Direction, find_steps: FindSteps, **options: Any
-) -> Request:
-    """Return a request for Guvnor's database that a console observes."""
-    from guvnor.application import GUVNOR
-    from guvnor.migrate.request import Request
+def request_for(shown: Console, settings: config.Settings, **options: Any) -> Request:
+    """Return a request whose answers a console shows."""
+    from guvnor.migrate.move import Request
 
-    return Request(settings, GUVNOR, direction, find_steps, shown, **options)
+    return Request(settings, shown.checked, shown.ask, shown.progressed, **options)
 
 
 def print_json(value: Any) -> None:
@@ -93,30 +104,62 @@ def print_json(value: Any) -> None:
     say(json.dumps(value, indent=2, default=str))
 
 
-lock_wait_option = click.option(
-    "--lock-wait",
-    metavar="TIME",
-    help="How long to wait for another migration.  [env: GUVNOR_LOCK_WAIT; 5min]",
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def report_form_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the flags that choose the form of a report, for :func:`print_report`."""
+    for form, text in (
+        ("github", "Print annotations for GitHub Actions."),
+        ("markdown", "Print Markdown, for a comment on a pull request."),
+        ("json", "Print JSON."),
+    ):
+        command = click.option(f"--{form}", "form", flag_value=form, help=text)(command)
+    return command
+
+
+def print_report(report: Any, found: Any, form: str | None) -> None:
+    """Write a report to standard output.
+
+    :param report: the module that renders it.
+    :param found: the report.
+    :param form: ``json``, ``markdown`` or ``github``; None for a terminal.
+    """
+    if form is None:
+        show(report.as_terminal(found))
+    else:
+        written: str = getattr(report, f"as_{form}")(found)
+        say(written.rstrip("\n"))
+
+
+lock_wait_option = _setting(
+    "lock_wait", "How long to wait for another run (default: 5min).", "--lock-wait", metavar="TIME"
 )
-max_wait_option = click.option(
-    "--max-wait",
-    metavar="TIME",
-    help="How long to try for the locks of a revision.  [env: GUVNOR_MAX_WAIT; 10min]",
+max_wait_option = _setting(
+    "max_wait", "How long to try for locks (default: 10min).", "--max-wait", metavar="TIME"
 )
-confirm_option = click.option(
-    "--confirm", metavar="HASH", help="Let this plan through the production guard.  [env: GUVNOR_CONFIRM]"
+confirm_option = _setting(
+    "confirm", "Let this plan through the production guard.", "--confirm", metavar="HASH"
 )
-
-
-def _flags(context: click.Context) -> dict[str, str]:
-    """Return the settings that flags of this call have set so far."""
-    flags: dict[str, str] = context.find_root().meta.setdefault("guvnor.flags", {})
-    return flags
-
-
-def _allow_plaintext(context: click.Context, _option: click.Parameter, given: bool) -> None:
-    if given:
-        _flags(context)["allow_plaintext"] = "yes"
+no_verify_option = _setting(
+    "verify", "Do not compare the schema with the expected one afterwards.", "--no-verify", value="no"
+)
+shadow_dsn_option = _setting(
+    "shadow.dsn", "A scratch database to build the expected schema in.", "--shadow-dsn", metavar="DSN"
+)
+allow_plaintext_option = _setting(
+    "allow_plaintext",
+    "In production, connect to another machine without TLS, on record.",
+    "--allow-plaintext",
+    value="yes",
+)
+backup_recipient_option = _setting(
+    "backup.recipients",
+    "Encrypt the backup for this age or SSH public key; repeatable.",
+    "--backup-recipient",
+    metavar="KEY",
+    multiple=True,
+)
 
 
 def _backup(context: click.Context, option: click.Parameter, given: str | bool) -> None:
@@ -128,42 +171,15 @@ def _backup(context: click.Context, option: click.Parameter, given: str | bool) 
             _flags(context)["backup.directory"] = given
 
 
-def _recipients(context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> None:
-    if given:
-        _flags(context)["backup.recipients"] = ",".join(given)
-
-
-allow_plaintext_option = click.option(
-    "--allow-plaintext",
-    is_flag=True,
-    expose_value=False,
-    callback=_allow_plaintext,
-    help="In production, let a connection to another machine pass without TLS; put on record.  "
-    "[env: GUVNOR_ALLOW_PLAINTEXT]",
+no_backup_option = _setting(
+    "backup", "Take no backup of what a rollback drops.", "--no-backup", value="no", callback=_backup
 )
-no_backup_option = click.option(
-    "--no-backup",
-    is_flag=True,
-    expose_value=False,
-    callback=_backup,
-    help="Take no backup of what a rollback drops.  [env: GUVNOR_BACKUP=no]",
-)
-backup_recipient_option = click.option(
-    "--backup-recipient",
-    metavar="KEY",
-    multiple=True,
-    expose_value=False,
-    callback=_recipients,
-    help="Encrypt the backup for this age or SSH public key; may be given several times.  "
-    "[env: GUVNOR_BACKUP_RECIPIENTS]",
-)
-_backup_option = click.option(
+_backup_option = _setting(
+    "backup.directory",
+    "First back up what is dropped to this directory; required in production.",
     "--backup",
     metavar="DIR",
-    expose_value=False,
     callback=_backup,
-    help="Back up what is dropped to this directory first; in production there has to be one.  "
-    "[env: GUVNOR_BACKUP_DIR]",
 )
 
 

@@ -5,40 +5,38 @@ from __future__ import annotations
 import click
 
 from guvnor import config, postgres
-from guvnor.cli.base import (
-    Group,
-    print_json,
-    resolve_settings,
-)
-from guvnor.cli.console import Console, say
+from guvnor.cli.base import Group, json_option, print_json, resolve_settings
+from guvnor.console import say
 from guvnor.errors import GuvnorError
 
 
 @click.group(cls=Group, name="config")
 def config_group() -> None:
-    """The configuration."""
+    """Show the settings and where each came from."""
 
 
 @config_group.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option
 def show(as_json: bool) -> None:
-    """Show each setting with its value and where that came from; passwords are masked."""
-    with Console().explaining():
-        settings = resolve_settings()
-        rows = [
-            {
-                "name": o.name,
-                "value": config_value(settings, o.name),
-                "origin": settings.origins[o.name],
-                "meaning": o.meaning,
-            }
-            for o in config.OPTIONS
-        ]
-        if as_json:
-            print_json(rows)
-        else:
-            for row in rows:
-                say(f"{row['name']:<18} {row['value'] or '(empty)':<40} {row['origin']:<35} {row['meaning']}")
+    """Show each setting, its value and where that came from.
+
+    Passwords are masked.
+    """
+    settings = resolve_settings()
+    rows = [
+        {
+            "name": o.name,
+            "value": config_value(settings, o.name),
+            "origin": settings.origins[o.name],
+            "meaning": o.meaning,
+        }
+        for o in config.OPTIONS
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        say(f"{row['name']:<18} {row['value'] or '(empty)':<40} {row['origin']:<35} {row['meaning']}")
 
 
 def config_value(settings: config.Settings, name: str) -> str:

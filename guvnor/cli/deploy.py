@@ -16,14 +16,13 @@ from guvnor.cli.base import (
     lock_wait_option,
     max_wait_option,
     no_backup_option,
+    no_verify_option,
     request_for,
     resolve_settings,
     wait_for_server_option,
 )
-from guvnor.cli.console import Console, say
+from guvnor.console import Console, say
 from guvnor.errors import GuvnorError, UsageError
-from guvnor.revisions.direction import Direction
-from guvnor.revisions.script import upgrade_steps
 
 _HELP = "guvnor migrate deploy --help"
 
@@ -31,22 +30,20 @@ _HELP = "guvnor migrate deploy --help"
 @click.command(cls=Command)
 @click.option("--at-most", metavar="REV", help="The last revision to apply; all by default.")
 @click.option("--dry-run", is_flag=True, help="Stop after the plan.")
-@click.option(
-    "--wait-only", is_flag=True, help="Apply nothing; wait until the database is at the newest revision."
-)
+@click.option("--wait-only", is_flag=True, help="Only wait until another job has applied all.")
 @click.option(
     "--backup",
     "directory",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Back up the whole database to this directory first.",
+    help="First back up the whole database to this directory.",
 )
 @backup_recipient_option
 @click.option("--backup-command", "command", metavar="COMMAND", help="Run this instead of pg_dump.")
 @no_backup_option
-@click.option("--require-encryption", is_flag=True, help="Refuse to write a backup that is not encrypted.")
+@click.option("--require-encryption", is_flag=True, help="Refuse to write an unencrypted backup.")
 @click.option("--skip-plan", is_flag=True, help="Do not log the plan.")
-@click.option("--no-verify", is_flag=True, help="Do not compare the schema with the expected one afterwards.")
+@no_verify_option
 @click.option(
     "--result",
     metavar="FILE",
@@ -58,7 +55,9 @@ _HELP = "guvnor migrate deploy --help"
 @max_wait_option
 @confirm_option
 @allow_plaintext_option
+@click.pass_obj
 def deploy(
+    shown: Console,
     at_most: str | None,
     dry_run: bool,
     wait_only: bool,
@@ -66,60 +65,55 @@ def deploy(
     command: str | None,
     require_encryption: bool,
     skip_plan: bool,
-    no_verify: bool,
     result: Path | None,
     wait_for_server: float,
-    lock_wait: str | None,
-    max_wait: str | None,
-    confirm: str | None,
 ) -> None:
-    """Pre-flight, plan, backup, up and verification as one job; safe to run again after any failure."""
-    from guvnor.commands import deploy as deploying
-    from guvnor.migrate import backup
+    """Run the deploy job: pre-flight, plan, backup, up, verification.
 
-    shown = Console()
-    with shown.explaining():
-        settings = resolve_settings(
-            lock_wait=lock_wait, max_wait=max_wait, confirm=confirm, verify="no" if no_verify else None
+    It is safe to run again after any failure.
+    """
+    from guvnor.migrate import backup
+    from guvnor.migrate import deploy as deploying
+
+    settings = resolve_settings()
+    if wait_only:
+        version = deploying.wait_until_current(settings, max(wait_for_server, settings.max_wait))
+        say(f"✅ The database is at version {version}")
+        return
+    given = {name for name, origin in settings.origins.items() if origin.startswith("flag")}
+    if (directory or command) and "backup" in given:
+        raise UsageError(
+            "--no-backup leaves out what --backup and --backup-command ask for.", next_step=_HELP
         )
-        if wait_only:
-            version = deploying.wait_until_current(settings, max(wait_for_server, settings.max_wait))
-            say(f"✅ The database is at version {version}")
-            return
-        given = {name for name, origin in settings.origins.items() if origin.startswith("flag")}
-        if (directory or command) and "backup" in given:
-            raise UsageError(
-                "--no-backup leaves out what --backup and --backup-command ask for.", next_step=_HELP
-            )
-        if (require_encryption or "backup.recipients" in given) and not directory:
-            raise UsageError("A backup's encryption needs a backup: --backup DIR.", next_step=_HELP)
-        wanted = None
-        if directory or command:
-            wanted = backup.Options(directory, settings.backup_recipients, command, require_encryption)
-        deployment = deploying.Deployment(
-            request_for(shown, settings, Direction.UP, upgrade_steps(at_most), patience=wait_for_server),
-            deploying.Options(at_most=at_most, dry_run=dry_run, backup=wanted, show_plan=not skip_plan),
-        )
-        if result is not None:
-            write_result(result, deploying.UNDER_WAY)
-        error: GuvnorError | None = None
+    if (require_encryption or "backup.recipients" in given) and not directory:
+        raise UsageError("A backup's encryption needs a backup: --backup DIR.", next_step=_HELP)
+    wanted = None
+    if directory or command:
+        wanted = backup.Options(directory, settings.backup_recipients, command, require_encryption)
+    deployment = deploying.Deployment(
+        request_for(shown, settings, patience=wait_for_server),
+        deploying.Options(at_most=at_most, dry_run=dry_run, backup=wanted, show_plan=not skip_plan),
+    )
+    if result is not None:
+        write_result(result, deploying.UNDER_WAY)
+    error: GuvnorError | None = None
+    try:
+        deployment.run()
+        _show(shown, deployment)
+    except GuvnorError as problem:
+        error = problem
+    say(("❌ " if error else "✅ ") + deploying.summary(deployment, error))
+    if result is not None:
         try:
-            deployment.run()
-            _show(shown, deployment)
-        except GuvnorError as problem:
-            error = problem
-        say(("❌ " if error else "✅ ") + deploying.summary(deployment, error))
-        if result is not None:
-            try:
-                write_result(result, deploying.result(deployment, error))
-            except UsageError as unwritable:
-                error = error or unwritable
-        if error is not None:
-            raise error
+            write_result(result, deploying.result(deployment, error))
+        except UsageError as unwritable:
+            error = error or unwritable
+    if error is not None:
+        raise error
 
 
 def _show(shown: Console, deployment: Any) -> None:
-    from guvnor.reports import plan as plan_report
+    from guvnor import plan_report
 
     if deployment.preview is not None:
         for line in plan_report.lines(deployment.preview):

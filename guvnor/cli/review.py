@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from guvnor.cli.base import Command, resolve_settings
-from guvnor.cli.console import Console, result_kept_clean, say
+from guvnor.cli.base import Command, resolve_settings, shadow_dsn_option
+from guvnor.console import result_kept_clean, say
 from guvnor.errors import UsageError
 
 
@@ -17,35 +17,31 @@ from guvnor.errors import UsageError
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Also write the report there, no longer than a comment on GitHub may be.",
+    help="Also write the report to a file, cut to the length of a GitHub comment.",
 )
-@click.option(
-    "--shadow-dsn",
-    metavar="DSN",
-    help="A database whose role may make scratch databases; the local server by default.  "
-    "[env: GUVNOR_SHADOW_DSN]",
-)
-def review(output: Path | None, shadow_dsn: str | None) -> None:
-    """Report in Markdown what this branch's revisions do; exit with the code of the first check that fails.
+@shadow_dsn_option
+def review(output: Path | None) -> None:
+    """Report in Markdown what this branch's revisions do.
 
-    One line after the merge with the main branch, revisions against models, up, down and up again on a real
-    server with data, lint, lost data, locks, SQL: see docs/review.md.
+    Exits with the code of the first check that fails: one line of revisions after the merge with the main
+    branch, revisions against models, up, down and up again on a real server with data, lint, lost data, and
+    locks. That server is the one of --shadow-dsn, whose role must be allowed to create databases, or else the
+    local one. See docs/review.md.
     """
     from guvnor.migrate import signals
-    from guvnor.reports import review as markdown
+    from guvnor.review import markdown
     from guvnor.review import review as reviewing
 
-    with Console().explaining():
-        settings = resolve_settings(**{"shadow.dsn": shadow_dsn})
-        with signals.explained("Nothing was changed."), result_kept_clean():
-            found = reviewing.review(settings)
-        if output is not None:
-            try:
-                output.write_text(markdown.written(found, markdown.COMMENT_LIMIT), "utf-8", "replace")
-            except OSError as error:
-                raise UsageError(
-                    f"The report cannot be written to {output}: {error.strerror}.",
-                    next_step="guvnor schema review",
-                ) from None
-        say(markdown.written(found).rstrip("\n"))
+    settings = resolve_settings()
+    with signals.explained("Nothing was changed."), result_kept_clean():
+        found = reviewing.review(settings)
+    if output is not None:
+        try:
+            output.write_text(markdown.written(found, markdown.COMMENT_LIMIT), "utf-8", "replace")
+        except OSError as error:
+            raise UsageError(
+                f"The report cannot be written to {output}: {error.strerror}.",
+                next_step="guvnor schema review",
+            ) from None
+    say(markdown.written(found).rstrip("\n"))
     sys.exit(found.exit_code)

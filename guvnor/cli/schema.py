@@ -7,14 +7,24 @@ import sys
 
 import click
 
-from guvnor.cli.base import Group, print_json, resolve_settings
-from guvnor.cli.console import Console, result_kept_clean, say, show
-from guvnor.errors import ExitCode
+from guvnor.cli.base import (
+    Group,
+    json_option,
+    print_json,
+    print_report,
+    report_form_options,
+    resolve_settings,
+    shadow_dsn_option,
+)
+from guvnor.console import result_kept_clean, say
+
+DRIFT = 6  # the exit code for a difference
+UNFIT = 3  # the exit code for revision files that lint finds fault with
 
 
 @click.group(cls=Group)
 def schema() -> None:
-    """The schema that the migrations make, and whether a database has it."""
+    """Check and show the schema; lint and review new revisions."""
 
 
 @schema.command()
@@ -23,74 +33,46 @@ def schema() -> None:
     type=click.Choice(["revision", "models"]),
     default="revision",
     show_default=True,
-    help="What the database is compared with.",
+    help="What is expected.",
 )
-@click.option(
-    "--shadow-dsn",
-    metavar="DSN",
-    help="A scratch database in which the expected schema is built.  [env: GUVNOR_SHADOW_DSN]",
-)
-@click.option("--json", "form", flag_value="json", help="For programs.")
-@click.option("--markdown", "form", flag_value="markdown", help="For a comment in a pull request.")
-@click.option("--github", "form", flag_value="github", help="As annotations of GitHub Actions.")
-def check(against: str, shadow_dsn: str | None, form: str | None) -> None:
-    """Compare the database with the revision that it is at; exit with 6 on a difference.
+@shadow_dsn_option
+@report_form_options
+def check(against: str, form: str | None) -> None:
+    """Compare the database with the revision that it is at.
 
-    Without a configured database, the revisions are compared with the models on the local server.
+    Exits with 6 on a difference. Without a configured database, the revisions are compared with the models on
+    the local server.
     """
     gc.disable()  # all that is read stays until the process ends; at 1,000 tables it was half of the reading
 
-    from guvnor.commands import schema
-    from guvnor.reports import drift as drift_report
+    from guvnor.schema import commands, report
 
-    with Console().explaining():
-        found = schema.check(
-            resolve_settings(**{"shadow.dsn": shadow_dsn}), against_models=against == "models"
-        )
-        if form is None and found.clean:
-            say(f"✅ {drift_report.summary(found)}")  # nothing to lay out: spare the time to import rich
-        elif form is None:
-            show(drift_report.as_terminal(found))
-        else:
-            forms = {
-                "json": drift_report.as_json,
-                "markdown": drift_report.as_markdown,
-                "github": drift_report.as_github,
-            }
-            written = forms[form](found)
-            say(written.rstrip("\n"))
-    sys.exit(ExitCode.DONE if found.clean else ExitCode.DRIFT)
+    found = commands.check(resolve_settings(), against_models=against == "models")
+    if form is None and found.clean:
+        say(f"✅ {report.summary(found)}")  # nothing to lay out: spare the time to import rich
+    else:
+        print_report(report, found, form)
+    sys.exit(0 if found.clean else DRIFT)
 
 
 @schema.command()
 @click.option("--since", metavar="REV", help="The last revision that is not new; base: all are new.")
-@click.option("--json", "form", flag_value="json", help="For programs.")
-@click.option("--markdown", "form", flag_value="markdown", help="For a comment in a pull request.")
-@click.option("--github", "form", flag_value="github", help="As annotations of GitHub Actions.")
+@report_form_options
 def lint(since: str | None, form: str | None) -> None:
-    """Look for what is wrong with the new revisions; exit with 3 when something is.
+    """Find what is wrong with the new revisions.
 
-    New is what is not on the main branch of the Git checkout, or with --since what comes after REV.
+    Exits with 3 when something is. A revision is new when it is not on the main branch of the Git checkout,
+    or with --since, when it comes after REV.
     """
     from guvnor import lint as engine
-    from guvnor.lint import report as lint_report
-    from guvnor.revisions.files import configuration_file
+    from guvnor.lint import report
+    from guvnor.migrate.revisions import configuration_file
 
-    with Console().explaining():
-        resolve_settings()
-        with result_kept_clean():
-            found = engine.lint(configuration_file(), since)
-        if form is None:
-            show(lint_report.as_terminal(found))
-        else:
-            forms = {
-                "json": lint_report.as_json,
-                "markdown": lint_report.as_markdown,
-                "github": lint_report.as_github,
-            }
-            written = forms[form](found)
-            say(written.rstrip("\n"))
-    sys.exit(ExitCode.DONE if found.clean else ExitCode.PREFLIGHT)
+    resolve_settings()
+    with result_kept_clean():
+        found = engine.lint(configuration_file(), since)
+    print_report(report, found, form)
+    sys.exit(0 if found.clean else UNFIT)
 
 
 @schema.command()
@@ -102,23 +84,22 @@ def rules() -> None:
 
 
 @schema.command(name="show")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option
 def show_schema(as_json: bool) -> None:
     """Print every object of the database's schema, as the check sees it."""
-    from guvnor.commands import schema
+    from guvnor.schema import commands
 
-    with Console().explaining():
-        objects = schema.objects(resolve_settings())
-        if as_json:
-            print_json([{"kind": o.kind, "object": o.identity, **o.attributes} for o in objects])
-        else:
-            for item in objects:
-                say(str(item))
+    objects = commands.objects(resolve_settings())
+    if as_json:
+        print_json([{"kind": o.kind, "object": o.identity, **o.attributes} for o in objects])
+        return
+    for item in objects:
+        say(str(item))
 
 
 @schema.command()
 def diagram() -> None:
     """Print docs/schema.md: the schema as an entity-relationship diagram."""
-    from guvnor.reports.diagram import document
+    from guvnor.diagram import document
 
     say(document().rstrip("\n"))

@@ -210,6 +210,7 @@ def test_tables_of_future_revisions(tool, set_up, project, request):
         (set_up.application, "TRUNCATE notes"),
         (set_up.application, "SELECT setval('notes_id_seq', 1)"),
         (set_up.read_only, "INSERT INTO notes (text) VALUES ('a')"),
+        (set_up.read_only, "SELECT nextval('notes_id_seq')"),
     ):
         with pytest.raises(DENIED):
             set_up.run(role, sql)
