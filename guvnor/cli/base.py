@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from guvnor import config, logs
-from guvnor.console import Console, say, show
+from guvnor.cli.console import Console, say, show
 
 if TYPE_CHECKING:
-    from guvnor.migrate.move import Request
+    from guvnor.migrate.request import Request
+    from guvnor.revisions.direction import Direction
+    from guvnor.revisions.script import FindSteps
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
 _VARIABLES = {option.name: option.variable for option in config.OPTIONS}
@@ -90,11 +92,14 @@ def resolve_settings() -> config.Settings:
     return settings
 
 
-def request_for(shown: Console, settings: config.Settings, **options: Any) -> Request:
-    """Return a request whose answers a console shows."""
-    from guvnor.migrate.move import Request
+def request_for(
+    shown: Console, settings: config.Settings, direction: Direction, find_steps: FindSteps, **options: Any
+) -> Request:
+    """Return a request for Guvnor's database that a console observes."""
+    from guvnor.application import GUVNOR
+    from guvnor.migrate.request import Request
 
-    return Request(settings, shown.checked, shown.ask, shown.progressed, **options)
+    return Request(settings, GUVNOR, direction, find_steps, shown, **options)
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from guvnor import postgres
 from guvnor.cli.base import (
     Group,
     allow_plaintext_option,
@@ -16,9 +15,10 @@ from guvnor.cli.base import (
     print_json,
     resolve_settings,
 )
-from guvnor.console import Console, say
+from guvnor.cli.console import Console, say
+from guvnor.commands import migrate as commands
+from guvnor.database import local_server_home
 from guvnor.errors import LocalServerError
-from guvnor.migrate import commands
 
 
 @click.group(cls=Group)
@@ -30,7 +30,7 @@ def _server() -> Any:
     from guvnor.embedded import LocalServer
 
     resolve_settings()
-    return LocalServer(postgres.local_server_home())
+    return LocalServer(local_server_home())
 
 
 @db.command()
@@ -101,5 +101,5 @@ def mark(shown: Console, production: bool) -> None:
 
     The production guard asks wherever a marked database is reached from.
     """
-    commands.mark(resolve_settings(), production=production, ask=shown.ask)
+    commands.set_production_mark(resolve_settings(), shown.ask, marked=production)
     say(f"✅ The database is {'marked' if production else 'no longer marked'} as production")

@@ -21,8 +21,10 @@ from guvnor.cli.base import (
     resolve_settings,
     wait_for_server_option,
 )
-from guvnor.console import Console, say
+from guvnor.cli.console import Console, say
 from guvnor.errors import GuvnorError, UsageError
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.script import upgrade_steps
 
 _HELP = "guvnor migrate deploy --help"
 
@@ -72,8 +74,8 @@ def deploy(
 
     It is safe to run again after any failure.
     """
+    from guvnor.commands import deploy as deploying
     from guvnor.migrate import backup
-    from guvnor.migrate import deploy as deploying
 
     settings = resolve_settings()
     if wait_only:
@@ -91,7 +93,7 @@ def deploy(
     if directory or command:
         wanted = backup.Options(directory, settings.backup_recipients, command, require_encryption)
     deployment = deploying.Deployment(
-        request_for(shown, settings, patience=wait_for_server),
+        request_for(shown, settings, Direction.UP, upgrade_steps(at_most), patience=wait_for_server),
         deploying.Options(at_most=at_most, dry_run=dry_run, backup=wanted, show_plan=not skip_plan),
     )
     if result is not None:
@@ -113,7 +115,7 @@ def deploy(
 
 
 def _show(shown: Console, deployment: Any) -> None:
-    from guvnor import plan_report
+    from guvnor.reports import plan as plan_report
 
     if deployment.preview is not None:
         for line in plan_report.lines(deployment.preview):

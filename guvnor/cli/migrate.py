@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from guvnor.bookkeeping import state
 from guvnor.cli.base import (
     Group,
     allow_plaintext_option,
@@ -22,11 +23,13 @@ from guvnor.cli.base import (
     shadow_dsn_option,
     wait_for_server_option,
 )
-from guvnor.console import Console, result_kept_clean, say, show
+from guvnor.cli.console import Console, result_kept_clean, say, show, show_table
+from guvnor.commands import migrate as commands
+from guvnor.commands import roles as least_privilege
+from guvnor.commands.roles import Names
 from guvnor.errors import GuvnorError
-from guvnor.migrate import commands, state
-from guvnor.migrate import roles as least_privilege
-from guvnor.migrate.roles import Names
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.script import downgrade_steps, read_revisions, upgrade_steps
 
 
 @click.group(cls=Group)
@@ -46,8 +49,13 @@ def migrate() -> None:
 @click.pass_obj
 def up(shown: Console, to: str | None, strict: bool, wait_for_server: float) -> None:
     """Apply pending migrations."""
-    request = request_for(shown, resolve_settings(), patience=wait_for_server, strict=strict)
-    shown.outcome(commands.up(request, to))
+    from guvnor.migrate import engine
+
+    settings = resolve_settings()
+    request = request_for(
+        shown, settings, Direction.UP, upgrade_steps(to), patience=wait_for_server, strict=strict
+    )
+    shown.outcome(engine.migrate(request))
 
 
 @migrate.command()
@@ -60,7 +68,10 @@ def up(shown: Console, to: str | None, strict: bool, wait_for_server: float) -> 
 @click.pass_obj
 def down(shown: Console, to: str | None) -> None:
     """Roll back migrations, one step by default."""
-    shown.outcome(commands.down(request_for(shown, resolve_settings()), to))
+    from guvnor.migrate import engine
+
+    request = request_for(shown, resolve_settings(), Direction.DOWN, downgrade_steps(to))
+    shown.outcome(engine.migrate(request))
 
 
 @migrate.command()
@@ -73,8 +84,8 @@ def plan(direction: str, to: str | None, as_json: bool) -> None:
 
     The plan shows the SQL, the objects, the locks and what data is lost.
     """
-    from guvnor import plan_report
-    from guvnor.migrate.preview import preview
+    from guvnor.commands.preview import preview
+    from guvnor.reports import plan as plan_report
 
     settings = resolve_settings()
     with result_kept_clean():
@@ -91,7 +102,7 @@ def plan(direction: str, to: str | None, as_json: bool) -> None:
 @click.option("--exit-code", is_flag=True, help="Exit with 8 when pending, 5 when a decision is needed.")
 def status(as_json: bool, exit_code: bool) -> None:
     """Show which version the database is at."""
-    from guvnor import status_report
+    from guvnor.reports import status as status_report
 
     settings = resolve_settings()
     found = commands.status(settings)
@@ -101,7 +112,7 @@ def status(as_json: bool, exit_code: bool) -> None:
         for line in status_report.lines(settings, found):
             say(line)
     if exit_code:
-        sys.exit(5 if found.problem else 8 if found.pending or found.state.dirty else 0)
+        sys.exit(found.exit_code)
 
 
 @migrate.command()
@@ -110,13 +121,15 @@ def status(as_json: bool, exit_code: bool) -> None:
 @json_option
 def history(since: str | None, failed: bool, as_json: bool) -> None:
     """Show every attempt: who, when, how long, and how it ended."""
-    from guvnor import history_report
+    from guvnor.reports import history as history_report
 
     found = commands.entries(resolve_settings(), since, failed=failed)
     if as_json:
         print_json(history_report.as_json(found))
+    elif not found:
+        say(history_report.nothing(filtered=failed or since is not None))
     else:
-        history_report.show(found, chosen=failed or since is not None)
+        show_table(history_report.as_table(found))
 
 
 @migrate.command()
@@ -158,17 +171,20 @@ def repair(shown: Console, way: str | None) -> None:
     settings = resolve_settings()
     found, choices = commands.repair_choices(settings)
     if not choices:
-        state.check(found, commands.read_revisions())
+        state.check(found, read_revisions())
         say("✅ Nothing to repair")
         return
-    shown.choices(found, choices, commands.diagnose(settings, found))
+    shown.choices(found, choices, commands.describe_interrupted(settings, found))
     if way is None:
         sys.exit(state.DirtyError.exit_code)
     if way == "as-is":
         commands.force(settings, choices[-1].to_version or "base", shown.ask)
         say(f"✅ Version set to {choices[-1].to_version or 'none'}. The schema was not changed.")
     else:
-        shown.outcome(commands.run_repair(request_for(shown, settings, repair=way)))
+        from guvnor.migrate import engine
+
+        request = request_for(shown, settings, Direction.UP, upgrade_steps(None), repair=way)
+        shown.outcome(engine.migrate(request))
 
 
 @migrate.command()
@@ -183,8 +199,8 @@ def adopt(shown: Console, at: str | None, accept_drift: bool) -> None:
 
     Its schema is compared with the revision's first.
     """
-    from guvnor.migrate import adopt as adoption
-    from guvnor.schema import report
+    from guvnor.commands import adopt as adoption
+    from guvnor.reports import drift as drift_report
 
     settings = resolve_settings()
     done = adoption.adopt(settings, at, shown.ask, accept_drift=accept_drift)
@@ -192,7 +208,7 @@ def adopt(shown: Console, at: str | None, accept_drift: bool) -> None:
         say("✅ Nothing to adopt: the version tables agree")
         return
     if not done.report.clean:
-        show(report.as_terminal(done.report))
+        show(drift_report.as_terminal(done.report))
     say(f"✅ Adopted at version {done.revision.number}; the schema was not changed")
 
 
@@ -207,7 +223,7 @@ def preflight(shown: Console, wait_for_server: float) -> None:
     except GuvnorError as error:
         shown.configuration_failed(error)
         raise
-    commands.check(settings, shown.checked, wait_for_server)
+    commands.run_preflight(settings, shown.checked, wait_for_server)
 
 
 @migrate.command()

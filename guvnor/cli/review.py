@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from guvnor.cli.base import Command, resolve_settings, shadow_dsn_option
-from guvnor.console import result_kept_clean, say
+from guvnor.cli.console import result_kept_clean, say
 from guvnor.errors import UsageError
 
 
@@ -29,7 +29,7 @@ def review(output: Path | None) -> None:
     local one. See docs/review.md.
     """
     from guvnor.migrate import signals
-    from guvnor.review import markdown
+    from guvnor.reports import review as markdown
     from guvnor.review import review as reviewing
 
     settings = resolve_settings()

@@ -16,10 +16,8 @@ from guvnor.cli.base import (
     resolve_settings,
     shadow_dsn_option,
 )
-from guvnor.console import result_kept_clean, say
-
-DRIFT = 6  # the exit code for a difference
-UNFIT = 3  # the exit code for revision files that lint finds fault with
+from guvnor.cli.console import result_kept_clean, say
+from guvnor.errors import ExitCode
 
 
 @click.group(cls=Group)
@@ -45,14 +43,15 @@ def check(against: str, form: str | None) -> None:
     """
     gc.disable()  # all that is read stays until the process ends; at 1,000 tables it was half of the reading
 
-    from guvnor.schema import commands, report
+    from guvnor.commands import schema
+    from guvnor.reports import drift as drift_report
 
-    found = commands.check(resolve_settings(), against_models=against == "models")
+    found = schema.check(resolve_settings(), against_models=against == "models")
     if form is None and found.clean:
-        say(f"✅ {report.summary(found)}")  # nothing to lay out: spare the time to import rich
+        say(f"✅ {drift_report.summary(found)}")  # nothing to lay out: spare the time to import rich
     else:
-        print_report(report, found, form)
-    sys.exit(0 if found.clean else DRIFT)
+        print_report(drift_report, found, form)
+    sys.exit(ExitCode.DONE if found.clean else ExitCode.DRIFT)
 
 
 @schema.command()
@@ -66,13 +65,13 @@ def lint(since: str | None, form: str | None) -> None:
     """
     from guvnor import lint as engine
     from guvnor.lint import report
-    from guvnor.migrate.revisions import configuration_file
+    from guvnor.revisions.files import configuration_file
 
     resolve_settings()
     with result_kept_clean():
         found = engine.lint(configuration_file(), since)
     print_report(report, found, form)
-    sys.exit(0 if found.clean else UNFIT)
+    sys.exit(ExitCode.DONE if found.clean else ExitCode.PREFLIGHT)
 
 
 @schema.command()
@@ -87,9 +86,9 @@ def rules() -> None:
 @json_option
 def show_schema(as_json: bool) -> None:
     """Print every object of the database's schema, as the check sees it."""
-    from guvnor.schema import commands
+    from guvnor.commands import schema
 
-    objects = commands.objects(resolve_settings())
+    objects = schema.objects(resolve_settings())
     if as_json:
         print_json([{"kind": o.kind, "object": o.identity, **o.attributes} for o in objects])
         return
@@ -100,6 +99,6 @@ def show_schema(as_json: bool) -> None:
 @schema.command()
 def diagram() -> None:
     """Print docs/schema.md: the schema as an entity-relationship diagram."""
-    from guvnor.diagram import document
+    from guvnor.reports.diagram import document
 
     say(document().rstrip("\n"))

@@ -143,7 +143,7 @@ def test_history_tells_every_attempt(database, migrated, guvnor):
 def test_history_with_a_filter_does_not_say_that_nothing_was_run(database, migrated, guvnor):
     for words in (("--failed",), ("--since", "1ms")):
         shown = succeeds(guvnor("migrate", "history", *words, database=migrated))
-        assert shown.out == "No attempt is like that.\n"
+        assert shown.out == "No attempt matches.\n"
     assert guvnor("migrate", "history", database=database).out == "No migrations have been run.\n"
 
 

@@ -14,10 +14,11 @@ from inspect import cleandoc
 from pathlib import Path
 
 from guvnor import postgres
+from guvnor.bookkeeping import history
 from guvnor.config import Settings
+from guvnor.database import Database
 from guvnor.errors import PreflightError
-from guvnor.migrate import history
-from guvnor.schema.names import constant, quoted
+from guvnor.postgres.quoting import constant, quoted
 
 MISSING = "missing"
 
@@ -42,7 +43,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Finding:
+class RoleDifference:
     """A difference between a set-up and what :func:`script` makes.
 
     :ivar kind: ``missing`` or ``too much``.
@@ -67,17 +68,17 @@ def script(names: Names) -> str:
     return _sql("roles.sql", names)
 
 
-def check(settings: Settings, names: Names) -> tuple[Finding, ...]:
+def check(settings: Settings, names: Names) -> tuple[RoleDifference, ...]:
     """Compare the set-up of the configured database with what :func:`script` makes.
 
     :returns: what is missing first, then what is too much; nothing when all is well.
     """
     with (
-        postgres.closing(postgres.connect(postgres.connection_string(settings))) as connection,
+        postgres.closing(Database.of(settings).connect()) as connection,
         connection.cursor() as cursor,
     ):
         cursor.execute(_sql("roles_check.sql", names))
-        return tuple(Finding(*row) for row in cursor)
+        return tuple(RoleDifference(*row) for row in cursor)
 
 
 def _sql(file: str, names: Names) -> str:
