@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guvnor import postgres, transport
-from guvnor.config import Settings
+from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.errors import GuvnorError, PreflightError
 from guvnor.migrate import changed, locks, revisions, state, unfinished
 from guvnor.migrate.revisions import Revision, RevisionFilesError
@@ -20,7 +20,6 @@ from guvnor.postgres import Connection, Identity, scalar
 if TYPE_CHECKING:
     from alembic.script import Script, ScriptDirectory
 
-OLDEST_SERVER = 14
 EXTENSIONS = ("uuid-ossp", "btree_gin")  # of revision 001
 
 
