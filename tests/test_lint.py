@@ -14,20 +14,20 @@ from alembic.operations import Operations
 
 from guvnor import branch
 from guvnor.errors import UsageError
-from guvnor.lint import Problem, Report, lint, report, squawk
+from guvnor.lint import LintProblem, LintReport, ignores, lint_revisions, report, squawk
 from guvnor.lint.document import document
+from guvnor.lint.engine import FILES_RULES, REVISION_RULES
 from guvnor.lint.parsing import MissingToolError
-from guvnor.lint.rules import FILES_RULES, REVISION_RULES
-from guvnor.lint.source import Source
-from guvnor.lint.squawk_rules import EXCLUDED, RULES
+from guvnor.lint.revision import RevisionSource
+from guvnor.lint.squawk_rules import ENFORCED, OFF, OFF_IN_DOWNGRADE
 from guvnor.migrate.context import connected
 from tests.expect import ends, forked, succeeds
 from tests.sample_data import fill
 from tests.support.command import CHECKOUT
 from tests.support.project import REVISION, Project
+from tests.support.squawk_examples import SQUAWK_EXAMPLES
 
 PAGE = CHECKOUT / "docs" / "lint.md"
-EXAMPLES = [rule for rule in RULES if rule.bad]
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def written(project: Project, text: str, name: str = "003_test.py", *, down: str
     return path
 
 
-def found(project: Project, since: str = "002") -> Report:
-    return lint(project.directory / "alembic.ini", since)
+def found(project: Project, since: str = "002") -> LintReport:
+    return lint_revisions(project.directory / "alembic.ini", since)
 
 
 def rules(project: Project, since: str = "002") -> list[str]:
@@ -66,12 +66,12 @@ def rules(project: Project, since: str = "002") -> list[str]:
 
 
 def test_the_revisions_of_this_project_are_clean():
-    result = lint(CHECKOUT / "alembic.ini", "base")
+    result = lint_revisions(CHECKOUT / "alembic.ini", "base")
     assert result.problems == ()
     assert result.revisions[:2] == ("001_initial_schema.py", "002_add_schedules.py")
 
 
-@pytest.mark.parametrize("rule", REVISION_RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", [*REVISION_RULES, ignores.UNUSED], ids=lambda rule: rule.name)
 def test_a_rule_of_ours(project, rule):
     written(project, rule.bad)
     assert set(rules(project)) == {rule.name}
@@ -79,12 +79,14 @@ def test_a_rule_of_ours(project, rule):
     assert rules(project) == []
 
 
-@pytest.mark.parametrize("rule", EXAMPLES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", SQUAWK_EXAMPLES)
 def test_a_rule_of_squawk(project, rule):
-    written(project, rule.bad)
+    bad, good = SQUAWK_EXAMPLES[rule]
+    written(project, bad)
     (problem,) = found(project).problems
-    assert (problem.rule, problem.direction, problem.help) == (rule.name, "up", rule.instead)
-    written(project, rule.good)
+    assert (problem.rule, problem.direction) == (rule, "up")
+    assert problem.help == ENFORCED[rule] or (ENFORCED[rule] is None and problem.help)
+    written(project, good)
     assert rules(project) == []
 
 
@@ -119,22 +121,26 @@ OTHERS = {
 
 
 def test_the_other_rules_of_squawk(project):
-    assert set(OTHERS) == {rule.name for rule in RULES if not rule.bad}
+    assert set(OTHERS) == ENFORCED.keys() - SQUAWK_EXAMPLES.keys()
     guarded = "op.execute(\"DO $$ BEGIN IF now() > '2020-01-01' THEN {}; END IF; END $$\")"
     path = written(project, "\n".join(guarded.format(statement) for statement in OTHERS.values()))
     lines = path.read_text().splitlines()
     problems = found(project).problems
     for rule, statement in OTHERS.items():
-        told = {p.rule for p in problems if statement in lines[(p.line or 0) - 1]}
+        told = {p.rule: p for p in problems if statement in lines[(p.line or 0) - 1]}
         assert rule in told, statement
+        assert told[rule].help == ENFORCED[rule] or (ENFORCED[rule] is None and told[rule].help)
 
 
 def test_the_good_examples_can_be_run_twice(project, migrated):
     fill(migrated)
     with connected(migrated.dsn, "test") as connection:
-        for rule in (*REVISION_RULES, *EXAMPLES):
-            path = written(project, rule.good)
-            upgrade = Source(path.name, str(path), path.read_text()).function("upgrade")
+        for good in (
+            *(rule.good for rule in REVISION_RULES),
+            *(good for _, good in SQUAWK_EXAMPLES.values()),
+        ):
+            path = written(project, good)
+            upgrade = RevisionSource(path.name, str(path), path.read_text()).module.upgrade
             with (
                 connection.begin() as transaction,
                 Operations.context(MigrationContext.configure(connection)),
@@ -145,9 +151,8 @@ def test_the_good_examples_can_be_run_twice(project, migrated):
 
 
 def test_what_is_off_is_off(project):
-    assert {rule.name for rule in EXCLUDED if rule.directions == ("up", "down")}.isdisjoint(
-        rule.name for rule in RULES
-    )
+    assert OFF.keys().isdisjoint(ENFORCED)
+    assert ENFORCED.keys() >= OFF_IN_DOWNGRADE
     written(
         project,
         'op.execute("CREATE TABLE IF NOT EXISTS teams (id int PRIMARY KEY, size smallint, name varchar(9))")',
@@ -158,8 +163,8 @@ def test_what_is_off_is_off(project):
 
 def test_the_page_is_current():
     assert PAGE.read_text("utf-8") == document(), "run: guvnor schema rules > docs/lint.md"
-    for rule in (*REVISION_RULES, *FILES_RULES, *RULES, *EXCLUDED):
-        assert f"`{rule.name}`" in document()
+    for name in (*(rule.name for rule in (*REVISION_RULES, *FILES_RULES)), *ENFORCED, *OFF):
+        assert f"`{name}`" in document()
 
 
 # What the rules see
@@ -437,15 +442,15 @@ def commit(project: Project) -> None:
     git(project.directory, "commit", "--message", "Next")
 
 
-def in_branch(project: Project) -> Report:
-    return lint(project.directory / "alembic.ini")
+def in_branch(project: Project) -> LintReport:
+    return lint_revisions(project.directory / "alembic.ini")
 
 
 GOOD = 'op.execute("CREATE TABLE IF NOT EXISTS teams (id uuid PRIMARY KEY)")'
 
 
 def test_only_what_the_branch_brings(repository):
-    assert in_branch(repository) == Report((), ())
+    assert in_branch(repository) == LintReport((), ())
     written(repository, 'op.execute("DROP TABLE IF EXISTS audit_logs")')
     assert in_branch(repository).revisions == ("003_test.py",)
     commit(repository)
@@ -527,7 +532,7 @@ def test_what_is_no_file(project, guvnor):
 def test_a_byte_order_mark_and_other_line_ends(repository):
     path = written(repository, GOOD)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
-    assert in_branch(repository) == found(repository) == Report(("003_test.py",), ())
+    assert in_branch(repository) == found(repository) == LintReport(("003_test.py",), ())
 
 
 def test_what_an_applied_revision_comes_after_is_not_changed(repository):
@@ -550,7 +555,7 @@ def test_another_file_of_the_same_name_on_the_main_branch(repository):
         "git mv alembic/versions/003_test.py alembic/versions/004_test.py\nIn 004_test.py: "
     )
     written(repository, GOOD)  # the same file came by another way
-    assert in_branch(repository) == Report((), ())
+    assert in_branch(repository) == LintReport((), ())
 
 
 def test_in_a_hook_of_git(repository, monkeypatch):
@@ -618,13 +623,15 @@ def test_what_a_revision_prints_is_not_in_the_report(project, guvnor):
 
 
 def test_markdown_is_escaped():
-    told = report.as_markdown(Report(("x",), (Problem("a", "b", 3, "up", "no <b>`x`</b>", "see <this>"),)))
+    told = report.as_markdown(
+        LintReport(("x",), (LintProblem("a", "b", 3, "up", "no <b>`x`</b>", "see <this>"),))
+    )
     assert "no &lt;b&gt;`x`&lt;/b&gt;" in told
     assert "see &lt;this&gt;" in told
 
 
 def test_annotations_are_escaped():
-    told = report.as_github(Report(("x",), (Problem("a", "b,c:d", 3, "up", "100%\nsure", "help"),)))
+    told = report.as_github(LintReport(("x",), (LintProblem("a", "b,c:d", 3, "up", "100%\nsure", "help"),)))
     assert told == "::error file=b%2Cc%3Ad,line=3,title=Lint%3A a::100%25%0Asure%0Ahelp\n"
 
 

@@ -70,14 +70,13 @@ def lint(since: str | None, form: str | None) -> None:
 
     New is what is not on the main branch of the Git checkout, or with --since what comes after REV.
     """
-    from guvnor import lint as engine
-    from guvnor.lint import report
+    from guvnor.lint import lint_revisions, report
     from guvnor.migrate.revisions import configuration_file
 
     with Console().explaining():
         resolve_settings()
         with result_kept_clean():
-            found = engine.lint(configuration_file(), since)
+            found = lint_revisions(configuration_file(), since)
         if form is None:
             show(report.as_terminal(found))
         else:
@@ -90,7 +89,7 @@ def lint(since: str | None, form: str | None) -> None:
 
 @schema.command()
 def rules() -> None:
-    """Print docs/lint.md: the rules of lint with their examples."""
+    """Print docs/lint.md: the rules that lint enforces."""
     from guvnor.lint.document import document
 
     say(document().rstrip("\n"))

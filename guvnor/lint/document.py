@@ -1,37 +1,38 @@
-"""``docs/lint.md``: every rule with what it means, why, what to do instead, and its examples."""
+"""``docs/lint.md``: the rules of this project with their examples, and a table of squawk's rules."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 
-from guvnor.lint import ignores, squawk_rules
-from guvnor.lint.rule import Rule
-from guvnor.lint.rules import FILES_RULES, REVISION_RULES
+from guvnor.lint import ignores
+from guvnor.lint.engine import FILES_RULES, REVISION_RULES
+from guvnor.lint.rule import FilesRule, LintRule
+from guvnor.lint.squawk_rules import ENFORCED, OFF, OFF_IN_DOWNGRADE
 
 INTRODUCTION = """\
 # Lint
 
-`guvnor schema lint` looks at the new revisions, and finds what a reviewer should not let pass. Do not edit
-this page: change the rules in `guvnor/lint/`, then run `guvnor schema rules > docs/lint.md`.
+`guvnor schema lint` checks the new revisions for what a reviewer should not let pass. Do not edit this page:
+change the rules in `guvnor/lint/`, then run `guvnor schema rules > docs/lint.md`.
 
 ```console
 $ guvnor schema lint               # the revisions that are not on the main branch
 $ guvnor schema lint --since 002   # the revisions after 002
 ```
 
-It needs no database, and two wheels: `pip install 'guvnor-migrations[lint]'`. It exits with 0 when all is
-well and with 3 when it finds something. `--json`, `--markdown` and `--github` are for programs, pull requests
-and annotations of GitHub Actions.
+It needs no database, but two wheels: `pip install 'guvnor-migrations[lint]'`. It exits with 0 when there is
+no problem, and with 3 when there is one. `--json`, `--markdown` and `--github` are for programs, for pull
+requests, and for annotations of GitHub Actions.
 
 The main branch is the target of the pull request in a workflow, else the remote's default branch, else `main`
 or `master`.
 
-The rules of this project stand beside those of [squawk](https://squawkhq.com/docs/rules), which knows what a
-statement does to a busy table. Both read the SQL of both ways, as `guvnor migrate plan` shows it. What stands
-in a `DO` block is read as well, by PostgreSQL's own parser; only SQL that a block puts together at run time
-(`EXECUTE`) is not seen. A table that the same transaction has created is not busy.
+Lint applies the rules of this project and those of [squawk](https://squawkhq.com/docs/rules), which knows
+what a statement does to a busy table. Both check the SQL of `upgrade()` and `downgrade()` as `guvnor migrate
+plan` shows it. PostgreSQL's own parser reads the statements in `DO` blocks, too; only SQL that a block builds
+at run time (`EXECUTE`) is not checked. A table that the same transaction has created is not busy.
 
 ## Let a problem pass
 
@@ -40,70 +41,49 @@ in a `DO` block is read as well, by PostgreSQL's own parser; only SQL that a blo
 op.execute("ALTER TABLE signals DROP COLUMN IF EXISTS payload")
 ```
 
-The comment stands at the statement, above it or in it; at or above a function it is for the whole function.
-It names one rule and the reason. What is about the files together cannot be ignored: `numbers` and
-`applied-revision-changed`.
+Write the comment beside the statement, above it or inside it; beside or above a function it is for the whole
+function. It names one rule and gives the reason. The ignore of a drop shows the reviewer where data is lost.
+The rules about the files as a whole cannot be ignored: `numbers` and `applied-revision-changed`.
+"""
+
+SQUAWK = """\
+## The rules of squawk
+
+[squawkhq.com](https://squawkhq.com/docs/rules) explains each rule, and [migrations.md](migrations.md) how to
+change a busy table with online operations. A downgrade may drop what the upgrade has made; in production the
+guard asks first.
 """
 
 
 def document() -> str:
     """Return the text of ``docs/lint.md``."""
-    parts = [INTRODUCTION, "## The rules of this project\n"]
-    parts += [_own(rule) for rule in (*REVISION_RULES, *FILES_RULES)]
-    parts += [
-        _explained(
-            ignores.RULE,
-            "An ignore names a known rule, gives a reason, and lets a problem pass. One that is left over "
-            "would hide the next problem. This rule cannot be ignored.",
-            "Take the comment out, or write the reason.",
-        )
-    ]
-    parts += ["## The rules of squawk\n"]
-    parts += [_squawk(rule) for rule in squawk_rules.RULES if rule.bad]
-    parts += ["### Others that are on\n", "\n".join(_table()) + "\n"]
-    parts += ["## The rules of squawk that are off\n", "\n".join(_excluded()) + "\n"]
-    return "\n".join(parts)
+    rules = (*REVISION_RULES, *FILES_RULES, ignores.UNUSED)
+    own = ["## The rules of this project\n", *(_explained(rule) for rule in rules)]
+    return "\n".join((INTRODUCTION, *own, SQUAWK, *_squawk_table())) + "\n"
 
 
-def _own(rule: Rule) -> str:
-    language = "python" if rule in REVISION_RULES else "text"
-    return _explained(rule.name, f"{rule.meaning} {rule.why}", rule.instead) + _examples(
-        rule.bad, rule.good, language
-    )
-
-
-def _squawk(rule: squawk_rules.SquawkRule) -> str:
-    return _explained(rule.name, rule.why, rule.instead) + _examples(rule.bad, rule.good, "python")
-
-
-def _explained(name: str, text: str, instead: str) -> str:
+def _explained(rule: LintRule) -> str:
     paragraphs = [
         textwrap.fill(paragraph, 110, break_long_words=False, break_on_hyphens=False)
-        for paragraph in (text, f"**Instead:** {instead}")
+        for paragraph in (f"{rule.meaning} {rule.why}", f"**Instead:** {rule.instead}")
     ]
-    return "\n\n".join((f"### `{name}`", *paragraphs)) + "\n"
+    language = "text" if isinstance(rule, FilesRule) else "python"
+    examples = [
+        f"{title}:\n\n```{language}\n{text}\n```" for title, text in (("Bad", rule.bad), ("Good", rule.good))
+    ]
+    return "\n\n".join((f"### `{rule.name}`", *paragraphs, *examples)) + "\n"
 
 
-def _examples(bad: str, good: str, language: str) -> str:
-    return f"\nBad:\n\n```{language}\n{bad}\n```\n\nGood:\n\n```{language}\n{good}\n```\n"
-
-
-def _table() -> Iterator[str]:
-    yield "| rule | why | instead |"
+def _squawk_table() -> Iterator[str]:
+    yield "| rule | verdict | what to write instead, or why it is off |"
     yield "| --- | --- | --- |"
-    others = (rule for rule in squawk_rules.RULES if not rule.bad)
-    for (why, instead), rules in groupby(others, key=lambda rule: (rule.why, rule.instead)):
-        yield f"| {_names(rules)} | {why} | {instead} |"
+    rows = [
+        (_verdict(name), instead or "squawk's own help says it", name) for name, instead in ENFORCED.items()
+    ]
+    rows += [("off", reason, name) for name, reason in OFF.items()]
+    for (verdict, text), group in groupby(rows, key=lambda row: row[:2]):
+        yield f"| {', '.join(f'`{name}`' for *_, name in group)} | {verdict} | {text} |"
 
 
-def _excluded() -> Iterator[str]:
-    yield "| rule | direction | reason |"
-    yield "| --- | --- | --- |"
-    for (directions, reason), rules in groupby(
-        squawk_rules.EXCLUDED, key=lambda rule: (rule.directions, rule.reason)
-    ):
-        yield f"| {_names(rules)} | {' and '.join(directions)} | {reason} |"
-
-
-def _names(rules: Iterable[squawk_rules.SquawkRule | squawk_rules.Exclusion]) -> str:
-    return ", ".join(f"`{rule.name}`" for rule in rules)
+def _verdict(name: str) -> str:
+    return "error; off in `downgrade()`" if name in OFF_IN_DOWNGRADE else "error"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from guvnor import branch, lint, postgres
+from guvnor import branch, postgres
 from guvnor.branch import Branch
 from guvnor.config import Settings
 from guvnor.errors import GuvnorError
-from guvnor.lint.problem import Report as LintReport
+from guvnor.lint import LintReport, lint_revisions
 from guvnor.migrate import revisions
 from guvnor.migrate.revisions import RevisionFilesError
 from guvnor.review import files, roundtrip, steps
@@ -229,7 +229,7 @@ class _Reviewer:
         )
 
     def _check_lint(self) -> Check:
-        self._lint = found = lint.lint(self._configuration)
+        self._lint = found = lint_revisions(self._configuration)
         if found.clean:
             names = ", ".join(found.revisions)
             return Check("Lint", "passed", f"No problem in {names}." if names else "No new revision.")
