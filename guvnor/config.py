@@ -18,6 +18,7 @@ from guvnor.errors import ConfigurationError
 
 MASK = "***"
 STORAGE_TYPES = ("postgres", "embedded")
+OLDEST_SERVER = 14  # the oldest major version of PostgreSQL that is supported
 PRODUCTION = "production"
 _MISSPELT = 0.88  # likeness (difflib) from which on a name is a slip of the hand
 LOG_LEVELS = ("debug", "info", "warning", "error")

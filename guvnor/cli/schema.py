@@ -63,21 +63,21 @@ def lint(since: str | None, form: str | None) -> None:
     Exits with 3 when something is. A revision is new when it is not on the main branch of the Git checkout,
     or with --since, when it comes after REV.
     """
-    from guvnor import lint as engine
-    from guvnor.lint import report
+    from guvnor.lint import lint_revisions
+    from guvnor.reports import lint as lint_report
     from guvnor.revisions.files import configuration_file
 
     resolve_settings()
     with result_kept_clean():
-        found = engine.lint(configuration_file(), since)
-    print_report(report, found, form)
+        found = lint_revisions(configuration_file(), since)
+    print_report(lint_report, found, form)
     sys.exit(ExitCode.DONE if found.clean else ExitCode.PREFLIGHT)
 
 
 @schema.command()
 def rules() -> None:
-    """Print docs/lint.md: the rules of lint with their examples."""
-    from guvnor.lint.document import document
+    """Print docs/lint.md: the rules that lint enforces."""
+    from guvnor.reports.lint_rules import document
 
     say(document().rstrip("\n"))
 

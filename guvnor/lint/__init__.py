@@ -1,6 +1,6 @@
-"""Rules for revision files: what a reviewer would find, found before the review."""
+"""Lint: rules for new revision files, which find before the review what a reviewer would object to."""
 
-from guvnor.lint.engine import lint
-from guvnor.lint.problem import Problem, Report
+from guvnor.lint.engine import lint_revisions
+from guvnor.lint.problem import LintProblem, LintReport
 
-__all__ = ["Problem", "Report", "lint"]
+__all__ = ["LintProblem", "LintReport", "lint_revisions"]

@@ -5,44 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from guvnor.lint import files, ignores, squawk
-from guvnor.lint.problem import Problem, Report
-from guvnor.lint.revision import Revision
-from guvnor.lint.rules import FILES_RULES, READABLE, REVISION_RULES, names
-from guvnor.lint.source import Source
+from guvnor.lint import files, files_rules, ignores, python_rules, sql_rules, squawk
+from guvnor.lint.problem import LintProblem, LintReport
+from guvnor.lint.revision import RevisionSource
+from guvnor.lint.squawk_rules import ENFORCED
+
+REVISION_RULES = sql_rules.RULES + python_rules.RULES
+FILES_RULES = files_rules.RULES
+
+_NAMES = {rule.name for rule in (*REVISION_RULES, *FILES_RULES, ignores.UNUSED)} | set(ENFORCED)
 
 
-def lint(configuration_file: Path, since: str | None = None) -> Report:
-    """Look at the new revision files.
+def lint_revisions(configuration_file: Path, since: str | None = None) -> LintReport:
+    """Check the new revision files.
 
     :param configuration_file: the ``alembic.ini``.
-    :param since: the last revision that is not new (``base``: all are new); when left out, new is what is
-        not on the main branch.
-    :raises guvnor.revisions.branch.BranchError: when Git does not tell what is new.
+    :param since: the last revision that is not new (``base``: all are new); when left out, every revision is
+        new that is not on the main branch.
+    :raises guvnor.revisions.branch.BranchError: when Git cannot tell which revisions are new.
     :raises guvnor.errors.UsageError: when there is no such revision.
     :raises guvnor.lint.parsing.MissingToolError: when squawk or the parser is not installed.
     """
     found = files.of_branch(configuration_file) if since is None else files.after(configuration_file, since)
-    problems = [problem for source in found.new for problem in _in_file(source)]
-    problems += [problem for rule in FILES_RULES for problem in rule.check(found)]
+    problems = [problem for source in found.new for problem in _problems(source)]
+    problems += [problem for rule in FILES_RULES for problem in rule.problems(found)]
     in_order = sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
-    # What a loop runs several times is one problem.
-    return Report(tuple(source.name for source in found.new), tuple(dict.fromkeys(in_order)))
+    # A statement in a loop is reported once.
+    return LintReport(tuple(source.name for source in found.new), tuple(dict.fromkeys(in_order)))
 
 
-def _in_file(source: Source) -> Iterator[Problem]:
-    """Look at one file; an ignore in it may let a problem pass."""
+def _problems(source: RevisionSource) -> Iterator[LintProblem]:
+    """Return the problems of one file that no ignore lets pass."""
     try:
         _ = source.module
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a file may fail in any way when it is run
-        message = f"The file cannot be read: {type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - running a file can raise anything
+        message = f"The file cannot be imported: {type(error).__name__}: {error}"
         line = getattr(error, "lineno", None)
-        yield Problem(READABLE.name, source.shown, line, None, message, "Correct it: Alembic cannot run it.")
+        help_ = "Correct it: Alembic cannot run it either."
+        yield LintProblem(sql_rules.READABLE.name, source.shown, line, None, message, help_)
         return
-    revision = Revision(source)
     problems = [
-        Problem(rule.name, source.shown, finding.line, finding.direction, finding.message, rule.instead)
+        LintProblem(rule.name, source.shown, found.line, found.direction, found.message, rule.instead)
         for rule in REVISION_RULES
-        for finding in rule.check(revision)
+        for found in rule.violations(source)
     ]
-    yield from ignores.apply([*problems, *squawk.check(revision)], source, names())
+    yield from ignores.apply([*problems, *squawk.problems(source)], source, _NAMES)

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
-from collections.abc import Iterable, Iterator
+import tokenize
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from guvnor.lint.problem import Problem
-from guvnor.lint.source import Comment, Source
+from guvnor.lint.problem import LintProblem
+from guvnor.lint.revision import RevisionSource
+from guvnor.lint.rule import LintRule
 
-RULE = "unused-ignore"
 _COMMENT = re.compile(r"#\s*lint:\s*ignore\b\s*(?P<rule>[\w-]*)\s*:?\s*(?P<reason>.*)")
+
+UNUSED = LintRule(
+    "unused-ignore",
+    "An ignore names a known rule, gives a reason, and lets a problem pass.",
+    "A stale ignore would hide the next problem. This rule cannot be ignored itself.",
+    "Delete the comment, or write the reason.",
+    """\
+# lint: ignore ban-drop-column: no version since 4.2 reads or writes it
+op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS payload jsonb")""",
+    """\
+op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS payload jsonb")""",
+)
 
 
 @dataclass(frozen=True)
-class Ignore:
-    """One such comment, and the lines that it is for."""
+class _Ignore:
+    """One such comment, and the first and last line that it is for."""
 
     line: int
     rule: str
@@ -24,50 +38,56 @@ class Ignore:
     first: int
     last: int
 
-    def covers(self, problem: Problem) -> bool:
-        """Tell whether a problem is one that the comment lets pass."""
+    def covers(self, problem: LintProblem) -> bool:
+        """Return whether the comment lets a problem pass."""
         line = problem.line or 0
         return bool(self.reason) and problem.rule == self.rule and self.first <= line <= self.last
 
 
-def read(source: Source) -> tuple[Ignore, ...]:
-    """Return the ignores of a revision file."""
-    return tuple(
-        Ignore(comment.line, match["rule"], match["reason"].strip(), *_lines(source, comment))
-        for comment in source.comments
-        if (match := _COMMENT.match(comment.text))
-    )
+def _ignores(source: RevisionSource) -> Iterator[_Ignore]:
+    """Return the ignores of a revision file; a comment within SQL is none."""
+    lines = source.text.split("\n")
+    for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
+        if token.type == tokenize.COMMENT and (match := _COMMENT.match(token.string)):
+            line, column = token.start
+            first, last = _lines(source, line, alone=not lines[line - 1][:column].strip())
+            yield _Ignore(line, match["rule"], match["reason"].strip(), first, last)
 
 
-def _lines(source: Source, comment: Comment) -> tuple[int, int]:
-    """Return the first and the last line of the statement that a comment stands at, above, or in.
+def _lines(source: RevisionSource, line: int, *, alone: bool) -> tuple[int, int]:
+    """Return the first and the last line of the statement that a comment is for.
 
-    At or above a function it is the whole function.
+    That is the statement beside or below the comment, or around it. A comment beside or above a function is
+    for the whole function.
+
+    :param line: of the comment.
+    :param alone: whether nothing stands before the comment on its line.
     """
     statements = [node for node in ast.walk(source.tree) if isinstance(node, ast.stmt)]
     spans = [(node.lineno, node.end_lineno or node.lineno) for node in statements]
-    around = [span for span in spans if span[0] <= comment.line <= span[1]]
+    around = [span for span in spans if span[0] <= line <= span[1]]
     within = min(around, key=lambda span: span[1] - span[0], default=None)
-    if not comment.alone and within:
+    if not alone and within:
         return within
-    below = min((span for span in spans if span[0] > comment.line), default=None)
-    # Above a statement, unless it stands within one, such as among the arguments of a call.
+    below = min((span for span in spans if span[0] > line), default=None)
+    # The statement below, unless the comment stands within one, such as among the arguments of a call.
     if below and (within is None or below[1] <= within[1]):
         return max(span for span in spans if span[0] == below[0])
-    return within or (comment.line, comment.line)
+    return within or (line, line)
 
 
-def apply(problems: Iterable[Problem], source: Source, known: Iterable[str]) -> Iterator[Problem]:
+def apply(found: list[LintProblem], source: RevisionSource, known: set[str]) -> Iterator[LintProblem]:
     """Leave out the problems that an ignore lets pass, and add those of the ignores themselves.
 
+    :param found: the problems of the file.
     :param known: the names of all rules.
     """
-    found, ignores, names = list(problems), read(source), set(known)
+    ignores = list(_ignores(source))
     for problem in found:
         if not any(ignore.covers(problem) for ignore in ignores):
             yield problem
     for ignore in ignores:
-        if ignore.rule not in names | {p.rule for p in found}:
+        if ignore.rule not in known | {problem.rule for problem in found}:
             message = f"The ignore names no known rule: {ignore.rule or 'none at all'}."
             help_ = "Name a rule of docs/lint.md: # lint: ignore RULE: reason"
         elif not ignore.reason:
@@ -75,7 +95,7 @@ def apply(problems: Iterable[Problem], source: Source, known: Iterable[str]) -> 
             help_ = f"Say why it does no harm here: # lint: ignore {ignore.rule}: reason"
         elif not any(ignore.covers(problem) for problem in found):
             message = f"The ignore of {ignore.rule} lets nothing pass: there is no such problem here."
-            help_ = "Take the comment out."
+            help_ = "Delete the comment."
         else:
             continue
-        yield Problem(RULE, source.shown, ignore.line, None, message, help_)
+        yield LintProblem(UNUSED.name, source.shown, ignore.line, None, message, help_)

@@ -8,49 +8,69 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from guvnor.errors import ConfigurationError
+from guvnor.lint.problem import Violation
+from guvnor.lint.rendering import RenderedCall
 
 Node = dict[str, Any]
 
 
 class MissingToolError(ConfigurationError):
-    """What lint stands on is not installed."""
+    """A tool that lint needs is not installed."""
 
     state = "Nothing was changed."
     next_step = "pip install 'guvnor-migrations[lint]'"
 
 
-class SyntaxProblem(Exception):  # noqa: N818 - it is what is wrong with a text, not with this program
-    """PostgreSQL's parser refuses a text."""
+class SyntaxProblem(Exception):  # noqa: N818 - the fault is in the SQL that was read, not in this program
+    """PostgreSQL's parser does not understand a text."""
 
 
 @dataclass(frozen=True)
-class Parsed:
-    """One statement.
+class ParsedStatement:
+    """One statement of a call; a call may write several.
 
-    :ivar kind: what it is: ``AlterTableStmt``.
+    :ivar call: the call that writes it.
+    :ivar kind: the name of its node: ``AlterTableStmt``.
     :ivar node: its parse tree.
-    :ivar line: its first line within the text that was parsed, from 0.
+    :ivar offset: how many lines of the call's SQL come before it.
     :ivar guarded: whether it stands in a DO block, under a condition or with its errors caught.
     """
 
+    call: RenderedCall
     kind: str
     node: Node
     sql: str
-    line: int
+    offset: int
     guarded: bool = False
 
+    def line_of(self, number: int) -> int:
+        """Return the line of the revision file that a line of the statement comes from.
 
-def parse(text: str) -> list[Parsed]:
-    """Parse a text into its statements; a DO block stands for the statements within it.
+        :param number: of the line within the statement, from 0.
+        """
+        return self.call.line_of(self.offset + number)
+
+    @property
+    def opening(self) -> str:
+        """Its first three words, by which a message names it."""
+        return " ".join(self.sql.split()[:3]).rstrip("(;")
+
+    def violation(self, message: str) -> Violation:
+        """Return a violation at the statement's first line."""
+        return Violation(self.line_of(0), self.call.direction, message)
+
+
+def parse_statements(call: RenderedCall) -> list[ParsedStatement]:
+    """Parse the SQL of a call; a DO block is replaced by the statements within it.
 
     :raises SyntaxProblem: when PostgreSQL does not understand it.
     :raises MissingToolError: when the parser is not installed.
     """
-    return [part for statement in _statements(text) for part in _opened(statement)]
+    return [inner for statement in _statements(call, call.sql) for inner in _unwrapped(statement)]
 
 
-def nodes(tree: Any, kind: str) -> Iterator[Node]:
-    """Return the nodes of a kind below a parse tree, such as each ``FuncCall``."""
+def nodes(tree: Any, kind: str) -> Iterator[Any]:
+    """Return what a parse tree holds by a name, at any depth: each ``FuncCall``, each ``schemaname``."""
     for name, value in _pairs(tree):
         if name == kind:
             yield value
@@ -65,7 +85,7 @@ def _pairs(tree: Any) -> Iterator[tuple[str, Any]]:
             yield from _pairs(item)
 
 
-def _library() -> Any:
+def _parser() -> Any:
     try:
         import pgparse
     except ImportError:
@@ -73,11 +93,12 @@ def _library() -> Any:
     return pgparse
 
 
-def _statements(text: str) -> Iterator[Parsed]:
-    library = _library()
+def _statements(call: RenderedCall, text: str) -> Iterator[ParsedStatement]:
+    """Parse a text that a call runs."""
+    parser = _parser()
     try:
-        items = library.parse(text)
-    except library.PGQueryError as error:
+        items = parser.parse(text)
+    except parser.PGQueryError as error:
         raise SyntaxProblem(error.message) from None
     except UnicodeEncodeError as error:
         raise SyntaxProblem(str(error)) from None
@@ -87,8 +108,8 @@ def _statements(text: str) -> Iterator[Parsed]:
         start = item.get("stmt_location", 0)
         end = start + item["stmt_len"] if "stmt_len" in item else len(raw)
         start = _first_word(raw, start, end)
-        sql, line = raw[start:end], raw[:start].count(b"\n")
-        yield Parsed(kind, node, sql.decode().strip(), line)
+        sql, offset = raw[start:end], raw[:start].count(b"\n")
+        yield ParsedStatement(call, kind, node, sql.decode().strip(), offset)
 
 
 _BLANK = re.compile(rb"(?:\s|--[^\n]*)*")
@@ -96,7 +117,7 @@ _EDGE = re.compile(rb"/\*|\*/")
 
 
 def _first_word(raw: bytes, start: int, end: int) -> int:
-    """Return where a statement begins: the parser counts to it the blanks and comments before it."""
+    """Return where the first word of a statement is; the parser counts blanks and comments before it in."""
     while True:
         if blank := _BLANK.match(raw, start, end):
             start = blank.end()
@@ -110,28 +131,25 @@ def _first_word(raw: bytes, start: int, end: int) -> int:
                 break
 
 
-def _opened(statement: Parsed) -> Iterator[Parsed]:
+def _unwrapped(statement: ParsedStatement) -> Iterator[ParsedStatement]:
     """Return the statements of a DO block; any other statement as it is."""
     if statement.kind != "DoStmt":
         yield statement
         return
-    body = next(nodes(_arguments(statement.node)["as"], "String"))["sval"]
-    top = statement.line + statement.sql[: statement.sql.find(body)].count("\n")
-    library = _library()
+    arguments = {item["DefElem"]["defname"]: item["DefElem"]["arg"] for item in statement.node["args"]}
+    body = arguments["as"]["String"]["sval"]
+    top = statement.offset + statement.sql[: statement.sql.find(body)].count("\n")
+    parser = _parser()
     try:
-        functions = library.parse_pgsql(statement.sql)
-    except library.PGQueryError as error:
+        functions = parser.parse_pgsql(statement.sql)
+    except parser.PGQueryError as error:
         raise SyntaxProblem(error.message) from None
     inside = [
-        replace(inner, line=top + line - 1 + inner.line, guarded=guarded)
+        replace(inner, offset=top + line - 1 + inner.offset, guarded=guarded)
         for line, sql, guarded in _executed(functions, guarded=False)
-        for inner in _statements(sql)
+        for inner in _statements(statement.call, sql)
     ]
     yield from inside or [statement]
-
-
-def _arguments(node: Node) -> dict[str, Any]:
-    return {item["DefElem"]["defname"]: item["DefElem"]["arg"] for item in node["args"]}
 
 
 _CONDITIONS = {"PLpgSQL_stmt_if", "PLpgSQL_stmt_case", "PLpgSQL_stmt_fors", "PLpgSQL_exception_block"}
@@ -140,7 +158,7 @@ _ENDS = {"PLpgSQL_stmt_commit": "COMMIT", "PLpgSQL_stmt_rollback": "ROLLBACK"}
 
 
 def _executed(tree: Any, *, guarded: bool) -> Iterator[tuple[int, str, bool]]:
-    """Return line, text and guard of each SQL statement that a PL/pgSQL tree runs."""
+    """Return of each SQL statement in a PL/pgSQL tree its line, its text, and whether it is guarded."""
     for name, value in _pairs(tree):
         if name in _STATEMENTS:
             yield value["lineno"], value[_STATEMENTS[name]]["PLpgSQL_expr"]["query"], guarded
@@ -155,7 +173,7 @@ def _executed(tree: Any, *, guarded: bool) -> Iterator[tuple[int, str, bool]]:
 
 
 def _constant(expression: str) -> str | None:
-    """Return the text of an expression that is one constant; None for any other."""
-    targets = [target["val"] for target in nodes(_library().parse(f"SELECT {expression}"), "ResTarget")]
+    """Return the text of an expression that is a single constant; None for any other expression."""
+    targets = [target["val"] for target in nodes(_parser().parse(f"SELECT {expression}"), "ResTarget")]
     constant: str | None = targets[0].get("A_Const", {}).get("sval", {}).get("sval")
     return constant

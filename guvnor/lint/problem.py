@@ -3,47 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-Direction = Literal["up", "down"]
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something in a revision file that a reviewer should not let pass.
+class Violation:
+    """A place in a revision file that breaks a rule.
+
+    :ivar line: in that file; None where it is the file as a whole.
+    :ivar direction: ``up`` or ``down``; None where the rule is not about one of them.
+    :ivar message: what was found.
+    """
+
+    line: int | None
+    direction: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class LintProblem:
+    """A violation as a report shows it.
 
     :ivar rule: the name of the rule, as an ignore names it.
     :ivar file: the revision file, relative to the folder of ``alembic.ini``.
     :ivar line: in that file; None where it is the file as a whole.
-    :ivar direction: which way of the revision; None where it is not about one of them.
+    :ivar direction: ``up`` or ``down``; None where the rule is not about one of them.
     :ivar message: what was found.
-    :ivar help: what to do instead.
+    :ivar help: what to write instead.
     """
 
     rule: str
     file: str
     line: int | None
-    direction: Direction | None
+    direction: str | None
     message: str
     help: str
 
     @property
     def place(self) -> str:
-        """Where it is: ``alembic/versions/003_add_teams.py:17 (up)``."""
+        """File, line and direction: ``alembic/versions/003_add_teams.py:17 (up)``."""
         line = f":{self.line}" if self.line else ""
         return f"{self.file}{line}" + (f" ({self.direction})" if self.direction else "")
 
 
 @dataclass(frozen=True)
-class Report:
-    """What lint has found.
+class LintReport:
+    """The result of a lint run.
 
-    :ivar revisions: the names of the revision files that were looked at.
-    :ivar problems: in the order of files and lines.
+    :ivar revisions: the names of the revision files that were checked.
+    :ivar problems: sorted by file and line.
     """
 
     revisions: tuple[str, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[LintProblem, ...]
 
     @property
     def clean(self) -> bool:

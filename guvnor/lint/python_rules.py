@@ -6,49 +6,54 @@ import ast
 import sys
 from collections.abc import Iterator
 
-from guvnor.lint.revision import Revision
-from guvnor.lint.rule import Finding, RevisionRule
+from guvnor.lint.problem import Violation
+from guvnor.lint.revision import RevisionSource
+from guvnor.lint.rule import RevisionRule
 from guvnor.revisions import todo
 
 _ALLOWED = {"alembic", "sqlalchemy"} | set(sys.stdlib_module_names)
 
 
-def _foreign_import(revision: Revision) -> Iterator[Finding]:
-    for node in ast.walk(revision.source.tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom):
-            names = ["." * node.level + (node.module or "")]
-        if isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__") and node.args:
-            wanted = node.args[0]
-            names = [str(wanted.value) if isinstance(wanted, ast.Constant) else f"({ast.unparse(wanted)})"]
-        for name in names:
+def _foreign_import(source: RevisionSource) -> Iterator[Violation]:
+    for node in ast.walk(source.tree):
+        for name in _imported(node):
             if name.split(".")[0] not in _ALLOWED:
-                yield Finding(getattr(node, "lineno", None), None, f"The revision imports {name}.")
+                yield Violation(getattr(node, "lineno", None), None, f"The revision imports {name}.")
 
 
-def _called(call: ast.Call) -> str | None:
-    """Return the last part of a called function's name."""
-    function = call.func
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
+def _imported(node: ast.AST) -> list[str]:
+    """Return the modules that a node imports, by a statement or by a call."""
+    match node:
+        case ast.Import():
+            return [alias.name for alias in node.names]
+        case ast.ImportFrom():
+            return ["." * node.level + (node.module or "")]
+        case ast.Call(
+            func=ast.Name(id="import_module" | "__import__")
+            | ast.Attribute(attr="import_module" | "__import__"),
+            args=[wanted, *_],
+        ):
+            return [str(wanted.value) if isinstance(wanted, ast.Constant) else f"({ast.unparse(wanted)})"]
+    return []
 
 
-def _unfinished(revision: Revision) -> Iterator[Finding]:
-    for line in todo.lines(revision.source.text):
-        yield Finding(line, None, "A TODO is left.")
+def _todo_left(source: RevisionSource) -> Iterator[Violation]:
+    for line in todo.lines(source.text):
+        yield Violation(line, None, "A TODO is left.")
 
 
-def _autocommit(revision: Revision) -> Iterator[Finding]:
-    for node in ast.walk(revision.source.tree):
+def _autocommit(source: RevisionSource) -> Iterator[Violation]:
+    for node in ast.walk(source.tree):
         if isinstance(node, ast.Attribute) and node.attr == "autocommit_block":
-            yield Finding(node.lineno, None, "The revision leaves its transaction by autocommit_block().")
+            yield Violation(node.lineno, None, "The revision leaves its transaction with autocommit_block().")
 
 
 NO_APPLICATION_IMPORT = RevisionRule(
     "no-application-import",
     "A revision imports Alembic, SQLAlchemy and the standard library, and nothing else.",
-    "A revision says for all time what happened. The application's code moves on, and would change what an "
-    "old revision does, or break it.",
-    "Write down in the revision what it needs.",
+    "A revision records what was done to the databases that exist. The application's code changes later, and "
+    "would change or break an old revision.",
+    "Write what the revision needs into the revision itself.",
     """\
 from guvnor.models import metadata
 
@@ -73,25 +78,25 @@ def downgrade() -> None:
 
 NO_TODO = RevisionRule(
     "no-todo",
-    "No TODO is left, neither in a comment of Python nor in one of SQL.",
-    "The template and autogenerate leave a TODO where a person has to decide. Pre-flight refuses such a "
-    "revision, too.",
-    "Decide, write it, and take the comment out.",
+    "No TODO is left in a comment, neither in Python nor in SQL.",
+    "The template and autogenerate leave a TODO where a person has to decide. The pre-flight checks refuse "
+    "such a revision, too.",
+    "Decide, write the statement, and delete the comment.",
     '''\
 op.execute("""
     -- TODO: which rows?
     DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'
 """)''',
     "op.execute(\"DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'\")",
-    _unfinished,
+    _todo_left,
 )
 
 NO_AUTOCOMMIT_BLOCK = RevisionRule(
     "no-autocommit-block",
     "What runs outside the transaction is an online operation, not an `autocommit_block()`.",
-    "When SQL of your own stops halfway there, nobody can know what may be run again: the database stays "
-    "dirty, and a person has to decide at night.",
-    "An online operation (docs/migrations.md, Online operations). An enum value needs none: "
+    "When the SQL in such a block stops halfway, the tool cannot know what may be run again: the database "
+    "stays dirty, and a person has to decide how to repair it.",
+    "Use an online operation (docs/migrations.md, Online operations). An enum value needs none: "
     "`ALTER TYPE ... ADD VALUE IF NOT EXISTS` runs in a transaction.",
     """\
 with op.get_context().autocommit_block():

@@ -1,4 +1,4 @@
-"""The SQL of a revision, statement by statement, with the line of the revision file that each comes from."""
+"""The SQL of a revision, call by call, with the line of the revision file that each call stands on."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import ast
 import io
 import sys
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
+from types import FunctionType
 
 from alembic.operations import Operations
 
-from guvnor.lint.source import Source
+from guvnor.lint.problem import Violation
 from guvnor.online import operations
 from guvnor.revisions.statements import offline_context
 
 
 @dataclass(frozen=True)
-class Statement:
-    """What one call of an operation writes.
+class RenderedCall:
+    """The SQL that one call of an Alembic operation writes.
 
-    :ivar line: of the call in the revision file.
+    :ivar direction: ``up`` or ``down``.
+    :ivar line: the first line of the call in the revision file.
     :ivar last: the last line of the call.
-    :ivar text_line: the line on which the SQL starts there; None where it is not written out in the call.
+    :ivar text_line: the line on which the SQL starts there; None where it is no literal of the call.
     :ivar in_transaction: whether it runs in the revision's transaction.
-    :ivar operation: the online operation that wrote it; None for SQL of the revision's own.
+    :ivar operation: the online operation that wrote it; None for the revision's own SQL.
     """
 
     sql: str
+    direction: str
     line: int
     last: int
     text_line: int | None
@@ -36,7 +37,7 @@ class Statement:
     operation: str | None
 
     def line_of(self, number: int) -> int:
-        """Return the line of the revision file on which a line of the SQL stands, as far as that can be told.
+        """Return the line of the revision file that a line of the SQL comes from; where unknown, the call's.
 
         :param number: of the line within the SQL, from 0.
         """
@@ -44,53 +45,58 @@ class Statement:
 
     @property
     def is_written_out(self) -> bool:
-        """Whether the SQL stands in the revision; the rest is what an online operation makes of its names."""
+        """Whether the revision's author wrote the SQL; the rest an online operation makes from names."""
         return self.operation in (None, "create_index_concurrently")
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """One direction of a revision.
+class RenderedDirection:
+    """The SQL of ``upgrade()`` or ``downgrade()``.
 
-    :ivar failure: why the function could not be rendered to its end, and at which line.
+    :ivar direction: ``up`` or ``down``.
+    :ivar failure: what stopped the function before its end; None when nothing did.
     """
 
-    statements: tuple[Statement, ...]
-    failure: tuple[int | None, str] | None = None
+    direction: str
+    calls: tuple[RenderedCall, ...]
+    failure: Violation | None = None
 
 
-def render(source: Source, function: str) -> Rendered:
-    """Render ``upgrade`` or ``downgrade`` as SQL, without a database.
+def render(direction: str, function: FunctionType | None, tree: ast.Module, shown: str) -> RenderedDirection:
+    """Render one direction of a revision as SQL, without a database, as ``guvnor migrate plan`` does.
 
-    It is what ``guvnor migrate plan`` shows, taken down with the lines that it comes from.
+    :param direction: ``up`` or ``down``.
+    :param function: the revision's ``upgrade`` or ``downgrade``; None when there is none.
+    :param tree: the parse tree of the revision file.
+    :param shown: the file name that the function was compiled with.
     """
-    body = source.function(function)
-    if body is None:
-        return Rendered(())
-    recorder = _Recorder(source)
+    recorder = _Recorder(direction, tree, shown)
     context = offline_context(recorder)
     # Alembic writes COMMIT and BEGIN around what runs outside the transaction.
     context.impl.emit_commit = recorder.commit  # type: ignore[method-assign]
     context.impl.emit_begin = recorder.begin  # type: ignore[method-assign]
+    failure = None
     with Operations.context(context):
         try:
-            body()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision may do anything
-            lines = [
-                f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == source.shown
-            ]
-            failure = (lines[-1] if lines else None, f"{type(error).__name__}: {error}")
-            return Rendered(tuple(recorder.statements), failure)
-    return Rendered(tuple(recorder.statements))
+            if function:
+                function()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision can raise anything
+            frames = traceback.walk_tb(error.__traceback__)
+            lines = [line for frame, line in frames if frame.f_code.co_filename == shown]
+            message = f"The SQL cannot be rendered without a database. {type(error).__name__}: {error}"
+            failure = Violation(lines[-1] if lines else None, direction, message)
+    return RenderedDirection(direction, tuple(recorder.calls), failure)
 
 
 class _Recorder(io.StringIO):
-    """Takes down what Alembic writes in offline mode, a statement at a time."""
+    """Records what Alembic writes in offline mode; each write is one statement."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, direction: str, tree: ast.Module, shown: str) -> None:
         super().__init__()
-        self.source = source
-        self.statements: list[Statement] = []
+        self.direction = direction
+        self.tree = tree
+        self.shown = shown
+        self.calls: list[RenderedCall] = []
         self.in_transaction = True
 
     def commit(self) -> None:
@@ -100,28 +106,28 @@ class _Recorder(io.StringIO):
         self.in_transaction = True
 
     def write(self, text: str) -> int:
-        sql = text.strip()
-        if sql:
+        if sql := text.strip():
             line, operation = self._caller()
             last, text_line = self._literal(line, sql)
-            statement = Statement(sql, line, last, text_line, self.in_transaction, operation)
-            self.statements.append(statement)
+            self.calls.append(
+                RenderedCall(sql, self.direction, line, last, text_line, self.in_transaction, operation)
+            )
         return len(text)
 
     def _caller(self) -> tuple[int, str | None]:
         """Return the line of the revision file that is running, and the online operation it has called."""
         operation = None
-        for frame in _frames(sys._getframe(1)):
-            if frame.f_code.co_filename == self.source.shown:
-                return frame.f_lineno, operation
+        for frame, line in traceback.walk_stack(sys._getframe(1)):
+            if frame.f_code.co_filename == self.shown:
+                return line, operation
             if frame.f_code.co_filename == operations.__file__:
                 operation = frame.f_code.co_name.strip("_")
-        raise AssertionError("only the functions of a revision write")
+        raise AssertionError("only the functions of a revision write SQL")
 
     def _literal(self, line: int, sql: str) -> tuple[int, int | None]:
-        """Find the last line of the call on a line, and the first one of a statement among its literals."""
+        """Return the last line of the call on a line, and the line of its literal that the SQL starts in."""
         last = line
-        for node in ast.walk(self.source.tree):
+        for node in ast.walk(self.tree):
             if isinstance(node, ast.Call) and node.lineno == line:
                 last = max(last, node.end_lineno or line)
                 for text in ast.walk(node):
@@ -130,9 +136,3 @@ class _Recorder(io.StringIO):
                         if start and sql.startswith(start.splitlines()[0].rstrip()):
                             return last, text.lineno + text.value[: -len(start)].count("\n")
         return last, None
-
-
-def _frames(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back

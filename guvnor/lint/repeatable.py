@@ -1,16 +1,15 @@
-"""Whether a statement can be run again after it has done its work.
+"""Whether a statement can run a second time.
 
-To run it twice on a server would be the truth. Lint works without one, so it asks the parse tree whether the
-statement says IF EXISTS and the like.
+Only a server could prove it. Lint works without one, and looks in the parse tree for IF EXISTS and the like.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from guvnor.lint.parsing import Node, Parsed
+from guvnor.lint.parsing import Node, ParsedStatement
 
-# The flag of the parse tree that makes a statement repeatable, and how it is written.
+# By kind of statement: the flag of the parse tree that makes it repeatable, and the words that set it.
 _FLAGS = {
     "CreateStmt": ("if_not_exists", "IF NOT EXISTS"),
     "CreateTableAsStmt": ("if_not_exists", "IF NOT EXISTS"),
@@ -21,7 +20,7 @@ _FLAGS = {
     "IndexStmt": ("if_not_exists", "IF NOT EXISTS"),
     "CreateFunctionStmt": ("replace", "OR REPLACE"),
     "ViewStmt": ("replace", "OR REPLACE"),
-    "CreateTrigStmt": ("replace", "OR REPLACE, or a DO block that looks first"),
+    "CreateTrigStmt": ("replace", "OR REPLACE, or a DO block that checks first"),
     "RuleStmt": ("replace", "OR REPLACE"),
     "DropStmt": ("missing_ok", "IF EXISTS"),
     "AlterEnumStmt": ("skipIfNewValExists", "IF NOT EXISTS"),
@@ -33,8 +32,9 @@ _COMMANDS = {  # of ALTER TABLE
     "AT_DropIdentity": ("missing_ok", "DROP IDENTITY IF EXISTS"),
     "AT_DropExpression": ("missing_ok", "DROP EXPRESSION IF EXISTS"),
 }
-_GUARD = "a DO block that looks first, or catches duplicate_object"
-_NEVER = {
+_GUARD = "a DO block that checks first or catches duplicate_object"
+# What has no such words.
+_UNGUARDED = {
     "CreateEnumStmt",
     "CompositeTypeStmt",
     "CreateRangeStmt",
@@ -44,7 +44,7 @@ _NEVER = {
     "RenameStmt",
     "AlterObjectSchemaStmt",
 }
-_NEVER_COMMANDS = {
+_UNGUARDED_COMMANDS = {
     "AT_AddConstraint",
     "AT_AddIdentity",
     "AT_AttachPartition",
@@ -54,8 +54,8 @@ _NEVER_COMMANDS = {
 }
 
 
-def missing(statement: Parsed) -> str | None:
-    """Return what a statement lacks so that it can be run again; None when it can be."""
+def missing_guard(statement: ParsedStatement) -> str | None:
+    """Return what a statement lacks to be run a second time; None when it lacks nothing."""
     if statement.guarded:
         return None
     node = statement.node
@@ -63,28 +63,28 @@ def missing(statement: Parsed) -> str | None:
         case "AlterTableStmt":
             commands = [item["AlterTableCmd"] for item in node["cmds"]]
             return next(filter(None, (_command(command, commands) for command in commands)), None)
-        case "InsertStmt" if "onConflictClause" not in node and not _looks_first(node.get("selectStmt")):
+        case "InsertStmt" if "onConflictClause" not in node and not _has_condition(node.get("selectStmt")):
             return "ON CONFLICT DO NOTHING"
         case "UpdateStmt" if "whereClause" not in node:
-            return "a WHERE that leaves out the rows that are done"
-        case kind if kind in _NEVER:
+            return "a WHERE that skips the rows that are done"
+        case kind if kind in _UNGUARDED:
             return _GUARD
         case kind if kind in _FLAGS:
             return _unless_flagged(node, *_FLAGS[kind])
     return None
 
 
-def _command(command: Node, beside: list[Node]) -> str | None:
-    """Return what a part of an ALTER TABLE lacks.
+def _command(command: Node, commands: list[Node]) -> str | None:
+    """Return what one command of an ALTER TABLE lacks.
 
-    :param beside: all its parts: a constraint that one of them drops can be added again by another.
+    :param commands: all of its commands: a constraint that one of them drops can be added again by another.
     """
     kind = command["subtype"]
     if kind == "AT_AddConstraint":
         name = command["def"]["Constraint"].get("conname")
-        if name and any(b["subtype"] == "AT_DropConstraint" and b.get("name") == name for b in beside):
+        if name and any(c["subtype"] == "AT_DropConstraint" and c.get("name") == name for c in commands):
             return None
-    if kind in _NEVER_COMMANDS:
+    if kind in _UNGUARDED_COMMANDS:
         return _GUARD
     return _unless_flagged(command, *_COMMANDS[kind]) if kind in _COMMANDS else None
 
@@ -93,6 +93,6 @@ def _unless_flagged(node: Node, flag: str, words: str) -> str | None:
     return None if node.get(flag) else words
 
 
-def _looks_first(query: Any) -> bool:
-    """Tell whether the rows of an INSERT are chosen by a condition, such as NOT EXISTS."""
+def _has_condition(query: Any) -> bool:
+    """Return whether the rows of an INSERT come from a query with a WHERE, such as NOT EXISTS."""
     return bool(query) and "whereClause" in query["SelectStmt"]

@@ -1,32 +1,23 @@
-"""What a rule is: data that explains it, and a function that looks for what breaks it."""
+"""What a rule is: the text that explains it, and a function that finds what breaks it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from guvnor.lint.files import Files
-from guvnor.lint.problem import Direction, Problem
-from guvnor.lint.revision import Revision
+from guvnor.lint.files import NewRevisions
+from guvnor.lint.problem import LintProblem, Violation
+from guvnor.lint.revision import RevisionSource
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Where a rule of a single revision is broken, and how."""
-
-    line: int | None
-    direction: Direction | None
-    message: str
-
-
-@dataclass(frozen=True)
-class Rule:
+class LintRule:
     """A rule, as ``docs/lint.md`` explains it.
 
     :ivar meaning: what it asks for, in one sentence.
     :ivar why: what goes wrong otherwise.
-    :ivar instead: what to do.
-    :ivar bad: an example that breaks it, and no other rule: the body of ``upgrade()``, a whole file where it
+    :ivar instead: what to write instead.
+    :ivar bad: an example that breaks this rule and no other: the body of ``upgrade()``, a whole file where it
         defines functions, or a listing of files.
     :ivar good: the same thing done well.
     """
@@ -40,14 +31,14 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class RevisionRule(Rule):
-    """A rule that looks at one revision."""
+class RevisionRule(LintRule):
+    """A rule about a single revision."""
 
-    check: Callable[[Revision], Iterator[Finding]]
+    violations: Callable[[RevisionSource], Iterator[Violation]]
 
 
 @dataclass(frozen=True)
-class FilesRule(Rule):
-    """A rule that looks at all revision files together."""
+class FilesRule(LintRule):
+    """A rule about the revision files as a whole."""
 
-    check: Callable[[Files], Iterator[Problem]]
+    problems: Callable[[NewRevisions], Iterator[LintProblem]]

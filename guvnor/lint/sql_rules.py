@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from guvnor.lint import repeatable
-from guvnor.lint.parsing import Parsed, nodes
-from guvnor.lint.revision import FUNCTIONS, Revision
-from guvnor.lint.rule import Finding, RevisionRule
+from guvnor.lint.parsing import ParsedStatement, nodes
+from guvnor.lint.problem import Violation
+from guvnor.lint.revision import FUNCTIONS, RevisionSource
+from guvnor.lint.rule import RevisionRule
 
 _TIMEOUTS = {
     "lock_timeout",
@@ -20,116 +22,104 @@ _TIMEOUTS = {
 }
 
 
-def _not_readable(revision: Revision) -> Iterator[Finding]:
-    for node in ast.walk(revision.source.tree):
+def _not_readable(source: RevisionSource) -> Iterator[Violation]:
+    for node in ast.walk(source.tree):
         if isinstance(node, ast.Attribute) and node.attr in ("as_sql", "is_offline_mode"):
-            yield Finding(
-                node.lineno, None, f"The revision does something else without a database: {node.attr}."
-            )
-    for way in revision.ways:
-        if way.rendered.failure:
-            line, message = way.rendered.failure
-            line = line or revision.source.line_of(FUNCTIONS[way.direction])
-            yield Finding(line, way.direction, f"The SQL cannot be told without a database. {message}")
-        for call, message in way.refused:
-            yield Finding(call.line, way.direction, f"PostgreSQL does not understand the SQL: {message}.")
+            message = f"The revision runs different SQL without a database: it reads {node.attr}."
+            yield Violation(node.lineno, None, message)
+    for rendered in source.directions:
+        if failure := rendered.failure:
+            line = failure.line or source.line_of(FUNCTIONS[rendered.direction])
+            yield replace(failure, line=line)
+    yield from source.refused
 
 
-def _one_way(revision: Revision) -> Iterator[Finding]:
-    for way in revision.ways:
-        if not way.statements and not way.refused and not way.rendered.failure:
-            name = FUNCTIONS[way.direction]
-            line = revision.source.line_of(name)
-            there = "does nothing" if line else "is missing"
-            yield Finding(line, way.direction, f"{name}() {there}.")
+def _empty_direction(source: RevisionSource) -> Iterator[Violation]:
+    for rendered in source.directions:
+        if not rendered.calls and not rendered.failure:
+            name = FUNCTIONS[rendered.direction]
+            line = source.line_of(name)
+            what = "does nothing" if line else "is missing"
+            yield Violation(line, rendered.direction, f"{name}() {what}.")
 
 
-def _not_repeatable(revision: Revision) -> Iterator[Finding]:
-    for direction, placed in revision.statements():
-        # What an online operation writes of its own, it also looks at first.
-        if placed.call.is_written_out and (words := repeatable.missing(placed.parsed)):
-            message = f"{_named(placed.parsed)} fails when it is run again; it lacks {words}."
-            yield Finding(placed.line, direction, message)
+def _not_repeatable(source: RevisionSource) -> Iterator[Violation]:
+    for statement in source.statements:
+        # What an online operation makes of its names, it guards itself.
+        if statement.call.is_written_out and (words := repeatable.missing_guard(statement)):
+            yield statement.violation(f"{statement.opening} fails when it is run again; it lacks {words}.")
 
 
-def _not_alone(revision: Revision) -> Iterator[Finding]:
-    for direction, placed in revision.statements():
-        concurrent = _is_concurrent(placed.parsed)
-        if concurrent and placed.call.operation is None:
-            message = f"{_named(placed.parsed)} does not run in the revision's transaction."
-            yield Finding(placed.line, direction, message)
-        elif not concurrent and placed.call.operation == "create_index_concurrently":
-            message = (
-                f"{_named(placed.parsed)} stands in the SQL of an online operation beside its one index."
-            )
-            yield Finding(placed.line, direction, message)
-    for way in revision.ways:
-        for call in way.rendered.statements:
-            indexes = [p for p in way.statements if p.call is call and _is_concurrent(p.parsed)]
-            if call.operation == "create_index_concurrently" and len(indexes) > 1:
-                yield Finding(call.line, way.direction, "One online operation builds several indexes.")
+def _not_alone(source: RevisionSource) -> Iterator[Violation]:
+    with_index = set()
+    for statement in source.statements:
+        concurrent, call = _is_concurrent(statement), statement.call
+        if concurrent and call.operation is None:
+            yield statement.violation(f"{statement.opening} does not run in the revision's transaction.")
+        elif call.operation == "create_index_concurrently":
+            if not concurrent:
+                message = f"{statement.opening} is in the SQL of an online operation, which builds one index."
+                yield statement.violation(message)
+            elif id(call) in with_index:
+                yield Violation(call.line, call.direction, "One online operation builds several indexes.")
+            else:
+                with_index.add(id(call))
 
 
-def _timeout_set(revision: Revision) -> Iterator[Finding]:
-    for direction, placed in revision.statements():
-        for name in _settings(placed.parsed):
+def _timeout_set(source: RevisionSource) -> Iterator[Violation]:
+    for statement in source.statements:
+        for name in _settings(statement):
             if name in _TIMEOUTS or name == "all":
-                yield Finding(placed.line, direction, f"The revision sets or resets {name}.")
+                yield statement.violation(f"The revision sets or resets {name}.")
 
 
-def _transaction_ended(revision: Revision) -> Iterator[Finding]:
-    for direction, placed in revision.statements():
-        if placed.parsed.kind == "TransactionStmt":
-            yield Finding(placed.line, direction, f"The revision says {_named(placed.parsed)}.")
+def _transaction_ended(source: RevisionSource) -> Iterator[Violation]:
+    for statement in source.statements:
+        if statement.kind == "TransactionStmt":
+            yield statement.violation(f"The revision says {statement.opening}.")
 
 
-def _schema_named(revision: Revision) -> Iterator[Finding]:
-    for direction, placed in revision.statements():
-        if any(_says_public(placed.parsed.node)):
-            yield Finding(placed.line, direction, f"{_named(placed.parsed)} says public.")
+def _schema_named(source: RevisionSource) -> Iterator[Violation]:
+    for statement in source.statements:
+        if _names_public(statement.node):
+            yield statement.violation(f"{statement.opening} names the schema public.")
 
 
-def _says_public(tree: Any) -> Iterator[bool]:
-    """Tell of each name below a parse tree whether it begins with the schema public."""
-    names: list[Any] = [[{"String": {"sval": schema}}, ...] for schema in nodes(tree, "schemaname")]
-    for kind in ("funcname", "names", "items"):
-        names += nodes(tree, kind)
-    yield from (len(name) > 1 and name[0] == {"String": {"sval": "public"}} for name in names)
+def _names_public(tree: Any) -> bool:
+    """Return whether a name below a parse tree begins with the schema public."""
+    if "public" in nodes(tree, "schemaname"):
+        return True
+    names = (name for kind in ("funcname", "names", "items") for name in nodes(tree, kind))
+    return any(len(name) > 1 and name[0] == {"String": {"sval": "public"}} for name in names)
 
 
-def _settings(parsed: Parsed) -> Iterator[str]:
+def _settings(statement: ParsedStatement) -> Iterator[str]:
     """Return the names of the settings that a statement changes; ``all`` for all of them."""
-    if parsed.kind in ("VariableSetStmt", "DiscardStmt"):
-        yield parsed.node.get("name", "all").lower()
-    for setting in nodes(parsed.node, "setstmt"):  # ALTER ROLE ... SET
+    if statement.kind in ("VariableSetStmt", "DiscardStmt"):
+        yield statement.node.get("name", "all").lower()
+    for setting in nodes(statement.node, "setstmt"):  # ALTER ROLE ... SET
         yield setting.get("name", "all").lower()
-    for call in nodes(parsed.node, "FuncCall"):
+    for call in nodes(statement.node, "FuncCall"):
         if call["funcname"][-1]["String"]["sval"] == "set_config":
             for constant in nodes(call["args"][:1], "A_Const"):
                 yield constant.get("sval", {}).get("sval", "").lower()
 
 
-def _is_concurrent(parsed: Parsed) -> bool:
-    node = parsed.node
-    if parsed.kind == "ReindexStmt":
+def _is_concurrent(statement: ParsedStatement) -> bool:
+    node = statement.node
+    if statement.kind == "ReindexStmt":
         return any(option.get("defname") == "concurrently" for option in nodes(node, "DefElem"))
-    if parsed.kind == "AlterTableStmt":
+    if statement.kind == "AlterTableStmt":
         return any(command.get("concurrent") for command in nodes(node, "PartitionCmd"))
-    return parsed.kind in ("IndexStmt", "DropStmt") and bool(node.get("concurrent"))
-
-
-def _named(parsed: Parsed) -> str:
-    """Return the first words of a statement."""
-    words = parsed.sql.split()
-    return " ".join(words[:3]).rstrip("(;")
+    return statement.kind in ("IndexStmt", "DropStmt") and bool(node.get("concurrent"))
 
 
 READABLE = RevisionRule(
     "readable",
-    "The SQL of both ways can be told without a database, and PostgreSQL's parser understands it.",
-    "Plan, review, lint and the hash that a production run asks for all read the SQL before it is run. What "
-    "depends on the database's answers, nobody can read.",
-    "Correct the SQL. Where it asks the database, let the statement itself look: a condition in its "
+    "The SQL of both directions can be rendered without a database, and PostgreSQL's parser understands it.",
+    "Plan, review, lint and the hash that a production run asks for all read the SQL before it is run. SQL "
+    "that depends on a query's result cannot be read in advance.",
+    "Correct the SQL. Where it depends on the database, put the query into the statement: a condition in its "
     "WHERE, or a DO block.",
     """\
 if op.get_bind().exec_driver_sql("SELECT count(*) FROM schedules").scalar():
@@ -141,8 +131,8 @@ if op.get_bind().exec_driver_sql("SELECT count(*) FROM schedules").scalar():
 BOTH_DIRECTIONS = RevisionRule(
     "both-directions",
     "A revision has an `upgrade()` and a `downgrade()`, and both do something.",
-    "A release that has to be taken back at night needs the way back, tried before.",
-    "Write the other way. Where there is nothing to take back, say so in a statement that does no harm: "
+    "A release that has to be rolled back needs a downgrade that was tested before.",
+    "Write the other direction. Where there is nothing to undo, write a statement that does no harm: "
     '`op.execute("SELECT 1")`.',
     """\
 def upgrade() -> None:
@@ -158,16 +148,16 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP TABLE IF EXISTS teams")""",
-    _one_way,
+    _empty_direction,
 )
 
 IDEMPOTENT = RevisionRule(
     "idempotent-statements",
-    "A statement that finds its work done leaves it alone.",
-    "A revision with an online step is committed in parts. After a failure it runs again from its first "
-    "line, and a statement that is not idempotent stops it there for good.",
-    "IF [NOT] EXISTS, OR REPLACE, ON CONFLICT; where the statement has no such word, a DO block that looks "
-    "into the catalog first or catches duplicate_object (docs/migrations.md, Idempotent statements).",
+    "A statement does no harm when it is run a second time.",
+    "A revision with an online operation is committed in parts. After a failure it runs again from its first "
+    "line, and fails at every statement that is not idempotent.",
+    "Write IF [NOT] EXISTS, OR REPLACE or ON CONFLICT; where there is no such clause, a DO block that checks "
+    "the catalog first or catches duplicate_object (docs/migrations.md, Idempotent statements).",
     "op.execute(\"CREATE TYPE incident_priority AS ENUM ('normal', 'urgent')\")",
     '''\
 op.execute("""
@@ -184,10 +174,10 @@ op.execute("""
 
 ONE_CONCURRENTLY = RevisionRule(
     "one-concurrently",
-    "A statement with CONCURRENTLY stands in an online operation, alone.",
-    "PostgreSQL refuses CONCURRENTLY in a transaction and in a text with several statements, and outside of "
-    "an online operation nobody finishes the invalid index that a failure leaves.",
-    "`op.create_index_concurrently` or `op.drop_index_concurrently`, one for each index.",
+    "CONCURRENTLY is used only in an online operation, one statement in each.",
+    "PostgreSQL refuses CONCURRENTLY in a transaction and in a text with several statements. Only an online "
+    "operation replaces the invalid index that a failure leaves behind.",
+    "Use `op.create_index_concurrently` or `op.drop_index_concurrently`, one for each index.",
     'op.execute("CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_signals_title ON signals (title)")',
     """\
 op.create_index_concurrently(
@@ -199,10 +189,10 @@ op.create_index_concurrently(
 
 TIMEOUTS = RevisionRule(
     "timeouts-not-overridden",
-    "A revision leaves the timeouts alone.",
-    "The tool counts the wait for locks over the whole transaction, tries again, and switches timeouts off "
-    "where they would break an online step. A revision that sets its own makes the application wait.",
-    "Take the statement out. `--max-wait` says how long a run may try.",
+    "A revision does not change timeouts.",
+    "The tool limits the wait for locks over the whole transaction, tries again, and switches timeouts off "
+    "where they would break an online operation. A revision that sets its own makes the application wait.",
+    "Delete the statement. `--max-wait` sets how long a run may try.",
     """\
 op.execute("SET LOCAL lock_timeout = '10s'")
 op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")""",
@@ -212,10 +202,11 @@ op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")""",
 
 TRANSACTION = RevisionRule(
     "no-transaction-control",
-    "A revision says neither BEGIN nor COMMIT nor ROLLBACK.",
-    "Its transaction belongs to the tool, which writes the version into it. A COMMIT of its own leaves half "
-    "a revision behind, and no record of it.",
-    "Take the statement out. What needs a transaction of its own is an online operation or a revision.",
+    "A revision contains neither BEGIN nor COMMIT nor ROLLBACK.",
+    "The tool opens the transaction of a revision, and writes the version in it. After a COMMIT within the "
+    "revision, a failure leaves half of it behind, and no record of it.",
+    "Delete the statement. Work that needs its own transaction belongs in an online operation or in a "
+    "separate revision.",
     """\
 op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")
 op.execute("COMMIT")""",
@@ -225,10 +216,10 @@ op.execute("COMMIT")""",
 
 NO_SCHEMA = RevisionRule(
     "no-schema-name",
-    "A revision names what is in the database without its schema, `public`.",
-    "Plan, drift check and review run the revision in a scratch schema, to see what it makes. With `public.` "
-    "it reaches out of there, and they stop.",
-    "Take `public.` out: the schema is pinned for the session.",
+    "A revision names objects of the database without their schema, `public`.",
+    "Plan, drift check and review run the revision in a scratch schema to see what it does. A name with "
+    "`public.` refers to an object outside of that schema, and they stop.",
+    "Delete `public.`: the search path of the session is pinned to it.",
     'op.execute("ALTER TABLE public.schedules ALTER COLUMN active SET DEFAULT false")',
     'op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")',
     _schema_named,

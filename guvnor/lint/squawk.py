@@ -1,4 +1,4 @@
-"""Runs squawk, which knows what a statement does to a busy table, over the SQL of a revision."""
+"""Runs squawk, which knows what a statement does to a busy table, on the SQL of a revision."""
 
 from __future__ import annotations
 
@@ -10,44 +10,45 @@ import sysconfig
 from collections.abc import Iterator
 from typing import Any
 
+from guvnor.config import OLDEST_SERVER
 from guvnor.errors import GuvnorError
-from guvnor.lint.parsing import MissingToolError
-from guvnor.lint.problem import Problem
-from guvnor.lint.revision import Revision, Way
-from guvnor.lint.squawk_rules import EXCLUDED, KEYS, RULES
-from guvnor.migrate.preflight import OLDEST_SERVER
+from guvnor.lint.parsing import MissingToolError, ParsedStatement
+from guvnor.lint.problem import LintProblem
+from guvnor.lint.revision import RevisionSource
+from guvnor.lint.squawk_rules import ENFORCED, KEY_RULES, OFF, OFF_IN_DOWNGRADE, UNTIL_UNUSED
 from guvnor.postgres.quoting import quoted
 
 
 class SquawkError(GuvnorError):
-    """squawk did not say what it found."""
+    """squawk printed no result."""
 
     state = "Nothing was changed."
     next_step = "squawk --version"
 
 
-def check(revision: Revision) -> Iterator[Problem]:
-    """Return what squawk finds in both ways of a revision.
+def problems(source: RevisionSource) -> Iterator[LintProblem]:
+    """Return what squawk finds in both directions of a revision.
 
     :raises MissingToolError: when squawk is not installed.
+    :raises SquawkError: when it prints no result.
     """
     program = _program()
-    helps = {rule.name: rule.instead for rule in RULES}
-    excluded = {(rule.name, direction) for rule in EXCLUDED for direction in rule.directions}
-    for way in revision.ways:
-        sql, lines = _script(way)
-        told = _run(program, sql)
-        keys = {found["line"] for found in told if found["rule_name"] in KEYS}
-        for found in told:
-            rule, line = found["rule_name"], lines[found["line"]]
-            double = rule == "constraint-missing-not-valid" and found["line"] in keys
-            if line is not None and not double and (rule, way.direction) not in excluded:
-                help_ = helps.get(rule) or found["help"] or ""
-                yield Problem(rule, revision.source.shown, line, way.direction, found["message"], help_)
+    for rendered in source.directions:
+        direction = rendered.direction
+        script, lines = _script([s for s in source.statements if s.call.direction == direction])
+        warnings = _run(program, script)
+        keys = {warning["line"] for warning in warnings if warning["rule_name"] in KEY_RULES}
+        for warning in warnings:
+            rule, line = warning["rule_name"], lines[warning["line"]]
+            off = rule in OFF or (direction == "down" and rule in OFF_IN_DOWNGRADE)
+            double = rule == "constraint-missing-not-valid" and warning["line"] in keys
+            if line is not None and not off and not double:
+                instead = ENFORCED.get(rule) or warning["help"] or UNTIL_UNUSED
+                yield LintProblem(rule, source.shown, line, direction, warning["message"], instead)
 
 
 def _program() -> str:
-    """Find the program: the one beside this Python first, as the wheel puts it there."""
+    """Find the program; the one beside this Python comes first, because the wheel installs it there."""
     places = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
     program = shutil.which("squawk", path=places)
     if program is None:
@@ -55,39 +56,36 @@ def _program() -> str:
     return program
 
 
-def _script(way: Way) -> tuple[str, list[int | None]]:
-    """Write one direction as a script, and say of each of its lines where it stands in the revision file.
+def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
+    """Return one direction as a script, and for each of its lines the line of the revision file.
 
-    What runs in a transaction stands between BEGIN and COMMIT, so that squawk knows. A line that an online
-    operation has written has no place: squawk sees it, and what it says of it is not for the author.
+    BEGIN and COMMIT tell squawk what runs in a transaction. The lines that an online operation made from
+    names have no line of the file: squawk has to see them, but their author is this project.
     """
     script, lines, in_transaction = "", list[int | None](), False
-    for placed in way.statements:
-        if placed.call.in_transaction != in_transaction:
-            in_transaction = placed.call.in_transaction
+    for statement in statements:
+        if statement.call.in_transaction != in_transaction:
+            in_transaction = statement.call.in_transaction
             script += "BEGIN;\n" if in_transaction else "COMMIT;\n"
             lines.append(None)
-        if (
-            placed.parsed.node.get("objtype") == "OBJECT_MATVIEW"
-            and placed.parsed.kind == "CreateTableAsStmt"
-        ):
-            # squawk counts tables only among what is new, and so not busy.
-            script += f"CREATE TABLE {quoted(placed.parsed.node['into']['rel']['relname'])} ();\n"
+        if statement.kind == "CreateTableAsStmt" and statement.node.get("objtype") == "OBJECT_MATVIEW":
+            # squawk knows that a new table is not busy, but not that a new materialized view is not.
+            script += f"CREATE TABLE {quoted(statement.node['into']['rel']['relname'])} ();\n"
             lines.append(None)
-        script += f"{placed.parsed.sql}\n;\n"
+        script += f"{statement.sql}\n;\n"
         # One line more than the statement has: the semicolon's.
-        numbers = range(placed.parsed.sql.count("\n") + 2)
-        lines += [placed.line_of(number) if placed.call.is_written_out else None for number in numbers]
-    # Ignores are comments of Python; squawk's own must not work.
+        numbers = range(statement.sql.count("\n") + 2)
+        lines += [statement.line_of(n) if statement.call.is_written_out else None for n in numbers]
+    # Ignores are comments of Python; squawk's own must have no effect.
     script = script.replace("squawk-ignore", "squawk_ignore")
     return script + ("COMMIT;\n" if in_transaction else ""), [*lines, None]
 
 
 def _run(program: str, sql: str) -> list[dict[str, Any]]:
-    """Return what squawk says of a script.
+    """Run squawk over a script and return its warnings.
 
-    What is excluded is left out afterwards: squawk refuses to exclude a rule that its version does not know.
-    An empty configuration keeps it from looking for one of its own.
+    Rules that are off are filtered afterwards: squawk exits when told to exclude a rule that its version does
+    not know. The empty configuration keeps it from reading a file of the current directory.
     """
     done = subprocess.run(
         [program, f"--config={os.devnull}", "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"],
@@ -99,7 +97,7 @@ def _run(program: str, sql: str) -> list[dict[str, Any]]:
         check=False,
     )
     try:
-        found: list[dict[str, Any]] = json.loads(done.stdout)
+        warnings: list[dict[str, Any]] = json.loads(done.stdout)
     except ValueError:
-        raise SquawkError(f"squawk did not say what it found: {done.stderr.strip()}") from None
-    return found
+        raise SquawkError(f"squawk printed no result: {done.stderr.strip()}") from None
+    return warnings

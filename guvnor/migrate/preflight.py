@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from guvnor import postgres
 from guvnor.bookkeeping import state
 from guvnor.bookkeeping.state import State
-from guvnor.config import Settings
+from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError, PreflightError
 from guvnor.migrate import edited_files, locks
@@ -24,8 +24,6 @@ from guvnor.revisions.script import script_directory
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
-
-OLDEST_SERVER = 14
 
 
 class ServerError(PreflightError):

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from guvnor import lint, postgres
+from guvnor import postgres
 from guvnor.application import GUVNOR
 from guvnor.config import Settings
 from guvnor.database import Database, local_server
 from guvnor.errors import ExitCode, GuvnorError
-from guvnor.lint.problem import Report as LintReport
+from guvnor.lint import LintReport, lint_revisions
 from guvnor.review import effects, files, roundtrip
 from guvnor.review.effects import Range, RevisionEffects
 from guvnor.review.files import Move, Tree
@@ -227,7 +227,7 @@ class _Reviewer:
         )
 
     def _check_lint(self) -> Check:
-        self._lint = found = lint.lint(self._configuration)
+        self._lint = found = lint_revisions(self._configuration)
         if found.clean:
             names = ", ".join(found.revisions)
             return Check("Lint", "passed", f"No problem in {names}." if names else "No new revision.")

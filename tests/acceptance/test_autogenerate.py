@@ -9,7 +9,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from guvnor.lint import lint
+from guvnor.lint import lint_revisions
 from guvnor.schema import catalog
 from guvnor.schema.snapshot import Snapshot
 from tests.support import sample_data
@@ -583,7 +583,7 @@ def test_each_kind_of_change(
         assert expected in text, text
     for unwanted in kind.has_not:
         assert unwanted not in text, text
-    problems = lint(project.directory / "alembic.ini", since="002").problems
+    problems = lint_revisions(project.directory / "alembic.ini", since="002").problems
     if kind.todo:
         assert "no-todo" in {problem.rule for problem in problems}
         refused = guvnor("migrate", "up", database=database, cwd=project.directory)

@@ -1,4 +1,4 @@
-"""Writes what lint has found for people and for programs: terminal, JSON, Markdown, GitHub annotations."""
+"""Renders a lint report: terminal, JSON, Markdown, GitHub annotations."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING
 
-from guvnor.lint.problem import Report
+from guvnor.lint.problem import LintReport
 from guvnor.reports.drift import code, escaped
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 
-def summary(report: Report) -> str:
+def summary(report: LintReport) -> str:
     """Return the result in one line."""
     if not report.revisions and report.clean:
         return "Lint: no new revision."
@@ -26,7 +26,7 @@ def summary(report: Report) -> str:
     return f"Lint: {problems} {'problem' if problems == 1 else 'problems'} in {where}."
 
 
-def as_terminal(report: Report) -> Group:
+def as_terminal(report: LintReport) -> Group:
     """Return the report for a terminal, as rich shows it."""
     from rich.console import Group
     from rich.text import Text
@@ -39,7 +39,7 @@ def as_terminal(report: Report) -> Group:
     return Group(*parts)
 
 
-def as_json(report: Report) -> str:
+def as_json(report: LintReport) -> str:
     """Return the report as one JSON document."""
     return json.dumps(
         {
@@ -52,7 +52,7 @@ def as_json(report: Report) -> str:
     )
 
 
-def as_markdown(report: Report) -> str:
+def as_markdown(report: LintReport) -> str:
     """Return the report as Markdown, as a pull request shows it."""
     lines = [f"### {'✅' if report.clean else '❌'} {summary(report)}"]
     for problem in report.problems:
@@ -61,13 +61,13 @@ def as_markdown(report: Report) -> str:
             f"#### {code(problem.rule)} in {code(problem.place)}",
             "",
             escape(problem.message, quote=False),
+            "",
+            "Instead: " + "<br>".join(escape(problem.help, quote=False).splitlines()),
         ]
-        if problem.help:
-            lines += ["", "Instead: " + "<br>".join(escape(problem.help, quote=False).splitlines())]
     return "\n".join(lines) + "\n"
 
 
-def as_github(report: Report) -> str:
+def as_github(report: LintReport) -> str:
     """Return the report as annotations of GitHub Actions, one a line (see its "Workflow commands")."""
     lines = []
     for problem in report.problems:
@@ -77,8 +77,8 @@ def as_github(report: Report) -> str:
             for name, value in where.items()
             if value is not None
         )
-        text = "\n".join(filter(None, (problem.message, problem.help)))
-        lines.append(f"::error {properties}::{escaped(text)}")
+        text = escaped(f"{problem.message}\n{problem.help}")
+        lines.append(f"::error {properties}::{text}")
     if report.clean:
         lines.append(f"::notice title=Lint::{escaped(summary(report))}")
     return "\n".join(lines) + "\n"

@@ -1,0 +1,89 @@
+"""``docs/lint.md``: the rules of this project with their examples, and a table of squawk's rules."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from itertools import groupby
+
+from guvnor.lint import ignores
+from guvnor.lint.engine import FILES_RULES, REVISION_RULES
+from guvnor.lint.rule import FilesRule, LintRule
+from guvnor.lint.squawk_rules import ENFORCED, OFF, OFF_IN_DOWNGRADE
+
+INTRODUCTION = """\
+# Lint
+
+`guvnor schema lint` checks the new revisions for what a reviewer should not let pass. Do not edit this page:
+change the rules in `guvnor/lint/`, then run `guvnor schema rules > docs/lint.md`.
+
+```console
+$ guvnor schema lint               # the revisions that are not on the main branch
+$ guvnor schema lint --since 002   # the revisions after 002
+```
+
+It needs no database, but two wheels: `pip install 'guvnor-migrations[lint]'`. It exits with 0 when there is
+no problem, and with 3 when there is one. `--json`, `--markdown` and `--github` are for programs, for pull
+requests, and for annotations of GitHub Actions.
+
+The main branch is the target of the pull request in a workflow, else the remote's default branch, else `main`
+or `master`.
+
+Lint applies the rules of this project and those of [squawk](https://squawkhq.com/docs/rules), which knows
+what a statement does to a busy table. Both check the SQL of `upgrade()` and `downgrade()` as `guvnor migrate
+plan` shows it. PostgreSQL's own parser reads the statements in `DO` blocks, too; only SQL that a block builds
+at run time (`EXECUTE`) is not checked. A table that the same transaction has created is not busy.
+
+## Let a problem pass
+
+```python
+# lint: ignore ban-drop-column: no version since 4.2 reads or writes it
+op.execute("ALTER TABLE signals DROP COLUMN IF EXISTS payload")
+```
+
+Write the comment beside the statement, above it or inside it; beside or above a function it is for the whole
+function. It names one rule and gives the reason. The ignore of a drop shows the reviewer where data is lost.
+The rules about the files as a whole cannot be ignored: `numbers` and `applied-revision-changed`.
+"""
+
+SQUAWK = """\
+## The rules of squawk
+
+[squawkhq.com](https://squawkhq.com/docs/rules) explains each rule, and [migrations.md](migrations.md) how to
+change a busy table with online operations. A downgrade may drop what the upgrade has made; in production the
+guard asks first.
+"""
+
+
+def document() -> str:
+    """Return the text of ``docs/lint.md``."""
+    rules = (*REVISION_RULES, *FILES_RULES, ignores.UNUSED)
+    own = ["## The rules of this project\n", *(_explained(rule) for rule in rules)]
+    return "\n".join((INTRODUCTION, *own, SQUAWK, *_squawk_table())) + "\n"
+
+
+def _explained(rule: LintRule) -> str:
+    paragraphs = [
+        textwrap.fill(paragraph, 110, break_long_words=False, break_on_hyphens=False)
+        for paragraph in (f"{rule.meaning} {rule.why}", f"**Instead:** {rule.instead}")
+    ]
+    language = "text" if isinstance(rule, FilesRule) else "python"
+    examples = [
+        f"{title}:\n\n```{language}\n{text}\n```" for title, text in (("Bad", rule.bad), ("Good", rule.good))
+    ]
+    return "\n\n".join((f"### `{rule.name}`", *paragraphs, *examples)) + "\n"
+
+
+def _squawk_table() -> Iterator[str]:
+    yield "| rule | verdict | what to write instead, or why it is off |"
+    yield "| --- | --- | --- |"
+    rows = [
+        (_verdict(name), instead or "squawk's own help says it", name) for name, instead in ENFORCED.items()
+    ]
+    rows += [("off", reason, name) for name, reason in OFF.items()]
+    for (verdict, text), group in groupby(rows, key=lambda row: row[:2]):
+        yield f"| {', '.join(f'`{name}`' for *_, name in group)} | {verdict} | {text} |"
+
+
+def _verdict(name: str) -> str:
+    return "error; off in `downgrade()`" if name in OFF_IN_DOWNGRADE else "error"
