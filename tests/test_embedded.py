@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from guvnor.embedded import LocalServer, Status, binaries
+from guvnor.embedded import LocalServer, LocalServerStatus, binaries
 from guvnor.errors import LocalServerError
 from tests.support.choice import in_memory
 
@@ -93,7 +93,7 @@ def start_elsewhere(home: Path, *options: str, prefix: tuple[str, ...] = ()) -> 
     )
 
 
-def kill_main_process(status: Status) -> None:
+def kill_main_process(status: LocalServerStatus) -> None:
     """Kill with -9 and wait until it is gone, or a zombie."""
     assert status.pid is not None
     pid = status.pid
@@ -269,7 +269,7 @@ def test_a_process_number_that_was_given_to_another_program_is_not_trusted(
     assert local.start().pid != os.getpid()
 
 
-def leave_lock_files(home: Path, status: Status, pid: int) -> None:
+def leave_lock_files(home: Path, status: LocalServerStatus, pid: int) -> None:
     """What a server that was killed leaves behind."""
     sockets = status.socket_directory
     (home / "data" / "postmaster.pid").write_text(
