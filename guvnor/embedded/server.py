@@ -22,7 +22,7 @@ from guvnor.embedded.home import DATABASE, LOCALHOST, ROLE, Home, PidFile, make_
 from guvnor.errors import LocalServerError
 
 PATIENCE = 60.0
-"""Seconds for a server to come up (it may have to recover first) or to shut down."""
+"""Seconds for a server to start, recovery included, or to shut down."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LocalServerStatus:
     :ivar version: the version of the running server, such as ``18.6``, or else of the data, such as ``18``;
         None when there is no data yet, or when the server runs and does not answer.
     :ivar data: its data directory.
-    :ivar socket_directory: the directory of its Unix socket, whether it runs or not.
+    :ivar socket_directory: the directory of its Unix socket, also while it does not run.
     :ivar port: its port, which is also part of the socket's name.
     :ivar tcp: whether it also listens on 127.0.0.1.
     :ivar log: its log file.
@@ -54,24 +54,24 @@ class LocalServer:
     """The local server of one project."""
 
     def __init__(self, home: Path) -> None:
-        """Name the server; nothing is made or started.
+        """Set the paths; nothing is created or started.
 
         :param home: the project's ``.guvnor/`` folder.
         """
         self._home = Home(home)
 
     def start(self, *, tcp: bool = False) -> LocalServerStatus:
-        """Start the server, or leave it alone when it already runs as asked.
+        """Start the server, or leave it alone if it already runs as asked.
 
-        It keeps running when this process, its terminal and its session end. A server that runs but listens
-        otherwise than asked is restarted. One that was killed recovers its data. The role and the database
-        ``guvnor`` are made if they are missing.
+        It keeps running when this process, its terminal and its session end. If it already runs, but with TCP
+        when not asked for or without when asked, it is restarted. After a kill, PostgreSQL recovers the data.
+        The role and the database ``guvnor`` are created if they are missing.
 
-        :param tcp: whether it also listens on 127.0.0.1, with a password, and not only on its Unix socket.
+        :param tcp: whether it listens on 127.0.0.1, with a password, in addition to its Unix socket.
         :returns: its status; it accepts connections.
         :raises LocalServerError: when it cannot be started.
         """
-        sockets = self._home.socket_directory  # another one than the server's if the project was moved
+        sockets = self._home.socket_directory  # differs from the server's after the project was moved
         with self._home.locked():
             running = self._await_ready()  # the command that started it may have been killed
             if running and (running.tcp != tcp or running.socket_directory != str(sockets)):
@@ -96,12 +96,14 @@ class LocalServer:
             running = self._running()
             if running is not None:
                 self._stop(running)
+            else:
+                kill_orphans(home.data)
             if home.socket_directory.parent != home.directory:
                 shutil.rmtree(home.socket_directory, ignore_errors=True)
             return running is not None
 
     def status(self) -> LocalServerStatus:
-        """Look at the server; nothing is changed.
+        """Return the server's state; nothing is changed.
 
         :raises LocalServerError: when its files cannot be read.
         """
@@ -120,7 +122,7 @@ class LocalServer:
             )
 
     def url(self) -> str:
-        """Return a libpq URI to connect with. It holds no password: over TCP it names a password file.
+        """Return a libpq URI to connect with; instead of a password it names a password file.
 
         :raises LocalServerError: when the server does not run.
         """
@@ -132,7 +134,7 @@ class LocalServer:
         return f"postgresql://{ROLE}@/{DATABASE}?host={host}&port={port}"
 
     def environment(self) -> dict[str, str]:
-        """Return libpq's environment variables to connect with, for a program such as psql.
+        """Return libpq's environment variables to connect with, for programs such as psql.
 
         :raises LocalServerError: when the server does not run.
         """
@@ -155,7 +157,7 @@ class LocalServer:
         return found if found and self._home.listener(found) is not None else None
 
     def _await_ready(self) -> PidFile | None:
-        """Wait until a server that runs accepts connections; return None when none runs."""
+        """Wait until the running server accepts connections; None if no server runs."""
         _wait_until(lambda: (found := self._running()) is None or found.ready, PATIENCE)
         running = self._running()
         if running is not None and not running.ready:
@@ -193,7 +195,7 @@ class LocalServer:
         home = self._home
         account = programs.server_account()
         make_or_check(home.data, account)
-        self._remove_lock_files()
+        self._clean_up()
         port = home.free_port() if tcp else home.port()
         quoted_directory = str(home.socket_directory).replace('"', '""')
         settings = {
@@ -201,16 +203,16 @@ class LocalServer:
             "listen_addresses": LOCALHOST if tcp else "",
             "unix_socket_directories": f'"{quoted_directory}"',
             "unix_socket_permissions": "0700",
-            # POSIX shared memory goes away when systemd ends the session of the user (RemoveIPC), and is
-            # 64 MB in a container; the server outlives the one and builds indexes in the other.
+            # Not POSIX shared memory: systemd removes it at the user's logout (RemoveIPC), which the server
+            # outlives, and a container limits it to 64 MB, which is too little for an index build.
             "dynamic_shared_memory_type": "mmap",
-            # A schema of 1,000 tables is built in one transaction when it is compared.
+            # The schema comparison builds all tables, even 1,000, in one transaction.
             "max_locks_per_transaction": "256",
         }
         options = shlex.join(word for name, value in settings.items() for word in ("-c", f"{name}={value}"))
         home.log.touch(mode=0o600)
         log_start = home.log.stat().st_size
-        # Its paths are relative: pg_ctl does not quote them for the shell that starts the server.
+        # Relative paths, since pg_ctl does not quote them for the shell in which it starts the server.
         command = [*account.prefix, str(programs.binaries() / "pg_ctl"), "start", "--pgdata=data"]
         command += ["--log=server.log", f"--options={options}", "--timeout=10"]
         started = programs.run(command, cwd=home.directory)
@@ -226,19 +228,18 @@ class LocalServer:
             next_step="guvnor db start   # when the cause is removed",
         )
 
-    def _remove_lock_files(self) -> None:
-        """Remove a killed server's lock files: should its process ID be in use again, none could start."""
+    def _clean_up(self) -> None:
+        """Remove a killed server's lock files: PostgreSQL respects them while any process has that ID."""
         home = self._home
-        pid_file = home.data / "postmaster.pid"
-        if pid_file.exists():
+        if (home.data / "postmaster.pid").exists():
             kill_orphans(home.data)
-            pid_file.unlink(missing_ok=True)
+            (home.data / "postmaster.pid").unlink(missing_ok=True)
         make_private(home.socket_directory)
-        for left_over in home.socket_directory.glob(".s.PGSQL.*"):
-            left_over.unlink()
+        for file in home.socket_directory.glob(".s.PGSQL.*"):
+            file.unlink()
 
     def _prepare(self, tcp: bool) -> None:
-        """Make the role and the database if a killed start did not, and set the password for TCP."""
+        """Create role and database, if the last start was killed before it did, and set the TCP password."""
         try:
             with contextlib.closing(self._connect()) as admin, admin.cursor() as cursor:
                 cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE])
@@ -248,7 +249,7 @@ class LocalServer:
                 if cursor.fetchone() is None:
                     cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
                 if tcp:
-                    # Encrypted here, so that the server never has the password in a statement to log.
+                    # Encrypted here, so that the password is in no statement that the server may log.
                     secret = encrypt_password(self._home.password(), ROLE, admin, "scram-sha-256")
                     cursor.execute(f"ALTER ROLE {ROLE} PASSWORD %s", [secret])
         except psycopg2.Error as error:
@@ -274,7 +275,7 @@ class LocalServer:
                 state="The server is shutting down.",
                 next_step=f"tail {home.log}\nguvnor db stop",
             )
-        # It removes its pid file a moment after its socket, unless it was killed.
+        # The server removes its pid file a moment after its socket, unless it was killed.
         _wait_until(lambda: home.pid_file() is None, 2.0)
 
 
