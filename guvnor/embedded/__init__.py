@@ -1,6 +1,6 @@
-"""The local PostgreSQL server for development: its data under ``.guvnor/``, up until it is stopped."""
+"""The local PostgreSQL server for development: its data is in ``.guvnor/``, it runs until it is stopped."""
 
 from guvnor.embedded.programs import binaries
-from guvnor.embedded.server import LocalServer, Status
+from guvnor.embedded.server import LocalServer, LocalServerStatus
 
-__all__ = ["LocalServer", "Status", "binaries"]
+__all__ = ["LocalServer", "LocalServerStatus", "binaries"]

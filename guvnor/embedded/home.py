@@ -3,9 +3,9 @@
 ::
 
     data/        the data directory
-    socket/      the Unix socket; its mode 0700 is what protects it: whoever gets there needs no password
-    server.log   what the server says
-    port         the TCP port, chosen when first asked for
+    socket/      the Unix socket, protected by the directory's mode 0700: it asks for no password
+    server.log   the server's log
+    port         the TCP port, chosen at the first start with TCP
     passfile     the password for TCP, in libpq's format
     lock         held by the command that starts or stops the server
 """
@@ -19,31 +19,31 @@ import os
 import secrets
 import socket
 import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guvnor.embedded.programs import NOTHING_STARTED, last_lines
+from guvnor.embedded.programs import NOTHING_STARTED
 from guvnor.errors import LocalServerError
 
 ROLE = DATABASE = "guvnor"
 LOCALHOST = "127.0.0.1"
 DEFAULT_PORT = 5432
 
-# sockaddr_un.sun_path has 108 bytes on Linux and 104 elsewhere, the closing zero included.
+# sockaddr_un.sun_path has 108 bytes on Linux and 104 elsewhere, including the terminating zero.
 _SOCKET_PATH_LIMIT = 103
-_LONGEST_SOCKET_NAME = ".s.PGSQL.65535"
 
 
 @dataclass(frozen=True)
 class PidFile:
-    """``postmaster.pid``: what a server says of itself (src/include/utils/pidfile.h).
+    """``postmaster.pid``, in which a server describes itself (src/include/utils/pidfile.h).
 
     :ivar pid: its main process.
-    :ivar port: its port, also a part of its socket's name.
-    :ivar socket_directory: where its socket is; empty while it is starting.
+    :ivar port: its port, which is also part of its socket's name.
+    :ivar socket_directory: the directory of its socket; empty while it is starting.
     :ivar tcp: whether it listens on TCP.
-    :ivar ready: whether it takes connections.
+    :ivar ready: whether it accepts connections.
     """
 
     pid: int
@@ -57,7 +57,7 @@ class Home:
     """The folder ``.guvnor/`` of one project."""
 
     def __init__(self, directory: Path) -> None:
-        """Name the files; nothing is made.
+        """Set the paths; no file is created.
 
         :param directory: the folder.
         """
@@ -66,26 +66,24 @@ class Home:
         self.log = self.directory / "server.log"
         self.passfile = self.directory / "passfile"
         self.socket_directory = self.directory / "socket"
-        longest = os.fsencode(self.socket_directory / _LONGEST_SOCKET_NAME)
-        if len(longest) > _SOCKET_PATH_LIMIT or b"," in longest:  # libpq takes a comma for two hosts
+        longest = os.fsencode(self.socket_directory / ".s.PGSQL.65535")
+        if len(longest) > _SOCKET_PATH_LIMIT or b"," in longest:  # libpq splits a host at its commas
             # Not XDG_RUNTIME_DIR, which goes away at logout, and not TMPDIR, which differs between shells.
             key = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
             self.socket_directory = Path(f"/tmp/guvnor-{os.geteuid()}-{key}")  # noqa: S108 (see make_private)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Let one command at a time start or stop the server; the lock ends with the process holding it."""
-        make_private(self.directory)
-        descriptor = os.open(self.directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        """Let one command at a time start or stop the server; the lock ends with its process."""
+        with self.file_errors_explained():
+            make_private(self.directory)
+            with (self.directory / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
 
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
-        """Turn what goes wrong with the files into an error that says what to do."""
+    def file_errors_explained(self) -> Iterator[None]:
+        """Turn an operating system error into one that says what to do."""
         try:
             yield
         except OSError as error:
@@ -97,86 +95,72 @@ class Home:
             ) from error
 
     def pid_file(self) -> PidFile | None:
-        """Read what a server wrote about itself; it may be gone by now."""
+        """Read ``postmaster.pid``, None if there is none; its server may have been killed since."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        lines += [""] * (8 - len(lines))  # a server that is starting has not written all of it
+        lines += [""] * (8 - len(lines))  # a server that is starting has not yet written all of them
         pid, _, _, port, directory, address, _, state = (line.strip() for line in lines[:8])
-        if not pid.lstrip("-").isdigit():
+        if not port:
             return None
-        number = int(port) if port.isdigit() else self.port()
-        return PidFile(abs(int(pid)), number, directory, address != "", state == "ready")
+        return PidFile(int(pid), int(port), directory, address != "", state == "ready")
 
-    def listens(self, port: int) -> bool:
-        """Whether a server listens on our Unix socket.
+    def listener(self, server: PidFile) -> int | None:
+        """Find the process that listens on a server's Unix socket: only a live server does.
 
-        :param port: the port in the socket's name.
+        The pid file alone proves nothing: after a kill, the number in it may belong to a zombie or to another
+        program.
+
+        :param server: what the server wrote about itself.
+        :returns: the process ID; 0 if the process cannot be seen from here, as in another container; None if
+            nobody listens.
         """
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(2)
+            client.setblocking(False)
             try:
-                client.connect(str(self.socket_directory / f".s.PGSQL.{port}"))
-            except OSError:
-                return False
-            return True
-
-    def log_since(self, position: int) -> str:
-        """Read the last lines of the server's log.
-
-        :param position: where to begin, in bytes; what stands before is of an earlier run.
-        """
-        with self.log.open("rb") as log:
-            log.seek(position)
-            return last_lines(log.read().decode(errors="replace"))
+                client.connect(str(self.socket_directory / f".s.PGSQL.{server.port}"))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
+            if not hasattr(socket, "SO_PEERCRED"):  # only Linux has it
+                return server.pid
+            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            return int(struct.unpack("iII", credentials)[0])
 
     def password(self) -> str:
-        """Read the password for TCP, or make it."""
+        """Read the password for TCP, or generate it if there is none."""
         with contextlib.suppress(FileNotFoundError, IndexError):
             return self.passfile.read_text().split(":")[4].strip()
         password = secrets.token_urlsafe(24)
-        new = self.passfile.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        new.touch(mode=0o600)
-        new.write_text(f"{LOCALHOST}:*:*:{ROLE}:{password}\n")
-        new.replace(self.passfile)
+        self.passfile.touch(mode=0o600)
+        self.passfile.write_text(f"{LOCALHOST}:*:*:{ROLE}:{password}\n")
         return password
 
     def port(self) -> int:
-        """Read the port: that of TCP once it was chosen, else PostgreSQL's default for the socket's name."""
-        try:
+        """Read the port chosen for TCP; before that, PostgreSQL's default, which only names the socket."""
+        with contextlib.suppress(OSError, ValueError):
             return int((self.directory / "port").read_text())
-        except (OSError, ValueError):
-            return DEFAULT_PORT
+        return DEFAULT_PORT
 
     def free_port(self) -> int:
-        """Choose the port for TCP: that of before when it is free, else another."""
-        port = self.port()
-        if not (self.directory / "port").exists() or not is_free(port):
-            with socket.socket() as probe:
+        """Choose the port for TCP: the same as last time if it is free, otherwise another."""
+        chosen = self.port() if (self.directory / "port").exists() else 0
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            try:
+                probe.bind((LOCALHOST, chosen))
+            except OSError:
                 probe.bind((LOCALHOST, 0))
-                port = probe.getsockname()[1]
-            (self.directory / "port").write_text(f"{port}\n")
+            port: int = probe.getsockname()[1]
+        (self.directory / "port").write_text(f"{port}\n")
         return port
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on a TCP port of this machine."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-        try:
-            probe.bind((LOCALHOST, port))
-        except OSError:
-            return False
-        return True
-
-
 def make_private(directory: Path) -> None:
-    """Make a directory that only this user can enter, or make sure that it is one.
+    """Create a directory that only this user can enter, or restrict an existing one to this user.
 
-    :param directory: the directory, which in ``/tmp`` anyone else might have made first.
-    :raises LocalServerError: when it is someone else's, or no directory.
+    :param directory: the directory; in ``/tmp``, another user may have created it first.
+    :raises LocalServerError: when it belongs to another user, or is not a directory.
     """
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700, parents=True)

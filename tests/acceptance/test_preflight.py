@@ -247,8 +247,8 @@ def test_a_connection_pooler(home, guvnor):
     LocalServer(home).start()
     place = LocalServer(home).status()
     with tempfile.TemporaryDirectory(prefix="guvnor-pool-", dir=in_memory()) as directory:
-        runner = programs.runner()
-        os.chown(directory, runner.uid, -1)
+        account = programs.server_account()
+        os.chown(directory, account.uid, -1)
         dsn = f"host={directory} port=6432 user=guvnor dbname=guvnor"
         for mode in ("transaction", "session"):
             (Path(directory) / "pgbouncer.ini").write_text(
@@ -258,7 +258,7 @@ def test_a_connection_pooler(home, guvnor):
                 f"unix_socket_dir = {directory}\n"
                 f"listen_port = 6432\nauth_type = any\npool_mode = {mode}\n"
             )
-            command = [*runner.prefix, "pgbouncer", f"{directory}/pgbouncer.ini"]
+            command = [*account.prefix, "pgbouncer", f"{directory}/pgbouncer.ini"]
             with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as pooler:
                 try:
                     wait_for(lambda: not refusal(dsn))

@@ -103,7 +103,7 @@ def running() -> Iterator[TlsServer]:
             local.start()
             sockets = local.status().socket_directory
             local.stop()
-        data, runner = folder / ".guvnor" / "data", programs.runner()
+        data, account = folder / ".guvnor" / "data", programs.server_account()
         owner = data.stat()
         ca, other_ca = authority(folder, "ca"), authority(folder, "other")
         for file in certify(folder, ca, address):
@@ -122,9 +122,9 @@ def running() -> Iterator[TlsServer]:
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with subprocess.Popen(
-            [*runner.prefix, str(directory / "postgres"), "-D", str(data), *options],
+            [*account.prefix, str(directory / "postgres"), "-D", str(data), *options],
             cwd=folder,
-            env=programs.clean_environment(os.environ),
+            env={"PATH": os.environ["PATH"]},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

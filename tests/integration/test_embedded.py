@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from guvnor.embedded import LocalServer, Status, binaries
+from guvnor.embedded import LocalServer, LocalServerStatus, binaries
 from guvnor.errors import LocalServerError
 from tests.support.choice import in_memory
 
@@ -91,7 +91,7 @@ def start_elsewhere(home: Path, *options: str, prefix: tuple[str, ...] = ()) -> 
     )
 
 
-def kill_main_process(status: Status) -> None:
+def kill_main_process(status: LocalServerStatus) -> None:
     """Kill with -9 and wait until it is gone, or a zombie."""
     assert status.pid is not None
     pid = status.pid
@@ -267,7 +267,7 @@ def test_a_process_number_that_was_given_to_another_program_is_not_trusted(
     assert local.start().pid != os.getpid()
 
 
-def leave_lock_files(home: Path, status: Status, pid: int) -> None:
+def leave_lock_files(home: Path, status: LocalServerStatus, pid: int) -> None:
     """What a server that was killed leaves behind."""
     sockets = status.socket_directory
     (home / "data" / "postmaster.pid").write_text(
@@ -277,6 +277,42 @@ def leave_lock_files(home: Path, status: Status, pid: int) -> None:
         f"{pid}\n{home}/data\n1700000000\n{status.port}\n{sockets}\n"
     )
     (sockets / f".s.PGSQL.{status.port}").touch()
+
+
+def test_one_whose_socket_was_removed_is_replaced(local: LocalServer) -> None:
+    lost = local.start()
+    query(local.url(), "CREATE TABLE kept AS SELECT 42 AS answer")
+    remove_socket(lost)
+    assert not local.status().running, "nobody can connect"
+    again = local.start()
+    assert lost.pid is not None
+    assert state_of(lost.pid) in ("", "Z")
+    assert query(local.url(), "SELECT answer FROM kept") == 42
+    remove_socket(again)
+    assert not local.stop()
+    assert again.pid is not None
+    assert state_of(again.pid) in ("", "Z")
+
+
+def remove_socket(status: LocalServerStatus) -> None:
+    (status.socket_directory / f".s.PGSQL.{status.port}").unlink()
+
+
+@AS_ROOT
+def test_one_in_another_container_is_used_but_not_stopped(local: LocalServer, home: Path) -> None:
+    elsewhere = ("unshare", "--pid", "--fork", "--mount-proc")
+    if subprocess.run([*elsewhere, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("a process namespace cannot be made here")
+    status = local.start()
+    # There, the server's process has no number, or that of another process.
+    starter = start_elsewhere(home, prefix=elsewhere)
+    out, err = starter.communicate(timeout=30)
+    assert (starter.returncode, out, err) == (0, f"{status.pid} {local.url()}\n", "")
+    starter = start_elsewhere(home, "--tcp", prefix=elsewhere)
+    out, err = starter.communicate(timeout=30)
+    assert starter.returncode == 1
+    assert f"The server runs where its process {status.pid} cannot be seen" in err
+    assert local.status() == status
 
 
 def test_a_backend_that_outlives_its_killed_server_does_not_stop_the_next(local: LocalServer) -> None:
