@@ -5,19 +5,24 @@ from __future__ import annotations
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from guvnor.lint.rules import REVISION_RULES
-from guvnor.lint.source import Source
+from guvnor.lint.engine import REVISION_RULES
+from guvnor.lint.revision import RevisionSource
+from guvnor.postgres import connect
 from guvnor.postgres.engine import connected
-from tests.support.lint import EXAMPLES, written
+from tests.support.lint import written
 from tests.support.sample_data import fill
+from tests.support.squawk_examples import SQUAWK_EXAMPLES
 
 
 def test_the_good_examples_can_be_run_twice(project, migrated):
     fill(migrated)
-    with connected(migrated.dsn, "test") as connection:
-        for rule in (*REVISION_RULES, *EXAMPLES):
-            path = written(project, rule.good)
-            upgrade = Source(path.name, str(path), path.read_text()).function("upgrade")
+    with connected(lambda: connect(migrated.dsn)) as connection:
+        for good in (
+            *(rule.good for rule in REVISION_RULES),
+            *(good for _, good in SQUAWK_EXAMPLES.values()),
+        ):
+            path = written(project, good)
+            upgrade = RevisionSource(path.name, str(path), path.read_text()).module.upgrade
             with (
                 connection.begin() as transaction,
                 Operations.context(MigrationContext.configure(connection)),

@@ -6,12 +6,10 @@ import subprocess
 from pathlib import Path
 from textwrap import indent
 
-from guvnor.lint import Report, lint
-from guvnor.lint.squawk_rules import RULES
+from guvnor.lint import LintReport, lint_revisions
 from tests.support.project import REVISION, Project
 
 GOOD = 'op.execute("CREATE TABLE IF NOT EXISTS teams (id uuid PRIMARY KEY)")'
-EXAMPLES = [rule for rule in RULES if rule.bad]
 
 
 def written(project: Project, text: str, name: str = "003_test.py", *, down: str = "") -> Path:
@@ -33,9 +31,9 @@ def written(project: Project, text: str, name: str = "003_test.py", *, down: str
     return path
 
 
-def found(project: Project, since: str = "002") -> Report:
+def found(project: Project, since: str = "002") -> LintReport:
     """Lint what comes after a revision."""
-    return lint(project.directory / "alembic.ini", since)
+    return lint_revisions(project.directory / "alembic.ini", since)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -53,6 +51,6 @@ def commit(project: Project) -> None:
     git(project.directory, "commit", "--message", "Next")
 
 
-def in_branch(project: Project) -> Report:
+def in_branch(project: Project) -> LintReport:
     """Lint what the branch brings."""
-    return lint(project.directory / "alembic.ini")
+    return lint_revisions(project.directory / "alembic.ini")

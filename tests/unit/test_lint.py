@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from pathlib import Path
-from textwrap import dedent, indent
+from textwrap import dedent
 
 import pytest
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
 
 from guvnor.errors import UsageError
 from guvnor.lint import LintProblem, LintReport, ignores, lint_revisions, squawk
 from guvnor.lint.engine import FILES_RULES, REVISION_RULES
 from guvnor.lint.parsing import MissingToolError
-from guvnor.lint.revision import RevisionSource
 from guvnor.lint.squawk_rules import ENFORCED, OFF, OFF_IN_DOWNGRADE
-from guvnor.postgres.engine import connected
 from guvnor.reports import lint as lint_report
 from guvnor.reports.lint_rules import document
-from guvnor.revisions import branch
-from tests.expect import ends, forked, succeeds
-from tests.sample_data import fill
 from tests.support.command import CHECKOUT
-from tests.support.project import REVISION, Project
+from tests.support.lint import GOOD, commit, found, git, in_branch, written
+from tests.support.project import Project
 from tests.support.squawk_examples import SQUAWK_EXAMPLES
 
 PAGE = CHECKOUT / "docs" / "lint.md"
-
-
-@pytest.fixture
-def guvnor(tmp_path):
-    yield from forked("guvnor", tmp_path)
-
-
-def written(project: Project, text: str, name: str = "003_test.py", *, down: str = "") -> Path:
-    """Write a revision from an example: the body of upgrade(), or a file that defines functions."""
-    number = name[:3]
-    before = f"{int(number) - 1:03}"
-    whole = REVISION.format(
-        title="Test.",
-        number=number,
-        before=before,
-        down_revision=f'"{before}"',
-        upgrade=indent(text, "    "),
-        downgrade=indent(down or 'op.execute("SELECT 1")', "    "),
-    )
-    if "def upgrade" in text:
-        whole = whole[: whole.index("def upgrade")] + text + "\n"
-    path = project.versions / name
-    path.write_text(whole)
-    return path
-
-
-def found(project: Project, since: str = "002") -> LintReport:
-    return lint_revisions(project.directory / "alembic.ini", since)
 
 
 def rules(project: Project, since: str = "002") -> list[str]:
@@ -131,24 +94,6 @@ def test_the_other_rules_of_squawk(project):
         told = {p.rule: p for p in problems if statement in lines[(p.line or 0) - 1]}
         assert rule in told, statement
         assert told[rule].help == ENFORCED[rule] or (ENFORCED[rule] is None and told[rule].help)
-
-
-def test_the_good_examples_can_be_run_twice(project, migrated):
-    fill(migrated)
-    with connected(migrated.dsn, "test") as connection:
-        for good in (
-            *(rule.good for rule in REVISION_RULES),
-            *(good for _, good in SQUAWK_EXAMPLES.values()),
-        ):
-            path = written(project, good)
-            upgrade = RevisionSource(path.name, str(path), path.read_text()).module.upgrade
-            with (
-                connection.begin() as transaction,
-                Operations.context(MigrationContext.configure(connection)),
-            ):
-                upgrade()
-                upgrade()
-                transaction.rollback()
 
 
 def test_what_is_off_is_off(project):
@@ -419,37 +364,6 @@ def test_an_ignore_is_for_its_own_statement(project):
 # Which revisions are new
 
 
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return done.stdout
-
-
-@pytest.fixture
-def repository(project, monkeypatch):
-    """The project in a Git checkout, on a branch that has just left main."""
-    for name in ("GITHUB_BASE_REF", "GIT_DIR", "GIT_WORK_TREE"):
-        monkeypatch.delenv(name, raising=False)
-    git(project.directory, "init", "--initial-branch=main")
-    commit(project)
-    git(project.directory, "switch", "--create", "work")
-    return project
-
-
-def commit(project: Project) -> None:
-    git(project.directory, "add", "--all")
-    git(project.directory, "commit", "--message", "Next")
-
-
-def in_branch(project: Project) -> LintReport:
-    return lint_revisions(project.directory / "alembic.ini")
-
-
-GOOD = 'op.execute("CREATE TABLE IF NOT EXISTS teams (id uuid PRIMARY KEY)")'
-
-
 def test_only_what_the_branch_brings(repository):
     assert in_branch(repository) == LintReport((), ())
     written(repository, 'op.execute("DROP TABLE IF EXISTS audit_logs")')
@@ -510,26 +424,6 @@ def test_a_revision_of_the_main_branch_is_not_changed(repository):
     assert in_branch(repository).clean
 
 
-@pytest.mark.parametrize("data", [b"# \xe4", b"\xff\xfea\x00"], ids=["Latin-1", "UTF-16"])
-def test_a_file_that_is_not_in_utf_8(repository, guvnor, data):
-    (repository.versions / "003_test.py").write_bytes(data)
-    for since in ((), ("--since", "002")):
-        ends(guvnor("schema", "lint", *since, cwd=repository.directory), 3, "003_test.py is not in UTF-8")
-    commit(repository)
-    git(repository.directory, "branch", "--force", "main")
-    (repository.versions / "003_test.py").unlink()
-    assert "deleted" in in_branch(repository).problems[0].message
-
-
-def test_what_is_no_file(project, guvnor):
-    path = project.versions / "003_test.py"
-    path.mkdir()
-    ends(guvnor("schema", "lint", "--since", "002", cwd=project.directory), 3, "003_test.py cannot be read")
-    path.rmdir()
-    path.symlink_to("gone.py")
-    ends(guvnor("schema", "lint", "--since", "002", cwd=project.directory), 3, "003_test.py cannot be read")
-
-
 def test_a_byte_order_mark_and_other_line_ends(repository):
     path = written(repository, GOOD)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
@@ -566,24 +460,6 @@ def test_in_a_hook_of_git(repository, monkeypatch):
     assert in_branch(repository).revisions == ("003_test.py",)
 
 
-def test_outside_of_git(project, guvnor, monkeypatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.directory.parent))
-    with pytest.raises(branch.BranchError):
-        in_branch(project)
-    ends(
-        guvnor("schema", "lint", cwd=project.directory),
-        2,
-        "is not in a Git checkout",
-        "guvnor schema lint --since REV",
-    )
-
-
-def test_a_checkout_of_another_user_is_told(repository, guvnor):
-    """As where a container runs as another user than the one who cloned."""
-    shown = guvnor("schema", "lint", cwd=repository.directory, env={"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
-    ends(shown, 2, "Git says: fatal: detected dubious ownership in repository at ", "git -C ")
-
-
 def test_since_names_a_revision(project):
     written(project, GOOD)
     assert found(project, "base").revisions[-1] == "003_test.py"
@@ -596,33 +472,6 @@ def test_since_names_a_revision(project):
 # How it is told
 
 
-def test_the_command(project, guvnor):
-    here = {"cwd": project.directory}
-    written(project, GOOD)
-    succeeds(guvnor("schema", "lint", "--since", "002", **here), "✅ Lint: no problem in 1 new revision.")
-    written(project, 'op.execute("DROP TABLE IF EXISTS audit_logs")')
-    line = "alembic/versions/003_test.py:"
-    told = guvnor("schema", "lint", "--since", "002", **here)
-    assert told.code == 3
-    assert told.out.startswith(f"❌ Lint: 1 problem in 1 new revision.\n\n{line}16 (up) ban-drop-table\n")
-    told = ends(guvnor("schema", "lint", "--since", "002", "--json", **here), 3)
-    assert json.loads(told.out)["problems"][0]["rule"] == "ban-drop-table"
-    told = guvnor("schema", "lint", "--since", "002", "--markdown", **here)
-    assert told.code == 3
-    assert told.out.startswith("### ❌ Lint: 1 problem in 1 new revision.\n")
-    told = ends(guvnor("schema", "lint", "--since", "002", "--github", **here), 3)
-    assert told.out.startswith(f"::error file={line[:-1]},line=")
-    succeeds(guvnor("schema", "rules"), "# Lint")
-
-
-def test_what_a_revision_prints_is_not_in_the_report(project, guvnor):
-    path = written(project, 'print("run")\nop.execute("SELECT 1")')
-    path.write_text(path.read_text() + '\n\nprint("loaded")\n')
-    told = guvnor("schema", "lint", "--since", "002", "--json", cwd=project.directory)
-    assert json.loads(told.out)["clean"]
-    assert "loaded" in told.err
-
-
 def test_markdown_is_escaped():
     told = lint_report.as_markdown(
         LintReport(("x",), (LintProblem("a", "b", 3, "up", "no <b>`x`</b>", "see <this>"),))
@@ -632,9 +481,8 @@ def test_markdown_is_escaped():
 
 
 def test_annotations_are_escaped():
-    told = lint_report.as_github(
-        LintReport(("x",), (LintProblem("a", "b,c:d", 3, "up", "100%\nsure", "help"),))
-    )
+    problem = LintProblem("a", "b,c:d", 3, "up", "100%\nsure", "help")
+    told = lint_report.as_github(LintReport(("x",), (problem,)))
     assert told == "::error file=b%2Cc%3Ad,line=3,title=Lint%3A a::100%25%0Asure%0Ahelp\n"
 
 
