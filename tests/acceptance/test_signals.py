@@ -169,13 +169,14 @@ def test_in_a_backfill(migrated: Database, guvnor: Command, project: Project) ->
     assert versions(migrated) == ("002", 3, True)
 
 
+@pytest.mark.parametrize("words", [("up",), ("force", "1")], ids=" ".join)
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_while_waiting_for_another_migration(
-    at_version_1: Database, guvnor: Command, number: signal.Signals, code: int
+    at_version_1: Database, guvnor: Command, number: signal.Signals, code: int, words: tuple[str, ...]
 ) -> None:
     other = at_version_1.connect()
     run(other, "SELECT pg_advisory_lock(%s)", [RUN_LOCK])
-    process = guvnor.start("migrate", "up", database=at_version_1)
+    process = guvnor.start("migrate", *words, database=at_version_1)
     assert process.stderr is not None
     assert any("waiting for another migration" in line for line in process.stderr)
     process.send_signal(number)
