@@ -405,7 +405,7 @@ def test_a_rollback_that_it_finishes_is_backed_up(migrated, guvnor, project, dir
     )  # fmt: skip
     succeeds(job, "✅ Rolled back 003", "✅ Applied 003")
     (name,) = (path.name for path in directory.iterdir() if path.suffix != ".sha256")
-    assert name.endswith("-003.dump" if whole else "-003-dropped.zip")
+    assert name.endswith("-003.dump" if whole else "-003-dropped.sql.gz")
     assert result.stage("backup")["detail"]["path"].endswith(name)
 
 

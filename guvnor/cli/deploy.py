@@ -72,8 +72,8 @@ def deploy(
     confirm: str | None,
 ) -> None:
     """Pre-flight, plan, backup, up and verification as one job; safe to run again after any failure."""
-    from guvnor.migrate import backup
     from guvnor.migrate import deploy as deploying
+    from guvnor.migrate.backup import BackupOptions
 
     shown = Console()
     with shown.explaining():
@@ -93,7 +93,7 @@ def deploy(
             raise UsageError("A backup's encryption needs a backup: --backup DIR.", next_step=_HELP)
         wanted = None
         if directory or command:
-            wanted = backup.Options(directory, settings.backup_recipients, command, require_encryption)
+            wanted = BackupOptions(directory, settings.backup_recipients, command, require_encryption)
         deployment = deploying.Deployment(
             request_for(shown, settings, patience=wait_for_server),
             deploying.Options(at_most=at_most, dry_run=dry_run, backup=wanted, show_plan=not skip_plan),

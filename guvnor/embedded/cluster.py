@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from guvnor.embedded import programs
-from guvnor.embedded.programs import NOTHING_STARTED, Runner, last_lines
-from guvnor.errors import LocalServerError
+from guvnor.embedded.programs import NOTHING_STARTED, Runner
+from guvnor.errors import LocalServerError, last_lines
 
 SUPERUSER = "postgres"
 

@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guvnor.embedded.programs import NOTHING_STARTED, last_lines
-from guvnor.errors import LocalServerError
+from guvnor.embedded.programs import NOTHING_STARTED
+from guvnor.errors import LocalServerError, last_lines
 
 ROLE = DATABASE = "guvnor"
 LOCALHOST = "127.0.0.1"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from guvnor.errors import LocalServerError
+from guvnor.errors import LocalServerError, last_lines
 
 NOTHING_STARTED = "No server was started; the data is as it was."
 
@@ -145,8 +145,3 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """
     kept = {name: environment[name] for name in ("PATH", "LD_LIBRARY_PATH", "TZ") if name in environment}
     return kept | {"LC_ALL": "C"}
-
-
-def last_lines(text: str, count: int = 12) -> str:
-    """Cut a log down to its end, indented for a message."""
-    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-count:]) or "  (nothing was printed)"

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import logging
 import re
 import subprocess
 import time
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg2
 
-from guvnor import postgres
-from guvnor.embedded.programs import last_lines
-from guvnor.migrate import backup_columns, backup_file, pg_dump, state
-from guvnor.migrate.backup_columns import Column
+from guvnor import __version__, postgres
+from guvnor.errors import last_lines
+from guvnor.migrate import backup_dropped, backup_file, pg_dump, state
+from guvnor.migrate.backup_dropped import Writable
 from guvnor.migrate.backup_file import BackupCheckError, BackupError, Output
 from guvnor.migrate.progress import Progress
 from guvnor.postgres import Connection, scalar
@@ -26,21 +26,19 @@ from guvnor.schema.snapshot import Object
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[Progress], None]
-_INTERVAL = 0.5  # seconds between two reports
-_KEPT = 4000  # characters of what a command has said
-_STORED = ("table", "materialized view", "sequence")
+OnProgress = Callable[[Progress], None]
+_INTERVAL = 0.5  # seconds between two reports of progress
+_KEPT = 4000  # bytes of a command's output that are kept for an error
 
 
 @dataclass(frozen=True)
-class Options:
+class BackupOptions:
     """Where and how a backup is taken.
 
     :ivar directory: for the backup's file.
-    :ivar recipients: public keys to encrypt it for, of age or SSH; none: it is not encrypted.
-    :ivar command: the user's own, instead of a file in the directory.
-    :ivar require_encryption: whether a backup that is not encrypted is refused. What a command does cannot be
-        seen from here.
+    :ivar recipients: public keys of age or SSH to encrypt it for; without any it is not encrypted.
+    :ivar command: the user's own command, run instead of writing a file.
+    :ivar require_encryption: whether an unencrypted file is refused; what a command writes is not known here.
     """
 
     directory: Path | None
@@ -50,14 +48,14 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Backup:
+class TakenBackup:
     """A backup that was taken.
 
     :ivar path: its file; None when a command has taken it, as with the next two.
     :ivar bytes: the size of the file.
     :ivar sha256: the checksum of the file.
-    :ivar encrypted: whether the file is; False for a command.
-    :ivar program: which has written it, such as ``pg_dump 15.18``; None for a command.
+    :ivar encrypted: whether the file is encrypted; False for a command.
+    :ivar program: the program that wrote the file, such as ``pg_dump 15.18``; None for a command.
     :ivar what: what is in it, in words.
     :ivar seconds: how long it took.
     """
@@ -71,164 +69,129 @@ class Backup:
     seconds: float
 
 
-def check(dsn: str, options: Options) -> str:
+def check_backup(dsn: str, options: BackupOptions, *, whole: bool) -> str:
     """Find out before anything starts whether a backup can be taken.
 
+    :param whole: whether it is of the whole database, which needs pg_dump.
     :returns: how it will be taken, for the log.
     :raises BackupCheckError: when it cannot: no fitting pg_dump, a directory that cannot be written to, a
-        recipient that is no key, no encryption where it is required (exit code 3).
+        recipient that is not a public key, no encryption where it is required (exit code 3).
     """
     if options.command is not None:
         return "by the command that was given"
     directory = _directory(options)
     backup_file.parse_recipients(options.recipients)
     backup_file.check_directory(directory)
-    with postgres.closing(postgres.connect(dsn, purpose="backup")) as connection:
-        tools = _tools(connection)
-        pg_dump.try_out(tools, connection)
     count = len(options.recipients)
     how = f"encrypted for {count} recipient{'' if count == 1 else 's'}" if count else "not encrypted"
+    if not whole:
+        return f"to {directory}, {how}"
+    with postgres.closing(postgres.connect(dsn, purpose="backup")) as connection:
+        tools = pg_dump.find(connection.info.server_version // 10000)
+        pg_dump.try_out(tools, connection)
     return f"with pg_dump {tools.version} of {tools.directory} to {directory}, {how}"
 
 
 @postgres.explained()
-def whole(dsn: str, options: Options, report: Report) -> Backup:
+def back_up_database(dsn: str, options: BackupOptions, report: OnProgress) -> TakenBackup:
     """Back up the whole database: an archive of pg_dump in custom format.
 
-    :param report: is told how far it is: bytes written, of the database's size (an upper bound).
-    :raises BackupError: when it fails; nothing is left of it then (exit code 1).
+    :param report: is told how many bytes were written, of the database's size, which is an upper bound.
+    :raises BackupError: when it fails; no part of the backup is left then (exit code 1).
     """
     began = time.monotonic()
     directory = _directory(options)
     with postgres.closing(postgres.connect(dsn, purpose="backup")) as connection:
-        tools = _tools(connection)
-        name = f"{_stem(connection)}.dump"
-        size = scalar(connection, "SELECT pg_database_size(current_database())")
+        tools = pg_dump.find(connection.info.server_version // 10000)
         what = f"database {connection.info.dbname}"
-        with (
-            _snapshot(connection) as snapshot,
-            backup_file.written(directory, name, options.recipients) as output,
-        ):
-            tables = _tables(connection)
-            metered = _Metered(output, report, f"backup of {what}", size)
-            _expect(pg_dump.archive(tools, connection, snapshot, [], metered.write), tables)
-    return _taken(output, options, tools, what, began)
+        size = scalar(connection, "SELECT pg_database_size(current_database())")
+        name = f"{_stem(connection)}.dump"
+        with backup_file.written(directory, name, options.recipients) as (output, plain):
+            metered = _Metered(plain, report, f"backup of {what}", size)
+            pg_dump.archive(tools, connection, metered.write)
+    return _taken(output, options, f"pg_dump {tools.version}", what, began)
 
 
 @postgres.explained()
-def dropped(
-    connection: Connection, objects: Iterable[Object], options: Options, report: Report
-) -> Backup | None:
-    """Back up what a rollback drops: a zip file with tables and with the values of columns.
-
-    It holds ``definition.sql`` and ``tables.dump`` (pg_dump's archive of the data, in an order in which
-    foreign keys hold), a text file for each dropped column of a table that remains, and ``restore.sql``,
-    which puts those values back. All show the database at one moment. A zip file can be written without
-    knowing sizes beforehand, so nothing is kept in memory or on the disk in between.
+def back_up_dropped(
+    connection: Connection, objects: Sequence[Object], options: BackupOptions, report: OnProgress
+) -> TakenBackup | None:
+    """Back up what a rollback drops, as of one moment: a compressed script for psql that puts it back.
 
     :param connection: in autocommit mode.
-    :param objects: that are gone after the step; see :func:`guvnor.schema.rehearsal.effects`. What the live
-        database does not have is passed over.
-    :param report: is told how far it is: bytes written, of the size of the tables.
+    :param objects: that are gone after the step; see :func:`guvnor.schema.rehearsal.effects`. Those that the
+        live database lacks are skipped.
+    :param report: is told how many bytes were written, of the size of the dropped tables.
     :returns: None when the step drops no data.
-    :raises BackupError: when it fails; nothing is left of it then (exit code 1).
+    :raises BackupError: when it fails; no part of the backup is left then (exit code 1).
     """
     began = time.monotonic()
     directory = _directory(options)
-    tools = _tools(connection)
-    name = f"{_stem(connection)}-dropped.zip"
-    objects = list(objects)
-    with _snapshot(connection) as snapshot:
-        relations, columns = contents(connection, objects)
-        if not relations and not columns:
+    name = f"{_stem(connection)}-dropped.sql.gz"
+    with _snapshot(connection):
+        dropped = backup_dropped.find_dropped(connection, objects)
+        if not dropped:
             return None
         size = scalar(
-            connection, "SELECT sum(pg_table_size(r))::bigint FROM unnest(%s::regclass[]) AS r", (relations,)
+            connection,
+            "SELECT sum(pg_table_size(name))::bigint FROM unnest(%s::regclass[]) AS name",
+            ([data.table for data in dropped if data.table == data.name],),
         )
-        with backup_file.written(directory, name, options.recipients) as output:
-            metered = _Metered(output, report, "backup of what is dropped", size)
-            with zipfile.ZipFile(metered, "w") as container:
-                if relations:
-                    _save_relations(container, tools, connection, snapshot, relations)
-                if columns:
-                    _save_columns(container, connection, columns)
-    what = ", ".join([*relations, *(f"{column.table}.{column.name}" for column in columns)])
-    return _taken(output, options, tools, what, began)
-
-
-def contents(connection: Connection, objects: Sequence[Object]) -> tuple[list[str], list[Column]]:
-    """Return the tables and columns among some objects of which the live database holds data.
-
-    :raises NoKeyError: when a column's values cannot be saved.
-    """
-    relations = _existing(connection, objects)
-    return relations, backup_columns.find(connection, objects, relations)
+        with (
+            backup_file.written(directory, name, options.recipients) as (output, plain),
+            gzip.GzipFile(fileobj=plain, mode="wb") as script,
+        ):
+            metered = _Metered(script, report, "backup of what is dropped", size)
+            backup_dropped.write_script(connection, dropped, metered)
+    what = ", ".join(data.name for data in dropped)
+    return _taken(output, options, f"guvnor {__version__}", what, began)
 
 
 @postgres.explained()
-def by_command(dsn: str, command: str, report: Report) -> Backup:
+def run_backup_command(dsn: str, command: str, report: OnProgress) -> TakenBackup:
     """Run the user's own backup command through the shell.
 
-    It finds the connection in libpq's variables (PGHOST, PGPASSWORD, ...), and in GUVNOR_BACKUP_NAME a name
-    without ending, made of database, time and version. What it prints goes to the log.
+    The command finds the connection in libpq's variables (PGHOST, PGPASSWORD, ...), and in GUVNOR_BACKUP_NAME
+    a name without a suffix, made of database, time and version. What it prints goes to the log.
 
-    :raises BackupError: when it ends with another exit code than 0 (exit code 1).
+    :raises BackupError: when its exit code is not 0 (exit code 1).
     """
     began = time.monotonic()
     with postgres.closing(postgres.connect(dsn, purpose="backup")) as connection:
-        variables = pg_dump.environment(connection) | {"GUVNOR_BACKUP_NAME": _stem(connection)}
+        environment = pg_dump.connection_environment(connection) | {"GUVNOR_BACKUP_NAME": _stem(connection)}
     report(Progress("backup", "the backup command runs"))
-    said = ""
-    with subprocess.Popen(  # noqa: S602 - it is the user's own command line, pipes and all
-        command,
-        shell=True,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                log.info("backup command: %s", line.rstrip())
-                said = (said + line)[-_KEPT:]
-            code = process.wait()
-        except BaseException:
-            pg_dump.end(process)
-            raise
+    printed = ""
+    with pg_dump.running(command, environment, stderr=subprocess.STDOUT) as process:
+        for line in process.stdout or ():
+            text = line.decode(errors="replace").rstrip()
+            log.info("backup command: %s", text)
+            printed = f"{printed}{text}\n"[-_KEPT:]
+        code = process.wait()
     if code != 0:
         raise BackupError(
-            f"The backup command ended with exit code {code}:\n{last_lines(said)}",
+            f"The backup command ended with exit code {code}:\n{last_lines(printed)}",
             state="The database is unchanged. What the command has left behind is not known here.",
         )
-    return Backup(
-        None, None, None, False, None, "what the backup command saves", round(time.monotonic() - began, 3)
-    )
+    seconds = round(time.monotonic() - began, 3)
+    return TakenBackup(None, None, None, False, None, "what the backup command saves", seconds)
 
 
-def _directory(options: Options) -> Path:
-    """Return where the backup goes.
+def _directory(options: BackupOptions) -> Path:
+    """Return where the backup goes, as an absolute path: the history names it, wherever that is read.
 
-    :raises BackupCheckError: when nothing says so, or when it would have to be encrypted and is not.
+    :raises BackupCheckError: when no directory is named, or when encryption is required and impossible.
     """
     if options.directory is None:
         raise BackupCheckError(
-            "Nothing says where the backup goes.", next_step="guvnor migrate deploy --backup DIR"
+            "No directory is named for the backup.", next_step="guvnor migrate deploy --backup DIR"
         )
     if options.require_encryption and not options.recipients:
         raise BackupCheckError(
-            "The backup has to be encrypted, but there is nobody to encrypt it for.",
+            "The backup has to be encrypted, but no recipient is named.",
             next_step="age-keygen -o KEY_FILE   # keep it elsewhere\n"
             "guvnor migrate deploy --backup DIR --backup-recipient age1...",
         )
-    return options.directory.absolute()  # the history names it, wherever that is read
-
-
-def _tools(connection: Connection) -> pg_dump.Tools:
-    return pg_dump.find(connection.info.server_version // 10000)
+    return options.directory.absolute()
 
 
 def _stem(connection: Connection) -> str:
@@ -239,129 +202,41 @@ def _stem(connection: Connection) -> str:
 
 
 @contextlib.contextmanager
-def _snapshot(connection: Connection) -> Iterator[str]:
-    """Hold a snapshot that pg_dump can take over, so that everything shows the database at one moment."""
+def _snapshot(connection: Connection) -> Iterator[None]:
+    """Read the database as of one moment while the body runs."""
     with connection.cursor() as cursor:
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            # Rows that a policy hides would be missing without a word.
-            cursor.execute(
-                f"SET LOCAL row_security = off; SET LOCAL lock_timeout = '{pg_dump.LOCK_WAIT}'; "
-                "SELECT pg_export_snapshot()"
-            )
-            (name,) = cursor.fetchone() or ("",)
-            yield name
+            cursor.execute(f"SET LOCAL lock_timeout = '{pg_dump.LOCK_WAIT}'")
+            yield
         finally:
             with contextlib.suppress(psycopg2.Error):
                 cursor.execute("ROLLBACK")
 
 
-def _existing(connection: Connection, objects: Sequence[Object]) -> list[str]:
-    """Return those relations of the live database that hold data and are among some objects."""
-    wanted = [f"public.{item.identity}" for item in objects if item.kind in _STORED]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL", (wanted,)
-        )
-        return [name for (name,) in cursor.fetchall()]
-
-
-def _tables(connection: Connection, relations: Sequence[str] | None = None) -> list[tuple[str, str]]:
-    """Return schema and name of the tables that hold rows which a dump contains.
-
-    :param relations: only of these.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT n.nspname, c.relname
-            FROM pg_catalog.pg_class AS c
-            JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-            WHERE c.relkind = 'r' AND c.relpersistence <> 't'
-              AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-              AND (%(relations)s::regclass[] IS NULL OR c.oid = ANY (%(relations)s::regclass[]))
-              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
-                              WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-            """,
-            {"relations": relations},
-        )
-        return cursor.fetchall()
-
-
-def _expect(listing: str, tables: Sequence[tuple[str, str]]) -> None:
-    """Compare what pg_restore lists with the tables that there are.
-
-    :raises BackupError: when the data of one is missing.
-    """
-    missing = [
-        f"{schema}.{name}" for schema, name in tables if f" TABLE DATA {schema} {name} " not in listing
-    ]
-    if missing:
-        raise BackupError(f"The backup lacks the data of {', '.join(missing)}.")
-
-
-def _save_relations(
-    container: zipfile.ZipFile,
-    tools: pg_dump.Tools,
-    connection: Connection,
-    snapshot: str,
-    relations: list[str],
-) -> None:
-    chosen = [f"--table={relation}" for relation in relations]
-    with container.open("definition.sql", "w", force_zip64=True) as file:
-        pg_dump.dump(tools, connection, snapshot, ["--schema-only", *chosen], file.write)
-    with container.open("tables.dump", "w", force_zip64=True) as file:
-        # Only a dump of the data alone is in the order of the foreign keys.
-        listing = pg_dump.archive(tools, connection, snapshot, ["--data-only", *chosen], file.write)
-    _expect(listing, _tables(connection, relations))
-
-
-def _save_columns(container: zipfile.ZipFile, connection: Connection, columns: Sequence[Column]) -> None:
-    for column in columns:
-        member = zipfile.ZipInfo(column.file)
-        member.compress_type = zipfile.ZIP_DEFLATED
-        with container.open(member, "w", force_zip64=True) as file, connection.cursor() as cursor:
-            try:
-                cursor.copy_expert(column.copy, file)
-            except psycopg2.Error as error:
-                if error.pgcode is None:
-                    raise
-                raise BackupError(
-                    f"The values of {column.table}.{column.name} could not be read: "
-                    f"{error.diag.message_primary} (SQLSTATE {error.pgcode})."
-                ) from None
-    container.writestr("restore.sql", backup_columns.restore_script(columns))
-
-
 class _Metered:
-    """Passes on what is written and tells how much it was."""
+    """Passes on what is written and reports how much it was."""
 
-    def __init__(self, output: Output, report: Report, what: str, total: int | None) -> None:
-        self._output = output
+    def __init__(self, file: Writable, report: OnProgress, what: str, total: int | None) -> None:
+        self._file = file
         self._report = report
         self._what = what
-        self._total = total
+        self._total = total or 0
         self._done = 0
         self._next = 0.0
 
     def write(self, data: bytes) -> int:
-        self._output.write(data)
+        self._file.write(data)
         self._done += len(data)
         if (now := time.monotonic()) >= self._next:
             self._next = now + _INTERVAL
-            # Compressed it is mostly less than the tables' size; when it is more, that is no measure.
-            total = self._total if self._total and self._done <= self._total else None
+            # Data is mostly smaller than the tables that hold it; where it is not, the total says nothing.
+            total = self._total if self._done <= self._total else None
             self._report(Progress(self._what, f"{self._done / 1e6:,.1f} MB written", self._done, total))
         return len(data)
 
-    def flush(self) -> None:
-        """Do nothing: the file is flushed when it is finished."""
 
-    def close(self) -> None:
-        """Do nothing: who has opened the file closes it."""
-
-
-def _taken(output: Output, options: Options, tools: pg_dump.Tools, what: str, began: float) -> Backup:
+def _taken(output: Output, options: BackupOptions, program: str, what: str, began: float) -> TakenBackup:
     seconds = round(time.monotonic() - began, 3)
-    program = f"pg_dump {tools.version}"
-    return Backup(output.path, output.bytes, output.sha256, bool(options.recipients), program, what, seconds)
+    encrypted = bool(options.recipients)
+    return TakenBackup(output.path, output.bytes, output.sha256, encrypted, program, what, seconds)

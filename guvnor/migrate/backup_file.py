@@ -1,4 +1,4 @@
-"""A backup's file: its owner's alone, there as a whole or not at all, encrypted if there are recipients."""
+"""A backup's file: private to its owner, written completely or not at all, encrypted for its recipients."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import errno
 import fcntl
 import hashlib
 import os
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,11 +16,10 @@ from guvnor.errors import GuvnorError, PreflightError
 
 _UNFINISHED = ".unfinished"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CHECKSUM = ".sha256"
 
 
 class BackupCheckError(PreflightError):
-    """A backup cannot be taken like this."""
+    """The backup cannot be taken."""
 
     state = "No backup was started; the database is unchanged."
     next_step = "guvnor migrate deploy --help"
@@ -29,14 +28,14 @@ class BackupCheckError(PreflightError):
 class BackupError(GuvnorError):
     """The backup failed."""
 
-    state = "The database is unchanged; what there was of the backup is removed."
-    next_step = "Correct the cause, then run the same command again."
+    state = "The database is unchanged; the unfinished backup was removed."
+    next_step = "Fix the cause, then run the same command again."
 
 
 def parse_recipients(texts: Sequence[str]) -> list[Any]:
     """Read public keys of age (``age1...``) and of SSH (``ssh-ed25519 ...``, ``ssh-rsa ...``).
 
-    :raises BackupCheckError: when one is none, or when the wheel pyrage is not installed.
+    :raises BackupCheckError: when one is not a public key, or when the wheel pyrage is not installed.
     """
     if not texts:
         return []
@@ -53,169 +52,133 @@ def parse_recipients(texts: Sequence[str]) -> list[Any]:
         try:
             found.append(kind.Recipient.from_str(text.strip()))
         except pyrage.RecipientError:
-            # A private key given by mistake must not be shown.
+            # The text is not shown: it may be a private key, given by mistake.
             raise BackupCheckError(
-                f"Recipient {len(found) + 1} of the backup is no public key of age (age1...) or SSH "
+                f"Recipient {len(found) + 1} of the backup is not a public key of age (age1...) or SSH "
                 "(ssh-ed25519 ..., ssh-rsa ...).",
-                next_step="age-keygen -y KEY_FILE   # prints the public key that belongs to a private one",
+                next_step="age-keygen -y KEY_FILE   # prints the public key of a private one",
             ) from None
     return found
 
 
-class _Disk:
-    """The file itself: counts and hashes what is written."""
+class Output:
+    """A backup's file while it is written: counts and hashes what reaches the disk.
 
-    def __init__(self, file: BinaryIO) -> None:
+    :ivar path: where the file is once it is complete.
+    :ivar bytes: how many were written.
+    :ivar failure: of the disk; the encryption reports no more than its text.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        """Write to an open file, which gets its path later."""
+        self.path = path
         self.bytes = 0
-        self.digest = hashlib.sha256()
         self.failure: OSError | None = None
+        self._digest = hashlib.sha256()
         self._file = file
 
     def write(self, data: bytes) -> int:
+        """Write bytes to the disk."""
         try:
             self._file.write(data)
         except OSError as error:
-            self.failure = error  # the encryption would make a text of it
+            self.failure = error
             raise
-        self.digest.update(data)
+        self._digest.update(data)
         self.bytes += len(data)
         return len(data)
 
     def flush(self) -> None:
+        """Hand everything to the operating system; the encryption calls this."""
         self._file.flush()
-
-
-class _Encryption:
-    """Encrypts what is written and passes it on, chunk by chunk, so that memory stays bounded.
-
-    The library pulls from a file, so it works in a thread at the end of a pipe. Signals and their exceptions
-    stay in the main thread, where nothing turns them into errors of encryption.
-    """
-
-    def __init__(self, disk: _Disk, recipients: Sequence[Any]) -> None:
-        reader, writer = os.pipe()
-        self._pipe = os.fdopen(writer, "wb")
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(
-            target=self._run, args=(os.fdopen(reader, "rb"), disk, recipients), name="encryption", daemon=True
-        )
-        self._thread.start()
-
-    def _run(self, source: BinaryIO, disk: _Disk, recipients: Sequence[Any]) -> None:
-        import pyrage
-
-        with source:
-            try:
-                pyrage.encrypt_io(source, disk, recipients)
-            except BaseException as error:  # noqa: BLE001 - raised by whoever writes next
-                self._failure = disk.failure or error
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._pipe.write(data)
-        except BrokenPipeError:
-            self._raise_failure()
-            raise
-
-    def close(self) -> None:
-        """Write the rest; what was written is complete only after this."""
-        with contextlib.suppress(BrokenPipeError):
-            self._pipe.close()
-        self._thread.join()
-        self._raise_failure()
-
-    def _raise_failure(self) -> None:
-        self._thread.join()
-        if isinstance(self._failure, OSError):
-            raise self._failure
-        if self._failure is not None:
-            raise BackupError(f"The backup could not be encrypted: {self._failure}")
-
-
-class Output:
-    """Takes a backup's bytes.
-
-    :ivar path: where the file is when it is finished.
-    """
-
-    def __init__(self, path: Path, disk: _Disk, encryption: _Encryption | None) -> None:
-        """Take the bytes to a file, by way of an encryption where there is one."""
-        self.path = path
-        self._disk = disk
-        self._encryption = encryption
-
-    def write(self, data: bytes) -> int:
-        """Write some bytes; returns how many."""
-        return (self._encryption or self._disk).write(data)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes in the file."""
-        return self._disk.bytes
 
     @property
     def sha256(self) -> str:
         """The checksum of the file."""
-        return self._disk.digest.hexdigest()
+        return self._digest.hexdigest()
 
 
 @contextlib.contextmanager
-def written(directory: Path, name: str, recipients: Sequence[str]) -> Iterator[Output]:
-    """Write a file: under a temporary name, with mode 0600, renamed when the body ends without an error.
+def _encrypted(output: Output, recipients: Sequence[Any]) -> Iterator[BinaryIO]:
+    """Encrypt what the body writes, in bounded memory.
 
-    A file with its checksum, in the format of ``sha256sum``, lies beside it before it gets its name.
+    The library reads from a file, so it runs in a thread at the end of a pipe. Signals, and the exceptions
+    that they raise, stay in the main thread, where the library cannot turn them into errors of encryption.
+    """
+    import pyrage
+
+    reader, writer = os.pipe()
+
+    def encrypt() -> None:
+        with os.fdopen(reader, "rb") as source:
+            pyrage.encrypt_io(source, output, recipients)
+
+    with ThreadPoolExecutor(1) as thread:
+        encryption = thread.submit(encrypt)
+        try:
+            with os.fdopen(writer, "wb") as plain:
+                yield plain
+        except BrokenPipeError:
+            if encryption.exception() is None:
+                raise
+    if error := encryption.exception():
+        raise output.failure or BackupError(f"The backup could not be encrypted: {error}")
+
+
+@contextlib.contextmanager
+def written(
+    directory: Path, name: str, recipients: Sequence[str]
+) -> Iterator[tuple[Output, Output | BinaryIO]]:
+    """Write a file under a temporary name, with mode 0600, and rename it when the body ends without an error.
+
+    Its checksum, in the format of ``sha256sum``, is written to a file of its own before that.
 
     :param recipients: public keys to encrypt it for; when there are some, nothing plain reaches the disk.
-    :raises BackupError: when it cannot be written; then, as after any other error, nothing is left of it.
+    :returns: the file, and where the backup's bytes are written: the file itself or its encryption.
+    :raises BackupError: when it cannot be written; after any error, nothing is left of it.
     """
     keys = parse_recipients(recipients)
     path = directory / (name + (".age" if keys else ""))
     unfinished = directory / f".{path.name}{_UNFINISHED}"
-    checksum = path.with_name(path.name + CHECKSUM)
+    checksum = path.with_name(f"{path.name}.sha256")
     try:
-        remove_abandoned(directory)
+        _remove_abandoned(directory)
         with _private(unfinished) as file:
-            disk = _Disk(file)
-            encryption = _Encryption(disk, keys) if keys else None
-            output = Output(path, disk, encryption)
-            try:
-                yield output
-            except BaseException:
-                if encryption:
-                    with contextlib.suppress(OSError, BackupError):
-                        encryption.close()
-                raise
-            if encryption:
-                encryption.close()
-            _to_disk(file)
-            with _private(checksum) as beside:
-                beside.write(f"{output.sha256}  {path.name}\n".encode())
-                _to_disk(beside)
+            output = Output(path, file)
+            with _encrypted(output, keys) if keys else contextlib.nullcontext(output) as plain:
+                yield output, plain
+            _sync(file)
+            with _private(checksum) as summed:
+                summed.write(f"{output.sha256}  {path.name}\n".encode())
+                _sync(summed)
             unfinished.rename(path)
             _sync_directory(directory)
-    except OSError as error:
-        _remove(unfinished, checksum)
-        raise _explained(directory, error) from error
-    except BaseException:
-        _remove(unfinished, checksum)
-        raise
+    except BaseException as error:
+        _remove(unfinished, checksum, path)
+        if not isinstance(error, OSError):
+            raise
+        make_room = f"df -h {directory}   # make room, then run the same command again"
+        raise BackupError(
+            f"The backup could not be written to {directory}: {_reason(error)}.",
+            next_step=make_room if error.errno in _FULL else None,
+        ) from error
 
 
 @contextlib.contextmanager
 def _private(path: Path) -> Iterator[BinaryIO]:
-    """Make a file that only its owner may read, from its first moment, and lock it while it is written."""
+    """Create a file that only its owner can read, and lock it while it is written."""
     file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
     try:
         os.fchmod(file.fileno(), 0o600)
-        with contextlib.suppress(OSError):  # not every network file system has locks
+        with contextlib.suppress(OSError):  # some network file systems have no locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield file
     finally:
-        with contextlib.suppress(OSError):  # a full disk was already said by what was written before
+        with contextlib.suppress(OSError):  # _sync has raised it before
             file.close()
 
 
-def _to_disk(file: BinaryIO) -> None:
+def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
 
@@ -234,8 +197,8 @@ def _remove(*paths: Path) -> None:
             path.unlink()
 
 
-def remove_abandoned(directory: Path) -> None:
-    """Remove what killed runs have left unfinished; who still writes holds a lock on its file."""
+def _remove_abandoned(directory: Path) -> None:
+    """Remove the unfinished files of killed runs; a run that still writes holds a lock on its file."""
     for path in directory.glob(f".*{_UNFINISHED}"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -249,33 +212,25 @@ def check_directory(directory: Path) -> None:
     """
     if not directory.is_dir():
         raise BackupCheckError(
-            f"The directory for the backup, {directory}, does not exist or is no directory.",
+            f"The directory for the backup, {directory}, does not exist or is not a directory.",
             next_step=f"mkdir -m 700 {directory}   # or mount it",
         )
     probe = directory / f".guvnor-probe-{os.getpid()}"
     try:
         with _private(probe) as file:
             file.write(b"probe")
-            _to_disk(file)
+            _sync(file)
     except OSError as error:
         raise BackupCheckError(
-            f"The directory for the backup, {directory}, cannot be written to: {reason(error)}.",
+            f"The directory for the backup, {directory}, cannot be written to: {_reason(error)}.",
             next_step=f"ls -ld {directory} && df -h {directory}",
         ) from None
     finally:
         _remove(probe)
 
 
-def _explained(directory: Path, error: OSError) -> BackupError:
-    full = error.errno in _FULL
-    return BackupError(
-        f"The backup could not be written to {directory}: {reason(error)}.",
-        next_step=f"df -h {directory}   # make room, then run the same command again" if full else None,
-    )
-
-
-def reason(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     """Say in plain words why the operating system refused."""
     if error.errno in _FULL:
-        return "there is no room left (disk full, or a limit of size)"
+        return "there is no room left (disk full, or a size limit)"
     return (error.strerror or type(error).__name__).lower()

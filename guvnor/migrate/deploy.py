@@ -14,7 +14,7 @@ from guvnor.connection_errors import ConnectionFailedError
 from guvnor.errors import GuvnorError
 from guvnor.migrate import backup, commands, preview, signals
 from guvnor.migrate.attempt import Applied
-from guvnor.migrate.backup import Backup
+from guvnor.migrate.backup import BackupOptions, TakenBackup
 from guvnor.migrate.move import Outcome, Request
 from guvnor.migrate.plan import Plan
 from guvnor.migrate.preflight import Check
@@ -67,7 +67,7 @@ class Options:
 
     at_most: str | None = None
     dry_run: bool = False
-    backup: backup.Options | None = None
+    backup: BackupOptions | None = None
     show_plan: bool = True
 
 
@@ -122,7 +122,9 @@ class Deployment:
         self._record("plan", DONE, **_described(self.preview.plan))
         if self._options.backup is not None:
             self._under_way = "backup"
-            found = backup.check(postgres.connection_string(settings), self._options.backup)
+            found = backup.check_backup(
+                postgres.connection_string(settings), self._options.backup, whole=True
+            )
             self._skip("backup", why="--dry-run", would_be=found)
         else:
             self._skip("backup", why="--dry-run")
@@ -153,7 +155,7 @@ class Deployment:
             self._skip("plan", why="--skip-plan")
         self._under_way = "backup"
 
-    def _backed_up(self, taken: Backup | None) -> None:
+    def _backed_up(self, taken: TakenBackup | None) -> None:
         if taken is not None:
             self._record("backup", DONE, **asdict(taken))
         else:

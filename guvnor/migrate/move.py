@@ -22,14 +22,13 @@ from guvnor.migrate.attempt import Applied
 from guvnor.migrate.context import configure, connected
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.plan import Plan
-from guvnor.migrate.precaution import Outlook, Precaution
+from guvnor.migrate.precaution import BackupDecision, BackupPolicy
 from guvnor.migrate.progress import Progress
 from guvnor.migrate.run import Runner
 from guvnor.migrate.state import State
 
 if TYPE_CHECKING:
-    from guvnor.migrate.backup import Backup
-    from guvnor.migrate.backup import Options as BackupOptions
+    from guvnor.migrate.backup import BackupOptions, TakenBackup
     from guvnor.migrate.verify import Verification
     from guvnor.schema.drift import Report
 
@@ -45,7 +44,7 @@ class Request:
     :ivar progress: is told how far a long step is.
     :ivar repair: the way out of a dirty state to take; None for an ordinary command.
     :ivar backup: how the whole database is backed up first; None: only what a rollback drops, see
-        :class:`guvnor.migrate.precaution.Precaution`.
+        :class:`guvnor.migrate.precaution.BackupPolicy`.
     :ivar planned: is told the plan under the run lock, before a backup is taken and anything is changed.
     :ivar backed_up: is told the backup that was taken, or None; the steps of the plan come next.
     :ivar executed: is told the steps that were run; the look at the schema comes next.
@@ -63,7 +62,7 @@ class Request:
     repair: str | None = None
     backup: BackupOptions | None = None
     planned: Callable[[Plan], None] = lambda _: None
-    backed_up: Callable[[Backup | None], None] = lambda _: None
+    backed_up: Callable[[TakenBackup | None], None] = lambda _: None
     executed: Callable[[Sequence[Applied]], None] = lambda _: None
     outcome: Outcome | None = None
 
@@ -83,7 +82,7 @@ class Outcome:
     newest: int
     applied: tuple[Applied, ...] = field(default=())
     ahead: bool = False
-    backup: Backup | None = None
+    backup: TakenBackup | None = None
     verified: bool = False
     drift: Report | None = None
 
@@ -115,8 +114,8 @@ class Move:
         self._upwards = self._find_steps.__name__ == "upgrade"
         self._relative = str(options["destination_rev"])[:1] in ("+", "-")
         self._canceller = canceller
-        self._outlook = Outlook()
-        self._precaution = Precaution(
+        self._backup_decision = BackupDecision()
+        self._backup_policy = BackupPolicy(
             request.settings, script, ready.connection, request.backup, request.progress, canceller
         )
         self._locks = Locks(
@@ -259,10 +258,10 @@ class Move:
     def _guard(self, plan: Plan, current: State) -> None:
         """Find out what the plan would lose and which backup is taken first, and ask where that is needed."""
         why = guard.production(self._request.settings, current)
-        outlook = self._outlook = self._precaution.look(plan, production=why is not None)
+        decision = self._backup_decision = self._backup_policy.decide(plan, production=why is not None)
         if why is None or not plan.steps:
             return
-        if not outlook.losses and all(step.direction == "up" for step in plan.steps):
+        if not decision.losses and all(step.direction == "up" for step in plan.steps):
             return
         actions = {"up": guard.DROP, "down": guard.ROLLBACK, "stamp": guard.FORCE}
         risk = guard.Risk(
@@ -274,20 +273,20 @@ class Move:
             revisions=tuple(
                 f"{step.direction} {step.revision} {step.description}".strip() for step in plan.steps
             ),
-            losses=outlook.losses,
+            losses=decision.losses,
             hash=plan.hash,
-            backup=outlook.backup,
+            backup=decision.backup,
         )
         guard.check(risk, self._request.settings.confirm, self._request.ask)
 
-    def _back_up(self, plan: Plan, current: State) -> Backup | None:
+    def _back_up(self, plan: Plan, current: State) -> TakenBackup | None:
         """Take the backup that is called for, under the run lock and before anything is changed."""
         production = guard.production(self._request.settings, current) is not None
-        taken = self._precaution.take(plan, self._outlook, production=production)
+        taken = self._backup_policy.back_up(plan, self._backup_decision, production=production)
         self._request.backed_up(taken)
         return taken
 
-    def _execute(self, plan: Plan, taken: Backup | None) -> list[Applied]:
+    def _execute(self, plan: Plan, taken: TakenBackup | None) -> list[Applied]:
         dsn = postgres.connection_string(self._request.settings)
         with connected(dsn, "revision") as connection:
             runner = Runner(

@@ -1,4 +1,4 @@
-"""pg_dump and pg_restore: which ones fit the server, how they connect, and how their output is read."""
+"""pg_dump and pg_restore: which ones fit the server, how they connect, and how they are run."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from guvnor.config import MASK
-from guvnor.embedded.programs import last_lines
+from guvnor.errors import last_lines
 from guvnor.migrate.backup_file import BackupCheckError, BackupError
 from guvnor.postgres import Connection, scalar
 
 _CHUNK = 1 << 16
-_PATIENCE = 10  # seconds for a program to end after it was told to
-# Behind somebody's ACCESS EXCLUSIVE lock a backup would wait for ever.
+_PATIENCE = 10  # seconds that a program is given to end after a signal
+# Without a limit a backup would wait forever behind an ACCESS EXCLUSIVE lock.
 LOCK_WAIT = "60s"
-# libpq's variables are called like its parameters without underscores, but for these (documentation, libpq,
-# "Environment Variables").
+# libpq's environment variables are named like its parameters, without underscores, except for these
+# (PostgreSQL documentation, libpq, "Environment Variables").
 _VARIABLES = {
     "dbname": "PGDATABASE",
     "application_name": "PGAPPNAME",
     "connect_timeout": "PGCONNECT_TIMEOUT",
 }
-# What a service file says is settled; another encoding than the database's would change or stop a dump.
+# The service file has been read already; an encoding other than the database's would change or stop a dump.
 _LEFT_OUT = ("service", "servicefile", "client_encoding", "fallback_application_name")
 
 
@@ -52,11 +51,11 @@ class Tools:
 
 
 def find(server_major: int) -> Tools:
-    """Find the pg_dump that fits a server: not older than it, and not newer than need be.
+    """Find the oldest pg_dump that is not older than the server.
 
-    A newer one would do, but its archive may hold settings that the older server does not know.
+    A newer one would work, but its archive may contain settings that the older server does not know.
 
-    :raises BackupCheckError: when there is none, or all are too old.
+    :raises BackupCheckError: when there is none, or when all are too old.
     """
     found = [tools for directory in _directories() if (tools := _tools(directory)) is not None]
     fitting = [tools for tools in found if tools.major >= server_major]
@@ -84,28 +83,28 @@ def _directories() -> Iterator[Path]:
 
 
 def _tools(directory: Path) -> Tools | None:
-    versions = []
-    for name in ("pg_dump", "pg_restore"):
+    """Return the tools in a directory; None unless both are there and run."""
+    version = ""
+    for name in ("pg_restore", "pg_dump"):
+        command = [str(directory / name), "--version"]
         try:
-            answer = subprocess.run(
-                [directory / name, "--version"], capture_output=True, text=True, check=False
-            )
+            printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         except OSError:
             return None
-        match = re.search(r"\(PostgreSQL\) (\d+[\w.]*)", answer.stdout)
+        match = re.search(r"\(PostgreSQL\) (\d+[\w.]*)", printed)
         if match is None:
             return None
-        versions.append(match[1])
-    return Tools(directory, versions[0])
+        version = match[1]
+    return Tools(directory, version)
 
 
-def environment(connection: Connection) -> dict[str, str]:
-    """Return the environment in which a program of PostgreSQL reaches what a connection has reached.
+def connection_environment(connection: Connection) -> dict[str, str]:
+    """Return an environment in which a client program connects to the same database as a connection.
 
-    Server, role and password are those that libpq has settled on, whatever they came from: of several hosts
-    the one that answered, and no service file is read again. So nothing of it is in a list of processes.
+    Host, role and password are those that libpq chose: of several hosts the one that answered, with the
+    service file resolved. In the environment, they do not show up in the process list.
 
-    :raises BackupCheckError: when the connection needs what no variable can carry.
+    :raises BackupCheckError: when the connection needs a parameter that no variable can carry.
     """
     info = connection.info
     parameters = dict(info.dsn_parameters)
@@ -114,7 +113,7 @@ def environment(connection: Connection) -> dict[str, str]:
             "The TLS client key has a password (sslpassword), which pg_dump cannot be given.",
             next_step="openssl pkey -in KEY -out KEY_WITHOUT_PASSWORD && chmod 600 KEY_WITHOUT_PASSWORD",
         )
-    # The addresses of several hosts do not tell which one answered; its name does.
+    # A list of addresses does not tell which host answered; the host's name does.
     address = "" if "," in parameters.get("hostaddr", "") else parameters.get("hostaddr", "")
     parameters |= dict.fromkeys(_LEFT_OUT, "")
     parameters |= {
@@ -123,63 +122,46 @@ def environment(connection: Connection) -> dict[str, str]:
         "port": str(info.port),
         "password": info.password or "",
     }
-    made = {_variable(name): value for name, value in parameters.items()}
-    kept = {name: value for name, value in os.environ.items() if name not in made}
-    return kept | {name: value for name, value in made.items() if value}
-
-
-def _variable(parameter: str) -> str:
-    return _VARIABLES.get(parameter, "PG" + parameter.replace("_", "").upper())
-
-
-class _Reader(threading.Thread):
-    """Reads a stream to its end, so that the program behind it never waits for somebody to read."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        super().__init__(name="output", daemon=True)
-        self._stream = stream
-        self._data = b""
-        self.start()
-
-    def run(self) -> None:
-        self._data = self._stream.read()
-
-    def text(self) -> str:
-        self.join()
-        return self._data.decode(errors="replace")
+    variables = {
+        _VARIABLES.get(name, "PG" + name.replace("_", "").upper()): value
+        for name, value in parameters.items()
+    }
+    kept = {name: value for name, value in os.environ.items() if name not in variables}
+    return kept | {name: value for name, value in variables.items() if value}
 
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], variables: Mapping[str, str], stdin: int, *read: str
-) -> Iterator[tuple[subprocess.Popen[bytes], list[_Reader]]]:
-    """Run a program out of reach of this terminal's signals, and end it when the body leaves early.
+    command: Sequence[str] | str,
+    environment: Mapping[str, str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program that this terminal's signals do not reach, and end it when the body leaves early.
 
-    :param read: which of ``stdout`` and ``stderr`` are read to their end beside the body.
+    :param command: a program with its arguments, or a line for the shell.
     """
     with subprocess.Popen(
         command,
-        env=dict(variables),
+        shell=isinstance(command, str),  # such a line is the user's own, pipes and all
+        env=dict(environment),
         bufsize=0,
         stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
         start_new_session=True,
     ) as process:
-        readers = [_Reader(getattr(process, name)) for name in read]
         try:
-            yield process, readers
+            yield process
         except BaseException:
-            end(process)
+            _end(process)
             raise
-        finally:
-            for reader in readers:  # before the streams are closed
-                reader.join()
 
 
-def end(process: subprocess.Popen[Any]) -> None:
-    """End a program that leads a group of its own, with its group: gently first, so that pg_dump cancels
-    what it runs on the server."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program and what it has started: with SIGTERM first, on which pg_dump cancels its query."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             return
@@ -188,103 +170,64 @@ def end(process: subprocess.Popen[Any]) -> None:
             process.wait(_PATIENCE)
 
 
-class _Listing:
-    """Lists an archive while it is written: its beginning goes to ``pg_restore --list`` as well."""
-
-    def __init__(self, process: subprocess.Popen[bytes], out: _Reader, errors: _Reader) -> None:
-        assert process.stdin is not None
-        self._process = process
-        self._stdin = process.stdin
-        self._out = out
-        self._errors = errors
-        self._wanted = True
-
-    def write(self, data: bytes) -> None:
-        if self._wanted:
-            rest = memoryview(data)
-            try:
-                while rest:
-                    rest = rest[self._stdin.write(rest) :]
-            except BrokenPipeError:
-                self._wanted = False  # it has read the table of contents
-
-    def text(self) -> str:
-        """Return the list.
-
-        :raises BackupError: when pg_restore cannot read the archive.
-        """
-        self._stdin.close()
-        listing, said = self._out.text(), self._errors.text()
-        if self._process.wait() != 0:
-            raise BackupError(f"pg_restore cannot read the backup:\n{last_lines(said)}")
-        return listing
-
-
-def dump(
-    tools: Tools,
-    connection: Connection,
-    snapshot: str,
-    arguments: Sequence[str],
-    write: Callable[[bytes], object],
+def _dump(
+    tools: Tools, connection: Connection, arguments: Sequence[str], write: Callable[[bytes], object]
 ) -> None:
-    """Run pg_dump and pass on what it writes.
+    """Run pg_dump with the rights of a connection's role and pass on what it writes.
 
-    :param connection: to the database; its role is pg_dump's, too.
-    :param snapshot: exported by another transaction, of which pg_dump shows the state.
-    :param arguments: more of pg_dump's options.
     :raises BackupError: when pg_dump fails; it may have written something before.
     """
-    variables = environment(connection)
-    options = ["--no-password", f"--lock-wait-timeout={LOCK_WAIT}", *arguments]
-    if snapshot:
-        options.append(f"--snapshot={snapshot}")
+    environment = connection_environment(connection)
+    command = [str(tools.directory / "pg_dump"), "--no-password", f"--lock-wait-timeout={LOCK_WAIT}"]
     if role := scalar(connection, "SELECT NULLIF(current_user, session_user)::text"):
-        options.append(f"--role={role}")
-    command = [str(tools.directory / "pg_dump"), *options]
-    with running(command, variables, subprocess.DEVNULL, "stderr") as (process, [errors]):
+        command.append(f"--role={role}")
+    with ThreadPoolExecutor(1) as thread, running([*command, *arguments], environment) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
+        errors = thread.submit(process.stderr.read)  # so that pg_dump never waits to print
         while chunk := os.read(process.stdout.fileno(), _CHUNK):
             write(chunk)
-        said = errors.text()
+        printed = errors.result().decode(errors="replace")
         code = process.wait()
     if code != 0:
         how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
-        if password := variables.get("PGPASSWORD"):
-            said = said.replace(password, MASK)
-        raise BackupError(f"pg_dump {how}:\n{last_lines(said)}")
+        if password := environment.get("PGPASSWORD"):
+            printed = printed.replace(password, MASK)
+        raise BackupError(f"pg_dump {how}:\n{last_lines(printed)}")
 
 
-def archive(
-    tools: Tools,
-    connection: Connection,
-    snapshot: str,
-    arguments: Sequence[str],
-    write: Callable[[bytes], object],
-) -> str:
-    """Run pg_dump in custom format, and have pg_restore list the archive while it is written.
+def archive(tools: Tools, connection: Connection, write: Callable[[bytes], object]) -> None:
+    """Dump a database in custom format, and have pg_restore list the archive while it is written.
 
-    :returns: what ``pg_restore --list`` prints.
-    :raises BackupError: when either fails.
+    :raises BackupError: when pg_dump fails or pg_restore cannot read what it writes.
     """
     command = [str(tools.directory / "pg_restore"), "--list"]
-    with running(command, os.environ, subprocess.PIPE, "stdout", "stderr") as (process, [out, errors]):
-        listing = _Listing(process, out, errors)
+    with running(command, os.environ, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as listing:
+        assert listing.stdin is not None
+        assert listing.stderr is not None
+        stdin = listing.stdin
 
-        def both(data: bytes) -> None:
-            listing.write(data)
+        def write_both(data: bytes) -> None:
+            with contextlib.suppress(BrokenPipeError):  # pg_restore ends after the table of contents
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[stdin.write(rest) :]
             write(data)
 
-        dump(tools, connection, snapshot, ["--format=custom", *arguments], both)
-        return listing.text()
+        _dump(tools, connection, ["--format=custom"], write_both)
+        stdin.close()
+        printed = listing.stderr.read().decode(errors="replace")
+        if listing.wait() != 0:
+            raise BackupError(f"pg_restore cannot read the backup:\n{last_lines(printed)}")
 
 
 def try_out(tools: Tools, connection: Connection) -> None:
-    """Let pg_dump connect and dump nothing: it sees TLS, authentication and version as it will later.
+    """Have pg_dump connect and dump nothing, which tests TLS, authentication and versions.
 
-    :raises BackupCheckError: with what it says.
+    :raises BackupCheckError: with the message of pg_dump.
     """
     try:
-        dump(tools, connection, "", ["--schema-only", "--exclude-schema=*"], lambda _: None)
+        _dump(tools, connection, ["--schema-only", "--exclude-schema=*"], lambda _: None)
     except BackupError as error:
         raise BackupCheckError(
             f"The pg_dump in {tools.directory} cannot be used: {error.message}",

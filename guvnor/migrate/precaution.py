@@ -1,9 +1,10 @@
-"""What a plan would lose, found out once, and the backup that is taken before it."""
+"""What is backed up before a plan is run: decided before anything is asked, taken under the run lock."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from alembic.script import ScriptDirectory
@@ -14,17 +15,17 @@ from guvnor.errors import GuvnorError
 from guvnor.migrate import guard
 from guvnor.migrate.plan import Plan
 from guvnor.migrate.signals import Canceller
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, ConnectionString
 
 if TYPE_CHECKING:
-    from guvnor.migrate.backup import Backup, Options, Report
+    from guvnor.migrate.backup import BackupOptions, OnProgress, TakenBackup
     from guvnor.schema.snapshot import Object
 
 log = logging.getLogger(__name__)
 
 
-class NowhereError(guard.RefusedError):
-    """A rollback in production takes a backup of what it drops, and nothing says where that goes."""
+class NoBackupDirectoryError(guard.RefusedError):
+    """A rollback in production takes a backup of what it drops, and no directory is named for it."""
 
     next_step = (
         "Run the same command with GUVNOR_BACKUP_DIR=DIR (a flag of `down` and `repair`: --backup DIR),\n"
@@ -33,116 +34,114 @@ class NowhereError(guard.RefusedError):
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What a plan would lose, and what is done about it.
+class BackupDecision:
+    """What a plan would lose, and whether and how that is backed up.
 
     :ivar losses: the data that it drops, a line each.
-    :ivar backup: how a backup will be taken first, or why none is; None where that is no question.
-    :ivar options: of that backup; None for none.
-    :ivar objects: what is backed up; None for the whole database.
+    :ivar backup: how the backup will be taken, or why none is; None where a backup was never in question.
+    :ivar options: of the backup; None for no backup.
+    :ivar objects: whose data is backed up; None for the whole database.
     """
 
     losses: tuple[str, ...] = ()
     backup: str | None = None
-    options: Options | None = None
+    options: BackupOptions | None = None
     objects: tuple[Object, ...] | None = None
 
 
-class Precaution:
-    """Looks at what plans would lose and takes the backup that is called for."""
+@dataclass
+class BackupPolicy:
+    """Decides which backup a plan of one run needs, and takes it.
 
-    def __init__(
-        self,
-        settings: Settings,
-        script: ScriptDirectory,
-        connection: Connection,
-        whole: Options | None,
-        report: Report,
-        canceller: Canceller,
-    ) -> None:
-        """Know no plan yet.
+    :ivar connection: in autocommit mode.
+    :ivar whole: the backup of the whole database that was asked for; None when none was.
+    :ivar report: is told how far a backup is.
+    :ivar canceller: cancels statements when a signal arrives.
+    """
 
-        :param connection: in autocommit mode.
-        :param whole: of a backup of the whole database that somebody asked for; None when nobody did.
-        :param report: is told how far a backup is.
-        :param canceller: cancels statements when a signal arrives.
+    settings: Settings
+    script: ScriptDirectory
+    connection: Connection
+    whole: BackupOptions | None
+    report: OnProgress
+    canceller: Canceller
+    _dropped: dict[tuple[str, str], tuple[Object, ...]] = field(default_factory=dict, init=False)
+    _unknown: str | None = field(default=None, init=False)
+
+    @cached_property
+    def _dsn(self) -> ConnectionString:
+        return postgres.connection_string(self.settings)
+
+    def decide(self, plan: Plan, *, production: bool) -> BackupDecision:
+        """Find out what a plan would lose, and make sure that the backup it needs can be taken.
+
+        :raises NoBackupDirectoryError: when it needs one and no directory is named (exit code 4).
+        :raises BackupCheckError: when it needs one that cannot be taken (exit code 3).
         """
-        self._settings = settings
-        self._script = script
-        self._connection = connection
-        self._dsn = postgres.connection_string(settings)
-        self._whole = whole
-        self._report = report
-        self._canceller = canceller
-        self._dropped: dict[tuple[str, str], tuple[Object, ...]] = {}  # by revision and direction
-        self._unknown: str | None = None
-
-    def look(self, plan: Plan, *, production: bool) -> Outlook:
-        """Find out what a plan would lose, and whether the backup that is called for can be taken.
-
-        :raises NowhereError: when there has to be a backup and nothing says where it goes (exit code 4).
-        :raises BackupCheckError: when there is to be one and it cannot be taken (exit code 3).
-        """
-        settings = self._settings
+        settings = self.settings
         rolls_back = any(step.direction == "down" for step in plan.steps)
         asked_for = settings.backup and settings.backup_directory is not None
         losses = self._losses(plan) if production or (rolls_back and asked_for) else ()
-        if self._whole is not None and plan.steps:
-            from guvnor.migrate import backup
+        if self.whole is not None and plan.steps:
+            from guvnor.migrate.backup import check_backup
 
-            return Outlook(losses, backup.check(self._dsn, self._whole), self._whole)
+            return BackupDecision(losses, check_backup(self._dsn, self.whole, whole=True), self.whole)
         if not rolls_back or not (production or asked_for):
-            return Outlook(losses)
+            return BackupDecision(losses)
         if not losses:
-            return Outlook(losses, "none, since no data is lost")
+            return BackupDecision(losses, "none, since no data is lost")
         if not settings.backup:
-            return Outlook(losses, "none (--no-backup)")
+            return BackupDecision(losses, "none (--no-backup)")
         if settings.backup_directory is None:
-            raise NowhereError(f"{NowhereError.__doc__} Lost would be: {'; '.join(losses)}.")
-        return self._of_a_rollback(plan, losses)
+            raise NoBackupDirectoryError(
+                f"{NoBackupDirectoryError.__doc__} Lost would be: {'; '.join(losses)}."
+            )
+        return self._decide_for_rollback(plan, losses)
 
-    def take(self, plan: Plan, outlook: Outlook, *, production: bool) -> Backup | None:
-        """Take the backup that an earlier look has called for.
+    def back_up(self, plan: Plan, decision: BackupDecision, *, production: bool) -> TakenBackup | None:
+        """Take the backup that was decided on.
 
-        :param plan: what is going to be run; what is gone by now is passed over.
-        :returns: None when none is called for.
-        :raises BackupError: when it fails; nothing is left of it then (exit code 1).
+        :param plan: what is going to be run; objects that are gone by now are skipped.
+        :returns: None when no backup is needed.
+        :raises BackupError: when it fails; no part of it is left then (exit code 1).
         """
-        if outlook.options is None:
-            outlook = self.look(plan, production=production)  # there may be rows that were not there then
-        if outlook.options is None:
+        if decision.options is None:  # rows may have come since
+            decision = self.decide(plan, production=production)
+        options = decision.options
+        if options is None:
             return None
         from guvnor.migrate import backup
 
-        taken: Backup | None
-        if outlook.options.command is not None:
-            taken = backup.by_command(self._dsn, outlook.options.command, self._report)
-        elif outlook.objects is None:
-            taken = backup.whole(self._dsn, outlook.options, self._report)
+        taken: TakenBackup | None
+        if options.command is not None:
+            taken = backup.run_backup_command(self._dsn, options.command, self.report)
+        elif decision.objects is None:
+            taken = backup.back_up_database(self._dsn, options, self.report)
         else:
             with postgres.closing(postgres.connect(self._dsn, purpose="backup")) as connection:
-                self._canceller.connections.append(connection)
-                taken = backup.dropped(connection, outlook.objects, outlook.options, self._report)
+                self.canceller.connections.append(connection)
+                taken = backup.back_up_dropped(connection, decision.objects, options, self.report)
         if taken is not None:
             log.info("backup taken", extra=asdict(taken))
         return taken
 
-    def _of_a_rollback(self, plan: Plan, losses: tuple[str, ...]) -> Outlook:
-        from guvnor.migrate import backup
-        from guvnor.migrate.backup_columns import NoKeyError
+    def _decide_for_rollback(self, plan: Plan, losses: tuple[str, ...]) -> BackupDecision:
+        """Back up what is dropped where that can be told and restored by itself, else the whole database."""
+        from guvnor.migrate.backup import BackupOptions, check_backup
+        from guvnor.migrate.backup_dropped import NotSeparableError, find_dropped
 
-        settings = self._settings
-        options = backup.Options(settings.backup_directory, settings.backup_recipients)
+        options = BackupOptions(self.settings.backup_directory, self.settings.backup_recipients)
         objects = self._find_dropped(plan)
-        how = backup.check(self._dsn, options)
         why = "it cannot be told what is dropped"
         if objects is not None:
             try:
-                backup.contents(self._connection, objects)
-                return Outlook(losses, f"of what is dropped, {how}", options, objects)
-            except NoKeyError as error:
+                find_dropped(self.connection, objects)
+                how = check_backup(self._dsn, options, whole=False)
+                return BackupDecision(losses, f"of what is dropped, {how}", options, objects)
+            except NotSeparableError as error:
                 why = error.message.rstrip(".")
-        return Outlook(losses, f"of the whole database ({why}), {how}", options)
+        how = check_backup(self._dsn, options, whole=True)
+        return BackupDecision(losses, f"of the whole database ({why}), {how}", options)
 
     def _losses(self, plan: Plan) -> tuple[str, ...]:
         """Say what data a plan would lose; where that cannot be told, say so instead."""
@@ -153,23 +152,23 @@ class Precaution:
         objects = self._find_dropped(plan)
         if objects is None:
             return (f"it cannot be told ({self._unknown})",)
-        found = losses.read(self._connection, objects)
-        # An estimate of nothing is what a table has that was never analyzed.
+        found = losses.read(self.connection, objects)
+        # The estimate for a table that was never analyzed is 0.
         return tuple(str(loss) for loss in found if loss.count or not loss.exact)
 
     def _find_dropped(self, plan: Plan) -> tuple[Object, ...] | None:
         """Return what a plan drops; None where that cannot be told.
 
-        It is seen once: what remains of a plan when another run has done a part of it drops no more.
+        Each step is rehearsed once: what remains of a plan after another run did a part of it has no new one.
         """
         keys = [(step.revision, step.direction) for step in plan.steps]
         if self._unknown is None and not self._dropped.keys() >= set(keys):
             from guvnor.schema import rehearsal
 
-            where = self._settings.shadow_dsn or self._dsn
+            where = self.settings.shadow_dsn or self._dsn
             try:
                 with postgres.closing(postgres.connect(where, purpose="shadow")) as connection:
-                    for effect in rehearsal.effects(connection, self._script, plan.current, plan.steps):
+                    for effect in rehearsal.effects(connection, self.script, plan.current, plan.steps):
                         self._dropped[effect.step.revision, effect.step.direction] = effect.dropped
             except GuvnorError as error:
                 self._unknown = error.message
