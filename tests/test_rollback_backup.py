@@ -304,12 +304,16 @@ def test_a_backup_that_fails_stops_the_rollback(server, filled, guvnor, director
 
 
 def test_a_backup_that_cannot_be_written_stops_the_rollback(filled, guvnor, directory):
+    filled.execute(
+        "INSERT INTO audit_logs (entity_type, entity_id, action, actor) "
+        "SELECT 'x', 'x', 'x', md5(random()::text) FROM generate_series(1, 5000)"
+    )
     before = now(filled)
     with filled.connect() as blocker, blocker.cursor() as cursor:
-        cursor.execute("BEGIN; LOCK TABLE incidents IN ACCESS EXCLUSIVE MODE")
+        cursor.execute("BEGIN; LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE")
         process = guvnor.start("migrate", "down", "--backup", directory, database=filled)
-        running(filled, "^COPY")
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, 100))  # bytes
+        running(filled, "pg_table_size")  # the backup has begun
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (65536, 65536))
         cursor.execute("ROLLBACK")
         out, err = process.communicate(timeout=30)
     blocker.close()
