@@ -80,3 +80,8 @@ class PreflightError(GuvnorError):
     exit_code = ExitCode.PREFLIGHT
     state = "The database is unchanged."
     next_step = "guvnor migrate preflight"
+
+
+def last_lines(text: str, count: int = 12) -> str:
+    """Cut what a program printed down to its end, indented for a message."""
+    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-count:]) or "  (nothing was printed)"

@@ -74,8 +74,8 @@ def deploy(
 
     It is safe to run again after any failure.
     """
+    from guvnor.backup.take import BackupOptions
     from guvnor.commands import deploy as deploying
-    from guvnor.migrate import backup
 
     settings = resolve_settings()
     if wait_only:
@@ -91,7 +91,7 @@ def deploy(
         raise UsageError("A backup's encryption needs a backup: --backup DIR.", next_step=_HELP)
     wanted = None
     if directory or command:
-        wanted = backup.Options(directory, settings.backup_recipients, command, require_encryption)
+        wanted = BackupOptions(directory, settings.backup_recipients, command, require_encryption)
     deployment = deploying.Deployment(
         request_for(shown, settings, Direction.UP, upgrade_steps(at_most), patience=wait_for_server),
         deploying.Options(at_most=at_most, dry_run=dry_run, backup=wanted, show_plan=not skip_plan),

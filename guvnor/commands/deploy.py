@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from guvnor import __version__, postgres
+from guvnor.backup import take
+from guvnor.backup.take import BackupOptions, TakenBackup
 from guvnor.commands import migrate as commands
 from guvnor.commands import preview
 from guvnor.commands.preview import Preview
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import ExitCode, GuvnorError
-from guvnor.migrate import backup, signals
-from guvnor.migrate.backup import Backup
+from guvnor.migrate import signals
 from guvnor.migrate.engine import migrate
 from guvnor.migrate.guard import Risk
 from guvnor.migrate.observer import Observer
@@ -74,7 +75,7 @@ class Options:
 
     at_most: str | None = None
     dry_run: bool = False
-    backup: backup.Options | None = None
+    backup: BackupOptions | None = None
     show_plan: bool = True
 
 
@@ -123,7 +124,7 @@ class Deployment(Observer):
         self._record("plan", DONE, **_described(self.preview.plan))
         if self._options.backup is not None:
             self._under_way = "backup"
-            found = backup.check(Database.of(settings), self._options.backup)
+            found = take.check_backup(Database.of(settings), self._options.backup, whole=True)
             self._skip("backup", why="--dry-run", would_be=found)
         else:
             self._skip("backup", why="--dry-run")
@@ -157,7 +158,7 @@ class Deployment(Observer):
             self._skip("plan", why="--skip-plan")
         self._under_way = "backup"
 
-    def backed_up(self, taken: Backup | None) -> None:
+    def backed_up(self, taken: TakenBackup | None) -> None:
         """Record the backup, or that there is none."""
         if taken is not None:
             self._record("backup", DONE, **asdict(taken))

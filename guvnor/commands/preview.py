@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guvnor import postgres
+from guvnor.backup import losses
+from guvnor.backup.losses import Loss
 from guvnor.bookkeeping import state
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError
-from guvnor.migrate import losses
-from guvnor.migrate.losses import Loss
 from guvnor.revisions import check
 from guvnor.revisions import plan as planning
 from guvnor.revisions.files import configuration_file

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from guvnor.embedded import programs
-from guvnor.errors import LocalServerError
+from guvnor.errors import LocalServerError, last_lines
 
 SUPERUSER = "postgres"
 
@@ -81,7 +81,7 @@ def _make(data: Path, directory: Path, major: int, account: programs.Account) ->
         )
         if initdb.returncode != 0:
             raise LocalServerError(
-                f"initdb could not make {data}:\n{programs.last_lines(initdb.stdout + initdb.stderr)}",
+                f"initdb could not make {data}:\n{last_lines(initdb.stdout + initdb.stderr)}",
                 state="No server was started, and no data was made.",
                 next_step="guvnor db start   # when the cause is removed",
             )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from guvnor.errors import LocalServerError
+from guvnor.errors import LocalServerError, last_lines
 
 NOTHING_STARTED = "No server was started; the data is as it was."
 
@@ -122,8 +122,3 @@ def run(command: Sequence[str], *, cwd: Path | None = None) -> subprocess.Comple
         start_new_session=True,
         check=False,
     )
-
-
-def last_lines(text: str, count: int = 12) -> str:
-    """Return the last lines of a log, indented for a message."""
-    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-count:]) or "  (nothing was printed)"

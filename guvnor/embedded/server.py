@@ -19,7 +19,7 @@ from psycopg2.extensions import connection, encrypt_password
 from guvnor.embedded import programs
 from guvnor.embedded.cluster import SUPERUSER, data_version, kill_orphans, make_or_check
 from guvnor.embedded.home import DATABASE, LOCALHOST, ROLE, Home, PidFile, make_private
-from guvnor.errors import LocalServerError
+from guvnor.errors import LocalServerError, last_lines
 
 PATIENCE = 60.0
 """Seconds for a server to start, recovery included, or to shut down."""
@@ -223,7 +223,7 @@ class LocalServer:
             return
         said = home.log.read_bytes()[log_start:].decode(errors="replace") or started.stderr
         raise LocalServerError(
-            f"The server did not start. The end of {home.log}:\n{programs.last_lines(said)}",
+            f"The server did not start. The end of {home.log}:\n{last_lines(said)}",
             state="The server is not running; its data is as it was.",
             next_step="guvnor db start   # when the cause is removed",
         )

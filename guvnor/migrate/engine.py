@@ -15,9 +15,9 @@ from guvnor.bookkeeping import history, production, state
 from guvnor.bookkeeping.state import DirtyError, State
 from guvnor.errors import GuvnorError
 from guvnor.migrate import diagnosis, guard, preflight, repair, signals
+from guvnor.migrate.backup_policy import BackupDecision, BackupPolicy
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.planner import Planner
-from guvnor.migrate.precaution import Outlook, Precaution
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Outcome, Request
 from guvnor.migrate.runner import Applied, Runner
@@ -30,7 +30,7 @@ from guvnor.revisions.plan import Plan
 from guvnor.revisions.script import alembic_environment, find_steps
 
 if TYPE_CHECKING:
-    from guvnor.migrate.backup import Backup
+    from guvnor.backup.take import TakenBackup
     from guvnor.migrate.verify import Verification
 
 log = logging.getLogger(__name__)
@@ -123,9 +123,10 @@ class Migration:
         self._ready = ready
         self._canceller = canceller
         self.planner = Planner(request, ready.script, ready.identity)
-        self._outlook = Outlook()
-        self._precaution = Precaution(
+        self._decision = BackupDecision()
+        self._policy = BackupPolicy(
             request.settings,
+            ready.database,
             ready.script,
             ready.connection,
             request.backup,
@@ -162,10 +163,10 @@ class Migration:
         :raises RefusedError: when it is not confirmed.
         """
         why = production.reason(self._request.settings.production_environment, current.production)
-        outlook = self._outlook = self._precaution.look(plan, production=why is not None)
+        decision = self._decision = self._policy.decide(plan, production=why is not None)
         if why is None or not plan.steps:
             return
-        if not outlook.losses and all(step.direction is Direction.UP for step in plan.steps):
+        if not decision.losses and all(step.direction is Direction.UP for step in plan.steps):
             return
         risk = guard.Risk(
             action=_ACTIONS[plan.steps[0].direction],
@@ -176,9 +177,9 @@ class Migration:
             revisions=tuple(
                 f"{step.direction} {step.revision} {step.description}".strip() for step in plan.steps
             ),
-            losses=outlook.losses,
+            losses=decision.losses,
             hash=plan.hash,
-            backup=outlook.backup,
+            backup=decision.backup,
         )
         guard.check(risk, self._request.settings.confirm, self._request.observer.ask)
 
@@ -249,10 +250,10 @@ class Migration:
         if self._request.settings.production and current.production is None:
             production.set_mark(self._ready.connection, production=True)
 
-    def _back_up(self, plan: Plan, current: State) -> Backup | None:
+    def _back_up(self, plan: Plan, current: State) -> TakenBackup | None:
         """Take the backup that is called for, before anything is changed."""
         why = production.reason(self._request.settings.production_environment, current.production)
-        taken = self._precaution.take(plan, self._outlook, production=why is not None)
+        taken = self._policy.back_up(plan, self._decision, production=why is not None)
         self._request.observer.backed_up(taken)
         return taken
 
@@ -268,7 +269,7 @@ class Migration:
             log.warning("the schema cannot be verified", extra={"reason": error.message})
             return None
 
-    def _execute(self, plan: Plan, taken: Backup | None) -> tuple[Applied, ...]:
+    def _execute(self, plan: Plan, taken: TakenBackup | None) -> tuple[Applied, ...]:
         """Run the steps of a plan, one after the other; those before a failing one stay applied."""
         ready, request = self._ready, self._request
         state.create_tables(ready.connection, golang_migrate=request.project.golang_migrate)

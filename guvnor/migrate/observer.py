@@ -10,7 +10,7 @@ from guvnor.migrate.preflight import Check
 from guvnor.online.progress import Progress
 
 if TYPE_CHECKING:
-    from guvnor.migrate.backup import Backup
+    from guvnor.backup.take import TakenBackup
     from guvnor.migrate.runner import Applied
     from guvnor.revisions.plan import Plan
 
@@ -31,7 +31,7 @@ class Observer:
     def planned(self, plan: Plan) -> None:
         """Take note of the plan, under the run lock, before a backup is taken and anything is changed."""
 
-    def backed_up(self, taken: Backup | None) -> None:
+    def backed_up(self, taken: TakenBackup | None) -> None:
         """Take note of the backup, None for none; the steps of the plan come next."""
 
     def executed(self, applied: Sequence[Applied]) -> None:

@@ -13,8 +13,7 @@ from guvnor.revisions.direction import Direction
 from guvnor.revisions.script import FindSteps
 
 if TYPE_CHECKING:
-    from guvnor.migrate.backup import Backup
-    from guvnor.migrate.backup import Options as BackupOptions
+    from guvnor.backup.take import BackupOptions, TakenBackup
     from guvnor.migrate.runner import Applied
     from guvnor.schema.drift import Report
 
@@ -33,7 +32,7 @@ class Request:
     :ivar strict: refuse a database that is ahead of the files.
     :ivar repair: the way out of a dirty state to take; None for an ordinary command.
     :ivar backup: how the whole database is backed up first; None: only what a rollback drops, see
-        :class:`guvnor.migrate.precaution.Precaution`.
+        :class:`guvnor.migrate.backup_policy.BackupPolicy`.
     """
 
     settings: Settings
@@ -67,6 +66,6 @@ class Outcome:
     newest: int
     applied: tuple[Applied, ...] = field(default=())
     ahead: bool = False
-    backup: Backup | None = None
+    backup: TakenBackup | None = None
     verified: bool = False
     drift: Report | None = None

@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from guvnor.migrate import pg_dump
-from guvnor.migrate.backup_file import BackupCheckError
+from guvnor.backup import pg_dump
+from guvnor.backup.file import BackupCheckError
 from tests.support import facts, sample_data
 from tests.support.expect import AT_1, AT_HEAD, ends, events, succeeds, versions
 from tests.support.observe import wait_for
@@ -400,7 +400,7 @@ def test_a_rollback_that_it_finishes_is_backed_up(migrated, guvnor, project, dir
     )  # fmt: skip
     succeeds(job, "✅ Rolled back 003", "✅ Applied 003")
     (name,) = (path.name for path in directory.iterdir() if path.suffix != ".sha256")
-    assert name.endswith("-003.dump" if whole else "-003-dropped.zip")
+    assert name.endswith("-003.dump" if whole else "-003-dropped.sql.gz")
     assert result.stage("backup")["detail"]["path"].endswith(name)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import re
-import zipfile
+import resource
 
 import pytest
 
-from guvnor.migrate import pg_dump
-from guvnor.migrate.backup_file import BackupCheckError
+from guvnor.backup import pg_dump
+from guvnor.backup.file import BackupCheckError
 from tests.support import sample_data
 from tests.support.expect import AT_1, AT_BASE, AT_HEAD, ends, events, succeeds, versions
 from tests.support.observe import running
 
 PRODUCTION = {"GUVNOR_ENV": "production"}
+# It cannot be told what is dropped, so the whole database is backed up.
+NO_SHADOW = {"GUVNOR_SHADOW_DSN": "host=127.0.0.1 port=1 dbname=scratch user=nobody"}
 QUESTION = "Type 'yes' to continue: "
 
 
@@ -69,7 +72,7 @@ def test_production_refuses_a_rollback_that_loses_data_without_a_word_about_its_
     refused = ends(
         guvnor("migrate", "down", database=filled, env=PRODUCTION),
         4,
-        "nothing says where that goes",
+        "no directory is named for it",
         "table audit_logs with 2 rows",
         "GUVNOR_BACKUP_DIR=DIR",
         "--backup DIR",
@@ -80,22 +83,20 @@ def test_production_refuses_a_rollback_that_loses_data_without_a_word_about_its_
     assert "You are about to" not in refused.err, "it is of no use to confirm that"
     # The marked database is guarded from a laptop, too.
     succeeds(guvnor("db", "mark", database=filled))
-    ends(guvnor("migrate", "down", database=filled), 4, "nothing says where that goes")
+    ends(guvnor("migrate", "down", database=filled), 4, "no directory is named for it")
     assert untouched(filled, before)
 
 
 def test_production_takes_the_backup_once_it_is_confirmed(filled, guvnor, directory):
     before = now(filled)
     flags = ("migrate", "down", "--backup", directory)
-    refused = ends(
-        guvnor(*flags, database=filled, env=PRODUCTION), 4, "Backup:    of what is dropped, with pg_dump"
-    )
+    refused = ends(guvnor(*flags, database=filled, env=PRODUCTION), 4, "Backup:    of what is dropped, to ")
     assert f"to {directory}, not encrypted" in refused.err
     assert backups(directory) == []
     assert untouched(filled, before)
     done = guvnor(*flags, "--confirm", plan_hash(refused.err), database=filled, env=PRODUCTION)
     (name,) = backups(directory)
-    assert name.endswith("-002-dropped.zip")
+    assert name.endswith("-002-dropped.sql.gz")
     succeeds(done, f"✅ Backup taken: {directory / name}", "✅ Rolled back 002")
     assert '"msg": "backup taken"' in done.err
     assert versions(filled) == AT_1
@@ -112,7 +113,7 @@ def test_who_is_asked_sees_whether_and_where(filled, guvnor, directory, answer):
         env={**PRODUCTION, "GUVNOR_BACKUP_DIR": str(directory)},
         answers=[(QUESTION, f"{answer}\n")],
     )
-    assert re.search(rf"   Backup:    of what is dropped, with pg_dump .* to {directory}", shown.plain)
+    assert re.search(rf"   Backup:    of what is dropped, to {directory}", shown.plain)
     assert shown.code == (0 if answer == "yes" else 4)
     assert len(backups(directory)) == (answer == "yes")
     assert versions(filled) == (AT_1 if answer == "yes" else AT_HEAD)
@@ -152,7 +153,7 @@ def test_rows_that_come_while_somebody_thinks_are_not_lost(migrated, guvnor):
         confirm = ("--confirm", plan_hash(refused.err))
         return guvnor("migrate", "down", *confirm, database=database, env=env)
 
-    ends(rolled_back(migrated, PRODUCTION), 4, "nothing says where that goes")
+    ends(rolled_back(migrated, PRODUCTION), 4, "no directory is named for it")
     assert versions(migrated) == AT_HEAD
 
 
@@ -175,15 +176,15 @@ def test_elsewhere_it_is_taken_when_asked_for(filled, guvnor, alembic, directory
 
 
 def test_plain_alembic_is_held_to_it(filled, alembic, directory):
-    ends(alembic("downgrade", "base", database=filled, env=PRODUCTION), 4, "nothing says where that goes")
+    ends(alembic("downgrade", "base", database=filled, env=PRODUCTION), 4, "no directory is named for it")
     env = {**PRODUCTION, "GUVNOR_BACKUP_DIR": str(directory)}
     refused = ends(alembic("downgrade", "base", database=filled, env=env), 4, "Backup:    of what is dropped")
     assert versions(filled) == AT_HEAD
     confirm = ("-x", f"confirm={plan_hash(refused.err)}")
     succeeds(alembic(*confirm, "downgrade", "base", database=filled, env=env), "Rolled back 001")
     (name,) = backups(directory)
-    with zipfile.ZipFile(directory / name) as container:
-        assert "tables.dump" in container.namelist()
+    with gzip.open(directory / name, "rt", encoding="utf-8") as script:
+        assert "COPY public.audit_logs (" in script.read()
     assert remarks(filled) == [f"backup: {directory / name}"] * 2
     assert versions(filled) == AT_BASE
 
@@ -208,7 +209,7 @@ def test_a_repair_that_goes_back_is_held_to_it(half_done, guvnor, project, direc
         words = ("migrate", "repair", "--back", *flags)
         return guvnor(*words, database=half_done, env=PRODUCTION, cwd=project.directory)
 
-    ends(repair(), 4, "table t3 with 2 rows", "nothing says where that goes")
+    ends(repair(), 4, "table t3 with 2 rows", "no directory is named for it")
     refused = ends(repair("--backup", directory), 4, "Backup:    of what is dropped")
     assert backups(directory) == []
     assert versions(half_done) == (["002"], [(3, True)])
@@ -234,7 +235,7 @@ def test_what_cannot_be_saved_by_key_is_saved_with_everything(filled, guvnor, pr
 
 
 def test_where_it_cannot_be_told_what_is_dropped_everything_is_saved(filled, guvnor, directory):
-    env = {**PRODUCTION, "GUVNOR_SHADOW_DSN": "host=127.0.0.1 port=1 dbname=scratch user=nobody"}
+    env = {**PRODUCTION, **NO_SHADOW}
     words = ("migrate", "down", "--backup", directory)
     refused = ends(
         guvnor(*words, database=filled, env=env),
@@ -253,7 +254,7 @@ def test_a_table_that_could_not_be_counted_is_no_empty_one(migrated, guvnor):
         refused = guvnor("migrate", "down", database=migrated, env=PRODUCTION)
         cursor.execute("ROLLBACK")
     blocker.close()
-    ends(refused, 4, "table audit_logs, which could not be counted", "nothing says where that goes")
+    ends(refused, 4, "table audit_logs, which could not be counted", "no directory is named for it")
     assert versions(migrated) == AT_HEAD
 
 
@@ -275,7 +276,7 @@ def test_a_pg_dump_that_cannot_do_it_is_said_before_anybody_is_asked(
 ):
     before = now(filled)
     programs = fake_pg_dump(tmp_path / "broken", server, works_at_first=False)
-    env = {**PRODUCTION, "GUVNOR_PG_BIN": programs, "GUVNOR_BACKUP_DIR": str(directory)}
+    env = {**PRODUCTION, **NO_SHADOW, "GUVNOR_PG_BIN": programs, "GUVNOR_BACKUP_DIR": str(directory)}
     refused = ends(guvnor("migrate", "down", database=filled, env=env), 3, "the tape is torn", "unchanged")
     assert "You are about to" not in refused.err
     missing = {**env, "GUVNOR_BACKUP_DIR": str(directory / "missing")}
@@ -285,9 +286,29 @@ def test_a_pg_dump_that_cannot_do_it_is_said_before_anybody_is_asked(
 
 def test_a_backup_that_fails_stops_the_rollback(server, filled, guvnor, directory, tmp_path):
     before = now(filled)
-    env = {"GUVNOR_PG_BIN": fake_pg_dump(tmp_path / "broken", server, works_at_first=True)}
+    env = {**NO_SHADOW, "GUVNOR_PG_BIN": fake_pg_dump(tmp_path / "broken", server, works_at_first=True)}
     failed = guvnor("migrate", "down", "--backup", directory, database=filled, env=env)
-    ends(failed, 1, "the tape is torn", "The database is unchanged; what there was of the backup is removed")
+    ends(failed, 1, "the tape is torn", "The database is unchanged; the unfinished backup was removed")
+    assert list(directory.iterdir()) == []
+    assert untouched(filled, before)
+
+
+def test_a_backup_that_cannot_be_written_stops_the_rollback(filled, guvnor, directory):
+    filled.execute(
+        "INSERT INTO audit_logs (entity_type, entity_id, action, actor) "
+        "SELECT 'x', 'x', 'x', md5(random()::text) FROM generate_series(1, 5000)"
+    )
+    before = now(filled)
+    with filled.connect() as blocker, blocker.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE")
+        process = guvnor.start("migrate", "down", "--backup", directory, database=filled)
+        running(filled, "pg_table_size")  # the backup has begun
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (65536, 65536))
+        cursor.execute("ROLLBACK")
+        out, err = process.communicate(timeout=30)
+    blocker.close()
+    assert process.returncode == 1, out + err
+    assert "no room left" in out + err
     assert list(directory.iterdir()) == []
     assert untouched(filled, before)
 

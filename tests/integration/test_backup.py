@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
-import io
 import os
 import re
 import resource
@@ -16,26 +16,26 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from guvnor import postgres
+from guvnor.backup import file, pg_dump, take
+from guvnor.backup.file import BackupCheckError, BackupError
+from guvnor.backup.take import BackupOptions
 from guvnor.bookkeeping import state
 from guvnor.database import Database
 from guvnor.errors import GuvnorError
-from guvnor.migrate import backup, backup_file, pg_dump, signals
-from guvnor.migrate.backup import Options
-from guvnor.migrate.backup_file import BackupCheckError, BackupError
+from guvnor.migrate import signals
 from guvnor.revisions import plan as planning
 from guvnor.revisions.script import script_directory
 from guvnor.schema import rehearsal
 from guvnor.schema.snapshot import Object
-from tests.support import sample_data
+from tests import sample_data
+from tests.expect import AT_1, AT_HEAD, succeeds, tables, versions
+from tests.facts import BOOKKEEPING
 from tests.support.command import CHECKOUT
-from tests.support.expect import AT_1, AT_HEAD, succeeds, tables, versions
-from tests.support.facts import BOOKKEEPING
 
 pyrage = pytest.importorskip("pyrage")
 
@@ -91,7 +91,7 @@ def identity(key):
 
 
 def options(directory, key=None, **others):
-    return Options(directory, (str(identity(key).to_public()),) if key else (), **others)
+    return BackupOptions(directory, (str(identity(key).to_public()),) if key else (), **others)
 
 
 def quiet(_progress):
@@ -114,7 +114,7 @@ def dropped_by_a_rollback(connection, directory=CHECKOUT):
 def of_what_is_dropped(database, options, objects=None):
     with contextlib.closing(postgres.connect(database.dsn)) as connection:
         found = dropped_by_a_rollback(connection) if objects is None else objects
-        return backup.dropped(connection, found, options, quiet)
+        return take.back_up_dropped(connection, found, options, quiet)
 
 
 def shell_blocks(section):
@@ -143,7 +143,7 @@ def by_the_book(tools, tmp_path):
 
     def run(commands, database, **variables):
         with contextlib.closing(postgres.connect(database.dsn)) as connection:
-            environment = pg_dump.environment(connection)
+            environment = pg_dump.connection_environment(connection)
         environment.pop("PGDATABASE")
         environment |= {name: str(value) for name, value in variables.items()}
         environment |= {"GUVNOR_STORAGE_DSN": database.dsn, "database": database.name}
@@ -173,7 +173,7 @@ def described(database):
 def test_a_restore_brings_back_every_row(server, filled, directory, key, by_the_book, guvnor, encrypted):
     before = described(filled)
     assert all(before.values()), "every table shall have rows"
-    taken = backup.whole(Database(filled.dsn), options(directory, key if encrypted else None), quiet)
+    taken = take.back_up_database(Database(filled.dsn), options(directory, key if encrypted else None), quiet)
     filled.execute("DROP TABLE events; DELETE FROM signals; UPDATE incidents SET title = 'gone'")
 
     restored = server.create_database()
@@ -203,11 +203,12 @@ def test_a_rollback_is_undone_with_its_rows_and_values(
     assert versions(filled) == AT_1
     assert "audit_logs" not in tables(filled)
     (path,) = (path for path in directory.iterdir() if path.suffix != ".sha256")
-    assert path.name.endswith("-dropped.zip.age" if encrypted else "-dropped.zip")
+    assert path.name.endswith("-dropped.sql.gz.age" if encrypted else "-dropped.sql.gz")
 
-    unpack, unpack_encrypted, restore = shell_blocks("What a rollback dropped")
-    commands = (unpack_encrypted if encrypted else unpack) + restore
-    by_the_book(commands, filled, backup=path, key=key)
+    printed = by_the_book(
+        shell_blocks("What a rollback dropped")[int(encrypted)], filled, backup=path, key=key
+    )
+    assert printed.endswith("COMMIT\n")
 
     assert versions(filled) == AT_HEAD
     assert described(filled) == before
@@ -218,9 +219,9 @@ def test_a_rollback_is_undone_with_its_rows_and_values(
 def test_an_encrypted_backup_is_not_read_without_the_key(
     filled, directory, key, tools, by_the_book, tmp_path
 ):
-    plain = backup.whole(Database(filled.dsn), options(directory), quiet)
+    plain = take.back_up_database(Database(filled.dsn), options(directory), quiet)
     both = [
-        backup.whole(Database(filled.dsn), options(directory, key), quiet),
+        take.back_up_database(Database(filled.dsn), options(directory, key), quiet),
         of_what_is_dropped(filled, options(directory, key)),
     ]
     listed = [tools.directory / "pg_restore", "--list"]
@@ -230,7 +231,7 @@ def test_an_encrypted_backup_is_not_read_without_the_key(
         assert taken.encrypted
         assert taken.path.suffix == ".age"
         content = taken.path.read_bytes()
-        for word in (b"PGDMP", b"PK\x03\x04", b"audit_logs", SECRET.encode()):
+        for word in (b"PGDMP", b"\x1f\x8b\x08", b"audit_logs", SECRET.encode()):
             assert word not in content
         assert subprocess.run([*listed, taken.path], capture_output=True, check=False).returncode != 0
         with pytest.raises(pyrage.DecryptError):
@@ -250,7 +251,7 @@ def test_a_backup_is_encrypted_for_an_ssh_key(filled, directory, tmp_path):
     path = tmp_path / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     recipient = path.with_suffix(".pub").read_text()
-    taken = backup.whole(Database(filled.dsn), Options(directory, (recipient,)), quiet)
+    taken = take.back_up_database(Database(filled.dsn), BackupOptions(directory, (recipient,)), quiet)
     key = pyrage.ssh.Identity.from_buffer(path.read_bytes())
     assert pyrage.decrypt(taken.path.read_bytes(), [key]).startswith(b"PGDMP")
 
@@ -259,15 +260,15 @@ def test_what_is_written_is_private_named_and_summed(filled, directory, key):
     before = os.umask(0)
     try:
         taken = [
-            backup.whole(Database(filled.dsn), options(directory), quiet),
-            backup.whole(Database(filled.dsn), options(directory, key), quiet),
+            take.back_up_database(Database(filled.dsn), options(directory), quiet),
+            take.back_up_database(Database(filled.dsn), options(directory, key), quiet),
             of_what_is_dropped(filled, options(directory)),
         ]
     finally:
         os.umask(before)
     assert len(list(directory.iterdir())) == 2 * len(taken), "a file and its checksum each, and nothing else"
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
-    ends = (r"-002\.dump", r"-002\.dump\.age", r"-002-dropped\.zip")
+    ends = (r"-002\.dump", r"-002\.dump\.age", r"-002-dropped\.sql\.gz")
     for one, end in zip(taken, ends, strict=True):
         assert re.fullmatch(rf"{filled.name}-\d{{8}}T\d{{6}}\.\d{{3}}Z{end}", one.path.name)
         content = one.path.read_bytes()
@@ -280,7 +281,7 @@ def test_what_is_written_is_private_named_and_summed(filled, directory, key):
 
 def test_progress_is_reported(filled, directory):
     seen = []
-    taken = backup.whole(Database(filled.dsn), options(directory), seen.append)
+    taken = take.back_up_database(Database(filled.dsn), options(directory), seen.append)
     assert seen
     assert all(progress.what == f"backup of database {filled.name}" for progress in seen)
     assert all(progress.done <= taken.bytes for progress in seen)
@@ -316,7 +317,7 @@ class Stopped:
 
     def _run(self, dsn, options):
         try:
-            self.taken = backup.whole(Database(dsn), options, quiet)
+            self.taken = take.back_up_database(Database(dsn), options, quiet)
         except GuvnorError as error:
             self.error = error
 
@@ -394,7 +395,7 @@ def test_an_interruption_leaves_nothing(filled, directory, key):
 
     for wanted in (options(directory), options(directory, key)):
         with pytest.raises(KeyboardInterrupt):
-            backup.whole(Database(filled.dsn), wanted, interrupt)
+            take.back_up_database(Database(filled.dsn), wanted, interrupt)
         assert list(directory.iterdir()) == []
     assert not any("pg_" in words for words in children().values())
 
@@ -416,7 +417,7 @@ def test_a_signal_ends_pg_dump_and_leaves_nothing(server, filled, directory, key
     with signals.interruptible():
         sender.start()
         with pytest.raises(signals.Interrupt):
-            backup.whole(Database(filled.dsn), options(directory, key if encrypted else None), quiet)
+            take.back_up_database(Database(filled.dsn), options(directory, key if encrypted else None), quiet)
     sender.join()
     assert list(directory.iterdir()) == []
     assert not any("pg_" in words for words in children().values())
@@ -465,12 +466,12 @@ def test_a_full_disk_leaves_nothing(filled, key, request, full, encrypted):
     random_rows(filled)
     directory = request.getfixturevalue(full)
     wanted = options(directory, key if encrypted else None)
-    for take in (
-        lambda: backup.whole(Database(filled.dsn), wanted, quiet),
+    for back_up in (
+        lambda: take.back_up_database(Database(filled.dsn), wanted, quiet),
         lambda: of_what_is_dropped(filled, wanted),
     ):
         with pytest.raises(BackupError, match="no room left") as raised:
-            take()
+            back_up()
         assert raised.value.exit_code == 1
         assert f"df -h {directory}" in raised.value.next_step
         assert list(directory.iterdir()) == []
@@ -479,9 +480,9 @@ def test_a_full_disk_leaves_nothing(filled, key, request, full, encrypted):
 def test_what_a_killed_run_left_goes_and_what_another_writes_stays(filled, directory):
     left = directory / ".guvnor-20260101T000000.000Z-002.dump.unfinished"
     left.write_bytes(b"half")
-    with backup_file.written(directory, "other.dump", ()) as other:
+    with file.written(directory, "other.dump", ()) as (_, other):
         other.write(b"PGDMP")
-        backup.whole(Database(filled.dsn), options(directory), quiet)
+        take.back_up_database(Database(filled.dsn), options(directory), quiet)
         assert not left.exists()
     assert (directory / "other.dump").read_bytes() == b"PGDMP"
 
@@ -495,11 +496,11 @@ def test_pg_dump_has_the_rights_of_the_role_that_the_connection_acts_as(server, 
     migrated.execute(f'GRANT SELECT ON {", ".join(BOOKKEEPING)} TO "{migrator.name}"')
     dsn = migrated.dsn_with(migrator)
     with pytest.raises(BackupError, match="permission denied") as raised:
-        backup.whole(Database(dsn), options(directory), quiet)
+        take.back_up_database(Database(dsn), options(directory), quiet)
     assert migrator.password not in raised.value.message
     assert list(directory.iterdir()) == []
     server.execute(f'ALTER ROLE "{migrator.name}" SET role = "{owner.name}"')
-    assert backup.whole(Database(dsn), options(directory), quiet).path.exists()
+    assert take.back_up_database(Database(dsn), options(directory), quiet).path.exists()
 
 
 def test_a_service_and_several_hosts_are_followed(filled, directory, tmp_path, monkeypatch):
@@ -514,8 +515,8 @@ def test_a_service_and_several_hosts_are_followed(filled, directory, tmp_path, m
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")  # there are characters that it does not have
     # What the string says wins over the service, which libpq's variables do not.
     dsn = f"service=wrong host=/nowhere,{host} port=1,{port}"
-    assert backup.check(Database(dsn), options(directory)).startswith("with pg_dump ")
-    assert backup.whole(Database(dsn), options(directory), quiet).path.exists()
+    assert take.check_backup(Database(dsn), options(directory), whole=True).startswith("with pg_dump ")
+    assert take.back_up_database(Database(dsn), options(directory), quiet).path.exists()
 
 
 def table(name):
@@ -565,10 +566,87 @@ def test_odd_names_keys_and_orders_come_back(database, directory, by_the_book):
     database.execute(make)
     for key, day, *_ in rows:
         database.execute(f'INSERT INTO {relation} ("Key", "der Tag") VALUES (%s, %s)', [key, day])
-    unpack, _, restore = shell_blocks("What a rollback dropped")
+    restore, _ = shell_blocks("What a rollback dropped")
     restore = restore.replace("guvnor migrate up\n", "")  # no revision makes these tables
-    by_the_book(unpack + restore, database, backup=taken.path)
+    by_the_book(restore, database, backup=taken.path)
     assert rows_of(database, "zoo", '"An animal"', relation) == before
+
+
+def test_sequences_partitions_and_views_come_back(database, directory, by_the_book):
+    make = """
+        CREATE SEQUENCE tickets;
+        CREATE TABLE ticks (
+            id serial, at date, span interval, weight float8
+        ) PARTITION BY RANGE (at);
+        CREATE TABLE ticks_2026 PARTITION OF ticks FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+        CREATE MATERIALIZED VIEW latest AS SELECT max(at) AS at FROM ticks;
+        CREATE MATERIALIZED VIEW even_later AS SELECT at + 1 AS at FROM latest;
+        CREATE TABLE parents (id integer GENERATED ALWAYS AS IDENTITY);
+        CREATE TABLE children (name text) INHERITS (parents);
+        CREATE FUNCTION zero() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.weight = 0; RETURN NEW; END';
+        CREATE TRIGGER zero BEFORE INSERT ON ticks FOR EACH ROW EXECUTE FUNCTION zero()
+    """
+    drop = "DROP TABLE ticks, parents CASCADE; DROP SEQUENCE tickets; DROP FUNCTION zero"
+    database.execute(make)
+    # A partition that no revision has made; a sequence that is set and not yet used.
+    database.execute(
+        """
+        CREATE TABLE ticks_2027 PARTITION OF ticks FOR VALUES FROM ('2027-01-01') TO ('2028-01-01');
+        ALTER TABLE ticks DISABLE TRIGGER zero;
+        INSERT INTO ticks (at, span, weight)
+        VALUES ('2026-05-01', '-1 day +02:03', 0.1), ('2027-05-01', NULL, 'NaN');
+        SELECT setval('tickets', 40, false);
+        REFRESH MATERIALIZED VIEW latest; REFRESH MATERIALIZED VIEW even_later;
+        INSERT INTO parents DEFAULT VALUES; INSERT INTO children VALUES (2, 'two')
+        """
+    )
+    sequences = (
+        f"(SELECT last_value, is_called FROM {name})"
+        for name in ("tickets", "ticks_id_seq", "parents_id_seq")
+    )
+    relations = ("ticks", "latest", "even_later", "ONLY parents", "children", *sequences)
+    before = rows_of(database, *relations)
+    objects = [table(name) for name in ("children", "parents", "ticks", "ticks_2026")]
+    objects += [Object("materialized view", name, {}) for name in ("even_later", "latest")]
+    objects.append(Object("sequence", "tickets", {}))
+    with contextlib.closing(postgres.connect(database.dsn)) as connection:
+        connection.cursor().execute("SET datestyle = 'German'; SET intervalstyle = 'sql_standard'")
+        taken = take.back_up_dropped(connection, objects, options(directory), quiet)
+    assert "ticks_2026" not in taken.what
+
+    database.execute(drop)
+    database.execute(make)
+    database.execute(
+        "CREATE TABLE ticks_2027 PARTITION OF ticks FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')"
+    )
+    restore, _ = shell_blocks("What a rollback dropped")
+    by_the_book(restore.replace("guvnor migrate up\n", ""), database, backup=taken.path)
+    assert rows_of(database, *relations) == before
+    assert database.execute("SELECT tgenabled FROM pg_trigger WHERE tgname = 'zero'")[0] == ("O",)
+
+
+def test_half_a_script_changes_nothing(filled, directory, by_the_book, tmp_path):
+    taken = of_what_is_dropped(filled, options(directory), [column("incidents", "escalation_policy_id")])
+    script = gzip.decompress(taken.path.read_bytes())
+    half = tmp_path / "half.gz"
+    half.write_bytes(gzip.compress(script[: script.index(b"COMMIT;")]))
+    before = described(filled)
+    filled.execute("UPDATE incidents SET escalation_policy_id = NULL")
+    without = described(filled)
+    restore = shell_blocks("What a rollback dropped")[0].replace("guvnor migrate up\n", "")
+    assert "COMMIT" not in by_the_book(restore, filled, backup=half)
+    assert described(filled) == without != before
+
+
+@pytest.mark.usefixtures("tools")
+def test_tables_in_a_circle_are_said(database, directory):
+    database.execute(
+        "CREATE TABLE a (id integer PRIMARY KEY); CREATE TABLE b (id integer PRIMARY KEY REFERENCES a); "
+        "ALTER TABLE a ADD FOREIGN KEY (id) REFERENCES b"
+    )
+    with pytest.raises(BackupError, match=r"public\.a, public\.b refer to each other in a circle"):
+        of_what_is_dropped(database, options(directory), [table("a"), table("b")])
+    assert list(directory.iterdir()) == []
 
 
 def test_a_rollback_that_drops_no_data_has_no_backup(filled, directory):
@@ -579,10 +657,15 @@ def test_a_rollback_that_drops_no_data_has_no_backup(filled, directory):
     assert list(directory.iterdir()) == []
 
 
-def test_a_column_alone_has_no_archive_of_tables(filled, directory):
+def test_a_column_alone_is_saved_without_its_table(filled, directory):
     taken = of_what_is_dropped(filled, options(directory), [column("incidents", "escalation_policy_id")])
-    with zipfile.ZipFile(io.BytesIO(taken.path.read_bytes())) as container:
-        assert container.namelist() == ["1-incidents.escalation_policy_id.txt", "restore.sql"]
+    script = gzip.decompress(taken.path.read_bytes()).decode()
+    assert re.findall("^COPY .*$", script, re.MULTILINE) == [
+        "COPY saved (id, escalation_policy_id) FROM stdin;"
+    ]
+    (count,) = filled.execute("SELECT count(escalation_policy_id) FROM incidents")
+    assert re.findall("^-- Rows: (.*)$", script, re.MULTILINE) == [str(count[0])]
+    assert SECRET not in script
 
 
 @pytest.mark.usefixtures("tools")
@@ -597,12 +680,17 @@ def test_a_column_without_a_key_is_said(database, directory):
 
 
 def test_the_check_says_how_the_backup_is_taken(filled, directory, key, tools):
-    said = backup.check(Database(filled.dsn), options(directory))
+    said = take.check_backup(Database(filled.dsn), options(directory), whole=False)
+    assert said == f"to {directory}, not encrypted"
+    said = take.check_backup(Database(filled.dsn), options(directory), whole=True)
     assert said == f"with pg_dump {tools.version} of {tools.directory} to {directory}, not encrypted"
-    said = backup.check(Database(filled.dsn), options(directory, key, require_encryption=True))
+    said = take.check_backup(
+        Database(filled.dsn), options(directory, key, require_encryption=True), whole=True
+    )
     assert said.endswith("encrypted for 1 recipient")
     assert (
-        backup.check(Database(filled.dsn), Options(None, command="true")) == "by the command that was given"
+        take.check_backup(Database(filled.dsn), BackupOptions(None, command="true"), whole=True)
+        == "by the command that was given"
     )
     assert list(directory.iterdir()) == []
 
@@ -610,7 +698,7 @@ def test_the_check_says_how_the_backup_is_taken(filled, directory, key, tools):
 def refused(database, wanted, *texts):
     """Expect that the check refuses with exit code 3, and the backup itself, too."""
     with pytest.raises(BackupCheckError) as raised:
-        backup.check(Database(database.dsn), wanted)
+        take.check_backup(Database(database.dsn), wanted, whole=True)
     error = raised.value
     assert (error.exit_code, error.state) == (3, "No backup was started; the database is unchanged.")
     assert error.next_step
@@ -620,20 +708,20 @@ def refused(database, wanted, *texts):
 
 
 def test_the_check_refuses_what_cannot_work(filled, directory, tmp_path, key, monkeypatch):
-    refused(filled, Options(tmp_path / "nowhere"), "does not exist", "mkdir -m 700")
-    refused(filled, Options(key), "is no directory")
-    refused(filled, Options(None), "Nothing says where")
+    refused(filled, BackupOptions(tmp_path / "nowhere"), "does not exist", "mkdir -m 700")
+    refused(filled, BackupOptions(key), "is not a directory")
+    refused(filled, BackupOptions(None), "No directory is named")
     unencrypted = options(directory, require_encryption=True)
     refused(filled, unencrypted, "has to be encrypted", "--backup-recipient")
     with pytest.raises(BackupCheckError):
-        backup.whole(Database(filled.dsn), unencrypted, quiet)
+        take.back_up_database(Database(filled.dsn), unencrypted, quiet)
     secret = str(identity(key))
-    error = refused(filled, Options(directory, (secret,)), "Recipient 1", "age-keygen -y")
+    error = refused(filled, BackupOptions(directory, (secret,)), "Recipient 1", "age-keygen -y")
     assert secret not in error.message + error.next_step
     good = str(identity(key).to_public())
-    refused(filled, Options(directory, (good, "ssh-ed25519 AAAA")), "Recipient 2")
+    refused(filled, BackupOptions(directory, (good, "ssh-ed25519 AAAA")), "Recipient 2")
     monkeypatch.setitem(sys.modules, "pyrage", None)
-    refused(filled, Options(directory, (good,)), "pyrage", "pip install 'guvnor-migrations[backup]'")
+    refused(filled, BackupOptions(directory, (good,)), "pyrage", "pip install 'guvnor-migrations[backup]'")
     assert list(directory.iterdir()) == []
 
 
@@ -657,7 +745,7 @@ def test_a_pg_dump_older_than_the_server_is_said(server, filled, directory, tool
     old = old_tools(tmp_path / "old", "9.6.24")
     monkeypatch.setenv("GUVNOR_PG_BIN", str(old))
     # One that fits is found although an old one is named.
-    assert backup.check(Database(filled.dsn), options(directory)).startswith("with pg_dump ")
+    assert take.check_backup(Database(filled.dsn), options(directory), whole=True).startswith("with pg_dump ")
     monkeypatch.setattr(pg_dump, "_directories", lambda: [old])
     error = refused(filled, options(directory), "pg_dump is older than the server", f"9.6.24 in {old}")
     assert f"postgresql-client-{server.major}" in error.next_step
@@ -671,7 +759,9 @@ def test_a_pg_dump_older_than_the_server_is_said(server, filled, directory, tool
 
 def test_a_wrong_connection_is_said_by_the_check(filled, directory):
     with pytest.raises(GuvnorError) as raised:
-        backup.check(Database(filled.dsn_with(dbname=f"{filled.name}_not")), options(directory))
+        take.check_backup(
+            Database(filled.dsn_with(dbname=f"{filled.name}_not")), options(directory), whole=True
+        )
     assert raised.value.exit_code == 3
     assert list(directory.iterdir()) == []
 
@@ -683,7 +773,7 @@ def test_a_command_of_the_users_own_gets_the_connection(filled, tools, tmp_path,
         '&& echo "name $GUVNOR_BACKUP_NAME"'
     )
     with caplog.at_level("INFO"):
-        taken = backup.by_command(Database(filled.dsn), command, quiet)
+        taken = take.run_backup_command(Database(filled.dsn), command, quiet)
     assert (taken.path, taken.bytes, taken.sha256, taken.encrypted) == (None, None, None, False)
     assert target.read_text() == "4\n"
     assert re.search(rf"backup command: name {filled.name}-\d+T[\d.]+Z-002$", caplog.text, re.MULTILINE)
@@ -691,7 +781,7 @@ def test_a_command_of_the_users_own_gets_the_connection(filled, tools, tmp_path,
 
 def test_a_command_that_fails_stops(filled):
     with pytest.raises(BackupError) as raised:
-        backup.by_command(Database(filled.dsn), "echo the bucket is closed >&2; exit 9", quiet)
+        take.run_backup_command(Database(filled.dsn), "echo the bucket is closed >&2; exit 9", quiet)
     assert raised.value.exit_code == 1
     assert "exit code 9" in raised.value.message
     assert "the bucket is closed" in raised.value.message

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2 import errorcodes
 
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, scalar
 from guvnor.schema.snapshot import Object
 
-_PATIENCE = "3s"  # for counting one table; an estimate follows
+_PATIENCE = "3s"  # for counting one table; after that the estimate is taken
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Loss:
     :ivar kind: ``table`` or ``column``.
     :ivar name: as SQL writes it, with its table before a column.
     :ivar count: rows of a table, values that are not NULL of a column.
-    :ivar exact: whether it was counted; else it is the planner's estimate.
+    :ivar exact: whether it was counted; otherwise it is the planner's estimate.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Loss:
 def read(connection: Connection, dropped: Iterable[Object]) -> tuple[Loss, ...]:
     """Count what is in the tables and columns that a plan drops.
 
-    Objects that the live database does not have are passed over.
+    Objects that the live database lacks are skipped.
 
     :param connection: in autocommit mode.
     :param dropped: the objects that are gone after the plan.
@@ -57,33 +57,32 @@ def read(connection: Connection, dropped: Iterable[Object]) -> tuple[Loss, ...]:
 
 
 def _count(connection: Connection, kind: str, name: str, table: str, column: str | None) -> Loss | None:
-    """Count rows or values, and fall back to the planner's figures where that takes long."""
+    """Count rows or values, or take the planner's estimate where that takes long.
+
+    :returns: None when the table or column does not exist.
+    """
     with connection.cursor() as cursor:
         cursor.execute("BEGIN READ ONLY")
         try:
             cursor.execute(f"SET LOCAL statement_timeout = '{_PATIENCE}'; SET LOCAL lock_timeout = '100ms'")
-            cursor.execute("SAVEPOINT counting")
-            try:
-                # Identity and name come from the server, quoted where need be.
-                cursor.execute(f"SELECT count({column or '*'}) FROM public.{table}")
-                (count,) = cursor.fetchone() or (0,)
-                return Loss(kind, name, count, exact=True)
-            except psycopg2.Error as error:
-                cursor.execute("ROLLBACK TO SAVEPOINT counting")
-                if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
-                    return None
-            cursor.execute(
-                """
-                SELECT greatest(c.reltuples, 0)
-                       * (1 - COALESCE((SELECT s.null_frac FROM pg_catalog.pg_stats AS s
-                                        WHERE s.schemaname = 'public' AND s.tablename = c.relname
-                                          AND quote_ident(s.attname) = %s), 0))
-                FROM pg_catalog.pg_class AS c
-                WHERE c.oid = to_regclass(%s)
-                """,
-                (column, f"public.{table}"),
-            )
-            (estimate,) = cursor.fetchone() or (0,)
-            return Loss(kind, name, round(estimate), exact=False)
+            # Identity and name come from the server, quoted where need be.
+            count = scalar(connection, f"SELECT count({column or '*'}) FROM public.{table}")
+            return Loss(kind, name, count, exact=True)
+        except psycopg2.Error as error:
+            if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
+                return None
         finally:
             cursor.execute("ROLLBACK")
+    estimate = scalar(
+        connection,
+        """
+        SELECT greatest(c.reltuples, 0)
+               * (1 - COALESCE((SELECT s.null_frac FROM pg_catalog.pg_stats AS s
+                                WHERE s.schemaname = 'public' AND s.tablename = c.relname
+                                  AND quote_ident(s.attname) = %s), 0))
+        FROM pg_catalog.pg_class AS c
+        WHERE c.oid = to_regclass(%s)
+        """,
+        (column, f"public.{table}"),
+    )
+    return Loss(kind, name, round(estimate or 0), exact=False)

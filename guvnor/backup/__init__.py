@@ -1,0 +1,1 @@
+"""What is kept before a migration loses it, and what a migration would lose."""

@@ -1,0 +1,248 @@
+"""The data that a rollback drops, written as a script for psql that puts it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Protocol
+
+import psycopg2
+
+from guvnor.backup.file import BackupError
+from guvnor.postgres import Connection
+from guvnor.postgres.quoting import constant
+from guvnor.schema.snapshot import Object
+
+# The text of a value depends on these, so they are the same when it is read and when it is put back.
+_SETTINGS = """\
+SET LOCAL search_path = public;
+SET LOCAL row_security = off;  -- an error instead of rows that a policy hides
+SET LOCAL datestyle = 'ISO';
+SET LOCAL intervalstyle = 'postgres';
+SET LOCAL extra_float_digits = 3;
+SET LOCAL xmloption = 'content';
+"""
+
+# A trigger such as the one that stamps the time of the last change must not see a restore.
+_HEAD = r"""-- Puts back what a rollback dropped: rows of tables, and values of columns by primary key.
+-- First make the tables and columns again with `guvnor migrate up`, then run this with psql.
+-- It is one transaction, and it has succeeded when psql prints COMMIT.
+-- Values of rows that were deleted since are skipped; values that were written since are replaced.
+\set ON_ERROR_STOP on
+\encoding UTF8
+BEGIN;
+SET LOCAL lock_timeout = '2s';  -- the application must not queue behind this: run it again
+{settings}SET CONSTRAINTS ALL DEFERRED;
+CREATE TEMPORARY TABLE silenced ON COMMIT DROP AS
+SELECT tgrelid::regclass AS "table", tgname AS name
+FROM pg_trigger WHERE tgrelid IN ({tables}) AND NOT tgisinternal AND tgenabled = 'O';
+SELECT format('ALTER TABLE %s DISABLE TRIGGER %I', "table", name) FROM silenced \gexec
+
+"""
+
+_TAIL = r"""
+SET CONSTRAINTS ALL IMMEDIATE;
+SELECT format('ALTER TABLE %s ENABLE TRIGGER %I', "table", name) FROM silenced \gexec
+COMMIT;
+"""
+
+# Names are as SQL writes them, those of relations with their schema.
+_RELATIONS = """
+WITH wanted AS (
+    SELECT c.oid FROM unnest(%s::text[]) AS name JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass(name)
+)
+SELECT
+    c.oid::bigint,
+    format('%%I.%%I', n.nspname, c.relname),
+    c.relkind,
+    ARRAY(SELECT quote_ident(attname) FROM pg_catalog.pg_attribute
+          WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+          ORDER BY attnum),
+    ARRAY(SELECT quote_ident(a.attname)
+          FROM pg_catalog.pg_index AS i
+          CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
+          JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = k.attnum
+          WHERE i.indrelid = c.oid AND i.indisprimary
+          ORDER BY k.place),
+    ARRAY(SELECT confrelid::bigint FROM pg_catalog.pg_constraint
+          WHERE contype = 'f' AND conrelid = c.oid AND confrelid <> c.oid)
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE (c.oid IN (TABLE wanted)
+       AND NOT EXISTS (SELECT FROM pg_partition_ancestors(c.oid) AS ancestor
+                       WHERE ancestor <> c.oid AND ancestor IN (TABLE wanted)))
+   OR (c.relkind = 'S'
+       AND EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i')
+                     AND d.refclassid = 'pg_class'::regclass AND d.refobjid IN (TABLE wanted)))
+ORDER BY c.oid
+"""
+
+
+class NotSeparableError(BackupError):
+    """What is dropped cannot be backed up by itself."""
+
+    state = "The database is unchanged."
+    next_step = "Take a backup of the whole database instead."
+
+
+class Writable(Protocol):
+    """A file, as far as a script needs one."""
+
+    def write(self, data: bytes, /) -> int:
+        """Write some bytes; returns how many."""
+
+
+@dataclass(frozen=True)
+class _Relation:
+    """A relation of the live database.
+
+    :ivar kind: as pg_class has it.
+    :ivar columns: those that are stored: a computed one holds no value of its own.
+    :ivar key: the columns of the primary key.
+    :ivar parents: the tables that its foreign keys refer to.
+    """
+
+    oid: int
+    name: str
+    kind: str
+    columns: list[str]
+    key: list[str]
+    parents: list[int]
+
+
+@dataclass(frozen=True)
+class DroppedData:
+    """The rows of a table, the values of a column of a table that remains, or the state of a sequence.
+
+    :ivar name: as SQL writes it, with its schema.
+    :ivar table: that it is put back into; None for a sequence or a materialized view.
+    :ivar columns: what is saved; empty for a materialized view, which is refreshed instead.
+    :ivar source: what it is selected from.
+    :ivar statement: puts the data back from the temporary table ``saved``; empty for the rows of a table.
+    """
+
+    name: str
+    table: str | None
+    columns: str
+    source: str
+    statement: str = ""
+
+
+def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[DroppedData]:
+    """Find the data that is lost with some objects; objects that the live database lacks are skipped.
+
+    :returns: tables first, in an order in which foreign keys hold.
+    :raises NotSeparableError: when a column's table has no primary key that remains, or when tables refer to
+        each other in a circle.
+    """
+    stored = ("table", "materialized view", "sequence")
+    gone = [f"public.{item.identity}" for item in objects if item.kind in stored]
+    dropped: dict[str, list[str]] = {}
+    for item in objects:
+        table = f"public.{item.parents[0].partition(':')[2]}" if item.kind == "column" else ""
+        if table and table not in gone:
+            dropped.setdefault(table, []).append(item.name)
+    relations = _read_relations(connection, gone)
+    found = []
+    for relation in _sorted([relation for relation in relations if relation.kind in ("r", "p")]):
+        # The rows of partitions are the table's own, those of tables that inherit from it are not.
+        source = relation.name if relation.kind == "p" else f"ONLY {relation.name}"
+        found.append(DroppedData(relation.name, relation.name, ", ".join(relation.columns), source))
+    for relation in _read_relations(connection, list(dropped)):
+        if relation.kind in ("r", "p"):
+            found += _values(relation, dropped[relation.name])
+    for relation in relations:
+        name = relation.name
+        if relation.kind == "S":
+            setval = f"SELECT setval({constant(name)}, last_value, is_called) FROM saved"
+            found.append(DroppedData(name, None, "last_value, is_called", name, setval))
+        if relation.kind == "m":
+            found.append(DroppedData(name, None, "", "", f"REFRESH MATERIALIZED VIEW {name}"))
+    return found
+
+
+def write_script(connection: Connection, dropped: Sequence[DroppedData], file: Writable) -> None:
+    """Write the script that puts the data back.
+
+    The data is in COPY's text format: a line is a row, whatever is in it. The number of rows follows it.
+
+    :param connection: in a transaction that reads one snapshot.
+    :raises BackupError: when the data cannot be read.
+    """
+    tables = dict.fromkeys(f"{constant(data.table)}::regclass" for data in dropped if data.table)
+    file.write(_HEAD.format(settings=_SETTINGS, tables=", ".join(tables) or "0").encode())
+    with connection.cursor() as cursor:
+        cursor.execute(_SETTINGS)
+    for data in dropped:
+        if data.columns:
+            _write_data(connection, data, file)
+        if data.statement:
+            file.write(f"{data.statement};\nDROP TABLE IF EXISTS saved;\n".encode())
+    file.write(_TAIL.encode())
+
+
+def _write_data(connection: Connection, data: DroppedData, file: Writable) -> None:
+    """Write a COPY statement with its data, and the number of rows."""
+    query = f"SELECT {data.columns} FROM {data.source}"
+    if data.statement:
+        file.write(f"CREATE TEMPORARY TABLE saved AS {query} WITH NO DATA;\n".encode())
+    target = "saved" if data.statement else data.table
+    file.write(f"COPY {target} ({data.columns}) FROM stdin;\n".encode())
+    with connection.cursor() as cursor:
+        try:
+            cursor.copy_expert(f"COPY ({query}) TO STDOUT WITH (ENCODING 'UTF8')", file)
+        except psycopg2.Error as error:
+            if error.pgcode is None:
+                raise
+            raise BackupError(
+                f"The data of {data.name} could not be read: {error.diag.message_primary} "
+                f"(SQLSTATE {error.pgcode})."
+            ) from None
+        file.write(f"\\.\n-- Rows: {cursor.rowcount}\n".encode())
+
+
+def _values(table: _Relation, dropped: Sequence[str]) -> Iterator[DroppedData]:
+    """Describe the columns that are dropped from a table.
+
+    :raises NotSeparableError: when the table has no primary key that remains.
+    """
+    for column in (name for name in dropped if name in table.columns):
+        name = f"{table.name}.{column}"
+        if not table.key or set(table.key) & set(dropped):
+            raise NotSeparableError(
+                f"The values of {name} cannot be saved by key: the table has no primary key that remains."
+            )
+        same = " AND ".join(f"t.{part} = s.{part}" for part in table.key)
+        yield DroppedData(
+            name,
+            table.name,
+            ", ".join((*table.key, column)),
+            f"{table.name} WHERE {column} IS NOT NULL",
+            f"UPDATE {table.name} AS t SET {column} = s.{column} FROM saved AS s WHERE {same}",
+        )
+
+
+def _read_relations(connection: Connection, names: Sequence[str]) -> list[_Relation]:
+    """Read those relations that exist, and the sequences that they own; the oldest come first.
+
+    A partition is left out when its parent is among them.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_RELATIONS, (list(names),))
+        return [_Relation(*row) for row in cursor.fetchall()]
+
+
+def _sorted(tables: Sequence[_Relation]) -> list[_Relation]:
+    """Sort tables so that each one comes after those that its foreign keys refer to.
+
+    :raises NotSeparableError: when they refer to each other in a circle.
+    """
+    known = {table.oid: table for table in tables}
+    order = TopologicalSorter({table.oid: known.keys() & set(table.parents) for table in tables})
+    try:
+        return [known[oid] for oid in order.static_order()]
+    except CycleError as error:
+        names = ", ".join(sorted({known[oid].name for oid in error.args[1]}))
+        raise NotSeparableError(f"The tables {names} refer to each other in a circle.") from None

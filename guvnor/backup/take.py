@@ -1,0 +1,246 @@
+"""Backups before a migration: the whole database, what a rollback drops, or what the user's command saves."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import logging
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg2
+
+from guvnor import __version__, postgres
+from guvnor.backup import dropped as dropped_data
+from guvnor.backup import file as backup_file
+from guvnor.backup import pg_dump
+from guvnor.backup.dropped import Writable
+from guvnor.backup.file import BackupCheckError, BackupError, Output
+from guvnor.bookkeeping import state
+from guvnor.database import Database
+from guvnor.errors import last_lines
+from guvnor.online.progress import Progress
+from guvnor.postgres import Connection, scalar
+from guvnor.schema.snapshot import Object
+
+log = logging.getLogger(__name__)
+
+OnProgress = Callable[[Progress], None]
+_INTERVAL = 0.5  # seconds between two reports of progress
+_KEPT = 4000  # bytes of a command's output that are kept for an error
+
+
+@dataclass(frozen=True)
+class BackupOptions:
+    """Where and how a backup is taken.
+
+    :ivar directory: for the backup's file.
+    :ivar recipients: public keys of age or SSH to encrypt it for; without any it is not encrypted.
+    :ivar command: the user's own command, run instead of writing a file.
+    :ivar require_encryption: whether an unencrypted file is refused; what a command writes is not known here.
+    """
+
+    directory: Path | None
+    recipients: tuple[str, ...] = ()
+    command: str | None = None
+    require_encryption: bool = False
+
+
+@dataclass(frozen=True)
+class TakenBackup:
+    """A backup that was taken.
+
+    :ivar path: its file; None when a command has taken it, as with the next two.
+    :ivar bytes: the size of the file.
+    :ivar sha256: the checksum of the file.
+    :ivar encrypted: whether the file is encrypted; False for a command.
+    :ivar program: the program that wrote the file, such as ``pg_dump 15.18``; None for a command.
+    :ivar what: what is in it, in words.
+    :ivar seconds: how long it took.
+    """
+
+    path: Path | None
+    bytes: int | None
+    sha256: str | None
+    encrypted: bool
+    program: str | None
+    what: str
+    seconds: float
+
+
+def check_backup(database: Database, options: BackupOptions, *, whole: bool) -> str:
+    """Find out before anything starts whether a backup can be taken.
+
+    :param whole: whether it is of the whole database, which needs pg_dump.
+    :returns: how it will be taken, for the log.
+    :raises BackupCheckError: when it cannot: no fitting pg_dump, a directory that cannot be written to, a
+        recipient that is not a public key, no encryption where it is required (exit code 3).
+    """
+    if options.command is not None:
+        return "by the command that was given"
+    directory = _directory(options)
+    backup_file.parse_recipients(options.recipients)
+    backup_file.check_directory(directory)
+    count = len(options.recipients)
+    how = f"encrypted for {count} recipient{'' if count == 1 else 's'}" if count else "not encrypted"
+    if not whole:
+        return f"to {directory}, {how}"
+    with postgres.closing(database.connect("backup")) as connection:
+        tools = pg_dump.find(connection.info.server_version // 10000)
+        pg_dump.try_out(tools, connection)
+    return f"with pg_dump {tools.version} of {tools.directory} to {directory}, {how}"
+
+
+@postgres.explained()
+def back_up_database(database: Database, options: BackupOptions, report: OnProgress) -> TakenBackup:
+    """Back up the whole database: an archive of pg_dump in custom format.
+
+    :param report: is told how many bytes were written, of the database's size, which is an upper bound.
+    :raises BackupError: when it fails; no part of the backup is left then (exit code 1).
+    """
+    began = time.monotonic()
+    directory = _directory(options)
+    with postgres.closing(database.connect("backup")) as connection:
+        tools = pg_dump.find(connection.info.server_version // 10000)
+        what = f"database {connection.info.dbname}"
+        size = scalar(connection, "SELECT pg_database_size(current_database())")
+        name = f"{_stem(connection)}.dump"
+        with backup_file.written(directory, name, options.recipients) as (output, plain):
+            metered = _Metered(plain, report, f"backup of {what}", size)
+            pg_dump.archive(tools, connection, metered.write)
+    return _taken(output, options, f"pg_dump {tools.version}", what, began)
+
+
+@postgres.explained()
+def back_up_dropped(
+    connection: Connection, objects: Sequence[Object], options: BackupOptions, report: OnProgress
+) -> TakenBackup | None:
+    """Back up what a rollback drops, as of one moment: a compressed script for psql that puts it back.
+
+    :param connection: in autocommit mode.
+    :param objects: that are gone after the step; see :func:`guvnor.schema.rehearsal.effects`. Those that the
+        live database lacks are skipped.
+    :param report: is told how many bytes were written, of the size of the dropped tables.
+    :returns: None when the step drops no data.
+    :raises BackupError: when it fails; no part of the backup is left then (exit code 1).
+    """
+    began = time.monotonic()
+    directory = _directory(options)
+    name = f"{_stem(connection)}-dropped.sql.gz"
+    with _snapshot(connection):
+        dropped = dropped_data.find_dropped(connection, objects)
+        if not dropped:
+            return None
+        size = scalar(
+            connection,
+            "SELECT sum(pg_table_size(name))::bigint FROM unnest(%s::regclass[]) AS name",
+            ([data.table for data in dropped if data.table == data.name],),
+        )
+        with (
+            backup_file.written(directory, name, options.recipients) as (output, plain),
+            gzip.GzipFile(fileobj=plain, mode="wb") as script,
+        ):
+            metered = _Metered(script, report, "backup of what is dropped", size)
+            dropped_data.write_script(connection, dropped, metered)
+    what = ", ".join(data.name for data in dropped)
+    return _taken(output, options, f"guvnor {__version__}", what, began)
+
+
+@postgres.explained()
+def run_backup_command(database: Database, command: str, report: OnProgress) -> TakenBackup:
+    """Run the user's own backup command through the shell.
+
+    The command finds the connection in libpq's variables (PGHOST, PGPASSWORD, ...), and in GUVNOR_BACKUP_NAME
+    a name without a suffix, made of database, time and version. What it prints goes to the log.
+
+    :raises BackupError: when its exit code is not 0 (exit code 1).
+    """
+    began = time.monotonic()
+    with postgres.closing(database.connect("backup")) as connection:
+        environment = pg_dump.connection_environment(connection) | {"GUVNOR_BACKUP_NAME": _stem(connection)}
+    report(Progress("backup", "the backup command runs"))
+    printed = ""
+    with pg_dump.running(command, environment, stderr=subprocess.STDOUT) as process:
+        for line in process.stdout or ():
+            text = line.decode(errors="replace").rstrip()
+            log.info("backup command: %s", text)
+            printed = f"{printed}{text}\n"[-_KEPT:]
+        code = process.wait()
+    if code != 0:
+        raise BackupError(
+            f"The backup command ended with exit code {code}:\n{last_lines(printed)}",
+            state="The database is unchanged. What the command has left behind is not known here.",
+        )
+    seconds = round(time.monotonic() - began, 3)
+    return TakenBackup(None, None, None, False, None, "what the backup command saves", seconds)
+
+
+def _directory(options: BackupOptions) -> Path:
+    """Return where the backup goes, as an absolute path: the history names it, wherever that is read.
+
+    :raises BackupCheckError: when no directory is named, or when encryption is required and impossible.
+    """
+    if options.directory is None:
+        raise BackupCheckError(
+            "No directory is named for the backup.", next_step="guvnor migrate deploy --backup DIR"
+        )
+    if options.require_encryption and not options.recipients:
+        raise BackupCheckError(
+            "The backup has to be encrypted, but no recipient is named.",
+            next_step="age-keygen -o KEY_FILE   # keep it elsewhere\n"
+            "guvnor migrate deploy --backup DIR --backup-recipient age1...",
+        )
+    return options.directory.absolute()
+
+
+def _stem(connection: Connection) -> str:
+    """Name a backup: database, UTC time, version."""
+    database = re.sub(r"[^\w-]+", "_", connection.info.dbname)
+    version = state.read(connection).version or "base"
+    return f"{database}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"[:-3] + f"Z-{version}"
+
+
+@contextlib.contextmanager
+def _snapshot(connection: Connection) -> Iterator[None]:
+    """Read the database as of one moment while the body runs."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            cursor.execute(f"SET LOCAL lock_timeout = '{pg_dump.LOCK_WAIT}'")
+            yield
+        finally:
+            with contextlib.suppress(psycopg2.Error):
+                cursor.execute("ROLLBACK")
+
+
+class _Metered:
+    """Passes on what is written and reports how much it was."""
+
+    def __init__(self, file: Writable, report: OnProgress, what: str, total: int | None) -> None:
+        self._file = file
+        self._report = report
+        self._what = what
+        self._total = total or 0
+        self._done = 0
+        self._next = 0.0
+
+    def write(self, data: bytes) -> int:
+        self._file.write(data)
+        self._done += len(data)
+        if (now := time.monotonic()) >= self._next:
+            self._next = now + _INTERVAL
+            # Data is mostly smaller than the tables that hold it; where it is not, the total says nothing.
+            total = self._total if self._done <= self._total else None
+            self._report(Progress(self._what, f"{self._done / 1e6:,.1f} MB written", self._done, total))
+        return len(data)
+
+
+def _taken(output: Output, options: BackupOptions, program: str, what: str, began: float) -> TakenBackup:
+    seconds = round(time.monotonic() - began, 3)
+    encrypted = bool(options.recipients)
+    return TakenBackup(output.path, output.bytes, output.sha256, encrypted, program, what, seconds)

@@ -1,0 +1,174 @@
+"""What is backed up before a plan is run: decided before anything is asked, taken under the run lock."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from alembic.script import ScriptDirectory
+
+from guvnor import postgres
+from guvnor.config import Settings
+from guvnor.database import Database
+from guvnor.errors import GuvnorError
+from guvnor.migrate import guard
+from guvnor.migrate.signals import Canceller
+from guvnor.postgres import Connection
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.plan import Plan
+
+if TYPE_CHECKING:
+    from guvnor.backup.take import BackupOptions, OnProgress, TakenBackup
+    from guvnor.schema.snapshot import Object
+
+log = logging.getLogger(__name__)
+
+
+class NoBackupDirectoryError(guard.RefusedError):
+    """A rollback in production takes a backup of what it drops, and no directory is named for it."""
+
+    next_step = (
+        "Run the same command with GUVNOR_BACKUP_DIR=DIR (a flag of `down` and `repair`: --backup DIR),\n"
+        "or with GUVNOR_BACKUP=no to lose the data for good (--no-backup)."
+    )
+
+
+@dataclass(frozen=True)
+class BackupDecision:
+    """What a plan would lose, and whether and how that is backed up.
+
+    :ivar losses: the data that it drops, a line each.
+    :ivar backup: how the backup will be taken, or why none is; None where a backup was never in question.
+    :ivar options: of the backup; None for no backup.
+    :ivar objects: whose data is backed up; None for the whole database.
+    """
+
+    losses: tuple[str, ...] = ()
+    backup: str | None = None
+    options: BackupOptions | None = None
+    objects: tuple[Object, ...] | None = None
+
+
+@dataclass
+class BackupPolicy:
+    """Decides which backup a plan of one run needs, and takes it.
+
+    :ivar connection: in autocommit mode.
+    :ivar whole: the backup of the whole database that was asked for; None when none was.
+    :ivar report: is told how far a backup is.
+    :ivar canceller: cancels statements when a signal arrives.
+    """
+
+    settings: Settings
+    database: Database
+    script: ScriptDirectory
+    connection: Connection
+    whole: BackupOptions | None
+    report: OnProgress
+    canceller: Canceller
+    _dropped: dict[tuple[str, str], tuple[Object, ...]] = field(default_factory=dict, init=False)
+    _unknown: str | None = field(default=None, init=False)
+
+    def decide(self, plan: Plan, *, production: bool) -> BackupDecision:
+        """Find out what a plan would lose, and make sure that the backup it needs can be taken.
+
+        :raises NoBackupDirectoryError: when it needs one and no directory is named (exit code 4).
+        :raises BackupCheckError: when it needs one that cannot be taken (exit code 3).
+        """
+        settings = self.settings
+        rolls_back = any(step.direction is Direction.DOWN for step in plan.steps)
+        asked_for = settings.backup and settings.backup_directory is not None
+        losses = self._losses(plan) if production or (rolls_back and asked_for) else ()
+        if self.whole is not None and plan.steps:
+            from guvnor.backup.take import check_backup
+
+            return BackupDecision(losses, check_backup(self.database, self.whole, whole=True), self.whole)
+        if not rolls_back or not (production or asked_for):
+            return BackupDecision(losses)
+        if not losses:
+            return BackupDecision(losses, "none, since no data is lost")
+        if not settings.backup:
+            return BackupDecision(losses, "none (--no-backup)")
+        if settings.backup_directory is None:
+            raise NoBackupDirectoryError(
+                f"{NoBackupDirectoryError.__doc__} Lost would be: {'; '.join(losses)}."
+            )
+        return self._decide_for_rollback(plan, losses)
+
+    def back_up(self, plan: Plan, decision: BackupDecision, *, production: bool) -> TakenBackup | None:
+        """Take the backup that was decided on.
+
+        :param plan: what is going to be run; objects that are gone by now are skipped.
+        :returns: None when no backup is needed.
+        :raises BackupError: when it fails; no part of it is left then (exit code 1).
+        """
+        if decision.options is None:  # rows may have come since
+            decision = self.decide(plan, production=production)
+        options = decision.options
+        if options is None:
+            return None
+        from guvnor.backup import take
+
+        taken: TakenBackup | None
+        if options.command is not None:
+            taken = take.run_backup_command(self.database, options.command, self.report)
+        elif decision.objects is None:
+            taken = take.back_up_database(self.database, options, self.report)
+        else:
+            with postgres.closing(self.database.connect("backup")) as connection:
+                self.canceller.connections.append(connection)
+                taken = take.back_up_dropped(connection, decision.objects, options, self.report)
+        if taken is not None:
+            log.info("backup taken", extra=asdict(taken))
+        return taken
+
+    def _decide_for_rollback(self, plan: Plan, losses: tuple[str, ...]) -> BackupDecision:
+        """Back up what is dropped where that can be told and restored by itself, else the whole database."""
+        from guvnor.backup.dropped import NotSeparableError, find_dropped
+        from guvnor.backup.take import BackupOptions, check_backup
+
+        options = BackupOptions(self.settings.backup_directory, self.settings.backup_recipients)
+        objects = self._find_dropped(plan)
+        why = "it cannot be told what is dropped"
+        if objects is not None:
+            try:
+                find_dropped(self.connection, objects)
+                how = check_backup(self.database, options, whole=False)
+                return BackupDecision(losses, f"of what is dropped, {how}", options, objects)
+            except NotSeparableError as error:
+                why = error.message.rstrip(".")
+        how = check_backup(self.database, options, whole=True)
+        return BackupDecision(losses, f"of the whole database ({why}), {how}", options)
+
+    def _losses(self, plan: Plan) -> tuple[str, ...]:
+        """Say what data a plan would lose; where that cannot be told, say so instead."""
+        from guvnor.backup import losses
+
+        if all(step.direction is Direction.STAMP for step in plan.steps):
+            return ()
+        objects = self._find_dropped(plan)
+        if objects is None:
+            return (f"it cannot be told ({self._unknown})",)
+        found = losses.read(self.connection, objects)
+        # The estimate for a table that was never analyzed is 0.
+        return tuple(str(loss) for loss in found if loss.count or not loss.exact)
+
+    def _find_dropped(self, plan: Plan) -> tuple[Object, ...] | None:
+        """Return what a plan drops; None where that cannot be told.
+
+        Each step is rehearsed once: what remains of a plan after another run did a part of it has no new one.
+        """
+        keys = [(step.revision, step.direction) for step in plan.steps]
+        if self._unknown is None and not self._dropped.keys() >= set(keys):
+            from guvnor.schema import rehearsal
+
+            try:
+                with postgres.closing(self.database.shadow.connect("shadow")) as connection:
+                    for effect in rehearsal.effects(connection, self.script, plan.current, plan.steps):
+                        self._dropped[effect.step.revision, effect.step.direction] = effect.dropped
+            except GuvnorError as error:
+                self._unknown = error.message
+        if self._unknown is not None:
+            return None
+        return tuple(item for key in keys for item in self._dropped[key])
