@@ -70,7 +70,7 @@ def down(shown: Console, to: str | None) -> None:
     """Roll back migrations, one step by default."""
     from guvnor.migrate import engine
 
-    request = request_for(shown, resolve_settings(), Direction.DOWN, downgrade_steps(to))
+    request = request_for(shown, resolve_settings(), Direction.DOWN, downgrade_steps(to), relative=to is None)
     shown.outcome(engine.migrate(request))
 
 

@@ -45,7 +45,7 @@ def test_up_check_autogenerate_and_down(
     assert tables(database) == own | {"customers", "orders"}
     done("check")
     script = script_directory(shop.directory / "alembic.ini")
-    assert drift.check(Database(ConfiguredDatabase(database.dsn)), script).clean
+    assert drift.check(ConfiguredDatabase(database.dsn), script).clean
 
     shop.change_models('Column("note", Text),', 'Column("note", Text),\n    Column("paid_at", Text),')
     ends(alembic("check", database=database, cwd=shop.directory), 255, "paid_at")
