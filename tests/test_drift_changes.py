@@ -15,7 +15,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 (a type)
 
 from guvnor.migrate.revisions import configuration_file
 from guvnor.postgres import connect
-from guvnor.schema import catalog, settle, shadow
+from guvnor.schema import catalog, root_causes, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.shadow import Shadow
 from tests.support.server import Database, Server
@@ -414,7 +414,7 @@ def test_a_change_is_found_and_nothing_else(
             except psycopg2.errors.FeatureNotSupported as error:
                 pytest.skip(f"not on this server: {error.diag.message_primary}")
     with expected.undone():
-        findings = settle.differences(expected, catalog.read(changed))
+        findings = root_causes.differences(expected, catalog.read(changed))
 
     assert sorted(f"{f.change} {f.kind} {f.object}" for f in findings) == sorted(
         finding.format_map(names) for finding in case.findings
@@ -435,7 +435,7 @@ def left_after(expected: Shadow, changed: Connection, findings: list[Finding]) -
         for finding in findings:
             cursor.execute((finding.sql or "").replace(" CONCURRENTLY", ""))  # this is one transaction
     with expected.undone():
-        left = settle.differences(expected, catalog.read(changed))
+        left = root_causes.differences(expected, catalog.read(changed))
     return {name for finding in left for name in finding.expected or (finding.title,)}
 
 

@@ -9,9 +9,9 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
 from guvnor.schema.compare import differing, outermost
-from guvnor.schema.reconcile import own_name, table_of
-from guvnor.schema.settle import Settled
+from guvnor.schema.root_causes import RootCauses
 from guvnor.schema.snapshot import Object, Snapshot
+from guvnor.schema.statement import table_of
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,9 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
     return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 
 
-def find(settled: Settled, indexes_before: Mapping[str, str], indexes_after: Mapping[str, str]) -> Changes:
+def find(
+    comparison: RootCauses, indexes_before: Mapping[str, str], indexes_after: Mapping[str, str]
+) -> Changes:
     """Read the findings of a comparison as changes to the live database.
 
     What only follows from a finding is a change of its own here: a missing table needs its columns and
@@ -151,11 +153,11 @@ def find(settled: Settled, indexes_before: Mapping[str, str], indexes_after: Map
 
     :param indexes_before: see :func:`guvnor.schema.catalog.constraint_indexes`.
     """
-    expected, actual = settled.expected.objects, settled.actual.objects
+    expected, actual = comparison.expected.objects, comparison.actual.objects
     missing = {key: item for key, item in expected.items() if key not in actual}
     unexpected = {key: item for key, item in actual.items() if key not in expected}
     by_change: dict[str, set[tuple[str, str]]] = {"missing": set(), "unexpected": set(), "different": set()}
-    for finding in settled.findings:
+    for finding in comparison.findings:
         by_change[finding.change].add((finding.kind, finding.object))
 
     def with_root(objects: Mapping[str, Object], change: str) -> dict[str, Object]:
@@ -166,26 +168,27 @@ def find(settled: Settled, indexes_before: Mapping[str, str], indexes_after: Map
         return {key: item for key, item in objects.items() if of_root(key) in by_change[change]}
 
     return Changes(
-        before=settled.actual,
-        after=settled.expected,
+        before=comparison.actual,
+        after=comparison.expected,
         added=with_root(missing, "missing"),
         dropped=with_root(unexpected, "unexpected"),
-        altered=[*_altered(settled), *_following(settled)],
-        renamed=[Rename(item, old, new) for item, old, new in settled.renamed],
+        altered=[*_altered(comparison), *_following(comparison)],
+        renamed=[Rename(item, old, new) for item, old, new in comparison.renamed],
         indexes_before=indexes_before,
         indexes_after=indexes_after,
     )
 
 
-def _altered(settled: Settled) -> Iterable[Alteration]:
+def _altered(comparison: RootCauses) -> Iterable[Alteration]:
     """Read the findings of what differs."""
-    keys = {(item.kind, item.identity): key for key, item in settled.expected.objects.items()}
-    for finding in settled.findings:
+    keys = {(item.kind, item.identity): key for key, item in comparison.expected.objects.items()}
+    for finding in comparison.findings:
         if finding.change != "different" or finding.kind == "privilege" or "name" in (finding.expected or {}):
             continue
         key = keys[finding.kind, finding.object]
         wanted, there = dict(finding.expected or {}), dict(finding.actual or {})
-        after, before = settled.expected.objects[key], settled.actual.objects[key]
+        wanted.pop("owner", None)  # models cannot say it
+        after, before = comparison.expected.objects[key], comparison.actual.objects[key]
         # A type or a label was made the same for the comparison: the finding still says what it shall be.
         yield Alteration(
             replace(before, attributes={**before.attributes, **there}),
@@ -194,11 +197,11 @@ def _altered(settled: Settled) -> Iterable[Alteration]:
         )
 
 
-def _following(settled: Settled) -> Iterable[Alteration]:
+def _following(comparison: RootCauses) -> Iterable[Alteration]:
     """Find what differs only because something is missing, such as a default that calls a function."""
-    with_it = {what for finding in settled.findings for what in finding.with_it}
-    for key, after in settled.expected.objects.items():
-        before = settled.actual.get(key)
+    with_it = {what for finding in comparison.findings for what in finding.with_it}
+    for key, after in comparison.expected.objects.items():
+        before = comparison.actual.get(key)
         if before is not None and str(after) in with_it and after.kind == before.kind:
             names = [name for name in differing(after, before, None) if name != "column order"]
             if names:
@@ -218,13 +221,3 @@ def _own_table(item: Object) -> str:
         "sequence",
     )
     return item.parents[0] if hangs and item.parents else ""
-
-
-def bare_name(item: Object) -> str:
-    """Return an object's own name without quotes, as catalogs hold it."""
-    return unquoted(own_name(item))
-
-
-def unquoted(identifier: str) -> str:
-    """Take the quotes off an identifier that the server has printed."""
-    return identifier[1:-1].replace('""', '"') if identifier.startswith('"') else identifier

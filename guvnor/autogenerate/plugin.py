@@ -18,17 +18,18 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import UpgradeOps
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
+from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
 from guvnor import postgres
 from guvnor.autogenerate import changes, tables, write
 from guvnor.autogenerate.changes import Changes
+from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, body, todo
 from guvnor.autogenerate.probe import Probe
-from guvnor.autogenerate.steps import Phase, Step, body, todo
 from guvnor.config import Settings
-from guvnor.schema import catalog, drift, live, settle, shadow
+from guvnor.schema import catalog, drift, live, root_causes, shadow
 from guvnor.schema.compare import Finding
-from guvnor.schema.settle import Settled
+from guvnor.schema.root_causes import RootCauses
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Snapshot
 
@@ -89,8 +90,8 @@ def _render(_context: AutogenContext, _difference: Difference) -> list[str]:
 
 def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchResult:
     """Compare the database with the models, and write what a revision does about it."""
-    from guvnor.models import metadata
-
+    metadata = context.metadata
+    assert isinstance(metadata, MetaData)
     settings: Settings = context.opts[SETTINGS]
     dsn = postgres.connection_string(settings)
     with (
@@ -100,39 +101,39 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
         actual = reading.schema()
         expected = built.snapshot()
         with built.undone():
-            settled = settle.settled(built, actual, grantees=settings.grantees, ignore=settings.ignore)
-        if not settled.findings:
+            comparison = root_causes.trace(built, actual, grantees=settings.grantees, ignore=settings.ignore)
+        if not comparison.findings:
             return PriorityDispatchResult.STOP
         found = changes.find(
-            settled,
+            comparison,
             indexes_before=catalog.constraint_indexes(reading.connection(), "public"),
             indexes_after=catalog.constraint_indexes(built.driver, built.name),
         )
         with built.undone():
-            forward, back = _write(built, settled, found, expected)
-    for finding in settled.findings:
+            forward, back = _write(built, comparison, found, expected)
+    for finding in comparison.findings:
         log.info(f"Detected: {finding.title}")
-    upgrade.ops.extend(map(Difference, settled.findings))
+    upgrade.ops.extend(map(Difference, comparison.findings))
     template = context.opts["template_args"]
     template[UPGRADE], template[DOWNGRADE] = body(forward), body(back)
     return PriorityDispatchResult.STOP
 
 
 def _write(
-    built: Shadow, settled: Settled, found: Changes, expected: Snapshot
-) -> tuple[list[Step], list[Step]]:
+    built: Shadow, comparison: RootCauses, found: Changes, expected: Snapshot
+) -> tuple[list[EmittedOperation], list[EmittedOperation]]:
     """Write the steps of both directions, try them in the shadow, and add what they leave undone.
 
     The shadow holds what the models say, so the way back is tried first.
     """
     probe = Probe(built)
-    forward, back = write.steps(found, probe), write.steps(found.reversed, probe)
-    for finding in settled.findings:
+    forward, back = write.operations(found, probe), write.operations(found.reversed, probe)
+    for finding in comparison.findings:
         if finding.kind in _NOT_WRITTEN:
             sql = finding.sql.splitlines() if finding.sql else []
             forward.append(todo(Phase.FINISH, f"{finding.title}. {finding.meaning}", sql))
     # A column that a downgrade brings back is the last one, whatever it was before.
-    missed = _missed(built, back, settled.actual, but={"owner", "column order"})
+    missed = _missed(built, back, comparison.actual, but={"owner", "column order"})
     if not missed:
         forward += _missed(built, forward, expected, but={"owner"})
     back += missed
@@ -142,7 +143,9 @@ def _write(
     return forward, back
 
 
-def _missed(built: Shadow, steps: list[Step], wanted: Snapshot, but: set[str]) -> list[Step]:
+def _missed(
+    built: Shadow, steps: list[EmittedOperation], wanted: Snapshot, but: set[str]
+) -> list[EmittedOperation]:
     """Run steps in the shadow, and say what they do not bring about.
 
     :param but: attributes that may differ.
@@ -161,7 +164,7 @@ def _missed(built: Shadow, steps: list[Step], wanted: Snapshot, but: set[str]) -
     if any(step.todo for step in steps):
         return []
     with built.undone():
-        left = settle.differences(built, wanted)
+        left = root_causes.differences(built, wanted)
     return [
         _left(finding)
         for finding in left
@@ -170,7 +173,7 @@ def _missed(built: Shadow, steps: list[Step], wanted: Snapshot, but: set[str]) -
     ]
 
 
-def _left(finding: Finding) -> Step:
+def _left(finding: Finding) -> EmittedOperation:
     """Say what the steps do not bring about; of a comparison, the shadow was the side that was expected."""
     if finding.change == "different" and set(finding.expected or ()) == {"column order"}:
         return tables.reordered(finding.object, (finding.expected or {})["column order"])
@@ -181,7 +184,7 @@ def _left(finding: Finding) -> Step:
     )
 
 
-def _run(built: Shadow, steps: list[Step]) -> None:
+def _run(built: Shadow, steps: list[EmittedOperation]) -> None:
     """Run steps as the revision will run them, in their plain form."""
     names: dict[str, Any] = {"op": op}
     exec(f"def run():\n{body(steps)}\n    return\n", names)  # noqa: S102 - it was written just now, by this module

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from guvnor.schema import meaning, privileges, reconcile
+from guvnor.schema import consequences, ddl, privileges
 from guvnor.schema.snapshot import Object, Snapshot
-
-Change = Literal["missing", "unexpected", "different"]
+from guvnor.schema.statement import safe
 
 # What a report shows first.
 _ORDER = (
@@ -18,6 +17,9 @@ _ORDER = (
     "column", "constraint", "index", "trigger", "policy", "rule", "statistics", "view", "materialized view",
     "privilege",
 )  # fmt: skip
+
+# What holds nothing that could not be built again from the definition that the finding shows.
+_REBUILT = ("index", "statistics")
 
 # Attributes that change of themselves when something that they mention goes.
 _FOLLOWING = frozenset({"default", "definition", "sql body", "column order", "comment on index"})
@@ -43,7 +45,7 @@ class Finding:
 
     kind: str
     object: str
-    change: Change
+    change: Literal["missing", "unexpected", "different"]
     expected: Mapping[str, Any] | None
     actual: Mapping[str, Any] | None
     meaning: str
@@ -79,9 +81,9 @@ def compare(
         else:
             relation = missing.get(item.parents[0])
             if item.kind == "column" and relation and "view" in relation.kind:
-                follows.append((root, str(item), "\n".join(f"{s};" for s in reconcile.extras(item))))
+                follows.append((root, str(item), safe(ddl.further(item)) or ""))
             else:
-                follows.append((root, str(item), reconcile.create(item)))
+                follows.append((root, str(item), safe(ddl.create(item))))
     for key, item in unexpected.items():
         root = outermost(key, unexpected)
         if root == key:
@@ -97,7 +99,7 @@ def compare(
         names = differing(wanted, there, actual.owner)
         cause = next((outermost(p, missing) for p in wanted.parents if p in missing), None)
         if names and cause and _FOLLOWING.issuperset(names):
-            follows.append((cause, str(wanted), reconcile.alter(wanted, there, names)))
+            follows.append((cause, str(wanted), _reconciling(wanted, there, names)))
         elif names:
             found[key] = different(wanted, there, names, actual.owner)
         if finding := _privileges(wanted, there, allowed):
@@ -163,20 +165,20 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
 def different(expected: Object, actual: Object, names: Sequence[str], owner: str | None) -> Finding:
     """Make the finding of an object whose attributes differ."""
 
+    if "owner" in names:  # whoever built the shadow owns what is expected
+        expected = replace(expected, attributes={**expected.attributes, "owner": owner})
+
     def values(item: Object) -> dict[str, Any]:
         return {name: item.kind if name == "kind" else item.attributes.get(name) for name in names}
 
-    wanted = values(expected)
-    if "owner" in wanted:
-        wanted["owner"] = owner
     return Finding(
         expected.kind,
         expected.identity,
         "different",
-        wanted,
+        values(expected),
         values(actual),
-        meaning.different(expected, actual, names),
-        reconcile.alter(expected, actual, names, owner),
+        consequences.different(expected, actual, names),
+        _reconciling(expected, actual, names),
     )
 
 
@@ -187,8 +189,8 @@ def _missing(item: Object) -> Finding:
         "missing",
         _content(item),
         None,
-        meaning.missing(item),
-        reconcile.create(item),
+        consequences.missing(item),
+        safe(ddl.create(item)),
     )
 
 
@@ -196,9 +198,14 @@ def _unexpected(item: Object) -> Finding:
     content = _content(item)
     if item.kind == "default privileges":
         content |= {"granted": sorted(item.granted), "revoked": sorted(item.revoked)}
-    return Finding(
-        item.kind, item.identity, "unexpected", None, content, meaning.unexpected(item), reconcile.drop(item)
-    )
+    sql = safe(ddl.drop(item)) if item.kind in _REBUILT else None
+    return Finding(item.kind, item.identity, "unexpected", None, content, consequences.unexpected(item), sql)
+
+
+def _reconciling(expected: Object, actual: Object, names: Sequence[str]) -> str | None:
+    """Return the SQL that makes an object what it should be; None when an attribute has none."""
+    statements, left = ddl.alter(expected, actual, names)
+    return None if left else safe(statements)
 
 
 def _content(item: Object) -> dict[str, Any]:
@@ -219,8 +226,8 @@ def _privileges(expected: Object, actual: Object, allowed: privileges.Allowed) -
         "different" if missing and unexpected else "missing" if missing else "unexpected",
         {"privileges": missing} if missing else None,
         {"privileges": unexpected} if unexpected else None,
-        meaning.privileges(missing, unexpected),
-        reconcile.privileges(actual, missing, unexpected),
+        consequences.privileges(missing, unexpected),
+        privileges.reconciling(actual, missing, unexpected),
     )
 
 

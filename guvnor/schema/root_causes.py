@@ -16,20 +16,24 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from guvnor.schema import meaning, reconcile
+from guvnor.schema import column_ddl, consequences, ddl
 from guvnor.schema.compare import Finding, canonical, compare, different, differing, in_order
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot
+from guvnor.schema.statement import plain_name, safe, table_of, terminated
 
 # What a rename of one thing can hide of another is found in the next round: tables, then columns, then
 # indexes.
 _ROUNDS = 3
 
-# What is under a table, and so can be told apart by it.
+# What is under a table, and so is told apart by it.
+_UNDER_A_TABLE = ("column", "constraint", "index", "trigger", "policy", "rule", "statistics")
 _RENAMED = (
-    "type", "table", "view", "materialized view", "sequence", "function", "procedure", "column", "constraint",
-    "index", "trigger", "policy", "rule", "statistics",
+    "type", "table", "view", "materialized view", "sequence", "function", "procedure", *_UNDER_A_TABLE,
 )  # fmt: skip
+
+# What is made from expressions, and so may be printed in another way.
+_PRINTED_ANEW = ("constraint", "index", "trigger", "rule", "policy", "view", "materialized view", "type")
 
 # Attributes that hold expressions, which a dump and restore may print in another way.
 _EXPRESSIONS = frozenset(
@@ -38,7 +42,7 @@ _EXPRESSIONS = frozenset(
 
 
 @dataclass(frozen=True)
-class Settled:
+class RootCauses:
     """A comparison in which each cause is found once.
 
     :ivar findings: in the order of a report.
@@ -56,13 +60,13 @@ class Settled:
 def differences(
     shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
 ) -> list[Finding]:
-    """Compare what a shadow holds with what is there; see :func:`settled`."""
-    return settled(shadow, actual, grantees=grantees, ignore=ignore).findings
+    """Compare what a shadow holds with what is there; see :func:`trace`."""
+    return trace(shadow, actual, grantees=grantees, ignore=ignore).findings
 
 
-def settled(
+def trace(
     shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
-) -> Settled:
+) -> RootCauses:
     """Compare what a shadow holds with what is there, each cause once.
 
     The shadow is changed by it.
@@ -74,7 +78,7 @@ def settled(
     expected = shadow.snapshot().without(ignore)
     findings = compare(expected, actual, grantees=grantees)
     if not findings:
-        return Settled([], expected, actual)
+        return RootCauses([], expected, actual)
     causes: list[Finding] = []
     renamed: list[tuple[Object, str, str]] = []
     for _ in range(_ROUNDS):
@@ -83,7 +87,7 @@ def settled(
             cause, sql = _rename(wanted, there)
             if _made(shadow, sql):
                 made.append(cause)
-                renamed.append((there, _plain_name(there), _plain_name(wanted)))
+                renamed.append((there, plain_name(there), plain_name(wanted)))
         made = made or [cause for cause, sql in _retyped(expected, actual) if _made(shadow, sql)]
         if not made:
             break
@@ -95,7 +99,7 @@ def settled(
     ]
     if doubtful:
         findings = _reprinted(shadow, expected, actual, findings, doubtful)
-    return Settled(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
+    return RootCauses(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
 
 
 def _made(shadow: Shadow, sql: str) -> bool:
@@ -110,22 +114,17 @@ def _made(shadow: Shadow, sql: str) -> bool:
 
 def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
     """Return the finding of another name, and the statement that gives the shadow the same."""
-    old, new = _plain_name(wanted), _plain_name(there)
+    old, new = plain_name(wanted), plain_name(there)
     finding = Finding(
         wanted.kind,
         wanted.identity,
         "different",
         {"name": old},
         {"name": new},
-        meaning.different(wanted, there, ["name"]),
-        f"{reconcile.rename(there, old)};",
+        consequences.different(wanted, there, ["name"]),
+        safe([ddl.rename(there, new, old)]),
     )
-    return finding, reconcile.rename(wanted, new)
-
-
-def _plain_name(item: Object) -> str:
-    """Return an object's own name, a function's without its arguments."""
-    return reconcile.own_name(item).partition("(")[0]
+    return finding, ddl.rename(wanted, old, new).sql
 
 
 def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, str]]:
@@ -136,24 +135,12 @@ def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
             continue
         names = [n for n in ("type", "collation") if wanted.attributes.get(n) != there.attributes.get(n)]
         if wanted.kind == "column" and names:
-            column = reconcile.own_name(wanted)
-            kind = there.attributes["type"]
-            collation = there.attributes["collation"]
-            yield (
-                different(wanted, there, names, None),
-                f"ALTER TABLE {reconcile.table_of(wanted)} ALTER COLUMN {column} TYPE {kind}"
-                + (f" COLLATE {collation}" if collation else "")
-                + ("" if wanted.attributes["generated"] else f" USING CAST({column}::text AS {kind})"),
-            )
-        if wanted.kind == "type" and (pair := renamed_label(wanted, there)):
-            old, new = (label.replace("'", "''") for label in pair)
-            yield (
-                replace(
-                    different(wanted, there, ["labels"], None),
-                    sql=f"ALTER TYPE {wanted.identity} RENAME VALUE '{new}' TO '{old}';",
-                ),
-                f"ALTER TYPE {wanted.identity} RENAME VALUE '{old}' TO '{new}'",
-            )
+            computed = wanted.attributes["generated"]
+            sql = column_ddl.retype(wanted, there.attributes, cast=not computed)
+            yield different(wanted, there, names, None), sql
+        if wanted.kind == "type" and ddl.renamed_label(wanted, there):
+            statements, _ = ddl.alter(there, wanted, ["labels"])
+            yield different(wanted, there, ["labels"], None), terminated(s.sql for s in statements)
 
 
 def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Object]]:
@@ -171,35 +158,21 @@ def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Obj
 
 def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
     """Return all that is compared of an object but its own name."""
-    name = re.compile(rf"(?<![\w.]){re.escape(_plain_name(item))}(?!\w)")
+    name = re.compile(rf"(?<![\w.]){re.escape(plain_name(item))}(?!\w)")
     attributes = sorted(
         (key, name.sub("?", value) if isinstance(value, str) else str(value))
         for key, value in item.attributes.items()
         if key not in ("owner", "body")
     )
-    table = reconcile.table_of(item) if item.kind in _RENAMED[7:] else ""
+    table = table_of(item) if item.kind in _UNDER_A_TABLE else ""
     relation = snapshot.get(f"relation:{table}")
     # A column that was renamed is where it was; one that was dropped and added is at the end.
     place = (
-        (relation.attributes["column order"] or []).index(reconcile.own_name(item))
+        (relation.attributes["column order"] or []).index(item.name)
         if item.kind == "column" and relation and relation.attributes.get("column order")
         else None
     )
     return (item.kind, table, place, canonical(item.attributes.get("body")), *attributes)
-
-
-def renamed_label(wanted: Object, there: Object) -> tuple[str, str] | None:
-    """Return the one label of an enum that has another name: what it should be and what it is."""
-    before, after = wanted.attributes.get("labels") or [], there.attributes.get("labels") or []
-    pairs = [(old, new) for old, new in zip(before, after, strict=False) if old != new]
-    if (
-        len(before) == len(after)
-        and len(pairs) == 1
-        and pairs[0][0] not in after
-        and pairs[0][1] not in before
-    ):
-        return pairs[0]
-    return None
 
 
 def _reprinted(
@@ -211,11 +184,7 @@ def _reprinted(
     parsed: dict[str, list[Object]] = {key: [] for key in keys.values()}
     for side in (expected, actual):
         with shadow.undone():
-            again = [
-                key
-                for key in parsed
-                if (sql := _recreate(side.objects[key], expected.objects[key])) and _made(shadow, sql)
-            ]
+            again = [key for key in parsed if (sql := _recreate(side.objects[key])) and _made(shadow, sql)]
             if again:
                 printed = shadow.snapshot()
                 for key in again:
@@ -235,32 +204,23 @@ def _reprinted(
     return kept
 
 
-def _recreate(item: Object, wanted: Object) -> str | None:
+def _recreate(item: Object) -> str | None:
     """Return the statements that replace an object of the shadow by one made from a printed text."""
-    table, name = reconcile.table_of(wanted), reconcile.own_name(wanted)
     attributes = item.attributes
-    if item.kind == "column" and attributes.get("generated"):
-        kind, expression = str(attributes["generated"]).split(" ", 1)
-        return (
-            f"ALTER TABLE {table} DROP COLUMN {name} CASCADE; ALTER TABLE {table} ADD COLUMN {name} "
-            f"{attributes['type']} GENERATED ALWAYS AS ({expression}) {kind}"
-        )
-    if item.kind == "column" and attributes.get("default") is not None:
-        return f"ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT {attributes['default']}"
+    if item.kind == "column" and attributes["generated"]:
+        dropped = [f"{statement.sql} CASCADE" for statement in ddl.drop(item) or []]
+        return terminated([*dropped, column_ddl.add(item, column_ddl.definition(item))])
+    if item.kind == "column" and attributes["default"] is not None:
+        statements, _ = ddl.alter(item, item, ["default"])
+        return terminated(statement.sql for statement in statements)
     # A foreign key has no expression, and making one could lock a live table.
-    if item.sql is None or (item.kind == "constraint" and attributes["type"] not in ("check", "exclusion")):
+    if item.kind == "constraint" and attributes["type"] not in ("check", "exclusion"):
         return None
-    drop = {
-        "constraint": f"ALTER TABLE {table} DROP CONSTRAINT {name}",
-        "index": f"DROP INDEX {name}",
-        "trigger": f"DROP TRIGGER {name} ON {table}",
-        "rule": f"DROP RULE {name} ON {table}",
-        "policy": f"DROP POLICY {name} ON {table}",
-        "view": f"DROP VIEW {name} CASCADE",
-        "materialized view": f"DROP MATERIALIZED VIEW {name} CASCADE",
-        "type": f"DROP TYPE {name} CASCADE",
-    }.get(item.kind)
-    return f"{drop}; {item.sql}" if drop else None
+    if item.sql is None or item.kind not in _PRINTED_ANEW:
+        return None
+    cascade = " CASCADE" if item.kind in ("view", "materialized view", "type") else ""
+    dropped = [f"{statement.sql}{cascade}" for statement in ddl.drop(item, online=False) or []]
+    return terminated([*dropped, item.sql])
 
 
 def _joined(findings: list[Finding]) -> list[Finding]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
+
+from guvnor.schema.statement import Statement, terminated
 
 WIDTH = 100  # of a line of SQL or a comment, before the indentation of the function's body
 
@@ -39,8 +41,21 @@ class Phase(IntEnum):
     RENAME = auto()
 
 
+# When an online operation runs.
+_PHASES = {
+    "add_enum_value": Phase.ENUM_VALUE,
+    "set_not_null": Phase.NOT_NULL,
+    "validate_constraint": Phase.VALIDATE,
+    "create_index_concurrently": Phase.BUILD,
+    "drop_index_concurrently": Phase.DROP_ONLINE,
+}
+
+ADDED_AGAIN = "lint: ignore ban-drop-constraint: its statement adds it again"
+_STOPS = "Stops at a row that holds NULL: where there may be one, op.backfill comes before it."
+
+
 @dataclass(frozen=True)
-class Step:
+class EmittedOperation:
     """A step of a revision.
 
     :ivar code: lines of Python.
@@ -59,12 +74,14 @@ class Step:
         return "\n".join([*comments, self.code])
 
 
-def execute(phase: Phase, sql: str, *remarks: str) -> Step:
+def execute(phase: Phase, sql: str, *remarks: str) -> EmittedOperation:
     """Return a step that runs one statement."""
-    return Step(phase, f"op.execute({literal(sql)})", remarks)
+    return EmittedOperation(phase, f"op.execute({literal(sql)})", remarks)
 
 
-def call(phase: Phase, operation: str, *arguments: str, remarks: Sequence[str] = (), **named: str) -> Step:
+def call(
+    phase: Phase, operation: str, *arguments: str, remarks: Sequence[str] = (), **named: str
+) -> EmittedOperation:
     """Return a step that calls an operation; its arguments are taken as they are."""
     written = [_argument(argument) for argument in arguments]
     written += [f"{name}={_argument(argument)}" for name, argument in named.items()]
@@ -72,31 +89,55 @@ def call(phase: Phase, operation: str, *arguments: str, remarks: Sequence[str] =
     if len(code) > WIDTH or "\n" in code:
         lines = textwrap.indent(",\n".join(written), "    ")
         code = f"op.{operation}(\n{lines},\n)"
-    return Step(phase, code, tuple(remarks))
+    return EmittedOperation(phase, code, tuple(remarks))
 
 
-def todo(phase: Phase, why: str, statements: Iterable[str] = ()) -> Step:
+def emitted(
+    phase: Phase, statements: Iterable[Statement], *remarks: str, back: bool = False
+) -> Iterator[EmittedOperation]:
+    """Return what runs the statements for one object; what follows an online operation runs at the end.
+
+    :param back: whether they are of a downgrade, which lint does not look at.
+    """
+    for statement in statements:
+        notes = [*remarks, f"DATA LOSS: {statement.loses}."] if statement.loses else list(remarks)
+        if statement.replaces == "constraint" and not back:
+            notes.append(ADDED_AGAIN)
+        if statement.replaces == "index":
+            notes.append("lint: ignore renaming-object: it takes the name of the index that it replaces")
+        if statement.operation:
+            name, *arguments = statement.operation
+            online = _PHASES[name]
+            if name == "set_not_null":
+                notes.append(_STOPS)
+            if phase is Phase.FINISH and online is Phase.VALIDATE:
+                online = Phase.VALIDATE_LAST
+            yield call(online, name, *arguments, remarks=notes, **statement.keywords)
+            phase = max(phase, Phase.FINISH) if online > phase else phase
+        elif statement.unless or statement.when:
+            yield guarded(phase, statement, *notes)
+        else:
+            yield execute(phase, "\n".join(statement.clauses), *notes)
+
+
+def todo(phase: Phase, why: str, statements: Iterable[str] = ()) -> EmittedOperation:
     """Return a step that a person has to write, with what is known of it."""
     lines = textwrap.wrap(f"TODO: {why}", WIDTH - 7)
-    lines += [line for statement in statements for line in f"{statement.rstrip(';')};".splitlines()]
-    return Step(phase, f"op.execute({literal(chr(10).join(f'-- {line}' for line in lines))})", todo=True)
+    lines += terminated(statements).splitlines()
+    return EmittedOperation(
+        phase, f"op.execute({literal(chr(10).join(f'-- {line}' for line in lines))})", todo=True
+    )
 
 
-def guarded(phase: Phase, condition: str, statements: Iterable[str], *remarks: str) -> Step:
-    """Return a step that runs statements where a query finds nothing: one that looks before it locks.
-
-    :param condition: a query without its SELECT: ``FROM pg_trigger WHERE ...``, or with ``EXISTS`` before it
-        when the statements run where it does find something.
-    """
-    there = condition.startswith("EXISTS ")
-    query = condition.removeprefix("EXISTS ")
-    inner = "\n".join(f"{statement.rstrip().rstrip(';')};" for statement in statements)
+def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperation:
+    """Return what looks, before it locks anything, whether a statement has to run."""
+    inner = terminated(["\n".join(statement.clauses)])
     tag = "$$" if "$$" not in inner else "$guard$"
     lines = [
         f"DO {tag}",
         "BEGIN",
-        f"    IF {'' if there else 'NOT '}EXISTS (",
-        textwrap.indent(f"SELECT {query}", " " * 8),
+        f"    IF {'' if statement.when else 'NOT '}EXISTS (",
+        textwrap.indent(statement.when or statement.unless, " " * 8),
         "    ) THEN",
         indented(inner, " " * 8),
         "    END IF;",
@@ -150,7 +191,7 @@ def kept_to_the_letter(text: str) -> bool:
     return "$function$" in text or "$procedure$" in text
 
 
-def body(steps: Sequence[Step]) -> str:
+def body(steps: Sequence[EmittedOperation]) -> str:
     """Return steps as the body of a function, indented, in the order of their phases."""
     lines = []
     for step in sorted(steps, key=lambda step: step.phase):

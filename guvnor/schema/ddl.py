@@ -1,0 +1,383 @@
+"""The SQL that turns one object into another: how each kind is created, altered, renamed and dropped.
+
+The drift report shows these statements where they are safe, the search for root causes runs them in the
+shadow, and autogenerate writes them into revisions. A busy table is not locked for long where PostgreSQL has
+another way. Names are as the server printed them, already quoted, and are found by ``search_path = public``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from guvnor.schema import column_ddl
+from guvnor.schema.column_ddl import options, statistics_target
+from guvnor.schema.names import constant, identifier, suffixed, unquoted
+from guvnor.schema.snapshot import Object
+from guvnor.schema.statement import Statement, each, find, plain_name, statement, table_of, target
+
+_VALIDATED_LATER = ("check", "foreign key")  # constraints that may be added NOT VALID
+_IF_NOT_EXISTS = ("sequence", "statistics", "materialized view")
+
+# What the definition of a new object does not say, with what it has then.
+_USUAL = {
+    "owned by": None, "options": None, "toast options": None, "row security": False,
+    "row security forced": False, "replica identity": "default", "compression": "default",
+    "statistics target": "default", "state": "enabled", "clustered": False, "comment": None,
+}  # fmt: skip
+
+# What is right when an object was replaced as a whole.
+_REPLACED = {
+    "constraint": frozenset({
+        "type", "definition", "validated", "deferrable", "initially deferred", "not inherited", "enforcement",
+        "index valid", "options", "clustered", "comment",
+    }),
+    "index": frozenset({
+        "definition", "access method", "unique", "predicate", "key columns", "included columns", "valid",
+        "clustered", "comment",
+    }),
+    "trigger": frozenset({"definition", "deferrable", "initially deferred", "state"}),
+}  # fmt: skip
+
+
+def create(item: Object, index: str | None = None, *, in_use: bool = True) -> list[Statement] | None:
+    """Return the statements that make an object; None where a person has to decide.
+
+    :param index: of a primary key or a unique constraint: the statement that makes its index, which is then
+        built while the application goes on.
+    :param in_use: whether the application uses the table of an index.
+    """
+    table, name = table_of(item), item.name
+    if item.kind == "column":
+        values = item.attributes
+        if values["generated"] or values["identity generation"] or column_ddl.must_be_filled(item):
+            return None  # what the rows that are there shall hold is for a person to say
+        made = [statement(column_ddl.add(item, column_ddl.definition(item)))]
+    elif item.kind == "constraint":
+        made = _constraint(item, index)
+    elif item.sql is None or item.kind == "table":
+        return None  # what a table held is the question, not its definition
+    elif item.kind == "index":
+        if in_use and is_partitioned(item.sql, item):
+            return None
+        made = [
+            _build(item, item.sql, name)
+            if in_use
+            else statement(*_index(item, item.sql, name, "IF NOT EXISTS "))
+        ]
+    elif item.kind in ("trigger", "policy"):
+        start, on, rest = item.sql.partition(f" ON {table} ")
+        made = [statement(start, f"{on}{rest}".strip(), unless=find(item.kind, table, name))]
+    elif item.kind == "type":
+        made = [statement(item.sql, unless=find("type", "", name))]
+    else:
+        made = [statement(_repeatable(item))]
+    return [*made, *further(item)]
+
+
+def drop(item: Object, *, online: bool = True) -> list[Statement] | None:
+    """Return the statement that drops an object; None where a person has to decide.
+
+    :param online: whether the application uses the table of an index.
+    """
+    table, name, kind = table_of(item), item.name, item.kind.upper()
+    if item.kind == "index":
+        if not online:
+            return [statement(f"DROP INDEX {name}")]
+        if is_partitioned(str(item.sql), item):
+            return None
+        return [
+            statement(
+                f"DROP INDEX CONCURRENTLY {name}", operation=("drop_index_concurrently", unquoted(name))
+            )
+        ]
+    if item.kind == "constraint":  # its table may be gone already when a revision is run again
+        return [statement(f"ALTER TABLE IF EXISTS {table} DROP CONSTRAINT IF EXISTS {name}")]
+    if item.kind == "column":
+        loses = f"the column {item.identity} and all that it holds"
+        return [statement(f"ALTER TABLE {table} DROP COLUMN IF EXISTS {name}", loses=loses)]
+    loses = {
+        "table": f"the table {name} and all its rows", "sequence": f"the numbers that {item} has given",
+    }.get(item.kind, "")  # fmt: skip
+    return [statement(f"DROP {kind} IF EXISTS {target(item)}", loses=loses)]
+
+
+def alter(
+    expected: Object, actual: Object, names: Iterable[str], index: str | None = None
+) -> tuple[list[Statement], list[str]]:
+    """Return the statements that make an object what it should be.
+
+    :param names: the attributes that differ.
+    :param index: see :func:`create`.
+    :returns: the statements, and the attributes for which there is none.
+    """
+    rest = list(names)
+    statements, done = _replace(expected, actual, frozenset(rest), index)
+    rest = [name for name in rest if name not in done]
+    if expected.kind == "column" and "not null" in rest:
+        rest = [name for name in rest if name != "not null constraint"]
+    known = _attributes(expected, actual)
+    for name, texts in known.items():
+        if name in rest:
+            statements += texts
+    return statements, [name for name in rest if name not in known]
+
+
+def further(item: Object) -> list[Statement]:
+    """Return the statements for what the definition of an object does not say, such as its comment."""
+    usual = {name: value for name, value in _USUAL.items() if name in item.attributes}
+    if item.kind not in ("table", "column"):
+        usual.pop("options", None)  # the definition says them
+    names = [name for name, value in usual.items() if (item.attributes[name] or value) != value]
+    plain = replace(item, attributes={**item.attributes, **usual})
+    known = _attributes(item, plain)
+    return [made for name in names for made in known.get(name, [])]
+
+
+def rename(item: Object, before: str, after: str) -> Statement:
+    """Return the statement that gives an object another name.
+
+    :param before: its name now, as SQL writes it, without a function's arguments.
+    """
+    table, kind = table_of(item), item.kind.upper()
+    when = find(item.kind, table, before)
+    if item.kind in ("column", "constraint"):
+        return statement(f"ALTER TABLE {table} RENAME {kind} {before} TO {after}", when=when)
+    called = target(item).replace(plain_name(item), before, 1)
+    return statement(f"ALTER {kind} {called} RENAME TO {after}", when=when)
+
+
+def locks_writers(constraint: Object) -> bool:
+    """Tell whether a constraint locks writers out while its index is built with it."""
+    return constraint.attributes["type"] not in _VALIDATED_LATER
+
+
+def is_partitioned(sql: str, item: Object) -> bool:
+    """Tell whether an index is of a partitioned table, or of a partition and part of such a one.
+
+    The server neither builds nor drops those concurrently.
+
+    :param sql: the statement that makes the index.
+    """
+    return f" ON ONLY {table_of(item)} " in sql or bool(item.attributes.get("attached to"))
+
+
+def alongside(item: Object) -> str:
+    """Return the name of an index until it takes the place of the one that it replaces."""
+    return suffixed(item.name, "_new")
+
+
+def renamed_label(expected: Object, actual: Object) -> tuple[str, str] | None:
+    """Return the one label of an enum that has another name: what it should be and what it is."""
+    wanted, there = expected.attributes.get("labels") or [], actual.attributes.get("labels") or []
+    pairs = [(new, old) for new, old in zip(wanted, there, strict=False) if new != old]
+    if (
+        len(wanted) == len(there)
+        and len(pairs) == 1
+        and pairs[0][0] not in there
+        and pairs[0][1] not in wanted
+    ):
+        return pairs[0]
+    return None
+
+
+def only_tovalidate(expected: Object, actual: Object) -> bool:
+    """Tell whether a constraint is what it should be, but for the rows that were there before it."""
+    definition = str(actual.attributes["definition"])
+    return (
+        bool(expected.attributes["validated"])
+        and definition.endswith(" NOT VALID")
+        and definition.removesuffix(" NOT VALID") == expected.attributes["definition"]
+    )
+
+
+def _replace(
+    expected: Object, actual: Object, names: frozenset[str], index: str | None
+) -> tuple[list[Statement], frozenset[str]]:
+    """Put an object in the place of another one; return how, and the attributes that are right then."""
+    kind, table, name = expected.kind, table_of(expected), expected.name
+    none: tuple[list[Statement], frozenset[str]] = [], frozenset()
+    if kind == "constraint" and names == {"validated", "definition"} and only_tovalidate(expected, actual):
+        return [validate(expected)], names
+    if kind == "constraint" and names & {
+        "definition",
+        "type",
+        "validated",
+        "deferrable",
+        "initially deferred",
+    }:
+        if index is None and expected.attributes["type"] not in _VALIDATED_LATER:
+            return none
+        made = _constraint(expected, index, f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name},")
+        return [*made, *further(expected)], _REPLACED[kind]
+    if kind == "index" and "definition" in names:
+        if expected.attributes["statistics targets"] or is_partitioned(str(expected.sql), expected):
+            return none
+        other = alongside(expected)
+        takes_name = statement(
+            f"ALTER INDEX {other} RENAME TO {name}", when=find("index", "", other), replaces="index"
+        )
+        build = _build(expected, str(expected.sql), other)
+        return [build, *(drop(expected) or []), takes_name, *further(expected)], _REPLACED[kind]
+    if kind == "trigger" and names & {"definition", "deferrable", "initially deferred"}:
+        first = [statement(str(expected.sql).replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER", 1))]
+        # There is no OR REPLACE for a constraint trigger, nor for what was one.
+        if any(str(side.sql).startswith("CREATE CONSTRAINT") for side in (expected, actual)):
+            first = [*(drop(expected) or []), statement(str(expected.sql))]
+        commented = {"comment"} if expected.attributes["comment"] else set()
+        return [*first, *further(expected)], _REPLACED[kind] | commented
+    if kind == "policy" and names - {"comment"}:
+        return [*(drop(expected) or []), statement(str(expected.sql)), *further(expected)], names
+    if kind in ("function", "procedure") and not names & {"result", "kind"}:
+        changed = names - {"comment", "owner"}
+        return ([statement(str(expected.sql))] if changed else []), changed
+    if kind in ("view", "rule") and (changed := names & {"definition", "options"}):
+        return [statement(_repeatable(expected))], changed
+    return none
+
+
+def _attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
+    """Return the statements that set each attribute of an object, for those that can be set by themselves."""
+    wanted, there = expected.attributes, actual.attributes
+    kind, table, name = expected.kind, table_of(expected), expected.name
+    found: dict[str, str | list[str]] = {"comment": _comment(expected)}
+    if wanted.get("owner"):
+        found["owner"] = f"ALTER {kind.upper()} {target(expected)} OWNER TO {identifier(wanted['owner'])}"
+    if kind == "column":
+        return {k: each(v) for k, v in found.items()} | column_ddl.attributes(expected, actual)
+    if kind in ("table", "materialized view"):
+        prefix = f"ALTER {kind.upper()} {name}"
+        on = "ENABLE" if wanted["row security"] else "DISABLE"
+        force = "FORCE" if wanted["row security forced"] else "NO FORCE"
+        identity = str(wanted["replica identity"])
+        identity = identity.upper() if " " not in identity else identity.replace("index", "USING INDEX", 1)
+        found |= {
+            "options": options(prefix, wanted["options"], there["options"]),
+            "toast options": options(prefix, wanted["toast options"], there["toast options"]),
+            "row security": f"{prefix} {on} ROW LEVEL SECURITY",
+            "row security forced": f"{prefix} {force} ROW LEVEL SECURITY",
+            "replica identity": f"{prefix} REPLICA IDENTITY {identity}",
+            "populated": f"REFRESH MATERIALIZED VIEW {name}",
+        }
+    if kind in ("constraint", "index"):
+        clustered = f"CLUSTER ON {name}" if wanted["clustered"] else "SET WITHOUT CLUSTER"
+        found["clustered"] = f"ALTER TABLE {table} {clustered}"
+    if kind == "constraint":
+        # The triggers of a foreign key are on both tables.
+        both = dict.fromkeys(p.partition(":")[2] for p in expected.parents if p.startswith("relation:"))
+        found["enforcement"] = [f"ALTER TABLE {side} ENABLE TRIGGER ALL" for side in both]
+        found["index valid"] = f"REINDEX INDEX CONCURRENTLY {name}"
+    if kind in ("trigger", "rule"):
+        states = {"disabled": "DISABLE", "on replicas only": "ENABLE REPLICA", "always": "ENABLE ALWAYS"}
+        state = states.get(wanted["state"], "ENABLE")
+        found["state"] = f"ALTER TABLE {table} {state} {kind.upper()} {name}"
+    if kind == "sequence":
+        form = {
+            "type": "AS {}", "start": "START WITH {}", "increment": "INCREMENT BY {}",
+            "minimum": "MINVALUE {}", "maximum": "MAXVALUE {}", "cache": "CACHE {}",
+            "owned by": "OWNED BY {}",
+        }  # fmt: skip
+        found |= {
+            key: f"ALTER SEQUENCE {name} {text.format(wanted[key] or 'NONE')}" for key, text in form.items()
+        }
+        found["cycle"] = f"ALTER SEQUENCE {name} {'CYCLE' if wanted['cycle'] else 'NO CYCLE'}"
+    if kind == "statistics":
+        found["statistics target"] = f"ALTER STATISTICS {name} SET STATISTICS {statistics_target(wanted)}"
+    if kind == "extension":
+        found["content"] = f"ALTER EXTENSION {name} SET SCHEMA public"
+    statements = {key: each(texts) for key, texts in found.items()}
+    if kind == "index" and wanted["valid"]:
+        build = _build(expected, str(expected.sql), name).operation
+        statements["valid"] = [statement(f"REINDEX INDEX CONCURRENTLY {name}", operation=build)]
+    if kind == "type" and (labels := _labels(expected, actual)) is not None:
+        statements["labels"] = labels
+    return statements
+
+
+def _comment(item: Object) -> str:
+    text = item.attributes.get("comment")
+    called = f"{item.name} ON {table_of(item)}" if item.kind == "constraint" else target(item)
+    return f"COMMENT ON {item.kind.upper()} {called} IS {'NULL' if text is None else constant(text)}"
+
+
+def _repeatable(item: Object) -> str:
+    """Return the statement that makes an object, in a form that can be run again."""
+    sql, word = str(item.sql).rstrip().rstrip(";"), item.kind.upper()
+    if item.kind in _IF_NOT_EXISTS:
+        return sql.replace(f"CREATE {word}", f"CREATE {word} IF NOT EXISTS", 1)
+    return (
+        sql.replace(f"CREATE {word}", f"CREATE OR REPLACE {word}", 1)
+        if item.kind in ("view", "rule")
+        else sql
+    )
+
+
+def _constraint(item: Object, index: str | None, prefix: str = "") -> list[Statement]:
+    """Add a constraint so that the long part does not stop writers.
+
+    :param prefix: what the statement begins with where the constraint takes the place of another one: then
+        there is no moment without a constraint for new rows.
+    """
+    table, values = table_of(item), item.attributes
+    more = {"replaces": "constraint"} if prefix else {"unless": find("constraint", table, item.name)}
+    start = (prefix or f"ALTER TABLE {table}", f"ADD CONSTRAINT {item.name}")
+    if index and not is_partitioned(index, item):
+        name = alongside(item) if prefix else item.name
+        kind = f"{values['type']} using index".upper()
+        deferred = " DEFERRABLE" if values["deferrable"] else ""
+        deferred += " INITIALLY DEFERRED" if values["initially deferred"] else ""
+        when = {"when": find("index", "", name)} if prefix else {}
+        return [_build(item, index, name), statement(*start, f"{kind} {name}{deferred}", **more, **when)]
+    if values["type"] in _VALIDATED_LATER and values["validated"]:
+        return [statement(*start, f"{values['definition']} NOT VALID", **more), validate(item)]
+    return [statement(*start, str(values["definition"]), **more)]
+
+
+def validate(item: Object) -> Statement:
+    """Return the statement that validates a constraint while the application goes on."""
+    table = table_of(item)
+    operation = ("validate_constraint", unquoted(table), unquoted(item.name))
+    return statement(f"ALTER TABLE {table} VALIDATE CONSTRAINT {item.name}", operation=operation)
+
+
+def _index(item: Object, sql: str, name: str, words: str) -> tuple[str, ...]:
+    """Return the clauses of the statement that makes an index.
+
+    :param sql: the statement as the server prints it.
+    :param name: what the index is called in place of its own name.
+    :param words: what stands before the name, such as ``CONCURRENTLY``.
+    """
+    start, _, rest = sql.partition(f"INDEX {item.name} ")
+    rest = rest.replace(f" {table_of(item)} USING btree ", f" {table_of(item)} ", 1)
+    where = f" WHERE {item.attributes.get('predicate')}"
+    if rest.endswith(where):
+        return f"{start}INDEX {words}{name}", rest.removesuffix(where), where.strip()
+    return f"{start}INDEX {words}{name}", rest
+
+
+def _build(item: Object, sql: str, name: str) -> Statement:
+    """Build an index while the application goes on; see :func:`_index`."""
+    # The operation does not pass over an index that was left invalid; a person who repeats this would.
+    repeatable = "\n".join(_index(item, sql, name, "CONCURRENTLY IF NOT EXISTS "))
+    operation = ("create_index_concurrently", unquoted(name), repeatable)
+    return statement(*_index(item, sql, name, "CONCURRENTLY "), operation=operation)
+
+
+def _labels(expected: Object, actual: Object) -> list[Statement] | None:
+    """Rename a label or add the missing ones; None when some are too many, or in another order."""
+    name, wanted = expected.identity, expected.attributes["labels"] or []
+    there = actual.attributes["labels"] or []
+    if pair := renamed_label(expected, actual):
+        new, old = map(constant, pair)
+        when = f"SELECT FROM pg_enum\nWHERE enumtypid = {constant(name)}::regtype AND enumlabel = {old}"
+        return [statement(f"ALTER TYPE {name} RENAME VALUE {old} TO {new}", when=when)]
+    if [label for label in wanted if label in there] != there:
+        return None
+    statements = []
+    for number, label in enumerate(wanted):
+        if label not in there:
+            word, neighbor = ("AFTER", wanted[number - 1]) if number else ("BEFORE", there[0])
+            sql = f"ALTER TYPE {name} ADD VALUE {constant(label)} {word} {constant(neighbor)}"
+            operation = ("add_enum_value", unquoted(name), label)
+            statements.append(statement(sql, operation=operation, keywords={word.lower(): neighbor}))
+    return statements
