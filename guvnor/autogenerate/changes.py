@@ -9,9 +9,13 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
 from guvnor.schema.compare import differing, outermost
-from guvnor.schema.root_causes import RootCauses
+from guvnor.schema.root_causes import Rename, RootCauses
 from guvnor.schema.snapshot import Object, Snapshot
 from guvnor.schema.statement import table_of
+
+_HANGS_ON_TABLE = (
+    "column", "constraint", "index", "trigger", "rule", "policy", "statistics", "sequence",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,25 +36,11 @@ class Alteration:
 
 
 @dataclass(frozen=True)
-class Rename:
-    """An object that only has another name; ``item`` carries the one that it has in the live database.
-
-    :ivar before: the name before, as SQL writes it.
-    :ivar after: the name afterwards.
-    """
-
-    item: Object
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
 class Changes:
     """The way from one schema to another.
 
     :ivar before: the schema as it is, without the renames.
     :ivar after: the schema as it shall be, without the renames.
-    :ivar indexes_after: the statements that make the indexes of primary keys and unique constraints.
     :ivar back: whether this is the way back, of a downgrade.
     """
 
@@ -60,8 +50,6 @@ class Changes:
     dropped: Mapping[str, Object]
     altered: Sequence[Alteration]
     renamed: Sequence[Rename]
-    indexes_before: Mapping[str, str]
-    indexes_after: Mapping[str, str]
     back: bool = False
 
     @property
@@ -73,9 +61,7 @@ class Changes:
             added=self.dropped,
             dropped=self.added,
             altered=[alteration.reversed for alteration in self.altered],
-            renamed=[Rename(r.item, r.after, r.before) for r in reversed(self.renamed)],
-            indexes_before=self.indexes_after,
-            indexes_after=self.indexes_before,
+            renamed=[rename.reversed for rename in reversed(self.renamed)],
             back=not self.back,
         )
 
@@ -143,39 +129,26 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
     return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 
 
-def find(
-    comparison: RootCauses, indexes_before: Mapping[str, str], indexes_after: Mapping[str, str]
-) -> Changes:
+def find(comparison: RootCauses) -> Changes:
     """Read the findings of a comparison as changes to the live database.
 
     What only follows from a finding is a change of its own here: a missing table needs its columns and
     indexes, too.
-
-    :param indexes_before: see :func:`guvnor.schema.catalog.constraint_indexes`.
     """
     expected, actual = comparison.expected.objects, comparison.actual.objects
-    missing = {key: item for key, item in expected.items() if key not in actual}
-    unexpected = {key: item for key, item in actual.items() if key not in expected}
-    by_change: dict[str, set[tuple[str, str]]] = {"missing": set(), "unexpected": set(), "different": set()}
-    for finding in comparison.findings:
-        by_change[finding.change].add((finding.kind, finding.object))
 
     def with_root(objects: Mapping[str, Object], change: str) -> dict[str, Object]:
-        def of_root(key: str) -> tuple[str, str]:
-            top = objects[outermost(key, objects)]
-            return top.kind, top.identity
-
-        return {key: item for key, item in objects.items() if of_root(key) in by_change[change]}
+        roots = {(found.kind, found.object) for found in comparison.findings if found.change == change}
+        tops = {key: objects[outermost(key, objects)] for key in objects}
+        return {key: objects[key] for key, top in tops.items() if (top.kind, top.identity) in roots}
 
     return Changes(
         before=comparison.actual,
         after=comparison.expected,
-        added=with_root(missing, "missing"),
-        dropped=with_root(unexpected, "unexpected"),
+        added=with_root({key: item for key, item in expected.items() if key not in actual}, "missing"),
+        dropped=with_root({key: item for key, item in actual.items() if key not in expected}, "unexpected"),
         altered=[*_altered(comparison), *_following(comparison)],
-        renamed=[Rename(item, old, new) for item, old, new in comparison.renamed],
-        indexes_before=indexes_before,
-        indexes_after=indexes_after,
+        renamed=comparison.renamed,
     )
 
 
@@ -210,14 +183,4 @@ def _following(comparison: RootCauses) -> Iterable[Alteration]:
 
 def _own_table(item: Object) -> str:
     """Return the handle of the table that an object is on; empty when it is on none."""
-    hangs = item.kind in (
-        "column",
-        "constraint",
-        "index",
-        "trigger",
-        "rule",
-        "policy",
-        "statistics",
-        "sequence",
-    )
-    return item.parents[0] if hangs and item.parents else ""
+    return item.parents[0] if item.kind in _HANGS_ON_TABLE and item.parents else ""

@@ -11,7 +11,6 @@ from guvnor.autogenerate.emitted_operations import (
     ADDED_AGAIN,
     EmittedOperation,
     Phase,
-    call,
     emitted,
     execute,
     guarded,
@@ -67,10 +66,10 @@ def add(changes: Changes, probe: Probe, item: Object) -> Iterator[EmittedOperati
         )
     elif rewrites:
         remark = "The default is another one for each row, so it is not set while the table is locked."
-        arguments = unquoted(table), f"{name} = DEFAULT", f"{name} IS NULL"
-        yield call(Phase.BACKFILL, "backfill", *arguments, remarks=[remark])
+        arguments = (unquoted(table), f"{name} = DEFAULT", f"{name} IS NULL")
+        yield EmittedOperation(Phase.BACKFILL, "backfill", arguments, remarks=(remark,))
     if values["not null"] and (must_be_filled or rewrites):
-        yield call(Phase.NOT_NULL, "set_not_null", unquoted(table), unquoted(name))
+        yield EmittedOperation(Phase.NOT_NULL, "set_not_null", (unquoted(table), unquoted(name)))
 
 
 def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperation]:

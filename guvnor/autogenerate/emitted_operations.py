@@ -1,11 +1,11 @@
-"""The steps of a revision that is being written: a few lines of Python each, and when they run."""
+"""The operations of a revision that is being written: a few lines of Python each, and when they run."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
 from guvnor.schema.statement import Statement, terminated
@@ -18,7 +18,7 @@ _ESCAPED = re.compile(r"\\(?=:[\w$]*(?![:\w$]))")
 
 
 class Phase(IntEnum):
-    """When a step runs.
+    """When an operation runs.
 
     Until the first online step all is one transaction, in which new objects come first and what touches
     tables that the application uses comes last.
@@ -56,40 +56,36 @@ _STOPS = "Stops at a row that holds NULL: where there may be one, op.backfill co
 
 @dataclass(frozen=True)
 class EmittedOperation:
-    """A step of a revision.
+    """An operation of Alembic that a revision calls.
 
-    :ivar code: lines of Python.
+    :ivar name: such as ``execute`` or ``validate_constraint``.
     :ivar remarks: comments above it, for the reviewer.
     :ivar todo: whether it is left to a person; lint and the pre-flight checks refuse it until it is done.
     """
 
     phase: Phase
-    code: str
+    name: str
+    arguments: tuple[str, ...]
+    keywords: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     todo: bool = False
 
-    def lines(self) -> str:
-        """Return the step as it stands in the revision."""
-        comments = [f"# {line}" for remark in self.remarks for line in textwrap.wrap(remark, WIDTH)]
-        return "\n".join([*comments, self.code])
+    def code(self) -> str:
+        """Return the operation as it stands in the revision's function."""
+        lines = [f"    # {line}" for remark in self.remarks for line in textwrap.wrap(remark, WIDTH)]
+        if self.name == "execute":
+            return "\n".join([*lines, f"    op.execute({_sql(*self.arguments)})"])
+        written = [_argument(text) for text in self.arguments]
+        written += [f"{name}={_argument(text)}" for name, text in self.keywords.items()]
+        lines.append(f"    op.{self.name}({', '.join(written)})")
+        if len(lines[-1]) > WIDTH + 4 or "\n" in lines[-1]:
+            lines[-1:] = [f"    op.{self.name}(", *(f"        {text}," for text in written), "    )"]
+        return "\n".join(lines)
 
 
 def execute(phase: Phase, sql: str, *remarks: str) -> EmittedOperation:
-    """Return a step that runs one statement."""
-    return EmittedOperation(phase, f"op.execute({literal(sql)})", remarks)
-
-
-def call(
-    phase: Phase, operation: str, *arguments: str, remarks: Sequence[str] = (), **named: str
-) -> EmittedOperation:
-    """Return a step that calls an operation; its arguments are taken as they are."""
-    written = [_argument(argument) for argument in arguments]
-    written += [f"{name}={_argument(argument)}" for name, argument in named.items()]
-    code = f"op.{operation}({', '.join(written)})"
-    if len(code) > WIDTH or "\n" in code:
-        lines = textwrap.indent(",\n".join(written), "    ")
-        code = f"op.{operation}(\n{lines},\n)"
-    return EmittedOperation(phase, code, tuple(remarks))
+    """Return the operation that runs one statement."""
+    return EmittedOperation(phase, "execute", (sql,), remarks=remarks)
 
 
 def emitted(
@@ -112,7 +108,7 @@ def emitted(
                 notes.append(_STOPS)
             if phase is Phase.FINISH and online is Phase.VALIDATE:
                 online = Phase.VALIDATE_LAST
-            yield call(online, name, *arguments, remarks=notes, **statement.keywords)
+            yield EmittedOperation(online, name, tuple(arguments), statement.keywords, tuple(notes))
             phase = max(phase, Phase.FINISH) if online > phase else phase
         elif statement.unless or statement.when:
             yield guarded(phase, statement, *notes)
@@ -121,12 +117,9 @@ def emitted(
 
 
 def todo(phase: Phase, why: str, statements: Iterable[str] = ()) -> EmittedOperation:
-    """Return a step that a person has to write, with what is known of it."""
-    lines = textwrap.wrap(f"TODO: {why}", WIDTH - 7)
-    lines += terminated(statements).splitlines()
-    return EmittedOperation(
-        phase, f"op.execute({literal(chr(10).join(f'-- {line}' for line in lines))})", todo=True
-    )
+    """Return what a person has to write, with what is known of it."""
+    lines = [*textwrap.wrap(f"TODO: {why}", WIDTH - 7), *terminated(statements).splitlines()]
+    return EmittedOperation(phase, "execute", ("\n".join(f"-- {line}" for line in lines),), todo=True)
 
 
 def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperation:
@@ -147,33 +140,31 @@ def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperati
     return execute(phase, "\n".join(lines), *remarks)
 
 
-def literal(sql: str) -> str:
+def _sql(sql: str) -> str:
     """Return SQL as a Python string for ``op.execute``, in which a colon may begin a parameter."""
-    return string(_PARAMETER.sub(r"\\:", _ESCAPED.sub(r"\\\\", sql)))
-
-
-def string(text: str, indent: str = "    ") -> str:
-    """Return text as a Python string; several lines stand between triple quotes.
-
-    :param indent: of lines that are not kept to the letter.
-    """
-    if '"""' in text:
-        return repr(text)
-    if "\n" not in text and '"' not in text and "\\" not in text and len(text) <= WIDTH - 12:
-        return f'"{text}"'
-    prefix = "r" if "\\" in text else ""
-    if kept_to_the_letter(text):
-        return f'{prefix}"""{text.strip()}\n"""'
-    return f'{prefix}"""\n{indented(text.strip(), indent)}\n"""'
+    text = _PARAMETER.sub(r"\\:", _ESCAPED.sub(r"\\\\", sql))
+    plain = "\n" not in text and '"' not in text and "\\" not in text and len(text) <= WIDTH - 12
+    return f'"{text}"' if plain else _several_lines(text, closing=" " * 4)
 
 
 def _argument(text: str) -> str:
-    """Return an argument of an operation; a name must not get blank space around it."""
-    return string(text, indent="") if "\n" in text or len(text) > WIDTH - 12 else _short(text)
-
-
-def _short(text: str) -> str:
+    """Return an argument of an operation as a Python string."""
+    if "\n" in text or len(text) > WIDTH - 12:
+        return _several_lines(text, closing=" " * 8)
     return f'"{text}"' if '"' not in text and "\\" not in text else repr(text)
+
+
+def _several_lines(text: str, closing: str) -> str:
+    """Return SQL as a Python string between triple quotes.
+
+    :param closing: what stands before the last of them.
+    """
+    if '"""' in text:
+        return repr(text)
+    prefix = "r" if "\\" in text else ""
+    if "$function$" in text or "$procedure$" in text:  # the server keeps a body with its blank space
+        return f'{prefix}"""{text.strip()}\n"""'
+    return f'{prefix}"""\n{indented(text.strip(), " " * 8)}\n{closing}"""'
 
 
 def indented(text: str, prefix: str) -> str:
@@ -186,21 +177,6 @@ def indented(text: str, prefix: str) -> str:
     return "".join(lines)
 
 
-def kept_to_the_letter(text: str) -> bool:
-    """Tell whether there is a function's body in a text: the server keeps it with its blank space."""
-    return "$function$" in text or "$procedure$" in text
-
-
-def body(steps: Sequence[EmittedOperation]) -> str:
-    """Return steps as the body of a function, indented, in the order of their phases."""
-    lines = []
-    for step in sorted(steps, key=lambda step: step.phase):
-        if kept_to_the_letter(step.code):
-            head, _, tail = step.lines().partition("op.execute(")
-            lines += [*textwrap.indent(head, "    ").splitlines(), f"    op.execute({tail}"]
-        elif step.code.startswith("op.execute("):
-            comments = step.lines().removesuffix(step.code)
-            lines.append(textwrap.indent(comments, "    ") + indented(step.code, "    "))
-        else:
-            lines.append(textwrap.indent(step.lines(), "    "))
-    return "\n".join(lines)
+def body(operations: Iterable[EmittedOperation]) -> str:
+    """Return operations as the body of a function, in the order of their phases."""
+    return "\n".join(found.code() for found in sorted(operations, key=lambda found: found.phase))

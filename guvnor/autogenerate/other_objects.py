@@ -24,7 +24,7 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperat
     own = changes.comes_with_table(item)
     if own and item.kind == "constraint":
         return  # CREATE TABLE makes it
-    statements = ddl.create(item, changes.indexes_after.get(item.handle), in_use=not own)
+    statements = ddl.create(item, in_use=not own)
     phase = Phase.ATTACH if item.kind in _ATTACHED and not own else Phase.CREATE
     if item.kind == "constraint":
         phase = Phase.FINISH if _refers_to_added(changes, item) else Phase.CHANGE
@@ -32,7 +32,7 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperat
         phase = Phase.ATTACH
     if statements is None:
         yield _by_hand(item)
-    elif item.kind == "constraint" and ddl.locks_writers(item) and not statements[0].operation:
+    elif item.kind == "constraint" and ddl.locks_writers(item):
         yield todo(
             phase,
             f"{item} cannot be added to {table_of(item)} without locking writers out. Where the table is "
@@ -80,8 +80,7 @@ def alter(
         yield from emitted(Phase.DETACH, ddl.drop(after) or [])
         yield from emitted(phase, ddl.create(after) or [])
         return
-    index = changes.indexes_after.get(after.handle)
-    statements, left = ddl.alter(after, before, alteration.names, index)
+    statements, left = ddl.alter(after, before, alteration.names)
     yield from emitted(phase, statements, *remarks, back=changes.back)
     if after.kind == "index" and "definition" in left and ddl.is_partitioned(str(after.sql), after):
         yield _partitioned(after, [f"DROP INDEX {after.name}", _with_partitions(after)])
@@ -90,9 +89,8 @@ def alter(
 
 
 def _changed(alteration: Alteration, name: str) -> str:
-    before, after = (
-        getattr(side, name, side.attributes.get(name)) for side in (alteration.before, alteration.after)
-    )
+    sides = alteration.before, alteration.after
+    before, after = (side.kind if name == "kind" else side.attributes.get(name) for side in sides)
     values = "" if name in _LONG else f": {before} becomes {after}"
     return f"{name} of the {alteration.after}{values}"
 

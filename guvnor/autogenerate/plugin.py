@@ -8,6 +8,7 @@ bring about is added as a TODO.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from alembic import op
@@ -27,7 +28,8 @@ from guvnor.autogenerate.changes import Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, body, todo
 from guvnor.autogenerate.probe import Probe
 from guvnor.config import Settings
-from guvnor.schema import catalog, drift, live, root_causes, shadow
+from guvnor.postgres import Connection
+from guvnor.schema import catalog, ddl, drift, live, root_causes, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.root_causes import RootCauses
 from guvnor.schema.shadow import Shadow
@@ -104,11 +106,12 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
             comparison = root_causes.trace(built, actual, grantees=settings.grantees, ignore=settings.ignore)
         if not comparison.findings:
             return PriorityDispatchResult.STOP
-        found = changes.find(
+        comparison = replace(
             comparison,
-            indexes_before=catalog.constraint_indexes(reading.connection(), "public"),
-            indexes_after=catalog.constraint_indexes(built.driver, built.name),
+            actual=_with_indexes(comparison.actual, reading.connection(), "public"),
+            expected=_with_indexes(comparison.expected, built.driver, built.name),
         )
+        found = changes.find(comparison)
         with built.undone():
             forward, back = _write(built, comparison, found, expected)
     for finding in comparison.findings:
@@ -117,6 +120,17 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
     template = context.opts["template_args"]
     template[UPGRADE], template[DOWNGRADE] = body(forward), body(back)
     return PriorityDispatchResult.STOP
+
+
+def _with_indexes(snapshot: Snapshot, connection: Connection, schema: str) -> Snapshot:
+    """Give primary keys and unique constraints the statements that make their indexes."""
+    indexes = catalog.constraint_indexes(connection, schema)
+    constraints = {
+        key: replace(item, attributes={**item.attributes, ddl.INDEX: indexes[key]})
+        for key, item in snapshot.objects.items()
+        if key in indexes
+    }
+    return replace(snapshot, objects={**snapshot.objects, **constraints})
 
 
 def _write(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from guvnor.autogenerate import columns, other_objects, tables, types
-from guvnor.autogenerate.changes import Alteration, Changes, Rename
+from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, guarded
 from guvnor.autogenerate.probe import Probe
 from guvnor.schema import ddl
+from guvnor.schema.root_causes import Rename
 from guvnor.schema.snapshot import Object
 
 _Write = Callable[[Changes, Probe, Object], Iterator[EmittedOperation]]

@@ -7,7 +7,7 @@ another way. Names are as the server printed them, already quoted, and are found
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 
 from guvnor.schema import column_ddl
@@ -15,6 +15,10 @@ from guvnor.schema.column_ddl import options, statistics_target
 from guvnor.schema.names import constant, identifier, suffixed, unquoted
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import Statement, each, find, plain_name, statement, table_of, target
+
+# The attribute of a primary key or a unique constraint that holds the statement which makes its index, where
+# that is known: the index is built while the application goes on, and the constraint takes it over.
+INDEX = "index"
 
 _VALIDATED_LATER = ("check", "foreign key")  # constraints that may be added NOT VALID
 _IF_NOT_EXISTS = ("sequence", "statistics", "materialized view")
@@ -26,25 +30,16 @@ _USUAL = {
     "statistics target": "default", "state": "enabled", "clustered": False, "comment": None,
 }  # fmt: skip
 
-# What is right when an object was replaced as a whole.
-_REPLACED = {
-    "constraint": frozenset({
-        "type", "definition", "validated", "deferrable", "initially deferred", "not inherited", "enforcement",
-        "index valid", "options", "clustered", "comment",
-    }),
-    "index": frozenset({
-        "definition", "access method", "unique", "predicate", "key columns", "included columns", "valid",
-        "clustered", "comment",
-    }),
-    "trigger": frozenset({"definition", "deferrable", "initially deferred", "state"}),
-}  # fmt: skip
+# Attributes that make a constraint, an index or a trigger another one, and those that are set by themselves.
+_DEFINING = frozenset({"definition", "type", "validated", "deferrable", "initially deferred"})
+_KEPT = frozenset({"tablespace", "attached to", "comment on index", "comment", "owner"})
+
+_NEW = "_new"  # ends the name of an index until it takes the place of the one that it replaces
 
 
-def create(item: Object, index: str | None = None, *, in_use: bool = True) -> list[Statement] | None:
+def create(item: Object, *, in_use: bool = True) -> list[Statement] | None:
     """Return the statements that make an object; None where a person has to decide.
 
-    :param index: of a primary key or a unique constraint: the statement that makes its index, which is then
-        built while the application goes on.
     :param in_use: whether the application uses the table of an index.
     """
     table, name = table_of(item), item.name
@@ -54,17 +49,14 @@ def create(item: Object, index: str | None = None, *, in_use: bool = True) -> li
             return None  # what the rows that are there shall hold is for a person to say
         made = [statement(column_ddl.add(item, column_ddl.definition(item)))]
     elif item.kind == "constraint":
-        made = _constraint(item, index)
+        made = _constraint(item)
     elif item.sql is None or item.kind == "table":
         return None  # what a table held is the question, not its definition
     elif item.kind == "index":
         if in_use and is_partitioned(item.sql, item):
             return None
-        made = [
-            _build(item, item.sql, name)
-            if in_use
-            else statement(*_index(item, item.sql, name, "IF NOT EXISTS "))
-        ]
+        plain = statement(*_index(item, item.sql, name, "IF NOT EXISTS "))
+        made = [_build(item, item.sql, name) if in_use else plain]
     elif item.kind in ("trigger", "policy"):
         start, on, rest = item.sql.partition(f" ON {table} ")
         made = [statement(start, f"{on}{rest}".strip(), unless=find(item.kind, table, name))]
@@ -86,11 +78,8 @@ def drop(item: Object, *, online: bool = True) -> list[Statement] | None:
             return [statement(f"DROP INDEX {name}")]
         if is_partitioned(str(item.sql), item):
             return None
-        return [
-            statement(
-                f"DROP INDEX CONCURRENTLY {name}", operation=("drop_index_concurrently", unquoted(name))
-            )
-        ]
+        operation = ("drop_index_concurrently", unquoted(name))
+        return [statement(f"DROP INDEX CONCURRENTLY {name}", operation=operation)]
     if item.kind == "constraint":  # its table may be gone already when a revision is run again
         return [statement(f"ALTER TABLE IF EXISTS {table} DROP CONSTRAINT IF EXISTS {name}")]
     if item.kind == "column":
@@ -102,24 +91,20 @@ def drop(item: Object, *, online: bool = True) -> list[Statement] | None:
     return [statement(f"DROP {kind} IF EXISTS {target(item)}", loses=loses)]
 
 
-def alter(
-    expected: Object, actual: Object, names: Iterable[str], index: str | None = None
-) -> tuple[list[Statement], list[str]]:
+def alter(expected: Object, actual: Object, names: Collection[str]) -> tuple[list[Statement], list[str]]:
     """Return the statements that make an object what it should be.
 
     :param names: the attributes that differ.
-    :param index: see :func:`create`.
     :returns: the statements, and the attributes for which there is none.
     """
-    rest = list(names)
-    statements, done = _replace(expected, actual, frozenset(rest), index)
-    rest = [name for name in rest if name not in done]
-    if expected.kind == "column" and "not null" in rest:
-        rest = [name for name in rest if name != "not null constraint"]
+    statements, done = _replace(expected, actual, frozenset(names))
+    if expected.kind == "column" and "not null" in names:
+        done |= {"not null constraint"}
+    rest = [name for name in names if name not in done]
     known = _attributes(expected, actual)
-    for name, texts in known.items():
+    for name, single in known.items():
         if name in rest:
-            statements += texts
+            statements += [made for made in single if made not in statements]
     return statements, [name for name in rest if name not in known]
 
 
@@ -148,8 +133,14 @@ def rename(item: Object, before: str, after: str) -> Statement:
 
 
 def locks_writers(constraint: Object) -> bool:
-    """Tell whether a constraint locks writers out while its index is built with it."""
-    return constraint.attributes["type"] not in _VALIDATED_LATER
+    """Tell whether a constraint is added under a lock that writers wait for while its index is built."""
+    return constraint.attributes["type"] not in _VALIDATED_LATER and _index_of(constraint) is None
+
+
+def _index_of(constraint: Object) -> str | None:
+    """Return the statement that makes a constraint's index where that can be built before it."""
+    index = constraint.attributes.get(INDEX)
+    return None if index is None or is_partitioned(index, constraint) else str(index)
 
 
 def is_partitioned(sql: str, item: Object) -> bool:
@@ -160,11 +151,6 @@ def is_partitioned(sql: str, item: Object) -> bool:
     :param sql: the statement that makes the index.
     """
     return f" ON ONLY {table_of(item)} " in sql or bool(item.attributes.get("attached to"))
-
-
-def alongside(item: Object) -> str:
-    """Return the name of an index until it takes the place of the one that it replaces."""
-    return suffixed(item.name, "_new")
 
 
 def renamed_label(expected: Object, actual: Object) -> tuple[str, str] | None:
@@ -181,59 +167,43 @@ def renamed_label(expected: Object, actual: Object) -> tuple[str, str] | None:
     return None
 
 
-def only_tovalidate(expected: Object, actual: Object) -> bool:
+def _only_to_validate(expected: Object, actual: Object) -> bool:
     """Tell whether a constraint is what it should be, but for the rows that were there before it."""
-    definition = str(actual.attributes["definition"])
-    return (
-        bool(expected.attributes["validated"])
-        and definition.endswith(" NOT VALID")
-        and definition.removesuffix(" NOT VALID") == expected.attributes["definition"]
-    )
+    unchecked = f"{expected.attributes['definition']} NOT VALID"
+    return bool(expected.attributes["validated"]) and actual.attributes["definition"] == unchecked
 
 
 def _replace(
-    expected: Object, actual: Object, names: frozenset[str], index: str | None
+    expected: Object, actual: Object, names: frozenset[str]
 ) -> tuple[list[Statement], frozenset[str]]:
     """Put an object in the place of another one; return how, and the attributes that are right then."""
-    kind, table, name = expected.kind, table_of(expected), expected.name
-    none: tuple[list[Statement], frozenset[str]] = [], frozenset()
-    if kind == "constraint" and names == {"validated", "definition"} and only_tovalidate(expected, actual):
+    kind, table, name, sql = expected.kind, table_of(expected), expected.name, str(expected.sql)
+    replaced = names - _KEPT
+    if kind == "constraint" and names == {"validated", "definition"} and _only_to_validate(expected, actual):
         return [validate(expected)], names
-    if kind == "constraint" and names & {
-        "definition",
-        "type",
-        "validated",
-        "deferrable",
-        "initially deferred",
-    }:
-        if index is None and expected.attributes["type"] not in _VALIDATED_LATER:
-            return none
-        made = _constraint(expected, index, f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name},")
-        return [*made, *further(expected)], _REPLACED[kind]
-    if kind == "index" and "definition" in names:
-        if expected.attributes["statistics targets"] or is_partitioned(str(expected.sql), expected):
-            return none
-        other = alongside(expected)
-        takes_name = statement(
-            f"ALTER INDEX {other} RENAME TO {name}", when=find("index", "", other), replaces="index"
-        )
-        build = _build(expected, str(expected.sql), other)
-        return [build, *(drop(expected) or []), takes_name, *further(expected)], _REPLACED[kind]
-    if kind == "trigger" and names & {"definition", "deferrable", "initially deferred"}:
-        first = [statement(str(expected.sql).replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER", 1))]
+    if kind in ("function", "procedure") and replaced and not names & {"result", "kind"}:
+        return [statement(sql)], replaced
+    if kind in ("view", "rule") and names & {"definition", "options"}:
+        return [statement(_repeatable(expected))], frozenset({"definition", "options"})
+    if kind == "constraint" and names & _DEFINING and not locks_writers(expected):
+        made = _constraint(expected, f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name},")
+    elif kind == "index" and "definition" in names and not expected.attributes["statistics targets"]:
+        if is_partitioned(sql, expected):
+            return [], frozenset()
+        other = suffixed(name, _NEW)
+        there = find("index", "", other)
+        takes_name = statement(f"ALTER INDEX {other} RENAME TO {name}", when=there, replaces="index")
+        made = [_build(expected, sql, other), *(drop(expected) or []), takes_name]
+    elif kind == "trigger" and names & _DEFINING:
+        made = [statement(sql.replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER", 1))]
         # There is no OR REPLACE for a constraint trigger, nor for what was one.
-        if any(str(side.sql).startswith("CREATE CONSTRAINT") for side in (expected, actual)):
-            first = [*(drop(expected) or []), statement(str(expected.sql))]
-        commented = {"comment"} if expected.attributes["comment"] else set()
-        return [*first, *further(expected)], _REPLACED[kind] | commented
-    if kind == "policy" and names - {"comment"}:
-        return [*(drop(expected) or []), statement(str(expected.sql)), *further(expected)], names
-    if kind in ("function", "procedure") and not names & {"result", "kind"}:
-        changed = names - {"comment", "owner"}
-        return ([statement(str(expected.sql))] if changed else []), changed
-    if kind in ("view", "rule") and (changed := names & {"definition", "options"}):
-        return [statement(_repeatable(expected))], changed
-    return none
+        if "CREATE CONSTRAINT" in (sql[:17], str(actual.sql)[:17]):
+            made = [*(drop(expected) or []), statement(sql)]
+    elif kind == "policy" and replaced:
+        made = [*(drop(expected) or []), statement(sql)]
+    else:
+        return [], frozenset()
+    return [*made, *further(expected)], replaced
 
 
 def _attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
@@ -305,14 +275,12 @@ def _repeatable(item: Object) -> str:
     sql, word = str(item.sql).rstrip().rstrip(";"), item.kind.upper()
     if item.kind in _IF_NOT_EXISTS:
         return sql.replace(f"CREATE {word}", f"CREATE {word} IF NOT EXISTS", 1)
-    return (
-        sql.replace(f"CREATE {word}", f"CREATE OR REPLACE {word}", 1)
-        if item.kind in ("view", "rule")
-        else sql
-    )
+    if item.kind in ("view", "rule"):
+        return sql.replace(f"CREATE {word}", f"CREATE OR REPLACE {word}", 1)
+    return sql
 
 
-def _constraint(item: Object, index: str | None, prefix: str = "") -> list[Statement]:
+def _constraint(item: Object, prefix: str = "") -> list[Statement]:
     """Add a constraint so that the long part does not stop writers.
 
     :param prefix: what the statement begins with where the constraint takes the place of another one: then
@@ -321,8 +289,8 @@ def _constraint(item: Object, index: str | None, prefix: str = "") -> list[State
     table, values = table_of(item), item.attributes
     more = {"replaces": "constraint"} if prefix else {"unless": find("constraint", table, item.name)}
     start = (prefix or f"ALTER TABLE {table}", f"ADD CONSTRAINT {item.name}")
-    if index and not is_partitioned(index, item):
-        name = alongside(item) if prefix else item.name
+    if index := _index_of(item):
+        name = suffixed(item.name, _NEW) if prefix else item.name
         kind = f"{values['type']} using index".upper()
         deferred = " DEFERRABLE" if values["deferrable"] else ""
         deferred += " INITIALLY DEFERRED" if values["initially deferred"] else ""

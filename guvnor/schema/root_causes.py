@@ -42,19 +42,38 @@ _EXPRESSIONS = frozenset(
 
 
 @dataclass(frozen=True)
+class Rename:
+    """An object that only has another name.
+
+    :ivar item: as the live database has it.
+    :ivar before: its name before, as SQL writes it and without a function's arguments.
+    :ivar after: its name afterwards.
+    """
+
+    item: Object
+    before: str
+    after: str
+
+    @property
+    def reversed(self) -> Rename:
+        """The way back."""
+        return Rename(self.item, self.after, self.before)
+
+
+@dataclass(frozen=True)
 class RootCauses:
     """A comparison in which each cause is found once.
 
     :ivar findings: in the order of a report.
     :ivar expected: what the shadow holds, with the names and types of what is there.
     :ivar actual: what is there.
-    :ivar renamed: what has another name only: the object that is there, its name, and the expected one.
+    :ivar renamed: what has another name only, from the name that is there to the expected one.
     """
 
     findings: list[Finding]
     expected: Snapshot
     actual: Snapshot
-    renamed: tuple[tuple[Object, str, str], ...] = ()
+    renamed: tuple[Rename, ...] = ()
 
 
 def differences(
@@ -80,14 +99,14 @@ def trace(
     if not findings:
         return RootCauses([], expected, actual)
     causes: list[Finding] = []
-    renamed: list[tuple[Object, str, str]] = []
+    renamed: list[Rename] = []
     for _ in range(_ROUNDS):
         made = []
         for wanted, there in list(_renamed(expected, actual)):
             cause, sql = _rename(wanted, there)
             if _made(shadow, sql):
                 made.append(cause)
-                renamed.append((there, plain_name(there), plain_name(wanted)))
+                renamed.append(Rename(there, plain_name(there), plain_name(wanted)))
         made = made or [cause for cause, sql in _retyped(expected, actual) if _made(shadow, sql)]
         if not made:
             break
