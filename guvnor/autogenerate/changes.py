@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from guvnor.schema.compare import differing, outermost
 from guvnor.schema.root_causes import Rename, RootCauses
-from guvnor.schema.snapshot import Object, Snapshot
+from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import table_of
 
 _HANGS_ON_TABLE = (
@@ -154,11 +154,10 @@ def find(comparison: RootCauses) -> Changes:
 
 def _altered(comparison: RootCauses) -> Iterable[Alteration]:
     """Read the findings of what differs."""
-    keys = {(item.kind, item.identity): key for key, item in comparison.expected.objects.items()}
     for finding in comparison.findings:
         if finding.change != "different" or finding.kind == "privilege" or "name" in (finding.expected or {}):
             continue
-        key = keys[finding.kind, finding.object]
+        key = handle(finding.kind, finding.object)
         wanted, there = dict(finding.expected or {}), dict(finding.actual or {})
         wanted.pop("owner", None)  # models cannot say it
         after, before = comparison.expected.objects[key], comparison.actual.objects[key]

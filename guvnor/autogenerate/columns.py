@@ -49,7 +49,7 @@ def add(changes: Changes, probe: Probe, item: Object) -> Iterator[EmittedOperati
             Phase.CHANGE,
             f"the new column {item.identity} has the whole table written anew while nobody can use it. Where "
             "the table is small, take this; else add a plain column and use op.backfill.",
-            [column_ddl.add(item, f"IF NOT EXISTS {whole}")],
+            [column_ddl.add(item, whole, "IF NOT EXISTS ")],
         )
         return
     statements = [column_ddl.add(item, bare if must_be_filled or rewrites else whole)]

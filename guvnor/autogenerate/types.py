@@ -43,19 +43,19 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Emit
     """
     name, old = after.identity, suffixed(after.name, "_old")
     users = [item for item in changes.after.of_kind("column") if f"type:{name}" in item.parents]
+    columns = {column.handle for column in users}
     naming = [
         item
-        for item in (*changes.after.of_kind("constraint"), *changes.after.of_kind("index"))
-        if f"type:{name}" in item.parents and item.handle not in changes.added
-    ]
-    columns = {column.handle for column in users}
-    naming += [  # an expression or predicate on the column alone depends on the type as well
-        item
         for item in changes.after.of_kind("constraint", "index")
-        if item not in naming
-        and item.handle not in changes.added
-        and columns & set(item.parents)
-        and (item.attributes.get("type") == "check" or item.attributes.get("predicate"))
+        if item.handle not in changes.added
+        and (
+            f"type:{name}" in item.parents
+            # an expression or predicate on the column alone depends on the type as well
+            or (
+                columns & set(item.parents)
+                and (item.attributes.get("type") == "check" or item.attributes.get("predicate"))
+            )
+        )
     ]
     dropped = [made.sql for item in naming for made in ddl.drop(item, online=False) or []]
     retyped = []
@@ -63,17 +63,11 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Emit
         actions = column_ddl.retype_actions(changes.before.get(column.handle) or column, column, cast=True)
         retyped.append(f"ALTER TABLE {table_of(column)} {', '.join(actions)}")
     again = [
-        f"{item.sql} NOT VALID"
-        if item.kind == "constraint" and item.attributes["validated"]
-        else str(item.sql)
-        for item in naming
+        f"{item.sql} NOT VALID" if item.attributes.get("validated") else str(item.sql) for item in naming
     ]
-    gone = [
-        label
-        for label in before.attributes["labels"] or []
-        if label not in (after.attributes["labels"] or [])
-    ]
-    held = ", ".join(map(constant, gone or before.attributes["labels"][:1]))
+    labels = before.attributes["labels"]
+    gone = [label for label in labels if label not in (after.attributes["labels"] or [])]
+    held = ", ".join(map(constant, gone or labels[:1]))
     tables = ", ".join(sorted({table_of(column) for column in users})) or "nothing"
     statements = [
         *dropped,
@@ -91,5 +85,5 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Emit
         f"LOCKS {tables} while all rows are written: PostgreSQL cannot take a value away from an enum, so "
         "the type is made anew. A row that holds the value stops it, and nothing is changed.",
     )
-    checks = (item for item in naming if item.kind == "constraint" and item.attributes["validated"])
+    checks = [item for item in naming if item.attributes.get("validated")]
     yield from emitted(Phase.DROP, map(ddl.validate, checks))

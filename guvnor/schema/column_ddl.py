@@ -42,9 +42,12 @@ def definition(column: Object) -> str:
     return " ".join(parts)
 
 
-def add(column: Object, definition: str) -> str:
-    """Return the statement that adds a column to its table."""
-    return f"ALTER TABLE {table_of(column)} ADD COLUMN {column.name} {definition}"
+def add(column: Object, definition: str, words: str = "") -> str:
+    """Return the statement that adds a column to its table.
+
+    :param words: what stands before its name: ``IF NOT EXISTS``.
+    """
+    return f"ALTER TABLE {table_of(column)} ADD COLUMN {words}{column.name} {definition}"
 
 
 def retype(column: Object, values: Mapping[str, Any], *, cast: bool = True) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from guvnor.schema import column_ddl, consequences, ddl
 from guvnor.schema.compare import Finding, canonical, compare, different, differing, in_order
 from guvnor.schema.shadow import Shadow
-from guvnor.schema.snapshot import Object, Snapshot
+from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import plain_name, safe, table_of, terminated
 
 # What a rename of one thing can hide of another is found in the next round: tables, then columns, then
@@ -198,8 +198,7 @@ def _reprinted(
     shadow: Shadow, expected: Snapshot, actual: Snapshot, findings: list[Finding], doubtful: list[Finding]
 ) -> list[Finding]:
     """Leave out the expressions that the server prints equal after one more parse of each side's own text."""
-    by_key = {(item.kind, item.identity): key for key, item in expected.objects.items()}
-    keys = {id(finding): by_key[finding.kind, finding.object] for finding in doubtful}
+    keys = {id(finding): handle(finding.kind, finding.object) for finding in doubtful}
     parsed: dict[str, list[Object]] = {key: [] for key in keys.values()}
     for side in (expected, actual):
         with shadow.undone():
