@@ -103,14 +103,14 @@ def as_github(report: DriftReport) -> str:
 
 
 def _details(finding: Finding) -> list[str]:
-    """Return what was expected and what is there, a line for each attribute."""
+    """Return the expected and the actual value of each attribute, a line each."""
     expected, actual = _plain(finding.expected) or {}, _plain(finding.actual) or {}
     lines = []
     for name in dict.fromkeys((*expected, *actual)):
         if finding.expected is not None:
             lines += _value(f"expected {name}", expected.get(name))
         if finding.actual is not None:
-            lines += _value(f"there is {name}", actual.get(name))
+            lines += _value(f"actual {name}", actual.get(name))
     return lines
 
 
