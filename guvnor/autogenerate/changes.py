@@ -1,4 +1,4 @@
-"""What a revision has to change: the findings of the drift engine, as a way from one schema to another."""
+"""What a revision has to change: the findings of a comparison as changes from one schema to another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HANGS_ON_TABLE = (
 
 @dataclass(frozen=True)
 class Alteration:
-    """An object that is there before and after, and not the same.
+    """An object that exists before and after, and differs.
 
     :ivar names: of the attributes that differ.
     """
@@ -31,17 +31,17 @@ class Alteration:
 
     @property
     def reversed(self) -> Alteration:
-        """The way back."""
+        """The same in the other direction."""
         return Alteration(self.after, self.before, self.names)
 
 
 @dataclass(frozen=True)
 class Changes:
-    """The way from one schema to another.
+    """The changes from one schema to another.
 
-    :ivar before: the schema as it is, without the renames.
-    :ivar after: the schema as it shall be, without the renames.
-    :ivar back: whether this is the way back, of a downgrade.
+    :ivar before: the schema before, except for the renames.
+    :ivar after: the schema afterwards, except for the renames.
+    :ivar back: whether these are the changes of a downgrade.
     """
 
     before: Snapshot
@@ -54,7 +54,7 @@ class Changes:
 
     @property
     def reversed(self) -> Changes:
-        """The way back."""
+        """The same in the other direction."""
         return Changes(
             before=self.after,
             after=self.before,
@@ -67,7 +67,7 @@ class Changes:
 
     @cached_property
     def in_order(self) -> tuple[Object, ...]:
-        """What is added, each after what it needs, unless tables refer to each other in a circle."""
+        """The added objects, each after those that it needs, except where tables refer to each other."""
         return _sorted(self.added)
 
     def comes_with_table(self, item: Object) -> bool:
@@ -83,9 +83,9 @@ class Changes:
         return any(other in order and order.index(other) > order.index(own) for other in others)
 
     def goes_along(self, item: Object) -> bool:
-        """Tell whether the server drops an object by itself when its table or a column of it goes.
+        """Tell whether the server drops an object together with its table or one of its columns.
 
-        So it is with indexes and table constraints of a dropped column (PostgreSQL documentation, ALTER
+        A dropped column takes its indexes and table constraints with it (PostgreSQL documentation, ALTER
         TABLE, DROP COLUMN).
         """
         table = _own_table(item)
@@ -98,7 +98,7 @@ class Changes:
 
 
 def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
-    """Sort objects by what they need; what a table consists of counts as the table."""
+    """Sort objects by what they need; columns and constraints of a new table count as the table."""
 
     def node(item: Object) -> str:
         table = _own_table(item)
@@ -120,7 +120,7 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
                 found |= needed
         return {key: sorted(needed) for key, needed in graph.items()}  # the same each time
 
-    order: list[str] = [node(item) for item in objects.values()]  # where even tables go round in a circle
+    order: list[str] = [node(item) for item in objects.values()]  # where even tables form a circle
     for foreign_keys in (True, False):
         with contextlib.suppress(CycleError):
             order = list(TopologicalSorter(needs(foreign_keys=foreign_keys)).static_order())
@@ -130,10 +130,10 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
 
 
 def find(comparison: RootCauses) -> Changes:
-    """Read the findings of a comparison as changes to the live database.
+    """Turn the findings of a comparison into changes to the live database.
 
-    What only follows from a finding is a change of its own here: a missing table needs its columns and
-    indexes, too.
+    What only follows from a finding is a change of its own here: a missing table also needs its columns and
+    indexes.
     """
     expected, actual = comparison.expected.objects, comparison.actual.objects
 
@@ -153,7 +153,7 @@ def find(comparison: RootCauses) -> Changes:
 
 
 def _altered(comparison: RootCauses) -> Iterable[Alteration]:
-    """Read the findings of what differs."""
+    """Turn findings of different objects into alterations."""
     for finding in comparison.findings:
         if finding.change != "different" or finding.kind == "privilege" or "name" in (finding.expected or {}):
             continue
@@ -161,7 +161,7 @@ def _altered(comparison: RootCauses) -> Iterable[Alteration]:
         wanted, there = dict(finding.expected or {}), dict(finding.actual or {})
         wanted.pop("owner", None)  # models cannot say it
         after, before = comparison.expected.objects[key], comparison.actual.objects[key]
-        # A type or a label was made the same for the comparison: the finding still says what it shall be.
+        # The comparison has changed types and labels in the shadow; the finding has the expected ones.
         yield Alteration(
             replace(before, attributes={**before.attributes, **there}),
             replace(after, attributes={**after.attributes, **wanted}),
@@ -170,7 +170,7 @@ def _altered(comparison: RootCauses) -> Iterable[Alteration]:
 
 
 def _following(comparison: RootCauses) -> Iterable[Alteration]:
-    """Find what differs only because something is missing, such as a default that calls a function."""
+    """Find objects that differ only because another one is missing, such as a function in a default."""
     with_it = {what for finding in comparison.findings for what in finding.with_it}
     for key, after in comparison.expected.objects.items():
         before = comparison.actual.get(key)

@@ -33,7 +33,7 @@ _VALIDATED_AFTERWARDS = (
 
 
 def add(changes: Changes, probe: Probe, item: Object) -> Iterator[EmittedOperation]:
-    """Add a column so that no row is written while the table is locked."""
+    """Add a column without writing rows while the table is locked."""
     if _is_of_view(changes, item):  # its definition says all but the comment
         yield from emitted(Phase.ATTACH, ddl.further(item))
         return
@@ -43,7 +43,7 @@ def add(changes: Changes, probe: Probe, item: Object) -> Iterator[EmittedOperati
     whole, bare = column_ddl.definition(item), column_ddl.type_of(values)
     must_be_filled = column_ddl.must_be_filled(item)
     rewrites = not must_be_filled and probe.adding_rewrites(table, whole)
-    # A domain with a check has the table written anew even without a default.
+    # A domain with a check rewrites the table even without a default.
     if rewrites and (values["default"] is None or probe.adding_rewrites(table, bare)):
         yield todo(
             Phase.CHANGE,
@@ -65,7 +65,7 @@ def add(changes: Changes, probe: Probe, item: Object) -> Iterator[EmittedOperati
             "application version that is running cannot insert a NULL.",
         )
     elif rewrites:
-        remark = "The default is another one for each row, so it is not set while the table is locked."
+        remark = "The default differs from row to row, so rows are not filled while the table is locked."
         arguments = (unquoted(table), f"{name} = DEFAULT", f"{name} IS NULL")
         yield EmittedOperation(Phase.BACKFILL, "backfill", arguments, remarks=(remark,))
     if values["not null"] and (must_be_filled or rewrites):
@@ -85,7 +85,7 @@ def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOpera
 
 
 def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[EmittedOperation]:
-    """Alter a column so that no row is read or written while the table is locked."""
+    """Alter a column without reading or writing rows while the table is locked."""
     if _is_of_view(changes, alteration.after):
         return
     names = alteration.names
@@ -97,7 +97,7 @@ def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[Em
 
 
 def _retype(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[EmittedOperation]:
-    """Give a column another type; where that touches all rows, a person has to decide on the way forward."""
+    """Change a column's type; where that touches all rows, a person has to decide on the upgrade."""
     before, after = alteration.before, alteration.after
     table, old, new = table_of(after), before.attributes, after.attributes
     kind = column_ddl.type_of(new)
@@ -138,7 +138,7 @@ def _checks(snapshot: Snapshot, column: Object) -> list[Object]:
 
 
 def _standing_checks(changes: Changes, column: Object) -> list[Object]:
-    """Return the valid checks on a column that stay as they are, which the server verifies for a new type."""
+    """Return the unchanged valid checks on a column, which the server verifies again for a new type."""
     altered = {alteration.after.handle for alteration in changes.altered}
     return [
         check

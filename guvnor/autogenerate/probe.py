@@ -1,4 +1,4 @@
-"""Asks the server what a change would cost, by making it in the shadow and undoing it again."""
+"""Asks the server what a change would cost, by trying it in the shadow and undoing it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Probe:
         self._shadow = shadow
 
     def adding_rewrites(self, table: str, definition: str) -> bool:
-        """Tell whether a new column has the whole table written anew; True where it cannot be tried.
+        """Tell whether a new column rewrites the whole table; True where it cannot be tried.
 
         :param definition: of the column, without its name.
         """
@@ -35,7 +35,7 @@ class Probe:
             return True
 
     def retyping_touches_rows(self, before: Object, after: Object, without: Collection[str] = ()) -> bool:
-        """Tell whether another type makes the server read or write all rows, or build an index anew.
+        """Tell whether another type makes the server read or write all rows, or rebuild an index.
 
         A check on the column is verified again even where no row is written. True where it cannot be tried.
 

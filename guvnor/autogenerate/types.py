@@ -1,4 +1,4 @@
-"""Types: enums whose values come, go and change their names."""
+"""Types: enums whose values are added, removed or renamed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from guvnor.schema.statement import statement, table_of, terminated
 
 
 def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[EmittedOperation]:
-    """Add values to an enum, rename one, or take some away."""
+    """Add values to an enum, rename one, or remove some."""
     before, after = alteration.before, alteration.after
     if ddl.renamed_label(after, before):
         both = "The application versions before and after must both know the name that they find."
@@ -37,9 +37,9 @@ def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[Em
 
 
 def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[EmittedOperation]:
-    """Make an enum without the values that a downgrade takes away; a row that holds one stops it.
+    """Recreate an enum without the values that a downgrade removes; a row that holds one of them stops it.
 
-    Checks and indexes that name the type are dropped before it and come back after it.
+    Checks and indexes that use the type are dropped before and created again afterwards.
     """
     name, old = after.identity, suffixed(after.name, "_old")
     users = [item for item in changes.after.of_kind("column") if f"type:{name}" in item.parents]

@@ -18,10 +18,10 @@ _ORDER = (
     "privilege",
 )  # fmt: skip
 
-# What holds nothing that could not be built again from the definition that the finding shows.
+# Kinds that hold no data: they can be built again from the definition that the finding shows.
 _REBUILT = ("index", "statistics")
 
-# Attributes that change of themselves when something that they mention goes.
+# Attributes that change by themselves when something that they mention is dropped.
 _FOLLOWING = frozenset({"default", "definition", "sql body", "column order", "comment on index"})
 
 # The extension whose one used function revision 001 supplies where the extension cannot be had.
@@ -30,17 +30,17 @@ _EXTENSION, _STAND_IN = 'extension:"uuid-ossp"', "function:uuid_generate_v4()"
 
 @dataclass(frozen=True)
 class Finding:
-    """One difference between what a schema should be and what it is.
+    """One difference between the expected and the actual schema.
 
     :ivar kind: such as ``index``; ``privilege`` where only privileges differ.
     :ivar object: its name as SQL writes it.
     :ivar change: ``missing``, ``unexpected`` or ``different``.
-    :ivar expected: what should be there, by attribute; None when nothing should.
-    :ivar actual: what is there; None when nothing is.
-    :ivar meaning: what it means in production.
-    :ivar sql: the statements that reconcile, each on a line of its own; None where none is safe to write
-        down. Never a statement that loses data.
-    :ivar with_it: what else is missing, is there or differs only because of this.
+    :ivar expected: the expected values, by attribute; None when the object should not exist.
+    :ivar actual: the actual values; None when the object does not exist.
+    :ivar meaning: what the difference means in production.
+    :ivar sql: the statements that reconcile, each on a line of its own; None where no statement is safe.
+        Never a statement that loses data.
+    :ivar with_it: what else is missing, unexpected or different only because of this.
     """
 
     kind: str
@@ -61,11 +61,11 @@ class Finding:
 def compare(
     expected: Snapshot, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
 ) -> list[Finding]:
-    """Compare what a schema should be with what it is.
+    """Compare the expected with the actual schema.
 
     :param grantees: glob patterns of roles that may hold privileges beyond those of the owner.
-    :param ignore: glob patterns of objects of others; see :meth:`Snapshot.without`.
-    :returns: the findings in the order of a report; what follows from a finding is part of it.
+    :param ignore: glob patterns of objects that belong to others; see :meth:`Snapshot.without`.
+    :returns: the findings in the order of a report; a finding includes what follows from it.
     """
     expected, actual = expected.without(ignore), actual.without(ignore)
     missing = {key: item for key, item in expected.objects.items() if key not in actual.objects}
@@ -116,7 +116,7 @@ def compare(
     for root, what, sql in follows:
         if root in found:
             finding = found[root]
-            # One part that a person has to decide on leaves the whole to a person.
+            # When a person has to decide on one part, there is no SQL for the whole.
             joined = (
                 None if finding.sql is None or sql is None else "\n".join(filter(None, (finding.sql, sql)))
             )
@@ -135,7 +135,7 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
 
     :param owner: the role that every object shall belong to; None for any.
     """
-    # Nearly everything is equal, and is found so as a whole.
+    # Most objects are equal, and comparing all attributes at once is faster.
     names = (
         []
         if expected.attributes == actual.attributes
@@ -209,7 +209,7 @@ def _reconciling(expected: Object, actual: Object, names: Sequence[str]) -> str 
 
 
 def _content(item: Object) -> dict[str, Any]:
-    """Return what tells most about an object: its definition, or all attributes that say something."""
+    """Return an object's definition, or its attributes where it has none."""
     if item.sql is not None:
         return {"definition": item.sql}
     return {name: value for name, value in item.attributes.items() if value not in (None, False)}
@@ -232,7 +232,7 @@ def _privileges(expected: Object, actual: Object, allowed: privileges.Allowed) -
 
 
 def outermost(key: str, absent: Mapping[str, Object]) -> str:
-    """Return the outermost of what is absent that an absent object hangs on."""
+    """Return the outermost absent object that an absent object depends on."""
     seen = {key}
     while True:
         above = next((p for p in absent[key].parents if p in absent and p not in seen), None)
@@ -286,16 +286,16 @@ def _fold_into_relations(
 
 
 def _same_order(expected: list[str] | None, actual: list[str] | None) -> bool:
-    """Tell whether the columns that both have come in the same order."""
+    """Tell whether the columns that both sides have are in the same order."""
     first, second = expected or [], actual or []
     return [c for c in first if c in second] == [c for c in second if c in first]
 
 
 def canonical(body: str | None) -> str:
-    """Return a function's body without what has no meaning: case, blank space, comments, ``:=`` for ``=``.
+    """Return a function's body without case, whitespace, comments and ``:=`` for ``=``, which mean nothing.
 
-    The server keeps the text of a function as it was written, and databases that golang-migrate brought here
-    were written in other hands than the revisions. Quoted text is left as it is.
+    The server keeps a function's text as it was written, and golang-migrate's files wrote the same functions
+    differently than the revisions. Quoted text is left as it is.
     """
     parts = re.findall(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\w+|\s+|.", body or "", re.DOTALL)
     kept = [p if p[0] in "'\"" else p.lower() for p in parts if not p.isspace() and p[:2] not in ("--", "/*")]

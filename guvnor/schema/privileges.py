@@ -1,4 +1,4 @@
-"""Which privileges are a finding: those that neither default privileges nor the configuration explain."""
+"""Privileges: which ones neither the defaults nor the configuration explain, and how they are reconciled."""
 
 from __future__ import annotations
 

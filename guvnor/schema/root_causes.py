@@ -1,9 +1,9 @@
-"""Finds out which differences follow from others, by making the cause in the shadow and reading it again.
+"""Traces differences to their root causes, by repeating each cause in the shadow and comparing again.
 
-A column of another type or name changes how the server prints every constraint and index on it; an enum's
-label is printed in defaults. So what has another name or type is changed in the shadow to what is there: what
-still differs then differs of itself. And an expression that went through a dump and a restore prints
-differently although it means the same (``x IN (...)``): each side's own text is given to the server once
+When a column has another type or name, the server prints every constraint and index on it differently;
+defaults contain the labels of enums. So names and types in the shadow are changed to the actual ones: what
+still differs then is a difference of its own. An expression that went through a dump and a restore also
+prints differently, although it means the same (``x IN (...)``): the server parses each side's own text once
 more, and what it prints then is compared.
 """
 
@@ -22,20 +22,19 @@ from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import plain_name, safe, table_of, terminated
 
-# What a rename of one thing can hide of another is found in the next round: tables, then columns, then
-# indexes.
+# A rename can hide another one, which the next round finds: tables, then columns, then indexes.
 _ROUNDS = 3
 
-# What is under a table, and so is told apart by it.
+# Kinds that belong to a table: only objects of the same table are compared for a rename.
 _UNDER_A_TABLE = ("column", "constraint", "index", "trigger", "policy", "rule", "statistics")
 _RENAMED = (
     "type", "table", "view", "materialized view", "sequence", "function", "procedure", *_UNDER_A_TABLE,
 )  # fmt: skip
 
-# What is made from expressions, and so may be printed in another way.
+# Kinds whose definitions contain expressions.
 _PRINTED_ANEW = ("constraint", "index", "trigger", "rule", "policy", "view", "materialized view", "type")
 
-# Attributes that hold expressions, which a dump and restore may print in another way.
+# Attributes that contain expressions, which may print differently after a dump and restore.
 _EXPRESSIONS = frozenset(
     {"definition", "default", "generated", "using", "with check", "predicate", "constraints"}
 )
@@ -43,11 +42,11 @@ _EXPRESSIONS = frozenset(
 
 @dataclass(frozen=True)
 class Rename:
-    """An object that only has another name.
+    """An object that differs only in its name.
 
-    :ivar item: as the live database has it.
-    :ivar before: its name before, as SQL writes it and without a function's arguments.
-    :ivar after: its name afterwards.
+    :ivar item: the object in the live database.
+    :ivar before: its old name, as SQL writes it and without a function's arguments.
+    :ivar after: its new name.
     """
 
     item: Object
@@ -62,12 +61,12 @@ class Rename:
 
 @dataclass(frozen=True)
 class RootCauses:
-    """A comparison in which each cause is found once.
+    """A comparison that names each root cause once.
 
     :ivar findings: in the order of a report.
-    :ivar expected: what the shadow holds, with the names and types of what is there.
-    :ivar actual: what is there.
-    :ivar renamed: what has another name only, from the name that is there to the expected one.
+    :ivar expected: the expected schema, with the actual names and types.
+    :ivar actual: the actual schema.
+    :ivar renamed: objects that differ only in their names, from the actual to the expected one.
     """
 
     findings: list[Finding]
@@ -79,16 +78,16 @@ class RootCauses:
 def differences(
     shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
 ) -> list[Finding]:
-    """Compare what a shadow holds with what is there; see :func:`trace`."""
+    """Compare a shadow with the actual schema, and return only the findings; see :func:`trace`."""
     return trace(shadow, actual, grantees=grantees, ignore=ignore).findings
 
 
 def trace(
     shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
 ) -> RootCauses:
-    """Compare what a shadow holds with what is there, each cause once.
+    """Compare a shadow with the actual schema, and report each root cause once.
 
-    The shadow is changed by it.
+    This changes the shadow.
 
     :param grantees: see :func:`guvnor.schema.compare.compare`.
     :param ignore: see :meth:`guvnor.schema.snapshot.Snapshot.without`.
@@ -104,10 +103,10 @@ def trace(
         made = []
         for wanted, there in list(_renamed(expected, actual)):
             cause, sql = _rename(wanted, there)
-            if _made(shadow, sql):
+            if _applied(shadow, sql):
                 made.append(cause)
                 renamed.append(Rename(there, plain_name(there), plain_name(wanted)))
-        made = made or [cause for cause, sql in _retyped(expected, actual) if _made(shadow, sql)]
+        made = made or [cause for cause, sql in _retyped(expected, actual) if _applied(shadow, sql)]
         if not made:
             break
         causes += made
@@ -121,8 +120,8 @@ def trace(
     return RootCauses(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
 
 
-def _made(shadow: Shadow, sql: str) -> bool:
-    """Run statements in the shadow; when they fail they are undone, and False is returned."""
+def _applied(shadow: Shadow, sql: str) -> bool:
+    """Run statements in the shadow; undo them and return False when they fail."""
     try:
         with shadow.connection.begin_nested():
             shadow.execute(sql)
@@ -132,7 +131,7 @@ def _made(shadow: Shadow, sql: str) -> bool:
 
 
 def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
-    """Return the finding of another name, and the statement that gives the shadow the same."""
+    """Return the finding for another name, and the statement that renames the shadow's object alike."""
     old, new = plain_name(wanted), plain_name(there)
     finding = Finding(
         wanted.kind,
@@ -147,7 +146,7 @@ def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
 
 
 def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, str]]:
-    """Find columns of another type and labels of another name, with what gives the shadow the same."""
+    """Find columns of another type and renamed labels, with the statements that change the shadow alike."""
     for key, wanted in expected.objects.items():
         there = actual.get(key)
         if there is None or there.kind != wanted.kind:
@@ -163,7 +162,7 @@ def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
 
 
 def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Object]]:
-    """Pair what is missing with what is there instead and is the same but for its name."""
+    """Pair each missing object with the unexpected one that differs from it only in its name."""
     missing = [o for o in expected if o.kind in _RENAMED and o.handle not in actual.objects]
     there = [o for o in actual if o.kind in _RENAMED and o.handle not in expected.objects]
     by_shape: dict[Any, tuple[list[Object], list[Object]]] = {}
@@ -176,7 +175,7 @@ def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Obj
 
 
 def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
-    """Return all that is compared of an object but its own name."""
+    """Return everything that is compared of an object, except its own name."""
     name = re.compile(rf"(?<![\w.]){re.escape(plain_name(item))}(?!\w)")
     attributes = sorted(
         (key, name.sub("?", value) if isinstance(value, str) else str(value))
@@ -185,7 +184,7 @@ def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
     )
     table = table_of(item) if item.kind in _UNDER_A_TABLE else ""
     relation = snapshot.get(f"relation:{table}")
-    # A column that was renamed is where it was; one that was dropped and added is at the end.
+    # A renamed column keeps its place; one that was dropped and added again is the last one.
     place = (
         (relation.attributes["column order"] or []).index(item.name)
         if item.kind == "column" and relation and relation.attributes.get("column order")
@@ -197,12 +196,12 @@ def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
 def _reprinted(
     shadow: Shadow, expected: Snapshot, actual: Snapshot, findings: list[Finding], doubtful: list[Finding]
 ) -> list[Finding]:
-    """Leave out the expressions that the server prints equal after one more parse of each side's own text."""
+    """Leave out expressions that print alike once the server has parsed each side's own text again."""
     keys = {id(finding): handle(finding.kind, finding.object) for finding in doubtful}
     parsed: dict[str, list[Object]] = {key: [] for key in keys.values()}
     for side in (expected, actual):
         with shadow.undone():
-            again = [key for key in parsed if (sql := _recreate(side.objects[key])) and _made(shadow, sql)]
+            again = [key for key in parsed if (sql := _recreate(side.objects[key])) and _applied(shadow, sql)]
             if again:
                 printed = shadow.snapshot()
                 for key in again:
@@ -223,7 +222,7 @@ def _reprinted(
 
 
 def _recreate(item: Object) -> str | None:
-    """Return the statements that replace an object of the shadow by one made from a printed text."""
+    """Return the statements that replace an object of the shadow by one made from its printed text."""
     attributes = item.attributes
     if item.kind == "column" and attributes["generated"]:
         dropped = [f"{statement.sql} CASCADE" for statement in ddl.drop(item) or []]
@@ -231,7 +230,7 @@ def _recreate(item: Object) -> str | None:
     if item.kind == "column" and attributes["default"] is not None:
         statements, _ = ddl.alter(item, item, ["default"])
         return terminated(statement.sql for statement in statements)
-    # A foreign key has no expression, and making one could lock a live table.
+    # A foreign key contains no expression, and creating one could lock a live table.
     if item.kind == "constraint" and attributes["type"] not in ("check", "exclusion"):
         return None
     if item.sql is None or item.kind not in _PRINTED_ANEW:
@@ -242,7 +241,7 @@ def _recreate(item: Object) -> str | None:
 
 
 def _joined(findings: list[Finding]) -> list[Finding]:
-    """Make one finding of those about one object."""
+    """Merge the findings about one object."""
     joined: dict[tuple[str, str], Finding] = {}
     for finding in findings:
         key = finding.kind, finding.object
