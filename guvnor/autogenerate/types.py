@@ -61,10 +61,8 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Emit
     retyped = []
     for column in users:
         actions = column_ddl.retype_actions(changes.before.get(column.handle) or column, column, cast=True)
-        retyped.append(f"ALTER TABLE {table_of(column)} {', '.join(actions)}")
-    again = [
-        f"{item.sql} NOT VALID" if item.attributes.get("validated") else str(item.sql) for item in naming
-    ]
+        retyped.append(f"ALTER TABLE {table_of(column)} " + ",\n    ".join(actions))
+    again = [f"{item.sql}{' NOT VALID' if item.attributes.get('validated') else ''}" for item in naming]
     labels = before.attributes["labels"]
     gone = [label for label in labels if label not in (after.attributes["labels"] or [])]
     held = ", ".join(map(constant, gone or labels[:1]))
