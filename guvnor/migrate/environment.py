@@ -122,14 +122,12 @@ def _look(context: Any, request: Request) -> None:
     comparing: dict[str, Any] = {}
     if "revision_context" in context.get_context().opts:
         from guvnor.autogenerate import plugin
-        from guvnor.models import metadata
 
         plugin.register()
         comparing = {
             "autogenerate_plugins": [plugin.NAME],
             "process_revision_directives": _generated,
             plugin.SETTINGS: request.settings,
-            "target_metadata": metadata,
         }
     dsn = postgres.connection_string(request.settings)
     with connected(dsn, "look") as connection:
