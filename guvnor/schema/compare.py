@@ -24,6 +24,9 @@ _REBUILT = ("index", "statistics")
 # Attributes that change by themselves when something that they mention is dropped.
 _FOLLOWING = frozenset({"default", "definition", "sql body", "column order", "comment on index"})
 
+# The extension whose one used function revision 001 supplies where the extension cannot be had.
+_EXTENSION, _STAND_IN = 'extension:"uuid-ossp"', "function:uuid_generate_v4()"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -67,7 +70,7 @@ def compare(
     expected, actual = expected.without(ignore), actual.without(ignore)
     missing = {key: item for key, item in expected.objects.items() if key not in actual.objects}
     unexpected = {key: item for key, item in actual.objects.items() if key not in expected.objects}
-    _accept_stand_ins(missing, unexpected, expected, actual)
+    _accept_stand_in(missing, unexpected, expected, actual)
 
     found: dict[str, Finding] = {}
     follows: list[tuple[str, str, str | None]] = []  # the root it belongs to, what, the SQL for it
@@ -239,43 +242,29 @@ def outermost(key: str, absent: Mapping[str, Object]) -> str:
         key = above
 
 
-def _accept_stand_ins(
+def _accept_stand_in(
     missing: dict[str, Object], unexpected: dict[str, Object], expected: Snapshot, actual: Snapshot
 ) -> None:
     """Drop the differences between a database that has the extensions and one that could not have them.
 
-    A revision may install an extension where the server offers it and the role is allowed to, and otherwise
-    create the function of it that is used. Both are right, and the shadow may be built on another server.
+    Revision 001 takes the extensions where the server offers them and the role may install them; otherwise it
+    supplies the one function that is needed. Both are right, and the shadow may be built on a server that
+    differs in this.
     """
-    for extension, function in _stand_ins(expected, actual):
-        missing.pop(extension, None)
-        unexpected.pop(function, None)
-        # Where the server offers the extension, the role was refused it, and so it was any other.
-        if extension.partition(":")[2].strip('"') in actual.available:
+    if actual.get(_STAND_IN):
+        if missing.pop(_EXTENSION, None):
+            unexpected.pop(_STAND_IN, None)
+        # There although the server offers the extension: the role was refused it, and so it was any other.
+        if "uuid-ossp" in actual.available:
             for key in [k for k, item in missing.items() if item.kind == "extension"]:
                 del missing[key]
-    for extension, function in _stand_ins(actual, expected):
-        missing.pop(function, None)
-        unexpected.pop(extension, None)
+    if _STAND_IN in missing and actual.get(_EXTENSION):
+        del missing[_STAND_IN]
+        unexpected.pop(_EXTENSION, None)
     for absent, server in ((missing, actual), (unexpected, expected)):
         for key in [k for k, item in absent.items() if item.kind == "extension"]:
             if absent[key].identity.strip('"') not in server.available:
                 del absent[key]
-
-
-def _stand_ins(extended: Snapshot, other: Snapshot) -> set[tuple[str, str]]:
-    """Find functions that one schema uses of an extension and the other one has itself.
-
-    :returns: handles of the extension and of the function.
-    """
-    return {
-        (extension, function)
-        for item in extended
-        for function in item.parents
-        if function.startswith("function:") and function in other.objects and not extended.get(function)
-        for extension in item.parents
-        if extension.startswith("extension:")
-    }
 
 
 def _fold_into_relations(
