@@ -91,9 +91,9 @@ def execute(phase: Phase, sql: str, *remarks: str) -> EmittedOperation:
 def emitted(
     phase: Phase, statements: Iterable[Statement], *remarks: str, back: bool = False
 ) -> Iterator[EmittedOperation]:
-    """Return what runs the statements for one object; what follows an online operation runs at the end.
+    """Return the operations for statements on one object; after an online one, the rest runs at the end.
 
-    :param back: whether they are of a downgrade, which lint does not look at.
+    :param back: whether they belong to a downgrade, which lint does not check.
     """
     for statement in statements:
         notes = [*remarks, f"DATA LOSS: {statement.loses}."] if statement.loses else list(remarks)
@@ -117,13 +117,13 @@ def emitted(
 
 
 def todo(phase: Phase, why: str, statements: Iterable[str] = ()) -> EmittedOperation:
-    """Return what a person has to write, with what is known of it."""
+    """Return a TODO for a person, with the SQL that is known."""
     lines = [*textwrap.wrap(f"TODO: {why}", WIDTH - 7), *terminated(statements).splitlines()]
     return EmittedOperation(phase, "execute", ("\n".join(f"-- {line}" for line in lines),), todo=True)
 
 
 def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperation:
-    """Return what looks, before it locks anything, whether a statement has to run."""
+    """Return the operation that first queries, without a lock, whether the statement has to run."""
     inner = terminated(["\n".join(statement.clauses)])
     tag = "$$" if "$$" not in inner else "$guard$"
     lines = [

@@ -14,7 +14,7 @@ _REMARKS = (" NOT VALID", " NO INHERIT")
 
 
 def must_be_filled(column: Object) -> bool:
-    """Tell whether a column is NOT NULL and nothing says what the rows that are there hold in it."""
+    """Tell whether a new column is NOT NULL and has no value for existing rows."""
     values = column.attributes
     computed = values["generated"] or values["identity generation"]
     return bool(values["not null"] and values["default"] is None and not computed)
@@ -53,13 +53,13 @@ def add(column: Object, definition: str, words: str = "") -> str:
 def retype(column: Object, values: Mapping[str, Any], *, cast: bool = True) -> str:
     """Return the statement that gives a column the type and collation among some attributes.
 
-    :param cast: whether values pass through text, as they do where no other cast is known.
+    :param cast: whether values are cast through text.
     """
     return f"ALTER TABLE {table_of(column)} {_retype(column, values, cast=cast)}"
 
 
 def retype_actions(before: Object, after: Object, *, cast: bool) -> list[str]:
-    """Return the actions of ALTER TABLE that change a column's type; its default could be in the way of that.
+    """Return the actions of ALTER TABLE that change a column's type; a default can prevent the change.
 
     :param cast: see :func:`retype`.
     """

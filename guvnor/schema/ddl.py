@@ -23,7 +23,7 @@ INDEX = "index"
 _VALIDATED_LATER = ("check", "foreign key")  # constraints that may be added NOT VALID
 _IF_NOT_EXISTS = ("sequence", "statistics", "materialized view")
 
-# What the definition of a new object does not say, with what it has then.
+# Attributes that the definition of a new object does not include, with their default values.
 _USUAL = {
     "owned by": None, "options": None, "toast options": None, "row security": False,
     "row security forced": False, "replica identity": "default", "compression": "default",
@@ -46,12 +46,12 @@ def create(item: Object, *, in_use: bool = True) -> list[Statement] | None:
     if item.kind == "column":
         values = item.attributes
         if values["generated"] or values["identity generation"] or column_ddl.must_be_filled(item):
-            return None  # what the rows that are there shall hold is for a person to say
+            return None  # a person has to say what existing rows get
         made = [statement(column_ddl.add(item, column_ddl.definition(item)))]
     elif item.kind == "constraint":
         made = _constraint(item)
     elif item.sql is None or item.kind == "table":
-        return None  # what a table held is the question, not its definition
+        return None  # an empty table would not bring back the rows of a missing one
     elif item.kind == "index":
         if in_use and is_partitioned(item.sql, item):
             return None
@@ -109,7 +109,7 @@ def alter(expected: Object, actual: Object, names: Collection[str]) -> tuple[lis
 
 
 def further(item: Object) -> list[Statement]:
-    """Return the statements for what the definition of an object does not say, such as its comment."""
+    """Return the statements for attributes that the definition does not include, such as the comment."""
     usual = {name: value for name, value in _USUAL.items() if name in item.attributes}
     if item.kind not in ("table", "column"):
         usual.pop("options", None)  # the definition says them
@@ -168,7 +168,7 @@ def renamed_label(expected: Object, actual: Object) -> tuple[str, str] | None:
 
 
 def _only_to_validate(expected: Object, actual: Object) -> bool:
-    """Tell whether a constraint is what it should be, but for the rows that were there before it."""
+    """Tell whether a constraint differs only in that older rows are not validated."""
     unchecked = f"{expected.attributes['definition']} NOT VALID"
     return bool(expected.attributes["validated"]) and actual.attributes["definition"] == unchecked
 
@@ -176,7 +176,7 @@ def _only_to_validate(expected: Object, actual: Object) -> bool:
 def _replace(
     expected: Object, actual: Object, names: frozenset[str]
 ) -> tuple[list[Statement], frozenset[str]]:
-    """Put an object in the place of another one; return how, and the attributes that are right then."""
+    """Return the statements that replace an object, and the attributes that they make equal."""
     kind, table, name, sql = expected.kind, table_of(expected), expected.name, str(expected.sql)
     replaced = names - _KEPT
     if kind == "constraint" and names == {"validated", "definition"} and _only_to_validate(expected, actual):
@@ -281,7 +281,7 @@ def _repeatable(item: Object) -> str:
 
 
 def _constraint(item: Object, prefix: str = "") -> list[Statement]:
-    """Add a constraint so that the long part does not stop writers.
+    """Add a constraint without blocking writers for long.
 
     :param prefix: what the statement begins with where the constraint takes the place of another one: then
         there is no moment without a constraint for new rows.
@@ -324,15 +324,15 @@ def _index(item: Object, sql: str, name: str, words: str) -> tuple[str, ...]:
 
 
 def _build(item: Object, sql: str, name: str) -> Statement:
-    """Build an index while the application goes on; see :func:`_index`."""
-    # The operation does not pass over an index that was left invalid; a person who repeats this would.
+    """Build an index without blocking writers; see :func:`_index`."""
+    # With IF NOT EXISTS, a person would keep an invalid index; the operation rebuilds it.
     repeatable = "\n".join(_index(item, sql, name, "CONCURRENTLY IF NOT EXISTS "))
     operation = ("create_index_concurrently", unquoted(name), repeatable)
     return statement(*_index(item, sql, name, "CONCURRENTLY "), operation=operation)
 
 
 def _labels(expected: Object, actual: Object) -> list[Statement] | None:
-    """Rename a label or add the missing ones; None when some are too many, or in another order."""
+    """Rename a label or add the missing ones; None when labels must be removed or reordered."""
     name, wanted = expected.identity, expected.attributes["labels"] or []
     there = actual.attributes["labels"] or []
     if pair := renamed_label(expected, actual):

@@ -1,4 +1,4 @@
-"""Statements of DDL as values, and what they call objects."""
+"""DDL statements as values, and the names and queries that they use for objects."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from guvnor.schema.names import constant, unquoted
 from guvnor.schema.snapshot import Object
 
-# Kinds that are on a table and share their names only with others of the same table.
+# Kinds that are named together with their table, because another table may have one of the same name.
 ON_TABLE = ("trigger", "policy", "rule")
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What does one thing, as a person runs it and as a revision does.
+    """One statement, as a person runs it and as a revision runs it.
 
     :ivar clauses: the SQL, in parts that may stand on lines of their own.
-    :ivar operation: the online operation by which a revision does it, and its arguments; empty where the SQL
-        runs in the revision's transaction.
-    :ivar keywords: the operation's named arguments.
-    :ivar unless: a query; what it finds has been made already.
-    :ivar when: a query; where it finds nothing, there is nothing to do.
-    :ivar loses: the data that is lost by it.
-    :ivar replaces: the kind of object that takes the place of another one.
+    :ivar operation: the online operation that a revision calls instead, and its arguments; empty where the
+        SQL runs in the revision's transaction.
+    :ivar keywords: the operation's keyword arguments.
+    :ivar unless: a query; a revision skips the statement when it returns a row.
+    :ivar when: a query; a revision skips the statement when it returns no row.
+    :ivar loses: the data that the statement loses; empty where it loses none.
+    :ivar replaces: the kind of the object that the statement replaces; empty where it replaces none.
     """
 
     clauses: tuple[str, ...]
