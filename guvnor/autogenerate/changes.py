@@ -1,4 +1,4 @@
-"""What a revision has to change: the findings of the drift engine, as a way from one schema to another."""
+"""What a revision has to change: the findings of a comparison as changes from one schema to another."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
 from guvnor.schema.compare import differing, outermost
-from guvnor.schema.reconcile import own_name, table_of
-from guvnor.schema.settle import Settled
-from guvnor.schema.snapshot import Object, Snapshot
+from guvnor.schema.root_causes import Rename, RootCauses
+from guvnor.schema.snapshot import Object, Snapshot, handle
+from guvnor.schema.statement import table_of
+
+_HANGS_ON_TABLE = (
+    "column", "constraint", "index", "trigger", "rule", "policy", "statistics", "sequence",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Alteration:
-    """An object that is there before and after, and not the same.
+    """An object that exists before and after, and differs.
 
     :ivar names: of the attributes that differ.
     """
@@ -27,31 +31,17 @@ class Alteration:
 
     @property
     def reversed(self) -> Alteration:
-        """The way back."""
+        """The same in the other direction."""
         return Alteration(self.after, self.before, self.names)
 
 
 @dataclass(frozen=True)
-class Rename:
-    """An object that only has another name; ``item`` carries the one that it has in the live database.
-
-    :ivar before: the name before, as SQL writes it.
-    :ivar after: the name afterwards.
-    """
-
-    item: Object
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
 class Changes:
-    """The way from one schema to another.
+    """The changes from one schema to another.
 
-    :ivar before: the schema as it is, without the renames.
-    :ivar after: the schema as it shall be, without the renames.
-    :ivar indexes_after: the statements that make the indexes of primary keys and unique constraints.
-    :ivar back: whether this is the way back, of a downgrade.
+    :ivar before: the schema before, except for the renames.
+    :ivar after: the schema afterwards, except for the renames.
+    :ivar back: whether these are the changes of a downgrade.
     """
 
     before: Snapshot
@@ -60,28 +50,24 @@ class Changes:
     dropped: Mapping[str, Object]
     altered: Sequence[Alteration]
     renamed: Sequence[Rename]
-    indexes_before: Mapping[str, str]
-    indexes_after: Mapping[str, str]
     back: bool = False
 
     @property
     def reversed(self) -> Changes:
-        """The way back."""
+        """The same in the other direction."""
         return Changes(
             before=self.after,
             after=self.before,
             added=self.dropped,
             dropped=self.added,
             altered=[alteration.reversed for alteration in self.altered],
-            renamed=[Rename(r.item, r.after, r.before) for r in reversed(self.renamed)],
-            indexes_before=self.indexes_after,
-            indexes_after=self.indexes_before,
+            renamed=[rename.reversed for rename in reversed(self.renamed)],
             back=not self.back,
         )
 
     @cached_property
     def in_order(self) -> tuple[Object, ...]:
-        """What is added, each after what it needs, unless tables refer to each other in a circle."""
+        """The added objects, each after those that it needs, except where tables refer to each other."""
         return _sorted(self.added)
 
     def comes_with_table(self, item: Object) -> bool:
@@ -97,9 +83,9 @@ class Changes:
         return any(other in order and order.index(other) > order.index(own) for other in others)
 
     def goes_along(self, item: Object) -> bool:
-        """Tell whether the server drops an object by itself when its table or a column of it goes.
+        """Tell whether the server drops an object together with its table or one of its columns.
 
-        So it is with indexes and table constraints of a dropped column (PostgreSQL documentation, ALTER
+        A dropped column takes its indexes and table constraints with it (PostgreSQL documentation, ALTER
         TABLE, DROP COLUMN).
         """
         table = _own_table(item)
@@ -112,7 +98,7 @@ class Changes:
 
 
 def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
-    """Sort objects by what they need; what a table consists of counts as the table."""
+    """Sort objects by what they need; columns and constraints of a new table count as the table."""
 
     def node(item: Object) -> str:
         table = _own_table(item)
@@ -134,7 +120,7 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
                 found |= needed
         return {key: sorted(needed) for key, needed in graph.items()}  # the same each time
 
-    order: list[str] = [node(item) for item in objects.values()]  # where even tables go round in a circle
+    order: list[str] = [node(item) for item in objects.values()]  # where even tables form a circle
     for foreign_keys in (True, False):
         with contextlib.suppress(CycleError):
             order = list(TopologicalSorter(needs(foreign_keys=foreign_keys)).static_order())
@@ -143,50 +129,39 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
     return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 
 
-def find(settled: Settled, indexes_before: Mapping[str, str], indexes_after: Mapping[str, str]) -> Changes:
-    """Read the findings of a comparison as changes to the live database.
+def find(comparison: RootCauses) -> Changes:
+    """Turn the findings of a comparison into changes to the live database.
 
-    What only follows from a finding is a change of its own here: a missing table needs its columns and
-    indexes, too.
-
-    :param indexes_before: see :func:`guvnor.schema.catalog.constraint_indexes`.
+    What only follows from a finding is a change of its own here: a missing table also needs its columns and
+    indexes.
     """
-    expected, actual = settled.expected.objects, settled.actual.objects
-    missing = {key: item for key, item in expected.items() if key not in actual}
-    unexpected = {key: item for key, item in actual.items() if key not in expected}
-    by_change: dict[str, set[tuple[str, str]]] = {"missing": set(), "unexpected": set(), "different": set()}
-    for finding in settled.findings:
-        by_change[finding.change].add((finding.kind, finding.object))
+    expected, actual = comparison.expected.objects, comparison.actual.objects
 
     def with_root(objects: Mapping[str, Object], change: str) -> dict[str, Object]:
-        def of_root(key: str) -> tuple[str, str]:
-            top = objects[outermost(key, objects)]
-            return top.kind, top.identity
-
-        return {key: item for key, item in objects.items() if of_root(key) in by_change[change]}
+        roots = {(found.kind, found.object) for found in comparison.findings if found.change == change}
+        tops = {key: objects[outermost(key, objects)] for key in objects}
+        return {key: objects[key] for key, top in tops.items() if (top.kind, top.identity) in roots}
 
     return Changes(
-        before=settled.actual,
-        after=settled.expected,
-        added=with_root(missing, "missing"),
-        dropped=with_root(unexpected, "unexpected"),
-        altered=[*_altered(settled), *_following(settled)],
-        renamed=[Rename(item, old, new) for item, old, new in settled.renamed],
-        indexes_before=indexes_before,
-        indexes_after=indexes_after,
+        before=comparison.actual,
+        after=comparison.expected,
+        added=with_root({key: item for key, item in expected.items() if key not in actual}, "missing"),
+        dropped=with_root({key: item for key, item in actual.items() if key not in expected}, "unexpected"),
+        altered=[*_altered(comparison), *_following(comparison)],
+        renamed=comparison.renamed,
     )
 
 
-def _altered(settled: Settled) -> Iterable[Alteration]:
-    """Read the findings of what differs."""
-    keys = {(item.kind, item.identity): key for key, item in settled.expected.objects.items()}
-    for finding in settled.findings:
+def _altered(comparison: RootCauses) -> Iterable[Alteration]:
+    """Turn findings of different objects into alterations."""
+    for finding in comparison.findings:
         if finding.change != "different" or finding.kind == "privilege" or "name" in (finding.expected or {}):
             continue
-        key = keys[finding.kind, finding.object]
+        key = handle(finding.kind, finding.object)
         wanted, there = dict(finding.expected or {}), dict(finding.actual or {})
-        after, before = settled.expected.objects[key], settled.actual.objects[key]
-        # A type or a label was made the same for the comparison: the finding still says what it shall be.
+        wanted.pop("owner", None)  # models cannot say it
+        after, before = comparison.expected.objects[key], comparison.actual.objects[key]
+        # The comparison has changed types and labels in the shadow; the finding has the expected ones.
         yield Alteration(
             replace(before, attributes={**before.attributes, **there}),
             replace(after, attributes={**after.attributes, **wanted}),
@@ -194,11 +169,11 @@ def _altered(settled: Settled) -> Iterable[Alteration]:
         )
 
 
-def _following(settled: Settled) -> Iterable[Alteration]:
-    """Find what differs only because something is missing, such as a default that calls a function."""
-    with_it = {what for finding in settled.findings for what in finding.with_it}
-    for key, after in settled.expected.objects.items():
-        before = settled.actual.get(key)
+def _following(comparison: RootCauses) -> Iterable[Alteration]:
+    """Find objects that differ only because another one is missing, such as a function in a default."""
+    with_it = {what for finding in comparison.findings for what in finding.with_it}
+    for key, after in comparison.expected.objects.items():
+        before = comparison.actual.get(key)
         if before is not None and str(after) in with_it and after.kind == before.kind:
             names = [name for name in differing(after, before, None) if name != "column order"]
             if names:
@@ -207,24 +182,4 @@ def _following(settled: Settled) -> Iterable[Alteration]:
 
 def _own_table(item: Object) -> str:
     """Return the handle of the table that an object is on; empty when it is on none."""
-    hangs = item.kind in (
-        "column",
-        "constraint",
-        "index",
-        "trigger",
-        "rule",
-        "policy",
-        "statistics",
-        "sequence",
-    )
-    return item.parents[0] if hangs and item.parents else ""
-
-
-def bare_name(item: Object) -> str:
-    """Return an object's own name without quotes, as catalogs hold it."""
-    return unquoted(own_name(item))
-
-
-def unquoted(identifier: str) -> str:
-    """Take the quotes off an identifier that the server has printed."""
-    return identifier[1:-1].replace('""', '"') if identifier.startswith('"') else identifier
+    return item.parents[0] if item.kind in _HANGS_ON_TABLE and item.parents else ""

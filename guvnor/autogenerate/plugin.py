@@ -1,13 +1,14 @@
-"""The drift engine as a plugin of Alembic: what ``alembic check`` and ``--autogenerate`` see and write.
+"""The drift check as a plugin of Alembic, for ``alembic check`` and ``alembic revision --autogenerate``.
 
-It stands in for all comparisons of Alembic itself, so that both see what ``guvnor schema check`` sees against
-the models. A revision is written from the findings, both ways, and then run in the shadow: what it does not
-bring about is added as a TODO.
+It replaces Alembic's own comparisons, so that both commands find what ``guvnor schema check --against
+models`` finds. The upgrade and the downgrade are generated from the findings and then run in the shadow; what
+they fail to change is added as a TODO.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from alembic import op
@@ -23,12 +24,13 @@ from sqlalchemy.exc import DBAPIError
 
 from guvnor.autogenerate import changes, tables, write
 from guvnor.autogenerate.changes import Changes
+from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, body, todo
 from guvnor.autogenerate.probe import Probe
-from guvnor.autogenerate.steps import Phase, Step, body, todo
 from guvnor.database import Database
-from guvnor.schema import catalog, drift, live, settle, shadow
+from guvnor.postgres import Connection
+from guvnor.schema import catalog, ddl, drift, live, root_causes, shadow
 from guvnor.schema.compare import Finding
-from guvnor.schema.settle import Settled
+from guvnor.schema.root_causes import RootCauses
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Snapshot
 
@@ -37,12 +39,12 @@ log = logging.getLogger(__name__)
 NAME = "guvnor.drift"
 DATABASE = "guvnor_database"  # the option of the migration context that holds the configured database
 
-# Where the template finds the code. Alembic indents what it renders itself, and with it bodies of functions,
-# which the server keeps to the letter.
+# The template's variables for the code. Alembic would indent what it renders itself, including the bodies of
+# functions, of which the server keeps every blank.
 UPGRADE, DOWNGRADE = "upgrade_code", "downgrade_code"
 
 
-# What models cannot say, and so a revision is not written for.
+# Models cannot express these, so no revision is generated for them.
 _NOT_WRITTEN = frozenset({"privilege", "default privileges", "extension", "schema"})
 
 
@@ -66,7 +68,7 @@ class Difference(MigrateOperation):
         self.finding = finding
 
     def reverse(self) -> MigrateOperation:
-        """Return the same: what undoes it is written in the downgrade."""
+        """Return itself: the downgrade is generated from the finding, too."""
         return self
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
@@ -83,15 +85,15 @@ class Difference(MigrateOperation):
 
 @renderers.dispatch_for(Difference)
 def _render(_context: AutogenContext, _difference: Difference) -> list[str]:
-    """Render nothing: the template takes the code as a whole."""
+    """Render nothing: the template inserts the whole code."""
     return []
 
 
 def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchResult:
-    """Compare the database with the models, and write what a revision does about it."""
-    database: Database = context.opts[DATABASE]
+    """Compare the database with the metadata, and generate the code of a revision."""
     metadata = context.metadata
     assert isinstance(metadata, MetaData)
+    database: Database = context.opts[DATABASE]
     with (
         live.reading(database) as reading,
         drift.beside(reading, database.shadow, shadow.from_models(metadata)) as built,
@@ -99,68 +101,82 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
         actual = reading.schema()
         expected = built.snapshot()
         with built.undone():
-            settled = settle.settled(built, actual, grantees=database.grantees, ignore=database.ignore)
-        if not settled.findings:
+            comparison = root_causes.trace(built, actual, grantees=database.grantees, ignore=database.ignore)
+        if not comparison.findings:
             return PriorityDispatchResult.STOP
-        found = changes.find(
-            settled,
-            indexes_before=catalog.constraint_indexes(reading.connection(), "public"),
-            indexes_after=catalog.constraint_indexes(built.driver, built.name),
+        comparison = replace(
+            comparison,
+            actual=_with_indexes(comparison.actual, reading.connection(), "public"),
+            expected=_with_indexes(comparison.expected, built.driver, built.name),
         )
+        found = changes.find(comparison)
         with built.undone():
-            forward, back = _write(built, settled, found, expected)
-    for finding in settled.findings:
+            forward, back = _write(built, comparison, found, expected)
+    for finding in comparison.findings:
         log.info(f"Detected: {finding.title}")
-    upgrade.ops.extend(map(Difference, settled.findings))
+    upgrade.ops.extend(map(Difference, comparison.findings))
     template = context.opts["template_args"]
     template[UPGRADE], template[DOWNGRADE] = body(forward), body(back)
     return PriorityDispatchResult.STOP
 
 
-def _write(
-    built: Shadow, settled: Settled, found: Changes, expected: Snapshot
-) -> tuple[list[Step], list[Step]]:
-    """Write the steps of both directions, try them in the shadow, and add what they leave undone.
+def _with_indexes(snapshot: Snapshot, connection: Connection, schema: str) -> Snapshot:
+    """Give primary keys and unique constraints the statements that make their indexes."""
+    indexes = catalog.constraint_indexes(connection, schema)
+    constraints = {
+        key: replace(item, attributes={**item.attributes, ddl.INDEX: indexes[key]})
+        for key, item in snapshot.objects.items()
+        if key in indexes
+    }
+    return replace(snapshot, objects={**snapshot.objects, **constraints})
 
-    The shadow holds what the models say, so the way back is tried first.
+
+def _write(
+    built: Shadow, comparison: RootCauses, found: Changes, expected: Snapshot
+) -> tuple[list[EmittedOperation], list[EmittedOperation]]:
+    """Generate both directions, run them in the shadow, and add TODOs for what they fail to change.
+
+    The shadow starts as the models' schema, so the downgrade is run first.
     """
     probe = Probe(built)
-    forward, back = write.steps(found, probe), write.steps(found.reversed, probe)
-    for finding in settled.findings:
+    forward, back = write.operations(found, probe), write.operations(found.reversed, probe)
+    for finding in comparison.findings:
         if finding.kind in _NOT_WRITTEN:
             sql = finding.sql.splitlines() if finding.sql else []
             forward.append(todo(Phase.FINISH, f"{finding.title}. {finding.meaning}", sql))
-    # A column that a downgrade brings back is the last one, whatever it was before.
-    missed = _missed(built, back, settled.actual, but={"owner", "column order"})
+    # A column that a downgrade brings back becomes the last one of its table.
+    missed = _missed(built, back, comparison.actual, but={"owner", "column order"})
     if not missed:
         forward += _missed(built, forward, expected, but={"owner"})
     back += missed
-    for steps, way in ((forward, "forward"), (back, "back")):
-        if not steps:
-            steps.append(todo(Phase.FINISH, f"no statement was found for the way {way}."))
+    for operations, way in ((forward, "forward"), (back, "back")):
+        if not operations:
+            operations.append(todo(Phase.FINISH, f"no statement was found for the way {way}."))
     return forward, back
 
 
-def _missed(built: Shadow, steps: list[Step], wanted: Snapshot, but: set[str]) -> list[Step]:
-    """Run steps in the shadow, and say what they do not bring about.
+def _missed(
+    built: Shadow, operations: list[EmittedOperation], wanted: Snapshot, but: set[str]
+) -> list[EmittedOperation]:
+    """Run operations in the shadow, and return a TODO for each difference that is left.
 
     :param but: attributes that may differ.
     """
     try:
         with built.watched():
-            _run(built, [step for step in steps if not step.todo])
+            _run(built, [operation for operation in operations if not operation.todo])
     except shadow.ShadowEscapeError as error:
-        # What is left to do may be what is reached for.
-        if any(step.todo for step in steps):
+        # A TODO may stand for the object that was not found in the shadow.
+        if any(operation.todo for operation in operations):
             return []
         return [todo(Phase.FINISH, f"this was tried on empty tables. {error.message}")]
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
         return [todo(Phase.FINISH, f"this was tried on empty tables, and the server refused it: {reason}.")]
-    if any(step.todo for step in steps):
+    if any(operation.todo for operation in operations):
         return []
     with built.undone():
-        left = settle.differences(built, wanted)
+        left = root_causes.differences(built, wanted)
     return [
         _left(finding)
         for finding in left
@@ -169,20 +185,21 @@ def _missed(built: Shadow, steps: list[Step], wanted: Snapshot, but: set[str]) -
     ]
 
 
-def _left(finding: Finding) -> Step:
-    """Say what the steps do not bring about; of a comparison, the shadow was the side that was expected."""
+def _left(finding: Finding) -> EmittedOperation:
+    """Describe a difference that is left; the shadow is the expected side of the comparison."""
     if finding.change == "different" and set(finding.expected or ()) == {"column order"}:
         return tables.reordered(finding.object, (finding.expected or {})["column order"])
     what = f" ({', '.join(finding.expected)})" if finding.expected and finding.change == "different" else ""
     said = {"missing": "should not be there", "unexpected": "is missing", "different": "is another one"}
     return todo(
-        Phase.FINISH, f"after these steps the {finding.kind} {finding.object} {said[finding.change]}{what}."
+        Phase.FINISH,
+        f"after these operations the {finding.kind} {finding.object} {said[finding.change]}{what}.",
     )
 
 
-def _run(built: Shadow, steps: list[Step]) -> None:
-    """Run steps as the revision will run them, in their plain form."""
+def _run(built: Shadow, operations: list[EmittedOperation]) -> None:
+    """Run operations as the revision will, in their plain form."""
     names: dict[str, Any] = {"op": op}
-    exec(f"def run():\n{body(steps)}\n    return\n", names)  # noqa: S102 - it was written just now, by this module
+    exec(f"def run():\n{body(operations)}\n    return\n", names)  # noqa: S102 - it was written just now, by this module
     with Operations.context(MigrationContext.configure(built.connection)):
         names["run"]()

@@ -1,4 +1,4 @@
-"""Asks the server what a change would cost, by making it in the shadow and undoing it again."""
+"""Asks the server what a change would cost, by trying it in the shadow and undoing it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Collection
 
 from sqlalchemy.exc import DBAPIError
 
+from guvnor.schema import column_ddl
 from guvnor.schema.shadow import Shadow
+from guvnor.schema.snapshot import Object
+from guvnor.schema.statement import table_of
 
 _COLUMN = "guvnor_probe"
 
@@ -19,7 +22,7 @@ class Probe:
         self._shadow = shadow
 
     def adding_rewrites(self, table: str, definition: str) -> bool:
-        """Tell whether a new column has the whole table written anew; True where it cannot be tried.
+        """Tell whether a new column rewrites the whole table; True where it cannot be tried.
 
         :param definition: of the column, without its name.
         """
@@ -31,24 +34,22 @@ class Probe:
         except DBAPIError:
             return True
 
-    def retyping_touches_rows(
-        self, table: str, column: str, before: str, after: str, without: Collection[str] = ()
-    ) -> bool:
-        """Tell whether another type makes the server read or write all rows, or build an index anew.
+    def retyping_touches_rows(self, before: Object, after: Object, without: Collection[str] = ()) -> bool:
+        """Tell whether another type makes the server read or write all rows, or rebuild an index.
 
         A check on the column is verified again even where no row is written. True where it cannot be tried.
 
         :param without: constraints to leave out of it.
         """
-        alter = f"ALTER TABLE {table} ALTER COLUMN {column}"
+        table = table_of(after)
         try:
             with self._shadow.undone():
                 for constraint in without:
                     self._shadow.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {constraint}")
-                self._shadow.execute(f"{alter} DROP DEFAULT")
-                self._shadow.execute(f"{alter} TYPE {before} USING CAST({column}::text AS {before})")
+                self._shadow.execute(f"ALTER TABLE {table} ALTER COLUMN {after.name} DROP DEFAULT")
+                self._shadow.execute(column_ddl.retype(after, before.attributes))
                 seen = self._look(table)
-                self._shadow.execute(f"{alter} TYPE {after}")
+                self._shadow.execute(column_ddl.retype(after, after.attributes, cast=False))
                 return self._look(table) != seen
         except DBAPIError:
             return True

@@ -1,146 +1,87 @@
-"""Types: enums whose values come, go and change their names, and what is made as a whole."""
+"""Types: enums whose values are added, removed or renamed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from guvnor.autogenerate.changes import Alteration, Changes, bare_name
-from guvnor.autogenerate.constraints import beside
+from guvnor.autogenerate import other_objects
+from guvnor.autogenerate.changes import Alteration, Changes
+from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, guarded, todo
 from guvnor.autogenerate.probe import Probe
-from guvnor.autogenerate.steps import Phase, Step, call, execute, guarded, todo
-from guvnor.postgres.quoting import constant
-from guvnor.schema import reconcile
-from guvnor.schema.reconcile import extras, own_name, table_of
-from guvnor.schema.settle import renamed_label
+from guvnor.postgres.quoting import constant, suffixed
+from guvnor.schema import column_ddl, ddl
 from guvnor.schema.snapshot import Object
+from guvnor.schema.statement import statement, table_of, terminated
 
 
-def add(_changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
-    """Make a type."""
-    if item.sql is None:
-        yield todo(Phase.CREATE, f"the {item} is written by hand.")
-        return
-    condition = (
-        f"FROM pg_type\nWHERE typname = {constant(bare_name(item))} AND typnamespace = "
-        "current_schema()::regnamespace"
-    )
-    yield guarded(Phase.CREATE, condition, [item.sql, *extras(item)])
-
-
-def drop(_changes: Changes, _probe: Probe, item: Object) -> Iterator[Step]:
-    """Drop a type that no column has any more."""
-    yield execute(Phase.DROP, f"DROP TYPE IF EXISTS {item.identity}")
-
-
-def alter(changes: Changes, _probe: Probe, alteration: Alteration) -> Iterator[Step]:
-    """Add values to an enum, rename one, or take some away."""
+def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[EmittedOperation]:
+    """Add values to an enum, rename one, or remove some."""
     before, after = alteration.before, alteration.after
-    for attribute in alteration.names:
-        statements = reconcile.alterations(after, before, [attribute])
-        if attribute == "labels" and after.attributes["form"] == "enum":
-            yield from _labels(changes, before, after)
-        elif statements is None:
+    if ddl.renamed_label(after, before):
+        both = "The application versions before and after must both know the name that they find."
+        yield from other_objects.alter(changes, probe, alteration, both)
+        return
+    if "labels" in alteration.names and "labels" in ddl.alter(after, before, ["labels"])[1]:
+        alteration = replace(alteration, names=tuple(n for n in alteration.names if n != "labels"))
+        if changes.back:
+            yield from _made_anew(changes, before, after)
+        else:
             yield todo(
                 Phase.CHANGE,
-                f"{attribute} of the {after}: {before.attributes.get(attribute)} becomes "
-                f"{after.attributes.get(attribute)}.",
+                f"the enum {after.identity} loses values or has them in another order: PostgreSQL has to "
+                "make the type anew and write each table that uses it, while nobody can use it. A value that "
+                "nobody writes any more can stay: leave it in guvnor/models.py.",
             )
-        else:
-            yield from (execute(Phase.CHANGE, statement) for statement in statements)
+    yield from other_objects.alter(changes, probe, alteration)
 
 
-def _labels(changes: Changes, before: Object, after: Object) -> Iterator[Step]:
-    old, new = before.attributes["labels"] or [], after.attributes["labels"] or []
-    name = bare_name(after)
-    if pair := renamed_label(after, before):
-        wanted, there = pair
-        yield guarded(
-            Phase.CHANGE,
-            f"EXISTS FROM pg_enum\nWHERE enumtypid = {constant(after.identity)}::regtype AND enumlabel = "
-            f"{constant(there)}",
-            [f"ALTER TYPE {after.identity} RENAME VALUE {constant(there)} TO {constant(wanted)}"],
-            "The application versions before and after must both know the name that they find.",
-        )
-    elif [label for label in new if label in old] == old:
-        for number, label in enumerate(new):
-            if label not in old:
-                place = {"after": new[number - 1]} if number else {"before": old[0]}
-                yield call(Phase.ENUM_VALUE, "add_enum_value", name, label, **place)
-    elif changes.back:
-        yield from _made_anew(changes, before, after)
-    else:
-        yield todo(
-            Phase.CHANGE,
-            f"the enum {after.identity} loses values or has them in another order: PostgreSQL has to make "
-            "the type anew and write each table that uses it, while nobody can use it. A value that nobody "
-            "writes any more can stay: leave it in guvnor/models.py.",
-        )
+def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[EmittedOperation]:
+    """Recreate an enum without the values that a downgrade removes; a row that holds one of them stops it.
 
-
-def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Step]:
-    """Make an enum without the values that a downgrade takes away; a row that holds one stops it.
-
-    Checks and indexes that name the type are dropped before it and come back after it.
+    Checks and indexes that use the type are dropped before and created again afterwards.
     """
-    name, old = after.identity, beside(after, "_old")
+    name, old = after.identity, suffixed(after.name, "_old")
     users = [item for item in changes.after.of_kind("column") if f"type:{name}" in item.parents]
+    columns = {column.handle for column in users}
     naming = [
         item
-        for item in (*changes.after.of_kind("constraint"), *changes.after.of_kind("index"))
-        if f"type:{name}" in item.parents and item.handle not in changes.added
-    ]
-    columns = {column.handle for column in users}
-    naming += [  # an expression or predicate on the column alone depends on the type as well
-        item
         for item in changes.after.of_kind("constraint", "index")
-        if item not in naming
-        and item.handle not in changes.added
-        and columns & set(item.parents)
-        and (item.attributes.get("type") == "check" or item.attributes.get("predicate"))
+        if item.handle not in changes.added
+        and (
+            f"type:{name}" in item.parents
+            # an expression or predicate on the column alone depends on the type as well
+            or (
+                columns & set(item.parents)
+                and (item.attributes.get("type") == "check" or item.attributes.get("predicate"))
+            )
+        )
     ]
-    dropped = [
-        f"ALTER TABLE {table_of(item)} DROP CONSTRAINT {own_name(item)}"
-        if item.kind == "constraint"
-        else f"DROP INDEX {own_name(item)}"
-        for item in naming
-    ]
+    dropped = [made.sql for item in naming for made in ddl.drop(item, online=False) or []]
     retyped = []
     for column in users:
-        alter, values = f"ALTER TABLE {table_of(column)} ALTER COLUMN {own_name(column)}", column.attributes
-        there = changes.before.get(column.handle)
-        if values["default"] is not None or (there and there.attributes["default"] is not None):
-            retyped.append(f"{alter} DROP DEFAULT")
-        retyped.append(f"{alter} TYPE {values['type']} USING {own_name(column)}::text::{values['type']}")
-        if values["default"] is not None:
-            retyped.append(f"{alter} SET DEFAULT {values['default']}")
-    again = [
-        f"{item.sql} NOT VALID"
-        if item.kind == "constraint" and item.attributes["validated"]
-        else str(item.sql)
-        for item in naming
-    ]
-    gone = [
-        label
-        for label in before.attributes["labels"] or []
-        if label not in (after.attributes["labels"] or [])
-    ]
-    held = ", ".join(map(constant, gone or before.attributes["labels"][:1]))
+        actions = column_ddl.retype_actions(changes.before.get(column.handle) or column, column, cast=True)
+        retyped.append(f"ALTER TABLE {table_of(column)} " + ",\n    ".join(actions))
+    again = [f"{item.sql}{' NOT VALID' if item.attributes.get('validated') else ''}" for item in naming]
+    labels = before.attributes["labels"]
+    gone = [label for label in labels if label not in (after.attributes["labels"] or [])]
+    held = ", ".join(map(constant, gone or labels[:1]))
     tables = ", ".join(sorted({table_of(column) for column in users})) or "nothing"
+    statements = [
+        *dropped,
+        f"ALTER TYPE {name} RENAME TO {old}",
+        str(after.sql),
+        *retyped,
+        f"DROP TYPE {old}",
+        *again,
+        *(made.sql for made in ddl.further(after)),
+    ]
+    when = f"SELECT FROM pg_enum\nWHERE enumtypid = {constant(name)}::regtype AND enumlabel IN ({held})"
     yield guarded(
         Phase.DROP,  # after the columns and defaults that go
-        f"EXISTS FROM pg_enum\nWHERE enumtypid = {constant(name)}::regtype AND enumlabel IN ({held})",
-        [
-            *dropped,
-            f"ALTER TYPE {name} RENAME TO {old}",
-            str(after.sql),
-            *retyped,
-            f"DROP TYPE {old}",
-            *again,
-            *extras(after),
-        ],
+        statement(terminated(statements), when=when),
         f"LOCKS {tables} while all rows are written: PostgreSQL cannot take a value away from an enum, so "
         "the type is made anew. A row that holds the value stops it, and nothing is changed.",
     )
-    for item in naming:
-        if item.kind == "constraint" and item.attributes["validated"]:
-            yield call(Phase.VALIDATE, "validate_constraint", table_of(item).strip('"'), bare_name(item))
+    checks = [item for item in naming if item.attributes.get("validated")]
+    yield from emitted(Phase.DROP, map(ddl.validate, checks))

@@ -18,7 +18,7 @@ from guvnor.revisions.confirmation import confirmation_hash
 from guvnor.revisions.files import Revision, configuration_file, find
 from guvnor.revisions.script import read_revisions, script_directory
 from guvnor.schema import drift
-from guvnor.schema.drift import DriftError, Report
+from guvnor.schema.drift import DriftError, DriftReport
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Adoption:
     """
 
     revision: Revision | None
-    report: Report | None
+    report: DriftReport | None
 
 
 def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: bool = False) -> Adoption:
@@ -115,7 +115,7 @@ def _unknown(current: State) -> list[Revision]:
     )
 
 
-def _best(database: Database, candidates: list[Revision]) -> tuple[Revision, Report]:
+def _best(database: Database, candidates: list[Revision]) -> tuple[Revision, DriftReport]:
     """Compare with each candidate until one fits; the first one is reported when none does."""
     script = script_directory(configuration_file())
     check.load(script)
@@ -128,7 +128,7 @@ def _best(database: Database, candidates: list[Revision]) -> tuple[Revision, Rep
     return compared[0]
 
 
-def _differs(revision: Revision, report: Report) -> DriftError:
+def _differs(revision: Revision, report: DriftReport) -> DriftError:
     count = len(report.findings)
     return DriftError(
         f"The schema of the database is not that of revision {revision.identifier}: it differs in "
@@ -171,9 +171,9 @@ def _confirm(
     return confirmation
 
 
-def _digest(identity: Identity, current: State, revision: Revision, report: Report) -> str:
+def _digest(identity: Identity, current: State, revision: Revision, report: DriftReport) -> str:
     return confirmation_hash(identity, current.version, revision.identifier, ("adopt", *_titles(report)))
 
 
-def _titles(report: Report) -> tuple[str, ...]:
+def _titles(report: DriftReport) -> tuple[str, ...]:
     return tuple(finding.title for finding in report.findings)

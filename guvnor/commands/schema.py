@@ -10,12 +10,12 @@ from guvnor.revisions import check as revision_check
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.script import script_directory
 from guvnor.schema import drift
-from guvnor.schema.drift import Report
+from guvnor.schema.drift import DriftReport
 from guvnor.schema.live import read_live
 from guvnor.schema.snapshot import Object
 
 
-def check(settings: Settings, *, against_models: bool) -> Report:
+def check(settings: Settings, *, against_models: bool) -> DriftReport:
     """Compare the database with the revision that it says it is at, or with the models.
 
     Without a configured database, the revisions are compared with the models on the local server.

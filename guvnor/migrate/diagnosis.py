@@ -13,7 +13,7 @@ from guvnor.migrate import repair
 from guvnor.revisions import check
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.script import read_revisions, script_directory
-from guvnor.schema import drift, settle, shadow
+from guvnor.schema import drift, root_causes, shadow
 from guvnor.schema.live import read_live
 from guvnor.schema.snapshot import Object, Snapshot
 
@@ -53,7 +53,9 @@ def diagnose(settings: Settings, state: State) -> Diagnosis | None:
             older = drift.expected_at(connection, script, before if isinstance(before, str) else None)
             with shadow.build(connection, shadow.from_revisions(script, choice.revision)) as built:
                 newer = built.snapshot()
-                findings = settle.differences(built, live, grantees=settings.grantees, ignore=settings.ignore)
+                findings = root_causes.differences(
+                    built, live, grantees=settings.grantees, ignore=settings.ignore
+                )
     except GuvnorError:
         return None
     different = {finding.object for finding in findings if finding.change == "different"}

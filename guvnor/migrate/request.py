@@ -15,7 +15,7 @@ from guvnor.revisions.script import FindSteps
 if TYPE_CHECKING:
     from guvnor.backup.take import BackupOptions, TakenBackup
     from guvnor.migrate.runner import Applied
-    from guvnor.schema.drift import Report
+    from guvnor.schema.drift import DriftReport
 
 
 @dataclass(frozen=True)
@@ -68,4 +68,4 @@ class Outcome:
     ahead: bool = False
     backup: TakenBackup | None = None
     verified: bool = False
-    drift: Report | None = None
+    drift: DriftReport | None = None

@@ -13,9 +13,9 @@ from guvnor import postgres
 from guvnor.database import Database
 from guvnor.errors import GuvnorError
 from guvnor.postgres import Connection
-from guvnor.schema import drift, settle, shadow
+from guvnor.schema import drift, root_causes, shadow
 from guvnor.schema.compare import Finding
-from guvnor.schema.drift import Report
+from guvnor.schema.drift import DriftReport
 from guvnor.schema.live import read_live
 from guvnor.schema.snapshot import Snapshot
 
@@ -37,7 +37,7 @@ class Verification:
         self._revision: str | None
         self._before, self._revision = read_live(control)
 
-    def new_drift(self) -> Report | None:
+    def new_drift(self) -> DriftReport | None:
         """Look at the schema after the run; older differences are only logged.
 
         :returns: the differences that were not there before; None when there are none, or when the expected
@@ -62,7 +62,7 @@ class Verification:
                 "the schema differs from its revision, as it did before this run: guvnor schema check",
                 extra={"differences": old},
             )
-        return Report(report.expected, report.actual, new, time.monotonic() - began) if new else None
+        return DriftReport(report.expected, report.actual, new, time.monotonic() - began) if new else None
 
     def _differences_before(self) -> list[Finding]:
         database = self._database
@@ -70,7 +70,9 @@ class Verification:
             postgres.closing(database.shadow.connect("verify")) as connection,
             shadow.build(connection, shadow.from_revisions(self._script, self._revision)) as built,
         ):
-            return settle.differences(built, self._before, grantees=database.grantees, ignore=database.ignore)
+            return root_causes.differences(
+                built, self._before, grantees=database.grantees, ignore=database.ignore
+            )
 
 
 def _key(finding: Finding) -> tuple[str, str, str]:

@@ -24,12 +24,16 @@ def constant(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def unquoted(name: str) -> str:
+    """Return a name as catalogs hold it, given as SQL writes it."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
 def suffixed(name: str, suffix: str) -> str:
     """Return the name of what stands beside an object for a while, as SQL writes it.
 
     :param name: the object's own, as SQL writes it.
     :param suffix: what the other ends with.
     """
-    bare = name[1:-1].replace('""', '"') if name.startswith('"') else name
-    bare = bare.encode()[: _LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
+    bare = unquoted(name).encode()[: _LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
     return quoted(bare) if name.startswith('"') else bare

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from guvnor.schema import compare, meaning
+from guvnor.schema import compare, consequences
 from guvnor.schema.rehearsal import Effect
 from guvnor.schema.snapshot import Object, Snapshot
 
@@ -41,7 +41,7 @@ def of_effect(effect: Effect) -> tuple[Change, ...]:
             values = tuple((name, old.attributes.get(name), new.attributes.get(name)) for name in names)
             found.append(Change("~", new, values, _changed(old, new, names)))
     found += [
-        Change("-", item, meaning=meaning.missing(item), parts=parts)
+        Change("-", item, meaning=consequences.missing(item), parts=parts)
         for item, parts in _roots(effect.dropped)
     ]
     return tuple(found)
@@ -125,7 +125,7 @@ def _whole(item: Object, there: Mapping[str, Object]) -> Object | None:
 
 
 # A change that is meant is something else than a difference that nobody meant, so the words of
-# guvnor.schema.meaning fit only what goes.
+# guvnor.schema.consequences fit only what goes.
 _ADDED = {
     "index": "Every write of the table also writes it.",
     "constraint": "From then on, rows that break it are refused.",
@@ -165,5 +165,5 @@ def _added(item: Object) -> str:
 def _changed(old: Object, new: Object, names: Sequence[str]) -> str:
     said = next((_CHANGED[name] for name in names if name in _CHANGED), "")
     if names == ["comment"]:
-        return meaning.different(old, new, names)
+        return consequences.different(old, new, names)
     return said

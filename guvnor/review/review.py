@@ -24,7 +24,7 @@ from guvnor.revisions import files as revision_files
 from guvnor.revisions.branch import Branch
 from guvnor.revisions.files import RevisionFilesError
 from guvnor.schema import drift
-from guvnor.schema.drift import Report as DriftReport
+from guvnor.schema.drift import DriftReport
 
 Verdict = Literal["passed", "warning", "failed", "skipped"]
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from guvnor.schema import meaning, privileges, reconcile
+from guvnor.schema import consequences, ddl, privileges
 from guvnor.schema.snapshot import Object, Snapshot
-
-Change = Literal["missing", "unexpected", "different"]
+from guvnor.schema.statement import safe
 
 # What a report shows first.
 _ORDER = (
@@ -19,7 +18,10 @@ _ORDER = (
     "privilege",
 )  # fmt: skip
 
-# Attributes that change of themselves when something that they mention goes.
+# Kinds that hold no data: they can be built again from the definition that the finding shows.
+_REBUILT = ("index", "statistics")
+
+# Attributes that change by themselves when something that they mention is dropped.
 _FOLLOWING = frozenset({"default", "definition", "sql body", "column order", "comment on index"})
 
 # The extension whose one used function revision 001 supplies where the extension cannot be had.
@@ -28,22 +30,22 @@ _EXTENSION, _STAND_IN = 'extension:"uuid-ossp"', "function:uuid_generate_v4()"
 
 @dataclass(frozen=True)
 class Finding:
-    """One difference between what a schema should be and what it is.
+    """One difference between the expected and the actual schema.
 
     :ivar kind: such as ``index``; ``privilege`` where only privileges differ.
     :ivar object: its name as SQL writes it.
     :ivar change: ``missing``, ``unexpected`` or ``different``.
-    :ivar expected: what should be there, by attribute; None when nothing should.
-    :ivar actual: what is there; None when nothing is.
-    :ivar meaning: what it means in production.
-    :ivar sql: the statements that reconcile, each on a line of its own; None where none is safe to write
-        down. Never a statement that loses data.
-    :ivar with_it: what else is missing, is there or differs only because of this.
+    :ivar expected: the expected values, by attribute; None when the object should not exist.
+    :ivar actual: the actual values; None when the object does not exist.
+    :ivar meaning: what the difference means in production.
+    :ivar sql: the statements that reconcile, each on a line of its own; None where no statement is safe.
+        Never a statement that loses data.
+    :ivar with_it: what else is missing, unexpected or different only because of this.
     """
 
     kind: str
     object: str
-    change: Change
+    change: Literal["missing", "unexpected", "different"]
     expected: Mapping[str, Any] | None
     actual: Mapping[str, Any] | None
     meaning: str
@@ -59,11 +61,11 @@ class Finding:
 def compare(
     expected: Snapshot, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
 ) -> list[Finding]:
-    """Compare what a schema should be with what it is.
+    """Compare the expected with the actual schema.
 
     :param grantees: glob patterns of roles that may hold privileges beyond those of the owner.
-    :param ignore: glob patterns of objects of others; see :meth:`Snapshot.without`.
-    :returns: the findings in the order of a report; what follows from a finding is part of it.
+    :param ignore: glob patterns of objects that belong to others; see :meth:`Snapshot.without`.
+    :returns: the findings in the order of a report; a finding includes what follows from it.
     """
     expected, actual = expected.without(ignore), actual.without(ignore)
     missing = {key: item for key, item in expected.objects.items() if key not in actual.objects}
@@ -79,9 +81,9 @@ def compare(
         else:
             relation = missing.get(item.parents[0])
             if item.kind == "column" and relation and "view" in relation.kind:
-                follows.append((root, str(item), "\n".join(f"{s};" for s in reconcile.extras(item))))
+                follows.append((root, str(item), safe(ddl.further(item)) or ""))
             else:
-                follows.append((root, str(item), reconcile.create(item)))
+                follows.append((root, str(item), safe(ddl.create(item))))
     for key, item in unexpected.items():
         root = outermost(key, unexpected)
         if root == key:
@@ -97,7 +99,7 @@ def compare(
         names = differing(wanted, there, actual.owner)
         cause = next((outermost(p, missing) for p in wanted.parents if p in missing), None)
         if names and cause and _FOLLOWING.issuperset(names):
-            follows.append((cause, str(wanted), reconcile.alter(wanted, there, names)))
+            follows.append((cause, str(wanted), _reconciling(wanted, there, names)))
         elif names:
             found[key] = different(wanted, there, names, actual.owner)
         if finding := _privileges(wanted, there, allowed):
@@ -114,7 +116,7 @@ def compare(
     for root, what, sql in follows:
         if root in found:
             finding = found[root]
-            # One part that a person has to decide on leaves the whole to a person.
+            # When a person has to decide on one part, there is no SQL for the whole.
             joined = (
                 None if finding.sql is None or sql is None else "\n".join(filter(None, (finding.sql, sql)))
             )
@@ -133,7 +135,7 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
 
     :param owner: the role that every object shall belong to; None for any.
     """
-    # Nearly everything is equal, and is found so as a whole.
+    # Most objects are equal, and comparing all attributes at once is faster.
     names = (
         []
         if expected.attributes == actual.attributes
@@ -163,20 +165,20 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
 def different(expected: Object, actual: Object, names: Sequence[str], owner: str | None) -> Finding:
     """Make the finding of an object whose attributes differ."""
 
+    if "owner" in names:  # whoever built the shadow owns what is expected
+        expected = replace(expected, attributes={**expected.attributes, "owner": owner})
+
     def values(item: Object) -> dict[str, Any]:
         return {name: item.kind if name == "kind" else item.attributes.get(name) for name in names}
 
-    wanted = values(expected)
-    if "owner" in wanted:
-        wanted["owner"] = owner
     return Finding(
         expected.kind,
         expected.identity,
         "different",
-        wanted,
+        values(expected),
         values(actual),
-        meaning.different(expected, actual, names),
-        reconcile.alter(expected, actual, names, owner),
+        consequences.different(expected, actual, names),
+        _reconciling(expected, actual, names),
     )
 
 
@@ -187,8 +189,8 @@ def _missing(item: Object) -> Finding:
         "missing",
         _content(item),
         None,
-        meaning.missing(item),
-        reconcile.create(item),
+        consequences.missing(item),
+        safe(ddl.create(item)),
     )
 
 
@@ -196,13 +198,18 @@ def _unexpected(item: Object) -> Finding:
     content = _content(item)
     if item.kind == "default privileges":
         content |= {"granted": sorted(item.granted), "revoked": sorted(item.revoked)}
-    return Finding(
-        item.kind, item.identity, "unexpected", None, content, meaning.unexpected(item), reconcile.drop(item)
-    )
+    sql = safe(ddl.drop(item)) if item.kind in _REBUILT else None
+    return Finding(item.kind, item.identity, "unexpected", None, content, consequences.unexpected(item), sql)
+
+
+def _reconciling(expected: Object, actual: Object, names: Sequence[str]) -> str | None:
+    """Return the SQL that makes an object what it should be; None when an attribute has none."""
+    statements, left = ddl.alter(expected, actual, names)
+    return None if left else safe(statements)
 
 
 def _content(item: Object) -> dict[str, Any]:
-    """Return what tells most about an object: its definition, or all attributes that say something."""
+    """Return an object's definition, or its attributes where it has none."""
     if item.sql is not None:
         return {"definition": item.sql}
     return {name: value for name, value in item.attributes.items() if value not in (None, False)}
@@ -219,13 +226,13 @@ def _privileges(expected: Object, actual: Object, allowed: privileges.Allowed) -
         "different" if missing and unexpected else "missing" if missing else "unexpected",
         {"privileges": missing} if missing else None,
         {"privileges": unexpected} if unexpected else None,
-        meaning.privileges(missing, unexpected),
-        reconcile.privileges(actual, missing, unexpected),
+        consequences.privileges(missing, unexpected),
+        privileges.reconciling(actual, missing, unexpected),
     )
 
 
 def outermost(key: str, absent: Mapping[str, Object]) -> str:
-    """Return the outermost of what is absent that an absent object hangs on."""
+    """Return the outermost absent object that an absent object depends on."""
     seen = {key}
     while True:
         above = next((p for p in absent[key].parents if p in absent and p not in seen), None)
@@ -279,16 +286,16 @@ def _fold_into_relations(
 
 
 def _same_order(expected: list[str] | None, actual: list[str] | None) -> bool:
-    """Tell whether the columns that both have come in the same order."""
+    """Tell whether the columns that both sides have are in the same order."""
     first, second = expected or [], actual or []
     return [c for c in first if c in second] == [c for c in second if c in first]
 
 
 def canonical(body: str | None) -> str:
-    """Return a function's body without what has no meaning: case, blank space, comments, ``:=`` for ``=``.
+    """Return a function's body without case, whitespace, comments and ``:=`` for ``=``, which mean nothing.
 
-    The server keeps the text of a function as it was written, and databases that golang-migrate brought here
-    were written in other hands than the revisions. Quoted text is left as it is.
+    The server keeps a function's text as it was written, and golang-migrate's files wrote the same functions
+    differently than the revisions. Quoted text is left as it is.
     """
     parts = re.findall(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\w+|\s+|.", body or "", re.DOTALL)
     kept = [p if p[0] in "'\"" else p.lower() for p in parts if not p.isspace() and p[:2] not in ("--", "/*")]

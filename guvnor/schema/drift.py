@@ -15,7 +15,7 @@ from sqlalchemy import MetaData
 from guvnor.database import Database
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Connection, closing
-from guvnor.schema import settle, shadow
+from guvnor.schema import root_causes, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.live import CheckError, Reading, reading
 from guvnor.schema.shadow import Shadow, ShadowUnavailableError
@@ -27,14 +27,14 @@ class DriftError(GuvnorError):
 
     exit_code = ExitCode.DRIFT
 
-    def __init__(self, message: str, report: Report, *, state: str, next_step: str) -> None:
+    def __init__(self, message: str, report: DriftReport, *, state: str, next_step: str) -> None:
         """Take what the comparison found."""
         super().__init__(message, state=state, next_step=next_step)
         self.report = report
 
 
 @dataclass(frozen=True)
-class Report:
+class DriftReport:
     """What a check found.
 
     :ivar expected: what was expected, in words: ``revision 002`` or ``the models``.
@@ -60,7 +60,7 @@ def check(
     *,
     revision: str | None = None,
     models: MetaData | None = None,
-) -> Report:
+) -> DriftReport:
     """Compare a live database with the revision that it says it is at.
 
     The expected schema is built while the live one is being read.
@@ -77,11 +77,11 @@ def check(
         target = revision or live.recorded()
         make = shadow.from_models(models) if models is not None else _revisions(script, target)
         with beside(live, database.shadow, make) as built:
-            findings = settle.differences(
+            findings = root_causes.differences(
                 built, live.schema(), grantees=database.grantees, ignore=database.ignore
             )
         name = f"database {live.connection().info.dbname}"
-    return Report(_expected(models, target), name, tuple(findings), time.monotonic() - began)
+    return DriftReport(_expected(models, target), name, tuple(findings), time.monotonic() - began)
 
 
 @contextlib.contextmanager
@@ -97,7 +97,7 @@ def beside(live: Reading, shadow_database: Database, make: Callable[[Shadow], No
             yield built
 
 
-def check_files(scratch_database: Database, script: ScriptDirectory, models: MetaData) -> Report:
+def check_files(scratch_database: Database, script: ScriptDirectory, models: MetaData) -> DriftReport:
     """Compare what the revisions make with what the models say; no database of one's own is needed.
 
     :param scratch_database: of any server; nothing in it is read or changed.
@@ -107,9 +107,9 @@ def check_files(scratch_database: Database, script: ScriptDirectory, models: Met
         with shadow.build(scratch, shadow.from_revisions(script, script.get_current_head())) as built:
             actual = built.snapshot()
         with shadow.build(scratch, shadow.from_models(models)) as built:
-            findings = settle.differences(built, actual)
+            findings = root_causes.differences(built, actual)
     head = script.get_current_head()
-    return Report("the models", f"revision {head}", tuple(findings), time.monotonic() - began)
+    return DriftReport("the models", f"revision {head}", tuple(findings), time.monotonic() - began)
 
 
 def expected_at(connection: Connection, script: ScriptDirectory, revision: str | None) -> Snapshot:

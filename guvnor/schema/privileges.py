@@ -1,11 +1,19 @@
-"""Which privileges are a finding: those that neither default privileges nor the configuration explain."""
+"""Privileges: which ones neither the defaults nor the configuration explain, and how they are reconciled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from guvnor.postgres.quoting import identifier
 from guvnor.schema.snapshot import Object, Snapshot
+from guvnor.schema.statement import table_of, terminated
+
+# How GRANT calls a kind, where it is not simply its name.
+_GRANTED = {
+    "view": "TABLE", "materialized view": "TABLE", "foreign table": "TABLE", "column": "TABLE",
+    "aggregate": "FUNCTION",
+}  # fmt: skip
 
 # The kinds of objects that default privileges are given for (PostgreSQL documentation, ALTER DEFAULT
 # PRIVILEGES).
@@ -55,3 +63,26 @@ class Allowed:
     def _named(self, entry: str) -> bool:
         role = entry.rpartition("=")[0].strip('"')
         return any(fnmatchcase(role, pattern) for pattern in self._grantees)
+
+
+def reconciling(item: Object, missing: Sequence[str], unexpected: Sequence[str]) -> str | None:
+    """Return the GRANT and REVOKE statements; None where there are none."""
+    owner = item.attributes.get("owner")
+    entries = [*unexpected, *missing]
+    owners = any(entry.startswith("<owner>=") for entry in entries)
+    if item.kind == "default privileges" or (owners and owner is None):
+        return None
+    target, column = item.identity, ""
+    if item.kind == "column":
+        target, column = table_of(item), f" ({item.name})"
+    kind = _GRANTED.get(item.kind, item.kind.upper())
+    statements = []
+    for number, entry in enumerate(entries):
+        role, _, privilege = entry.removesuffix(" WITH GRANT OPTION").rpartition("=")
+        role = role.replace("<owner>", identifier(owner))
+        if number < len(unexpected):
+            statements.append(f"REVOKE {privilege}{column} ON {kind} {target} FROM {role}")
+        else:
+            option = " WITH GRANT OPTION" if entry.endswith(" WITH GRANT OPTION") else ""
+            statements.append(f"GRANT {privilege}{column} ON {kind} {target} TO {role}{option}")
+    return terminated(statements)

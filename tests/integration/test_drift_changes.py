@@ -14,7 +14,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 (a type)
 
 from guvnor.postgres import connect
 from guvnor.revisions.files import configuration_file
-from guvnor.schema import catalog, settle, shadow
+from guvnor.schema import catalog, root_causes, shadow
 from guvnor.schema.shadow import Shadow
 from tests.support.drift import Case, cases, left_after, statements
 from tests.support.server import Database, Server
@@ -396,7 +396,7 @@ def test_a_change_is_found_and_nothing_else(
             except psycopg2.errors.FeatureNotSupported as error:
                 pytest.skip(f"not on this server: {error.diag.message_primary}")
     with expected.undone():
-        findings = settle.differences(expected, catalog.read(changed))
+        findings = root_causes.differences(expected, catalog.read(changed))
 
     assert sorted(f"{f.change} {f.kind} {f.object}" for f in findings) == sorted(
         finding.format_map(names) for finding in case.findings

@@ -10,7 +10,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812 (a type)
 
 from guvnor.postgres import connect
-from guvnor.schema import catalog, settle, shadow
+from guvnor.schema import catalog, root_causes, shadow
 from guvnor.schema.shadow import Shadow
 from tests.support.drift import Case, cases, left_after, statements
 from tests.support.server import Database, Server
@@ -290,7 +290,7 @@ def changed(live: Database) -> Iterator[Connection]:
 
 def test_the_same_schema_twice_has_no_difference(expected: Shadow, changed: Connection) -> None:
     with expected.undone():
-        assert settle.differences(expected, catalog.read(changed)) == []
+        assert root_causes.differences(expected, catalog.read(changed)) == []
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases(CHANGES)])
@@ -302,7 +302,7 @@ def test_a_change_is_found_and_nothing_else(
         for statement in statements(case.sql.format_map(names)):
             cursor.execute(statement)
     with expected.undone():
-        findings = settle.differences(expected, catalog.read(changed))
+        findings = root_causes.differences(expected, catalog.read(changed))
     assert sorted(f"{f.change} {f.kind} {f.object}" for f in findings) == sorted(case.findings)
     assert all(finding.meaning.endswith(".") for finding in findings), "one is not explained in a sentence"
     if all(finding.sql for finding in findings):

@@ -17,7 +17,7 @@ from guvnor.embedded.programs import binaries
 from guvnor.models import metadata
 from guvnor.revisions.files import configuration_file
 from guvnor.schema import drift
-from guvnor.schema.drift import Report
+from guvnor.schema.drift import DriftReport
 from guvnor.schema.shadow import ShadowUnavailableError
 from tests.support import revision_runner
 from tests.support.server import Database, Role, Server
@@ -28,7 +28,7 @@ def script() -> ScriptDirectory:
     return ScriptDirectory.from_config(Config(configuration_file()))
 
 
-def found(report: Report) -> list[str]:
+def found(report: DriftReport) -> list[str]:
     return [finding.title for finding in report.findings]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection  # noqa: N812 (a type)
 
-from guvnor.schema import catalog, settle
+from guvnor.schema import catalog, root_causes
 from guvnor.schema.compare import Finding
 from guvnor.schema.shadow import Shadow
 
@@ -42,7 +42,7 @@ def left_after(expected: Shadow, changed: Connection, findings: list[Finding]) -
         for finding in findings:
             cursor.execute((finding.sql or "").replace(" CONCURRENTLY", ""))  # this is one transaction
     with expected.undone():
-        left = settle.differences(expected, catalog.read(changed))
+        left = root_causes.differences(expected, catalog.read(changed))
     return {name for finding in left for name in finding.expected or (finding.title,)}
 
 

@@ -12,7 +12,7 @@ from guvnor.reports.drift import code
 from guvnor.review.effects import DirectionEffects, RevisionEffects
 from guvnor.review.review import Check, Review
 from guvnor.schema.compare import Finding
-from guvnor.schema.drift import Report
+from guvnor.schema.drift import DriftReport
 from guvnor.schema.rehearsal import Lock, StatementEffect
 
 
@@ -100,7 +100,7 @@ def test_what_failed_comes_first_with_what_to_do() -> None:
 
 def test_a_cut_within_a_block_closes_it() -> None:
     finding = Finding("table", "t", "different", {"comment": "```"}, {"comment": "x\n" * 40_000}, "Odd.")
-    review = replace(made(part(3)), drift=Report("the models", "revision 003", (finding,), 0.1))
+    review = replace(made(part(3)), drift=DriftReport("the models", "revision 003", (finding,), 0.1))
     text = markdown.written(review, markdown.COMMENT_LIMIT)
     cut = text[: text.index("*… ")]
     assert cut.rstrip().endswith("\n````")
@@ -113,7 +113,7 @@ def test_backticks_in_a_name() -> None:
 
 def test_the_models_are_not_a_database() -> None:
     finding = Finding("table", "t", "unexpected", None, {}, "No revision knows it.")
-    review = replace(made(part(3)), drift=Report("the models", "revision 003", (finding,), 0.1))
+    review = replace(made(part(3)), drift=DriftReport("the models", "revision 003", (finding,), 0.1))
     text = markdown.written(review)
     assert "The revisions make it, and the models do not have it." in text
     assert "No revision knows it." not in text

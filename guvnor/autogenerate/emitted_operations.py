@@ -1,0 +1,182 @@
+"""The operations of a revision that is being written: a few lines of Python each, and when they run."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, auto
+
+from guvnor.schema.statement import Statement, terminated
+
+WIDTH = 100  # of a line of SQL or a comment, before the indentation of the function's body
+
+# How SQLAlchemy's text() reads colons: one before a word is a parameter, unless a backslash is before it.
+_PARAMETER = re.compile(r"(?<![:\w$\\]):(?=[\w$]+(?![:\w$]))")
+_ESCAPED = re.compile(r"\\(?=:[\w$]*(?![:\w$]))")
+
+
+class Phase(IntEnum):
+    """When an operation runs.
+
+    Until the first online step all is one transaction, in which new objects come first and what touches
+    tables that the application uses comes last.
+    """
+
+    RENAME_BACK = auto()
+    ENUM_VALUE = auto()  # online, and before whatever uses the value
+    DETACH = auto()
+    CREATE = auto()
+    CHANGE = auto()
+    DROP = auto()
+    ATTACH = auto()
+    BACKFILL = auto()  # online from here on
+    NOT_NULL = auto()
+    VALIDATE = auto()
+    BUILD = auto()
+    DROP_ONLINE = auto()
+    FINISH = auto()  # in the last transaction
+    VALIDATE_LAST = auto()  # online
+    RENAME = auto()
+
+
+# When an online operation runs.
+_PHASES = {
+    "add_enum_value": Phase.ENUM_VALUE,
+    "set_not_null": Phase.NOT_NULL,
+    "validate_constraint": Phase.VALIDATE,
+    "create_index_concurrently": Phase.BUILD,
+    "drop_index_concurrently": Phase.DROP_ONLINE,
+}
+
+ADDED_AGAIN = "lint: ignore ban-drop-constraint: its statement adds it again"
+_STOPS = "Stops at a row that holds NULL: where there may be one, op.backfill comes before it."
+
+
+@dataclass(frozen=True)
+class EmittedOperation:
+    """An operation of Alembic that a revision calls.
+
+    :ivar name: such as ``execute`` or ``validate_constraint``.
+    :ivar remarks: comments above it, for the reviewer.
+    :ivar todo: whether it is left to a person; lint and the pre-flight checks refuse it until it is done.
+    """
+
+    phase: Phase
+    name: str
+    arguments: tuple[str, ...]
+    keywords: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    todo: bool = False
+
+    def code(self) -> str:
+        """Return the operation as it stands in the revision's function."""
+        lines = [f"    # {line}" for remark in self.remarks for line in textwrap.wrap(remark, WIDTH)]
+        if self.name == "execute":
+            return "\n".join([*lines, f"    op.execute({_sql(*self.arguments)})"])
+        written = [_argument(text) for text in self.arguments]
+        written += [f"{name}={_argument(text)}" for name, text in self.keywords.items()]
+        lines.append(f"    op.{self.name}({', '.join(written)})")
+        if len(lines[-1]) > WIDTH + 4 or "\n" in lines[-1]:
+            lines[-1:] = [f"    op.{self.name}(", *(f"        {text}," for text in written), "    )"]
+        return "\n".join(lines)
+
+
+def execute(phase: Phase, sql: str, *remarks: str) -> EmittedOperation:
+    """Return the operation that runs one statement."""
+    return EmittedOperation(phase, "execute", (sql,), remarks=remarks)
+
+
+def emitted(
+    phase: Phase, statements: Iterable[Statement], *remarks: str, back: bool = False
+) -> Iterator[EmittedOperation]:
+    """Return the operations for statements on one object; after an online one, the rest runs at the end.
+
+    :param back: whether they belong to a downgrade, which lint does not check.
+    """
+    for statement in statements:
+        notes = [*remarks, f"DATA LOSS: {statement.loses}."] if statement.loses else list(remarks)
+        if statement.replaces == "constraint" and not back:
+            notes.append(ADDED_AGAIN)
+        if statement.replaces == "index":
+            notes.append("lint: ignore renaming-object: it takes the name of the index that it replaces")
+        if statement.operation:
+            name, *arguments = statement.operation
+            online = _PHASES[name]
+            if name == "set_not_null":
+                notes.append(_STOPS)
+            if phase is Phase.FINISH and online is Phase.VALIDATE:
+                online = Phase.VALIDATE_LAST
+            yield EmittedOperation(online, name, tuple(arguments), statement.keywords, tuple(notes))
+            phase = max(phase, Phase.FINISH) if online > phase else phase
+        elif statement.unless or statement.when:
+            yield guarded(phase, statement, *notes)
+        else:
+            yield execute(phase, "\n".join(statement.clauses), *notes)
+
+
+def todo(phase: Phase, why: str, statements: Iterable[str] = ()) -> EmittedOperation:
+    """Return a TODO for a person, with the SQL that is known."""
+    lines = [*textwrap.wrap(f"TODO: {why}", WIDTH - 7), *terminated(statements).splitlines()]
+    return EmittedOperation(phase, "execute", ("\n".join(f"-- {line}" for line in lines),), todo=True)
+
+
+def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperation:
+    """Return the operation that first queries, without a lock, whether the statement has to run."""
+    inner = terminated(["\n".join(statement.clauses)])
+    tag = "$$" if "$$" not in inner else "$guard$"
+    lines = [
+        f"DO {tag}",
+        "BEGIN",
+        f"    IF {'' if statement.when else 'NOT '}EXISTS (",
+        textwrap.indent(statement.when or statement.unless, " " * 8),
+        "    ) THEN",
+        indented(inner, " " * 8),
+        "    END IF;",
+        "END",
+        tag,
+    ]
+    return execute(phase, "\n".join(lines), *remarks)
+
+
+def _sql(sql: str) -> str:
+    """Return SQL as a Python string for ``op.execute``, in which a colon may begin a parameter."""
+    text = _PARAMETER.sub(r"\\:", _ESCAPED.sub(r"\\\\", sql))
+    plain = "\n" not in text and '"' not in text and "\\" not in text and len(text) <= WIDTH - 12
+    return f'"{text}"' if plain else _several_lines(text, closing=" " * 4)
+
+
+def _argument(text: str) -> str:
+    """Return an argument of an operation as a Python string."""
+    if "\n" in text or len(text) > WIDTH - 12:
+        return _several_lines(text, closing=" " * 8)
+    return f'"{text}"' if '"' not in text and "\\" not in text else repr(text)
+
+
+def _several_lines(text: str, closing: str) -> str:
+    """Return SQL as a Python string between triple quotes.
+
+    :param closing: what stands before the last of them.
+    """
+    if '"""' in text:
+        return repr(text)
+    prefix = "r" if "\\" in text else ""
+    if "$function$" in text or "$procedure$" in text:  # the server keeps a body with its blank space
+        return f'{prefix}"""{text.strip()}\n"""'
+    return f'{prefix}"""\n{indented(text.strip(), " " * 8)}\n{closing}"""'
+
+
+def indented(text: str, prefix: str) -> str:
+    """Indent SQL as the server prints it, but not lines that begin within a string: they would change."""
+    lines, inside = [], False
+    for line in text.splitlines(keepends=True):
+        lines.append(line if inside or not line.strip() else prefix + line)
+        if inside or not line.lstrip().startswith("--"):
+            inside ^= line.count("'") % 2 == 1
+    return "".join(lines)
+
+
+def body(operations: Iterable[EmittedOperation]) -> str:
+    """Return operations as the body of a function, in the order of their phases."""
+    return "\n".join(found.code() for found in sorted(operations, key=lambda found: found.phase))

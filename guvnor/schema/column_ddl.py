@@ -1,0 +1,146 @@
+"""The SQL of columns: their definitions, and what sets each of their attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from guvnor.postgres.quoting import constant, quoted, unquoted
+from guvnor.schema.snapshot import Object
+from guvnor.schema.statement import Statement, each, find, statement, table_of, terminated
+
+# What may follow the name of a NOT NULL constraint in a snapshot.
+_REMARKS = (" NOT VALID", " NO INHERIT")
+
+
+def must_be_filled(column: Object) -> bool:
+    """Tell whether a new column is NOT NULL and has no value for existing rows."""
+    values = column.attributes
+    computed = values["generated"] or values["identity generation"]
+    return bool(values["not null"] and values["default"] is None and not computed)
+
+
+def type_of(values: Mapping[str, Any]) -> str:
+    """Return the type of a column with its collation, given the column's attributes."""
+    return f"{values['type']} COLLATE {values['collation']}" if values["collation"] else str(values["type"])
+
+
+def definition(column: Object) -> str:
+    """Return a column's definition without its name, as CREATE TABLE has it."""
+    values = column.attributes
+    parts = [type_of(values)]
+    if values["generated"]:
+        kind, _, expression = str(values["generated"]).partition(" ")
+        parts.append(f"GENERATED ALWAYS AS ({expression}) {kind}")
+    if values["identity generation"]:
+        when, _, options = str(values["identity generation"]).partition(" (")
+        parts.append(f"GENERATED {when} AS IDENTITY ({options}")
+    if values["not null"]:
+        parts.append("NOT NULL")
+    if values["default"] is not None:
+        parts.append(f"DEFAULT {values['default']}")
+    return " ".join(parts)
+
+
+def add(column: Object, definition: str, words: str = "") -> str:
+    """Return the statement that adds a column to its table.
+
+    :param words: what stands before its name: ``IF NOT EXISTS``.
+    """
+    return f"ALTER TABLE {table_of(column)} ADD COLUMN {words}{column.name} {definition}"
+
+
+def retype(column: Object, values: Mapping[str, Any], *, cast: bool = True) -> str:
+    """Return the statement that gives a column the type and collation among some attributes.
+
+    :param cast: whether values are cast through text.
+    """
+    return f"ALTER TABLE {table_of(column)} {_retype(column, values, cast=cast)}"
+
+
+def retype_actions(before: Object, after: Object, *, cast: bool) -> list[str]:
+    """Return the actions of ALTER TABLE that change a column's type; a default can prevent the change.
+
+    :param cast: see :func:`retype`.
+    """
+    alter = f"ALTER COLUMN {after.name}"
+    old, new = before.attributes["default"], after.attributes["default"]
+    return [
+        *([f"{alter} DROP DEFAULT"] if old is not None or new is not None else []),
+        _retype(after, after.attributes, cast=cast),
+        *([f"{alter} SET DEFAULT {new}"] if new is not None else []),
+    ]
+
+
+def _retype(column: Object, values: Mapping[str, Any], *, cast: bool) -> str:
+    using = f" USING CAST({column.name}::text AS {values['type']})" if cast else ""
+    return f"ALTER COLUMN {column.name} TYPE {type_of(values)}{using}"
+
+
+def attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
+    """Return the statements that set each attribute of a column, for those that can be set by themselves."""
+    wanted, there = expected.attributes, actual.attributes
+    table, name = table_of(expected), expected.name
+    prefix = f"ALTER TABLE {table} ALTER COLUMN {name}"
+    default = "DROP DEFAULT" if wanted["default"] is None else f"SET DEFAULT {wanted['default']}"
+    found = {
+        "default": [statement(f"{prefix} {default}")],
+        "storage": [statement(f"{prefix} SET STORAGE {wanted['storage']}")],
+        "compression": [statement(f"{prefix} SET COMPRESSION {wanted['compression']}")],
+        "statistics target": [statement(f"{prefix} SET STATISTICS {statistics_target(wanted)}")],
+        "options": each(options(prefix, wanted["options"], there["options"])),
+    }
+    if wanted["generated"] is None:
+        found["generated"] = [statement(f"{prefix} DROP EXPRESSION IF EXISTS")]
+    if wanted["identity generation"] is None:
+        loses = f"the numbers that {expected.identity} has given"
+        found["identity generation"] = [statement(f"{prefix} DROP IDENTITY IF EXISTS", loses=loses)]
+    old, new = str(there["not null constraint"]), str(wanted["not null constraint"])
+    if wanted["not null"] and not any(text.endswith(_REMARKS) for text in (old, new)):
+        when = find("constraint", table, old)
+        found["not null constraint"] = [
+            statement(f"ALTER TABLE {table} RENAME CONSTRAINT {old} TO {new}", when=when)
+        ]
+    found["not null"] = [_not_null(expected) if wanted["not null"] else statement(f"{prefix} DROP NOT NULL")]
+    return found
+
+
+def _not_null(column: Object) -> Statement:
+    """Set NOT NULL without a scan under ACCESS EXCLUSIVE."""
+    table, name = table_of(column), column.name
+    # What PostgreSQL 18 calls the constraint, with what else it says of it.
+    own = column.attributes["not null constraint"]
+    named = own and not own.endswith(_REMARKS)
+    check = own if named else quoted(f"{unquoted(name)}_not_null_check")
+    what = f"NOT NULL {name}" if named else f"CHECK ({name} IS NOT NULL)"
+    statements = [
+        f"ALTER TABLE {table} ADD CONSTRAINT {check} {what} NOT VALID",
+        f"ALTER TABLE {table} VALIDATE CONSTRAINT {check}",
+    ]
+    if not named:
+        statements += [
+            f"ALTER TABLE {table} ALTER COLUMN {name} SET NOT NULL",
+            f"ALTER TABLE {table} DROP CONSTRAINT {check}",
+        ]
+    return statement(terminated(statements), operation=("set_not_null", unquoted(table), unquoted(name)))
+
+
+def statistics_target(values: Mapping[str, Any]) -> str:
+    """Return what SET STATISTICS is given, for an object's attributes."""
+    target = values["statistics target"]
+    return "-1" if target == "default" else str(target)
+
+
+def options(prefix: str, wanted: list[str] | None, actual: list[str] | None) -> list[str]:
+    """Return the statements that reset and set storage options.
+
+    :param prefix: what each begins with: ``ALTER TABLE incidents``.
+    """
+    expected = dict(option.split("=", 1) for option in wanted or [])
+    present = dict(option.split("=", 1) for option in actual or [])
+    statements = []
+    if gone := [name for name in present if name not in expected]:
+        statements.append(f"{prefix} RESET ({', '.join(gone)})")
+    if changed := [f"{n} = {constant(v)}" for n, v in expected.items() if present.get(n) != v]:
+        statements.append(f"{prefix} SET ({', '.join(changed)})")
+    return statements

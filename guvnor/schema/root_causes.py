@@ -1,0 +1,259 @@
+"""Traces differences to their root causes, by repeating each cause in the shadow and comparing again.
+
+When a column has another type or name, the server prints every constraint and index on it differently;
+defaults contain the labels of enums. So names and types in the shadow are changed to the actual ones: what
+still differs then is a difference of its own. An expression that went through a dump and a restore also
+prints differently, although it means the same (``x IN (...)``): the server parses each side's own text once
+more, and what it prints then is compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from guvnor.schema import column_ddl, consequences, ddl
+from guvnor.schema.compare import Finding, canonical, compare, different, differing, in_order
+from guvnor.schema.shadow import Shadow
+from guvnor.schema.snapshot import Object, Snapshot, handle
+from guvnor.schema.statement import plain_name, safe, table_of, terminated
+
+# A rename can hide another one, which the next round finds: tables, then columns, then indexes.
+_ROUNDS = 3
+
+# Kinds that belong to a table: only objects of the same table are compared for a rename.
+_UNDER_A_TABLE = ("column", "constraint", "index", "trigger", "policy", "rule", "statistics")
+_RENAMED = (
+    "type", "table", "view", "materialized view", "sequence", "function", "procedure", *_UNDER_A_TABLE,
+)  # fmt: skip
+
+# Kinds whose definitions contain expressions.
+_PRINTED_ANEW = ("constraint", "index", "trigger", "rule", "policy", "view", "materialized view", "type")
+
+# Attributes that contain expressions, which may print differently after a dump and restore.
+_EXPRESSIONS = frozenset(
+    {"definition", "default", "generated", "using", "with check", "predicate", "constraints"}
+)
+
+
+@dataclass(frozen=True)
+class Rename:
+    """An object that differs only in its name.
+
+    :ivar item: the object in the live database.
+    :ivar before: its old name, as SQL writes it and without a function's arguments.
+    :ivar after: its new name.
+    """
+
+    item: Object
+    before: str
+    after: str
+
+    @property
+    def reversed(self) -> Rename:
+        """The way back."""
+        return Rename(self.item, self.after, self.before)
+
+
+@dataclass(frozen=True)
+class RootCauses:
+    """A comparison that names each root cause once.
+
+    :ivar findings: in the order of a report.
+    :ivar expected: the expected schema, with the actual names and types.
+    :ivar actual: the actual schema.
+    :ivar renamed: objects that differ only in their names, from the actual to the expected one.
+    """
+
+    findings: list[Finding]
+    expected: Snapshot
+    actual: Snapshot
+    renamed: tuple[Rename, ...] = ()
+
+
+def differences(
+    shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> list[Finding]:
+    """Compare a shadow with the actual schema, and return only the findings; see :func:`trace`."""
+    return trace(shadow, actual, grantees=grantees, ignore=ignore).findings
+
+
+def trace(
+    shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> RootCauses:
+    """Compare a shadow with the actual schema, and report each root cause once.
+
+    This changes the shadow.
+
+    :param grantees: see :func:`guvnor.schema.compare.compare`.
+    :param ignore: see :meth:`guvnor.schema.snapshot.Snapshot.without`.
+    """
+    actual = actual.without(ignore)
+    expected = shadow.snapshot().without(ignore)
+    findings = compare(expected, actual, grantees=grantees)
+    if not findings:
+        return RootCauses([], expected, actual)
+    causes: list[Finding] = []
+    renamed: list[Rename] = []
+    for _ in range(_ROUNDS):
+        made = []
+        for wanted, there in list(_renamed(expected, actual)):
+            cause, sql = _rename(wanted, there)
+            if _applied(shadow, sql):
+                made.append(cause)
+                renamed.append(Rename(there, plain_name(there), plain_name(wanted)))
+        made = made or [cause for cause, sql in _retyped(expected, actual) if _applied(shadow, sql)]
+        if not made:
+            break
+        causes += made
+        expected = shadow.snapshot().without(ignore)
+        findings = compare(expected, actual, grantees=grantees)
+    doubtful = [
+        f for f in findings if f.change == "different" and f.expected and _EXPRESSIONS & f.expected.keys()
+    ]
+    if doubtful:
+        findings = _reprinted(shadow, expected, actual, findings, doubtful)
+    return RootCauses(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
+
+
+def _applied(shadow: Shadow, sql: str) -> bool:
+    """Run statements in the shadow; undo them and return False when they fail."""
+    try:
+        with shadow.connection.begin_nested():
+            shadow.execute(sql)
+    except DBAPIError:
+        return False
+    return True
+
+
+def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
+    """Return the finding for another name, and the statement that renames the shadow's object alike."""
+    old, new = plain_name(wanted), plain_name(there)
+    finding = Finding(
+        wanted.kind,
+        wanted.identity,
+        "different",
+        {"name": old},
+        {"name": new},
+        consequences.different(wanted, there, ["name"]),
+        safe([ddl.rename(there, new, old)]),
+    )
+    return finding, ddl.rename(wanted, old, new).sql
+
+
+def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, str]]:
+    """Find columns of another type and renamed labels, with the statements that change the shadow alike."""
+    for key, wanted in expected.objects.items():
+        there = actual.get(key)
+        if there is None or there.kind != wanted.kind:
+            continue
+        names = [n for n in ("type", "collation") if wanted.attributes.get(n) != there.attributes.get(n)]
+        if wanted.kind == "column" and names:
+            computed = wanted.attributes["generated"]
+            sql = column_ddl.retype(wanted, there.attributes, cast=not computed)
+            yield different(wanted, there, names, None), sql
+        if wanted.kind == "type" and ddl.renamed_label(wanted, there):
+            statements, _ = ddl.alter(there, wanted, ["labels"])
+            yield different(wanted, there, ["labels"], None), terminated(s.sql for s in statements)
+
+
+def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Object]]:
+    """Pair each missing object with the unexpected one that differs from it only in its name."""
+    missing = [o for o in expected if o.kind in _RENAMED and o.handle not in actual.objects]
+    there = [o for o in actual if o.kind in _RENAMED and o.handle not in expected.objects]
+    by_shape: dict[Any, tuple[list[Object], list[Object]]] = {}
+    for side, (objects, snapshot) in enumerate(((missing, expected), (there, actual))):
+        for item in objects:
+            by_shape.setdefault(_shape(item, snapshot), ([], []))[side].append(item)
+    for wanted, found in by_shape.values():
+        if len(wanted) == len(found) == 1:
+            yield wanted[0], found[0]
+
+
+def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
+    """Return everything that is compared of an object, except its own name."""
+    name = re.compile(rf"(?<![\w.]){re.escape(plain_name(item))}(?!\w)")
+    attributes = sorted(
+        (key, name.sub("?", value) if isinstance(value, str) else str(value))
+        for key, value in item.attributes.items()
+        if key not in ("owner", "body")
+    )
+    table = table_of(item) if item.kind in _UNDER_A_TABLE else ""
+    relation = snapshot.get(f"relation:{table}")
+    # A renamed column keeps its place; one that was dropped and added again is the last one.
+    place = (
+        (relation.attributes["column order"] or []).index(item.name)
+        if item.kind == "column" and relation and relation.attributes.get("column order")
+        else None
+    )
+    return (item.kind, table, place, canonical(item.attributes.get("body")), *attributes)
+
+
+def _reprinted(
+    shadow: Shadow, expected: Snapshot, actual: Snapshot, findings: list[Finding], doubtful: list[Finding]
+) -> list[Finding]:
+    """Leave out expressions that print alike once the server has parsed each side's own text again."""
+    keys = {id(finding): handle(finding.kind, finding.object) for finding in doubtful}
+    parsed: dict[str, list[Object]] = {key: [] for key in keys.values()}
+    for side in (expected, actual):
+        with shadow.undone():
+            again = [key for key in parsed if (sql := _recreate(side.objects[key])) and _applied(shadow, sql)]
+            if again:
+                printed = shadow.snapshot()
+                for key in again:
+                    parsed[key] += filter(None, [printed.get(key)])
+    kept = []
+    for finding in findings:
+        key = keys.get(id(finding), "")
+        wanted = finding.expected or {}
+        if len(sides := parsed.get(key, [])) == 2:
+            same = _EXPRESSIONS - set(differing(sides[0], sides[1], None))
+            names = [name for name in wanted if name not in same]
+            if len(names) < len(wanted):
+                if names:
+                    kept.append(different(expected.objects[key], actual.objects[key], names, actual.owner))
+                continue
+        kept.append(finding)
+    return kept
+
+
+def _recreate(item: Object) -> str | None:
+    """Return the statements that replace an object of the shadow by one made from its printed text."""
+    attributes = item.attributes
+    if item.kind == "column" and attributes["generated"]:
+        dropped = [f"{statement.sql} CASCADE" for statement in ddl.drop(item) or []]
+        return terminated([*dropped, column_ddl.add(item, column_ddl.definition(item))])
+    if item.kind == "column" and attributes["default"] is not None:
+        statements, _ = ddl.alter(item, item, ["default"])
+        return terminated(statement.sql for statement in statements)
+    # A foreign key contains no expression, and creating one could lock a live table.
+    if item.kind == "constraint" and attributes["type"] not in ("check", "exclusion"):
+        return None
+    if item.sql is None or item.kind not in _PRINTED_ANEW:
+        return None
+    cascade = " CASCADE" if item.kind in ("view", "materialized view", "type") else ""
+    dropped = [f"{statement.sql}{cascade}" for statement in ddl.drop(item, online=False) or []]
+    return terminated([*dropped, item.sql])
+
+
+def _joined(findings: list[Finding]) -> list[Finding]:
+    """Merge the findings about one object."""
+    joined: dict[tuple[str, str], Finding] = {}
+    for finding in findings:
+        key = finding.kind, finding.object
+        first = joined.get(key)
+        if first is None or first.change != "different" or finding.change != "different":
+            joined[key if first is None else (*key, finding.change)] = finding  # type: ignore[index]
+            continue
+        joined[key] = replace(
+            first,
+            expected={**(first.expected or {}), **(finding.expected or {})},
+            actual={**(first.actual or {}), **(finding.actual or {})},
+            sql=f"{first.sql}\n{finding.sql}" if first.sql and finding.sql else None,
+            with_it=(*first.with_it, *finding.with_it),
+        )
+    return list(joined.values())
