@@ -8,7 +8,7 @@ from typing import Any
 
 from guvnor.migrate.state import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
-from guvnor.schema import queries
+from guvnor.schema.queries import database_wide, functions_and_types, parts_of_tables, rare, relations
 from guvnor.schema.snapshot import Object, Snapshot, handle
 
 # How constants are printed depends on these; both sides of a comparison are read with the same.
@@ -59,10 +59,10 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
     place = {"schema": facts["oid"]}
     objects = {
         found.handle: found
-        for query in queries.all_for(facts["version"])
+        for query in _queries(facts["version"])
         for found in map(_object, _rows(connection, query, place))
     }
-    for row in _rows(connection, queries.DEFAULTS, place):
+    for row in _rows(connection, relations.DEFAULTS, place):
         _uses(objects, row)
     if schema == "public":
         _open_to_all(objects, facts["version"])
@@ -71,9 +71,9 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
 
 
 def read_global(connection: Connection, schema: str) -> Snapshot:
-    """Read only what belongs to the database as a whole; see ``queries.GLOBAL``."""
+    """Read only what belongs to the database as a whole; see :mod:`guvnor.schema.queries.database_wide`."""
     facts = next(_rows(connection, "SELECT %(name)s::regnamespace::oid::bigint AS schema", {"name": schema}))
-    rows = _rows(connection, queries.all_for(connection.server_version)[-1], facts)
+    rows = _rows(connection, database_wide.objects(connection.server_version), facts)
     return Snapshot({found.handle: found for found in map(_object, rows)})
 
 
@@ -91,6 +91,30 @@ def constraint_indexes(connection: Connection, schema: str) -> dict[str, str]:
         {"schema": schema},
     )
     return {handle("constraint", row["identity"]): row["sql"] for row in rows}
+
+
+def _queries(version: int) -> tuple[str, ...]:
+    """Return the queries of all objects.
+
+    :param version: of the server, as ``server_version_num``, such as 150018.
+    """
+    return (
+        relations.SCHEMA,
+        relations.RELATIONS,
+        relations.columns(version),
+        parts_of_tables.CONSTRAINTS,
+        parts_of_tables.INDEXES,
+        parts_of_tables.TRIGGERS,
+        parts_of_tables.RULES,
+        parts_of_tables.POLICIES,
+        parts_of_tables.STATISTICS,
+        functions_and_types.FUNCTIONS,
+        functions_and_types.TYPES,
+        relations.SEQUENCES,
+        rare.RARE,
+        rare.LABELS,
+        database_wide.objects(version),
+    )
 
 
 def _rows(connection: Connection, sql: str, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
