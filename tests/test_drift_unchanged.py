@@ -16,8 +16,8 @@ from guvnor.embedded.programs import binaries
 from guvnor.migrate.revisions import configuration_file
 from guvnor.models import metadata
 from guvnor.schema import drift
-from guvnor.schema.drift import Report
-from guvnor.schema.shadow import ShadowUnavailableError
+from guvnor.schema.drift import DriftReport
+from guvnor.schema.shadow_errors import ShadowUnavailableError
 from tests import revision_runner
 from tests.support.server import Database, Role, Server
 
@@ -27,7 +27,7 @@ def script() -> ScriptDirectory:
     return ScriptDirectory.from_config(Config(configuration_file()))
 
 
-def found(report: Report) -> list[str]:
+def found(report: DriftReport) -> list[str]:
     return [finding.title for finding in report.findings]
 
 

@@ -11,7 +11,7 @@ from guvnor.review import markdown
 from guvnor.review.review import Check, Review
 from guvnor.review.steps import Direction, Part
 from guvnor.schema.compare import Finding
-from guvnor.schema.drift import Report
+from guvnor.schema.drift import DriftReport
 from guvnor.schema.rehearsal import Lock, StatementEffect
 from guvnor.schema.report import code
 
@@ -96,7 +96,7 @@ def test_what_failed_comes_first_with_what_to_do() -> None:
 
 def test_a_cut_within_a_block_closes_it() -> None:
     finding = Finding("table", "t", "different", {"comment": "```"}, {"comment": "x\n" * 40_000}, "Odd.")
-    review = replace(made(part(3)), drift=Report("the models", "revision 003", (finding,), 0.1))
+    review = replace(made(part(3)), drift=DriftReport("the models", "revision 003", (finding,), 0.1))
     text = markdown.written(review, markdown.COMMENT_LIMIT)
     cut = text[: text.index("*… ")]
     assert cut.rstrip().endswith("\n````")
@@ -109,7 +109,7 @@ def test_backticks_in_a_name() -> None:
 
 def test_the_models_are_not_a_database() -> None:
     finding = Finding("table", "t", "unexpected", None, {}, "No revision knows it.")
-    review = replace(made(part(3)), drift=Report("the models", "revision 003", (finding,), 0.1))
+    review = replace(made(part(3)), drift=DriftReport("the models", "revision 003", (finding,), 0.1))
     text = markdown.written(review)
     assert "The revisions make it, and the models do not have it." in text
     assert "No revision knows it." not in text

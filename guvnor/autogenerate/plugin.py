@@ -26,10 +26,11 @@ from guvnor.autogenerate.changes import Changes
 from guvnor.autogenerate.probe import Probe
 from guvnor.autogenerate.steps import Phase, Step, body, todo
 from guvnor.config import Settings
-from guvnor.schema import catalog, drift, live, settle, shadow
+from guvnor.schema import catalog, drift, reading, settle, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.settle import Settled
 from guvnor.schema.shadow import Shadow
+from guvnor.schema.shadow_errors import ShadowEscapeError
 from guvnor.schema.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -94,10 +95,10 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
     settings: Settings = context.opts[SETTINGS]
     dsn = postgres.connection_string(settings)
     with (
-        live.reading(dsn) as reading,
-        drift.beside(reading, settings.shadow_dsn or dsn, shadow.from_models(metadata)) as built,
+        reading.live_reader(dsn) as live,
+        drift.built_alongside(live, settings.shadow_dsn or dsn, shadow.from_models(metadata)) as built,
     ):
-        actual = reading.schema()
+        actual = live.schema()
         expected = built.snapshot()
         with built.undone():
             settled = settle.settled(built, actual, grantees=settings.grantees, ignore=settings.ignore)
@@ -105,7 +106,7 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
             return PriorityDispatchResult.STOP
         found = changes.find(
             settled,
-            indexes_before=catalog.constraint_indexes(reading.connection(), "public"),
+            indexes_before=catalog.constraint_indexes(live.connection(), "public"),
             indexes_after=catalog.constraint_indexes(built.driver, built.name),
         )
         with built.undone():
@@ -150,7 +151,7 @@ def _missed(built: Shadow, steps: list[Step], wanted: Snapshot, but: set[str]) -
     try:
         with built.watched():
             _run(built, [step for step in steps if not step.todo])
-    except shadow.ShadowEscapeError as error:
+    except ShadowEscapeError as error:
         # What is left to do may be what is reached for.
         if any(step.todo for step in steps):
             return []

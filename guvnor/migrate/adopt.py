@@ -14,7 +14,7 @@ from guvnor.migrate.revisions import Revision
 from guvnor.migrate.state import State
 from guvnor.postgres import Identity
 from guvnor.schema import drift
-from guvnor.schema.drift import DriftError, Report
+from guvnor.schema.drift import DriftError, DriftReport
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Adoption:
     """
 
     revision: Revision | None
-    report: Report | None
+    report: DriftReport | None
 
 
 def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: bool = False) -> Adoption:
@@ -111,7 +111,7 @@ def _unknown(current: State) -> list[Revision]:
     )
 
 
-def _best(settings: Settings, dsn: str, candidates: list[Revision]) -> tuple[Revision, Report]:
+def _best(settings: Settings, dsn: str, candidates: list[Revision]) -> tuple[Revision, DriftReport]:
     """Compare with each candidate until one fits; the first one is reported when none does."""
     script = script_directory(revisions.configuration_file())
     preflight.load(script)
@@ -131,7 +131,7 @@ def _best(settings: Settings, dsn: str, candidates: list[Revision]) -> tuple[Rev
     return compared[0]
 
 
-def _differs(revision: Revision, report: Report) -> DriftError:
+def _differs(revision: Revision, report: DriftReport) -> DriftError:
     count = len(report.findings)
     return DriftError(
         f"The schema of the database is not that of revision {revision.identifier}: it differs in "
@@ -174,9 +174,9 @@ def _confirm(
     return digest
 
 
-def _digest(identity: Identity, current: State, revision: Revision, report: Report) -> str:
+def _digest(identity: Identity, current: State, revision: Revision, report: DriftReport) -> str:
     return guard.digest(identity, current.version, revision.identifier, ("adopt", *_titles(report)))
 
 
-def _titles(report: Report) -> tuple[str, ...]:
+def _titles(report: DriftReport) -> tuple[str, ...]:
     return tuple(finding.title for finding in report.findings)

@@ -11,7 +11,7 @@ from guvnor.migrate import commands, preflight, repair
 from guvnor.migrate.revisions import configuration_file
 from guvnor.migrate.state import State
 from guvnor.schema import drift, settle, shadow
-from guvnor.schema.live import read_live
+from guvnor.schema.reading import read_live_schema
 from guvnor.schema.snapshot import Object, Snapshot
 
 
@@ -45,7 +45,7 @@ def diagnose(settings: Settings, state: State) -> Diagnosis | None:
         before = script.get_revision(choice.revision).down_revision
         dsn = postgres.connection_string(settings)
         with postgres.closing(postgres.connect(dsn, purpose="diagnosis")) as connection:
-            live, _ = read_live(connection)
+            live, _ = read_live_schema(connection)
         with postgres.closing(postgres.connect(settings.shadow_dsn or dsn, purpose="shadow")) as connection:
             older = drift.expected_at(connection, script, before if isinstance(before, str) else None)
             with shadow.build(connection, shadow.from_revisions(script, choice.revision)) as built:

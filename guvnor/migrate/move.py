@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from guvnor.migrate.backup import Backup
     from guvnor.migrate.backup import Options as BackupOptions
     from guvnor.migrate.verify import Verification
-    from guvnor.schema.drift import Report
+    from guvnor.schema.drift import DriftReport
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Outcome:
     ahead: bool = False
     backup: Backup | None = None
     verified: bool = False
-    drift: Report | None = None
+    drift: DriftReport | None = None
 
 
 class Move:

@@ -15,8 +15,8 @@ from guvnor.errors import GuvnorError
 from guvnor.postgres import Connection
 from guvnor.schema import drift, settle, shadow
 from guvnor.schema.compare import Finding
-from guvnor.schema.drift import Report
-from guvnor.schema.live import read_live
+from guvnor.schema.drift import DriftReport
+from guvnor.schema.reading import read_live_schema
 from guvnor.schema.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class Verification:
         self._dsn = dsn
         self._before: Snapshot
         self._revision: str | None
-        self._before, self._revision = read_live(control)
+        self._before, self._revision = read_live_schema(control)
 
-    def new_drift(self) -> Report | None:
+    def new_drift(self) -> DriftReport | None:
         """Look at the schema after the run; older differences are only logged.
 
         :returns: the differences that were not there before; None when there are none, or when the expected
@@ -69,7 +69,7 @@ class Verification:
                 "the schema differs from its revision, as it did before this run: guvnor schema check",
                 extra={"differences": old},
             )
-        return Report(report.expected, report.actual, new, time.monotonic() - began) if new else None
+        return DriftReport(report.expected, report.actual, new, time.monotonic() - began) if new else None
 
     def _differences_before(self) -> list[Finding]:
         where = self._settings.shadow_dsn or self._dsn

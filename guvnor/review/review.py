@@ -21,7 +21,7 @@ from guvnor.review.files import Move, Tree
 from guvnor.review.roundtrip import RoundTrip
 from guvnor.review.steps import Part, Way
 from guvnor.schema import drift
-from guvnor.schema.drift import Report as DriftReport
+from guvnor.schema.drift import DriftReport
 
 Verdict = Literal["passed", "warning", "failed", "skipped"]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from guvnor.schema.compare import Finding
-from guvnor.schema.drift import Report
+from guvnor.schema.drift import DriftReport
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SIGNS = {"missing": "-", "unexpected": "+", "different": "~"}
 
 
-def summary(report: Report) -> str:
+def summary(report: DriftReport) -> str:
     """Return the result in one line."""
     if report.clean:
         return f"No drift: {report.actual} is what {report.expected} says."
@@ -25,7 +25,7 @@ def summary(report: Report) -> str:
     return f"Drift: {report.actual} differs from {report.expected} in {count} {things}."
 
 
-def as_terminal(report: Report) -> Group:
+def as_terminal(report: DriftReport) -> Group:
     """Return the report for a terminal, as rich shows it."""
     from rich.console import Group
     from rich.text import Text
@@ -45,7 +45,7 @@ def as_terminal(report: Report) -> Group:
     return Group(*parts)
 
 
-def as_json(report: Report) -> str:
+def as_json(report: DriftReport) -> str:
     """Return the report as one JSON document."""
     return json.dumps(
         {
@@ -72,7 +72,7 @@ def as_json(report: Report) -> str:
     )
 
 
-def as_markdown(report: Report) -> str:
+def as_markdown(report: DriftReport) -> str:
     """Return the report as Markdown, as a pull request shows it."""
     lines = [f"### {'✅' if report.clean else '❌'} {summary(report)}"]
     for finding in report.findings:
@@ -90,7 +90,7 @@ def as_markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_github(report: Report) -> str:
+def as_github(report: DriftReport) -> str:
     """Return the report as annotations of GitHub Actions, one a line (see its "Workflow commands")."""
     lines = []
     for finding in report.findings:

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
-
 from guvnor.schema import meaning, reconcile
 from guvnor.schema.compare import Finding, canonical, compare, different, differing, in_order
 from guvnor.schema.shadow import Shadow
@@ -81,10 +79,10 @@ def settled(
         made = []
         for wanted, there in list(_renamed(expected, actual)):
             cause, sql = _rename(wanted, there)
-            if _made(shadow, sql):
+            if shadow.attempt(sql):
                 made.append(cause)
                 renamed.append((there, _plain_name(there), _plain_name(wanted)))
-        made = made or [cause for cause, sql in _retyped(expected, actual) if _made(shadow, sql)]
+        made = made or [cause for cause, sql in _retyped(expected, actual) if shadow.attempt(sql)]
         if not made:
             break
         causes += made
@@ -96,16 +94,6 @@ def settled(
     if doubtful:
         findings = _reprinted(shadow, expected, actual, findings, doubtful)
     return Settled(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
-
-
-def _made(shadow: Shadow, sql: str) -> bool:
-    """Run statements in the shadow; when they fail they are undone, and False is returned."""
-    try:
-        with shadow.connection.begin_nested():
-            shadow.execute(sql)
-    except DBAPIError:
-        return False
-    return True
 
 
 def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
@@ -214,7 +202,7 @@ def _reprinted(
             again = [
                 key
                 for key in parsed
-                if (sql := _recreate(side.objects[key], expected.objects[key])) and _made(shadow, sql)
+                if (sql := _recreate(side.objects[key], expected.objects[key])) and shadow.attempt(sql)
             ]
             if again:
                 printed = shadow.snapshot()

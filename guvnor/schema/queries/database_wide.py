@@ -1,4 +1,4 @@
-"""What belongs to the database as a whole but acts on our tables or is used by them."""
+"""What belongs to the database as a whole, but acts on the schema's tables or is used by them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from guvnor.schema.queries.fragments import comment, entries, not_of_extension
 
 
 def _not_elsewhere(*types: str) -> str:
-    """Return a condition: none of some types is one that another schema has made for itself."""
+    """Return the condition that none of some types was created in another schema."""
     return f"""NOT EXISTS (SELECT FROM pg_type AS y
                WHERE y.oid IN ({", ".join(types)}) AND y.oid >= 16384 AND y.typnamespace <> %(schema)s
                  AND {not_of_extension("pg_type", "y.oid")})"""
@@ -22,9 +22,9 @@ _PUBLISHED_SCHEMA = """OR EXISTS (SELECT FROM pg_publication_namespace AS s
 
 
 def objects(version: int) -> str:
-    """Return the query of what belongs to the database as a whole; of a shadow only what came with it counts.
+    """Return the query of what belongs to the database as a whole.
 
-    Casts and transforms depend on a type of the schema.
+    Of a shadow, only what came with it counts. Casts and transforms depend on a type of the schema.
 
     :param version: as ``server_version_num``, such as 150018.
     """

@@ -47,7 +47,7 @@ FUNCTIONS = f"""
       AND NOT EXISTS (SELECT FROM pg_depend AS i
                       WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid AND i.deptype = 'i')"""
 
-# Types that are not made with a table or another type: enums, domains, composite, range and base types.
+# Types that do not come with a table or another type: enums, domains, composite, range and base types.
 TYPES = f"""
     SELECT 'type' AS kind,
            quote_ident(t.typname) AS identity,

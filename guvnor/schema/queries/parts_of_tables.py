@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from guvnor.schema.queries.fragments import column_handles, comment, dependencies, not_of_extension
 
-# Constraints of tables, with the index that carries them. Those of triggers are found as triggers, NOT NULL
-# as part of its column. A foreign key is enforced by triggers that only a superuser can switch off.
+# Constraints of tables, with the index that enforces them. Constraint triggers are read as triggers, NOT NULL
+# as part of its column. A foreign key is enforced by triggers, which only a superuser can switch off.
 CONSTRAINTS = f"""
     SELECT 'constraint' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(k.conname) AS identity,
@@ -50,11 +50,11 @@ CONSTRAINTS = f"""
     LEFT JOIN pg_class AS x ON x.oid = k.conindid
     CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid, true) OFFSET 0) AS b (definition)
     WHERE c.relnamespace = %(schema)s AND k.contype IN ('p', 'u', 'f', 'c', 'x')
-      -- what a child has of its parent is the parent's
+      -- a constraint that a child inherits belongs to its parent
       AND (k.conislocal OR k.contype <> 'c') AND (k.conparentid = 0 OR k.contype <> 'f')
       AND {not_of_extension("pg_class", "c.oid")}"""
 
-# Indexes that carry no constraint. Where the definition differs, the other attributes say in what.
+# Indexes that enforce no constraint. Where the definitions differ, the other attributes say how.
 INDEXES = f"""
     SELECT 'index' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(x.relname) AS identity,

@@ -6,7 +6,7 @@ from guvnor.schema.queries.fragments import comment, not_of_extension
 
 
 def _plain(kind: str, catalog: str, identity: str, namespace: str, owner: str | None, content: str) -> str:
-    """Return the query of a rare kind of object: one attribute ``content`` holds all of it."""
+    """Return the query of a kind of object whose one attribute ``content`` holds all that is compared."""
     return f"""
     SELECT '{kind}' AS kind, {identity} AS identity, '{{}}'::text[] AS parents, {content} AS content,
            {f"pg_get_userbyid(o.{owner})" if owner else "NULL::name"} AS owner,
@@ -15,7 +15,7 @@ def _plain(kind: str, catalog: str, identity: str, namespace: str, owner: str | 
     WHERE o.{namespace} = %(schema)s AND {not_of_extension(catalog, "o.oid")}"""
 
 
-# Kinds that this project's schema hardly ever has: found, named and compared as a whole.
+# Each object is compared as a whole.
 RARE = " UNION ALL ".join(
     (
         _plain(
@@ -79,7 +79,7 @@ RARE = " UNION ALL ".join(
     )
 )  # fmt: skip
 
-# Security labels of objects in the schema (SECURITY LABEL), which a label provider gives meaning to.
+# Security labels of objects in the schema (SECURITY LABEL).
 LABELS = """
     SELECT 'security label' AS kind, l.provider || ' on ' || l.objtype || ' '
                || regexp_replace(l.objname, '^' || n.nspname || '\\.', '') AS identity,

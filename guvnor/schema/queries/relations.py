@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from guvnor.schema.queries.fragments import comment, dependencies, not_of_extension, privileges
 
-# The schema itself. Every role may use "public" (and create in it, before PostgreSQL 15): that is its
-# default.
+# The schema itself. By default, every role may use "public", and before PostgreSQL 15 create objects in it.
 SCHEMA = f"""
     SELECT 'schema' AS kind, 'public' AS identity, '{{}}'::text[] AS parents,
            NULLIF({comment("pg_namespace", "n.oid")}, 'standard public schema') AS comment,
@@ -14,8 +13,8 @@ SCHEMA = f"""
 
 _QUERY_OF_VIEW = "(SELECT oid FROM pg_rewrite WHERE ev_class = c.oid AND rulename = '_RETURN')"
 
-# Tables, foreign tables, views and materialized views. Not compared: names of row types, sizes, whether there
-# are indexes or rules (those are objects of their own).
+# Tables, foreign tables, views and materialized views. Row types and sizes are not compared; indexes and
+# rules are objects of their own.
 RELATIONS = f"""
     SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
                           ELSE 'table' END AS kind,
@@ -68,7 +67,7 @@ RELATIONS = f"""
     WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND {not_of_extension("pg_class", "c.oid")}"""
 
-# What defaults and generated columns depend on, for those that use more than built-in functions.
+# What defaults and generated columns depend on.
 DEFAULTS = f"""
     SELECT quote_ident(c.relname) || '.' || quote_ident(a.attname) AS identity,
         {dependencies("pg_attrdef", "d.oid")} AS parents
@@ -77,7 +76,7 @@ DEFAULTS = f"""
     JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = d.adnum
     WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'f')"""
 
-# Sequences; one that carries an identity is part of its column. The current value is data, not schema.
+# Sequences; that of an identity column is part of the column. The current value is data, not schema.
 SEQUENCES = f"""
     SELECT 'sequence' AS kind,
            quote_ident(c.relname) AS identity,
@@ -110,11 +109,12 @@ SEQUENCES = f"""
       AND NOT EXISTS (SELECT FROM pg_depend AS i
                       WHERE i.classid = 'pg_class'::regclass AND i.objid = c.oid AND i.deptype = 'i')"""
 
-_NOT_NULL_NAMED = """
-           (SELECT quote_ident(n.conname) || CASE WHEN n.convalidated THEN '' ELSE ' NOT VALID' END
-                   || CASE WHEN n.connoinherit THEN ' NO INHERIT' ELSE '' END
-            FROM pg_constraint AS n WHERE n.conrelid = c.oid AND n.contype = 'n' AND n.conkey =
-                ARRAY[a.attnum])"""
+_NOT_NULL_NAME = """
+           quote_ident(n.conname) || CASE WHEN n.convalidated THEN '' ELSE ' NOT VALID' END
+               || CASE WHEN n.connoinherit THEN ' NO INHERIT' ELSE '' END"""
+_NOT_NULL_CONSTRAINT = """
+    LEFT JOIN pg_constraint AS n
+           ON n.conrelid = c.oid AND n.contype = 'n' AND n.conkey = ARRAY[a.attnum]"""
 
 
 def columns(version: int) -> str:
@@ -136,7 +136,7 @@ def columns(version: int) -> str:
                 THEN (SELECT quote_ident(collname) FROM pg_collation WHERE oid = a.attcollation) END AS
                 "collation",
            a.attnotnull AS "not null",
-           {_NOT_NULL_NAMED if version >= 180000 else "NULL"} AS "not null constraint",
+           {_NOT_NULL_NAME if version >= 180000 else "NULL"} AS "not null constraint",
            CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS "default",
            CASE a.attgenerated WHEN '' THEN NULL ELSE
                 CASE a.attgenerated WHEN 's' THEN 'STORED ' ELSE 'VIRTUAL ' END
@@ -168,5 +168,6 @@ def columns(version: int) -> str:
     LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
     LEFT JOIN pg_description AS m
            ON m.classoid = 'pg_class'::regclass AND m.objoid = c.oid AND m.objsubid = a.attnum
+    {_NOT_NULL_CONSTRAINT if version >= 180000 else ""}
     WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND {not_of_extension("pg_class", "c.oid")}"""
