@@ -51,8 +51,11 @@ def column_handles(relation: str, numbers: str) -> str:
         WHERE n > 0)"""
 
 
-def dependencies(catalog: str, oid: str) -> str:
-    """Return an array of the handles of what an object depends on (pg_depend), built-in objects left out."""
+def dependencies(catalog: str, oid: str, but: str = "false") -> str:
+    """Return an array of the handles of what an object depends on (pg_depend), built-in objects left out.
+
+    :param but: the condition of the dependencies ``u`` on a relation that the query knows already.
+    """
     return f"""ARRAY(
         SELECT DISTINCT h FROM pg_depend AS u CROSS JOIN LATERAL (VALUES (
             CASE u.refclassid
@@ -73,5 +76,5 @@ def dependencies(catalog: str, oid: str) -> str:
             (SELECT 'extension:' || quote_ident(x.extname)
              FROM pg_depend AS m JOIN pg_extension AS x ON x.oid = m.refobjid
              WHERE m.classid = u.refclassid AND m.objid = u.refobjid AND m.deptype = 'e'))) AS v (h)
-        WHERE u.classid = '{catalog}'::regclass AND u.objid = {oid} AND u.refobjid >= 16384 AND h IS NOT
-            NULL)"""
+        WHERE u.classid = '{catalog}'::regclass AND u.objid = {oid} AND u.refobjid >= 16384
+          AND NOT (u.refclassid = 'pg_class'::regclass AND {but}) AND h IS NOT NULL)"""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from guvnor.schema.queries.fragments import column_handles, comment, dependencies, not_of_extension
 
+# The table and the columns of a constraint or index, which its query names already.
+_CONSTRAINED = "u.refobjid = k.conrelid"
+_INDEXED = "u.refobjid = i.indrelid AND (u.refobjsubid = 0 OR u.refobjsubid = ANY (i.indkey))"
+
 # Constraints of tables, with the index that enforces them. Constraint triggers are read as triggers, NOT NULL
 # as part of its column. A foreign key is enforced by triggers, which only a superuser can switch off.
 CONSTRAINTS = f"""
@@ -19,7 +23,7 @@ CONSTRAINTS = f"""
                                        ON u.conrelid = f.oid AND u.conindid = x.oid
                                        AND u.contype IN ('p', 'u')
                                 WHERE x.oid = k.conindid)
-                       WHEN k.contype = 'c' THEN {dependencies("pg_constraint", "k.oid")}
+                       WHEN k.contype = 'c' THEN {dependencies("pg_constraint", "k.oid", but=_CONSTRAINED)}
                        ELSE '{{}}' END AS parents,
            'ALTER TABLE ' || quote_ident(c.relname) || ' ADD CONSTRAINT ' || quote_ident(k.conname) || ' '
                || b.definition AS sql,
@@ -60,7 +64,7 @@ INDEXES = f"""
            quote_ident(c.relname) || '.' || quote_ident(x.relname) AS identity,
            ARRAY['relation:' || quote_ident(c.relname)] || {column_handles("c", "i.indkey::smallint[]")}
                || CASE WHEN i.indexprs IS NULL AND i.indpred IS NULL THEN '{{}}'
-                       ELSE {dependencies("pg_class", "x.oid")} END AS parents,
+                       ELSE {dependencies("pg_class", "x.oid", but=_INDEXED)} END AS parents,
            pg_get_indexdef(x.oid, 0, true) AS definition,
            (SELECT amname FROM pg_am WHERE oid = x.relam) AS "access method",
            i.indisunique AS "unique",

@@ -67,14 +67,20 @@ RELATIONS = f"""
     WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND {not_of_extension("pg_class", "c.oid")}"""
 
-# What defaults and generated columns depend on.
+# What defaults and generated columns depend on, but for the column itself.
 DEFAULTS = f"""
-    SELECT quote_ident(c.relname) || '.' || quote_ident(a.attname) AS identity,
-        {dependencies("pg_attrdef", "d.oid")} AS parents
-    FROM pg_class AS c
-    JOIN pg_attrdef AS d ON d.adrelid = c.oid
-    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = d.adnum
-    WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'f')"""
+    SELECT identity, parents
+    FROM (
+        SELECT quote_ident(c.relname) || '.' || quote_ident(a.attname) AS identity,
+               {dependencies("pg_attrdef", "d.oid", but="u.refobjid = d.adrelid AND u.refobjsubid = d.adnum")}
+                   AS parents
+        FROM pg_class AS c
+        JOIN pg_attrdef AS d ON d.adrelid = c.oid
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = d.adnum
+        WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'f')
+        OFFSET 0
+    ) AS f
+    WHERE parents <> '{{}}'"""
 
 # Sequences; that of an identity column is part of the column. The current value is data, not schema.
 SEQUENCES = f"""
