@@ -28,10 +28,11 @@ from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, body
 from guvnor.autogenerate.probe import Probe
 from guvnor.database import Database
 from guvnor.postgres import Connection
-from guvnor.schema import catalog, ddl, drift, live, root_causes, shadow
+from guvnor.schema import catalog, ddl, drift, reading, root_causes, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.root_causes import RootCauses
 from guvnor.schema.shadow import Shadow
+from guvnor.schema.shadow_errors import ShadowEscapeError
 from guvnor.schema.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -95,10 +96,10 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
     assert isinstance(metadata, MetaData)
     database: Database = context.opts[DATABASE]
     with (
-        live.reading(database) as reading,
-        drift.beside(reading, database.shadow, shadow.from_models(metadata)) as built,
+        reading.live_reader(database) as live,
+        drift.built_alongside(live, database.shadow, shadow.from_models(metadata)) as built,
     ):
-        actual = reading.schema()
+        actual = live.schema()
         expected = built.snapshot()
         with built.undone():
             comparison = root_causes.trace(built, actual, grantees=database.grantees, ignore=database.ignore)
@@ -106,7 +107,7 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
             return PriorityDispatchResult.STOP
         comparison = replace(
             comparison,
-            actual=_with_indexes(comparison.actual, reading.connection(), "public"),
+            actual=_with_indexes(comparison.actual, live.connection(), "public"),
             expected=_with_indexes(comparison.expected, built.driver, built.name),
         )
         found = changes.find(comparison)
@@ -165,7 +166,7 @@ def _missed(
     try:
         with built.watched():
             _run(built, [operation for operation in operations if not operation.todo])
-    except shadow.ShadowEscapeError as error:
+    except ShadowEscapeError as error:
         # A TODO may stand for the object that was not found in the shadow.
         if any(operation.todo for operation in operations):
             return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy.exc import DBAPIError
+import psycopg2
 
 from guvnor.schema import column_ddl
 from guvnor.schema.shadow import Shadow
@@ -31,7 +31,7 @@ class Probe:
                 before = self._look(table)
                 self._shadow.execute(f"ALTER TABLE {table} ADD COLUMN {_COLUMN} {definition}")
                 return self._look(table) != before
-        except DBAPIError:
+        except psycopg2.Error:
             return True
 
     def retyping_touches_rows(self, before: Object, after: Object, without: Collection[str] = ()) -> bool:
@@ -51,19 +51,22 @@ class Probe:
                 seen = self._look(table)
                 self._shadow.execute(column_ddl.retype(after, after.attributes, cast=False))
                 return self._look(table) != seen
-        except DBAPIError:
+        except psycopg2.Error:
             return True
 
     def _look(self, table: str) -> tuple[object, ...]:
         """Return the files of a table and its indexes, and how often it was scanned in this transaction."""
-        row = self._shadow.connection.exec_driver_sql(
-            """
+        with self._shadow.driver.cursor() as cursor:
+            cursor.execute(
+                """
             SELECT pg_relation_filenode(c.oid),
                    ARRAY(SELECT pg_relation_filenode(i.indexrelid) FROM pg_catalog.pg_index AS i
                          WHERE i.indrelid = c.oid ORDER BY i.indexrelid::regclass::text),
                    (SELECT seq_scan FROM pg_catalog.pg_stat_xact_user_tables WHERE relid = c.oid)
             FROM pg_catalog.pg_class AS c WHERE c.oid = %(table)s::regclass
             """,
-            {"table": table},
-        ).one()
-        return tuple(row)
+                {"table": table},
+            )
+            row = cursor.fetchone()
+        assert row is not None
+        return row

@@ -1,18 +1,26 @@
-"""What ``guvnor schema`` calls, a function for a command: values in, values out."""
+"""``guvnor schema``: what its commands do, values in, values out."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guvnor import postgres
 from guvnor.application import GUVNOR
 from guvnor.config import Settings
 from guvnor.database import Database, local_server
 from guvnor.revisions import check as revision_check
+from guvnor.revisions import sql_revisions
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.script import script_directory
+from guvnor.revisions.sql_revisions import SqlRevisions
 from guvnor.schema import drift
 from guvnor.schema.drift import DriftReport
-from guvnor.schema.live import read_live
+from guvnor.schema.reading import read_live_schema
 from guvnor.schema.snapshot import Object
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 
 def check(settings: Settings, *, against_models: bool) -> DriftReport:
@@ -22,17 +30,28 @@ def check(settings: Settings, *, against_models: bool) -> DriftReport:
 
     :raises RevisionFilesError: when a revision file cannot be run.
     """
-    script = script_directory(configuration_file())
-    revision_check.load(script)
+    revisions = _read_revisions(configuration_file())
     if not settings.dsn and settings.storage_type == "postgres":
-        return drift.check_files(Database(local_server()), script, GUVNOR.load_metadata())
-    return drift.check(
-        Database.of(settings), script, models=GUVNOR.load_metadata() if against_models else None
-    )
+        return drift.check_files(Database(local_server()), revisions, GUVNOR.load_metadata())
+    models = GUVNOR.load_metadata() if against_models else None
+    return drift.check(Database.of(settings), revisions, models=models)
+
+
+def _read_revisions(configuration: Path) -> SqlRevisions | ScriptDirectory:
+    """Read the revision files, without Alembic where that is enough: importing it takes longer than a check.
+
+    :raises RevisionFilesError: when a revision file cannot be run.
+    """
+    try:
+        return sql_revisions.read(configuration)
+    except sql_revisions.NeedsAlembicError:
+        script = script_directory(configuration)
+        revision_check.load(script)
+        return script
 
 
 def objects(settings: Settings) -> list[Object]:
     """Return every object of the database's schema, in the order of kind and name."""
     with postgres.closing(Database.of(settings).connect()) as connection:
-        found, _ = read_live(connection)
+        found, _ = read_live_schema(connection)
     return sorted(found.without(settings.ignore), key=lambda item: (item.kind, item.identity))

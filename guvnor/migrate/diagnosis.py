@@ -14,7 +14,7 @@ from guvnor.revisions import check
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.script import read_revisions, script_directory
 from guvnor.schema import drift, root_causes, shadow
-from guvnor.schema.live import read_live
+from guvnor.schema.reading import read_live_schema
 from guvnor.schema.snapshot import Object, Snapshot
 
 
@@ -48,7 +48,7 @@ def diagnose(settings: Settings, state: State) -> Diagnosis | None:
         before = script.get_revision(choice.revision).down_revision
         database = Database.of(settings)
         with postgres.closing(database.connect("diagnosis")) as connection:
-            live, _ = read_live(connection)
+            live, _ = read_live_schema(connection)
         with postgres.closing(database.shadow.connect("shadow")) as connection:
             older = drift.expected_at(connection, script, before if isinstance(before, str) else None)
             with shadow.build(connection, shadow.from_revisions(script, choice.revision)) as built:

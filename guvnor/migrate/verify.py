@@ -16,7 +16,7 @@ from guvnor.postgres import Connection
 from guvnor.schema import drift, root_causes, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.drift import DriftReport
-from guvnor.schema.live import read_live
+from guvnor.schema.reading import read_live_schema
 from guvnor.schema.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Verification:
         self._script = script
         self._before: Snapshot
         self._revision: str | None
-        self._before, self._revision = read_live(control)
+        self._before, self._revision = read_live_schema(control)
 
     def new_drift(self) -> DriftReport | None:
         """Look at the schema after the run; older differences are only logged.

@@ -22,10 +22,9 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from guvnor.online import execute
-from guvnor.postgres.quoting import constant, quoted
+from guvnor.online import execute, plain_forms
+from guvnor.postgres.quoting import quoted
 
-_CONCURRENTLY = re.compile(r"\bCONCURRENTLY\s+", re.IGNORECASE)
 RUNNER = "guvnor_runner"  # the option of the migration context that holds the runner
 
 
@@ -88,7 +87,7 @@ class CreateIndexConcurrently(MigrateOperation):
         :param sql: the statement: ``CREATE [UNIQUE] INDEX CONCURRENTLY IF NOT EXISTS name ON ...``.
         :raises OnlineStepError: when the statement would lock writers out.
         """
-        if not _CONCURRENTLY.search(sql):
+        if not plain_forms.is_concurrent(sql):
             raise execute.OnlineStepError(
                 f"The statement for index {name} does not say CONCURRENTLY, so it would lock writers out."
             )
@@ -101,7 +100,7 @@ def _create_index_concurrently(operations: Operations, operation: CreateIndexCon
         operations,
         f"build index {operation.name}",
         run=lambda step: execute.create_index(step, operation.name, operation.sql),
-        plain=_CONCURRENTLY.sub("", operation.sql, count=1),
+        plain=plain_forms.create_index(operation.sql),
         offline=(operation.sql,),
     )
 
@@ -125,13 +124,12 @@ class DropIndexConcurrently(MigrateOperation):
 
 @Operations.implementation_for(DropIndexConcurrently)
 def _drop_index_concurrently(operations: Operations, operation: DropIndexConcurrently) -> None:
-    name = quoted(operation.name)
     _invoke(
         operations,
         f"drop index {operation.name}",
         run=lambda step: execute.drop_index(step, operation.name),
-        plain=f"DROP INDEX IF EXISTS {name}",
-        offline=(f"DROP INDEX CONCURRENTLY IF EXISTS {name}",),
+        plain=plain_forms.drop_index(operation.name),
+        offline=(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(operation.name)}",),
     )
 
 
@@ -155,7 +153,7 @@ class ValidateConstraint(MigrateOperation):
 
 @Operations.implementation_for(ValidateConstraint)
 def _validate_constraint(operations: Operations, operation: ValidateConstraint) -> None:
-    statement = f"ALTER TABLE {quoted(operation.table)} VALIDATE CONSTRAINT {quoted(operation.name)}"
+    statement = plain_forms.validate_constraint(operation.table, operation.name)
     _invoke(
         operations,
         f"validate constraint {operation.name} of {operation.table}",
@@ -203,7 +201,7 @@ def _set_not_null(operations: Operations, operation: SetNotNull) -> None:
         context.impl.execute(
             text(f"ALTER TABLE {table} ADD CONSTRAINT {quoted(check)} CHECK ({column} IS NOT NULL) NOT VALID")
         )
-    statement = f"ALTER TABLE {table} VALIDATE CONSTRAINT {quoted(check)}"
+    statement = plain_forms.validate_constraint(operation.table, check)
     _invoke(
         operations,
         f"check that {operation.table}.{operation.column} holds no NULL",
@@ -247,11 +245,7 @@ class AddEnumValue(MigrateOperation):
 
 @Operations.implementation_for(AddEnumValue)
 def _add_enum_value(operations: Operations, operation: AddEnumValue) -> None:
-    statement = f"ALTER TYPE {quoted(operation.name)} ADD VALUE IF NOT EXISTS {constant(operation.value)}"
-    if operation.before is not None:
-        statement += f" BEFORE {constant(operation.before)}"
-    elif operation.after is not None:
-        statement += f" AFTER {constant(operation.after)}"
+    statement = plain_forms.add_enum_value(operation.name, operation.value, operation.before, operation.after)
     _invoke(
         operations,
         f"add value {operation.value} to {operation.name}",
@@ -285,12 +279,11 @@ class Backfill(MigrateOperation):
 
 @Operations.implementation_for(Backfill)
 def _backfill(operations: Operations, operation: Backfill) -> None:
-    table = quoted(operation.table)
-    whole = f"UPDATE {table} SET {operation.assignments} WHERE {operation.where}"
+    whole = plain_forms.backfill(operation.table, operation.assignments, operation.where)
     _invoke(
         operations,
         f"backfill {operation.table}",
         run=lambda step: execute.backfill(step, operation.table, operation.assignments, operation.where),
         plain=whole,
-        offline=(whole, f"ANALYZE {table}"),
+        offline=(whole, f"ANALYZE {quoted(operation.table)}"),
     )

@@ -22,7 +22,7 @@ from guvnor.postgres import closing, connect
 from guvnor.review import changes, rows, scratch, tables
 from guvnor.review.files import Tree
 from guvnor.review.rows import Filled, Row
-from guvnor.schema import drift, live
+from guvnor.schema import drift, reading
 from guvnor.schema.snapshot import Snapshot
 
 LIMIT = 300.0  # seconds for a command; there are a few rows only, so one that takes longer never ends
@@ -139,7 +139,7 @@ class _Traveller:
 
     def _snapshot(self) -> Snapshot:
         with closing(connect(self._dsn, purpose="review")) as connection:
-            return live.read_live(connection)[0]
+            return reading.read_live_schema(connection)[0]
 
     def _compare_with_revision(self, after: str) -> None:
         report = drift.check(Database(self._dsn), self._tree.script)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 from guvnor.bookkeeping.state import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
-from guvnor.schema import queries
-from guvnor.schema.snapshot import Object, Snapshot, handle
+from guvnor.schema.queries import database_wide, functions_and_types, parts_of_tables, rare, relations
+from guvnor.schema.snapshot import Object, Snapshot, handle, matcher
 
-# How constants are printed depends on these; both sides of a comparison are read with the same.
+# The settings that decide how constants are printed; both sides of a comparison are read with the same.
 _PRINTING = (
     ("quote_all_identifiers", "off"),
     ("DateStyle", "ISO, MDY"),
@@ -25,9 +26,9 @@ _PRINTING = (
 def read(connection: Connection, schema: str = "public") -> Snapshot:
     """Read all objects of a schema in the transaction that the connection is in.
 
-    Nothing is changed and nothing is locked but with ACCESS SHARE, which stops neither readers nor writers.
-    Until the end of the transaction the ``search_path`` is the schema, ``public``, and the schemas of the
-    installed extensions, so that names print without their schema.
+    It changes nothing, and takes no lock but ACCESS SHARE, which stops neither readers nor writers. Until the
+    end of the transaction, the ``search_path`` is the schema, ``public``, and the schemas of the installed
+    extensions, so that names print without their schema.
 
     :param schema: the schema's name; ``public`` is the live one, any other a shadow.
     """
@@ -57,24 +58,27 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
     if facts is None:
         return Snapshot({})
     place = {"schema": facts["oid"]}
-    objects = {
-        found.handle: found
-        for query in queries.all_for(facts["version"])
-        for found in map(_object, _rows(connection, query, place))
-    }
-    for row in _rows(connection, queries.DEFAULTS, place):
+    bookkeeping = matcher(BOOKKEEPING_TABLES)
+    with ThreadPoolExecutor(1) as thread:
+        # While the server runs a query, objects are made of the rows of the one before.
+        parts = [
+            thread.submit(_objects, _result(connection, query, place), bookkeeping)
+            for query in _queries(facts["version"])
+        ]
+        defaults = list(_rows(connection, relations.DEFAULTS, place))
+    objects = {found.handle: found for part in parts for found in part.result()}
+    for row in defaults:
         _uses(objects, row)
     if schema == "public":
         _open_to_all(objects, facts["version"])
-    found = Snapshot(objects, facts["owner"], frozenset(facts["available"]), facts["version"])
-    return found.without(BOOKKEEPING_TABLES)
+    return Snapshot(objects, facts["owner"], frozenset(facts["available"]), facts["version"])
 
 
 def read_global(connection: Connection, schema: str) -> Snapshot:
-    """Read only what belongs to the database as a whole; see ``queries.GLOBAL``."""
+    """Read only what belongs to the database as a whole; see :mod:`guvnor.schema.queries.database_wide`."""
     facts = next(_rows(connection, "SELECT %(name)s::regnamespace::oid::bigint AS schema", {"name": schema}))
-    rows = _rows(connection, queries.all_for(connection.server_version)[-1], facts)
-    return Snapshot({found.handle: found for found in map(_object, rows)})
+    found = _objects(_result(connection, database_wide.objects(connection.server_version), facts))
+    return Snapshot({item.handle: item for item in found})
 
 
 def constraint_indexes(connection: Connection, schema: str) -> dict[str, str]:
@@ -93,28 +97,72 @@ def constraint_indexes(connection: Connection, schema: str) -> dict[str, str]:
     return {handle("constraint", row["identity"]): row["sql"] for row in rows}
 
 
-def _rows(connection: Connection, sql: str, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Run a query and return its rows by the names of the columns."""
+def _queries(version: int) -> tuple[str, ...]:
+    """Return the queries of all objects.
+
+    :param version: of the server, as ``server_version_num``, such as 150018.
+    """
+    return (
+        relations.SCHEMA,
+        relations.RELATIONS,
+        relations.columns(version),
+        parts_of_tables.CONSTRAINTS,
+        parts_of_tables.INDEXES,
+        parts_of_tables.TRIGGERS,
+        parts_of_tables.RULES,
+        parts_of_tables.POLICIES,
+        parts_of_tables.STATISTICS,
+        functions_and_types.FUNCTIONS,
+        functions_and_types.TYPES,
+        relations.SEQUENCES,
+        rare.RARE,
+        rare.LABELS,
+        database_wide.objects(version),
+    )
+
+
+@dataclass(frozen=True)
+class _Result:
+    """The rows of a query, with the names of its columns."""
+
+    names: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def _result(connection: Connection, sql: str, parameters: dict[str, Any]) -> _Result:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        names = [column.name for column in cursor.description or ()]
-        for row in cursor.fetchall():
-            yield dict(zip(names, row, strict=True))
+        return _Result(tuple(column.name for column in cursor.description or ()), cursor.fetchall())
 
 
-def _object(row: dict[str, Any]) -> Object:
-    """Make an object of a row, which it uses up; see ``queries`` for its shape."""
-    kind, identity = row.pop("kind"), row.pop("identity")
-    own = handle(kind, identity)
-    return Object(
-        kind,
-        identity,
-        parents=tuple(p for p in row.pop("parents") if p != own),
-        sql=row.pop("sql", row.get("definition")),
-        granted=frozenset(row.pop("granted", None) or ()),
-        revoked=frozenset(row.pop("revoked", None) or ()),
-        attributes={name: None if value == [] else value for name, value in row.items()},
-    )
+def _rows(connection: Connection, sql: str, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Run a query and return its rows by the names of the columns."""
+    found = _result(connection, sql, parameters)
+    return (dict(zip(found.names, row, strict=True)) for row in found.rows)
+
+
+def _objects(found: _Result, left_out: Callable[[Object], bool] = lambda _: False) -> list[Object]:
+    """Make objects of rows; see ``queries`` for their shape.
+
+    :param left_out: tells which ones to leave out.
+    """
+    objects = []
+    for values in found.rows:
+        row = dict(zip(found.names, values, strict=True))
+        kind, identity = row.pop("kind"), row.pop("identity")
+        own = handle(kind, identity)
+        made = Object(
+            kind,
+            identity,
+            parents=tuple(p for p in row.pop("parents") if p != own),
+            sql=row.pop("sql", row.get("definition")),
+            granted=frozenset(row.pop("granted", None) or ()),
+            revoked=frozenset(row.pop("revoked", None) or ()),
+            attributes={name: None if value == [] else value for name, value in row.items()},
+        )
+        if not left_out(made):
+            objects.append(made)
+    return objects
 
 
 def _uses(objects: dict[str, Object], row: dict[str, Any]) -> None:
@@ -133,7 +181,7 @@ def _uses(objects: dict[str, Object], row: dict[str, Any]) -> None:
 
 
 def _open_to_all(objects: dict[str, Object], version: int) -> None:
-    """Allow for how ``public`` is made: every role may use it, and create in it before PostgreSQL 15."""
+    """Allow for the defaults of ``public``: every role may use it, and before PostgreSQL 15 create in it."""
     schema = objects["schema:public"]
     usual = {"PUBLIC=USAGE"} | ({"PUBLIC=CREATE"} if version < 150000 else set())
     objects["schema:public"] = replace(

@@ -216,6 +216,8 @@ def _content(item: Object) -> dict[str, Any]:
 
 
 def _privileges(expected: Object, actual: Object, allowed: privileges.Allowed) -> Finding | None:
+    if expected.granted == actual.granted and expected.revoked == actual.revoked:
+        return None
     unexpected = allowed.unexpected(actual, expected.granted, expected.revoked)
     missing = allowed.missing(actual, expected.granted, expected.revoked)
     if not unexpected and not missing:

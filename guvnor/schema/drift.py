@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-from alembic.script import ScriptDirectory
-from alembic.script.revision import ResolutionError
-from alembic.util import CommandError
-from sqlalchemy import MetaData
+from typing import TYPE_CHECKING
 
 from guvnor.database import Database
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Connection, closing
+from guvnor.revisions.sql_revisions import SqlRevisions
 from guvnor.schema import root_causes, shadow
 from guvnor.schema.compare import Finding
-from guvnor.schema.live import CheckError, Reading, reading
-from guvnor.schema.shadow import Shadow, ShadowUnavailableError
+from guvnor.schema.reading import LiveReader, LiveSchemaError, live_reader
+from guvnor.schema.shadow import Make, Shadow
+from guvnor.schema.shadow_errors import ShadowUnavailableError
 from guvnor.schema.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import MetaData
 
 
 class DriftError(GuvnorError):
@@ -38,7 +40,7 @@ class DriftReport:
     """What a check found.
 
     :ivar expected: what was expected, in words: ``revision 002`` or ``the models``.
-    :ivar actual: what was looked at, in words.
+    :ivar actual: what was compared with it, in words.
     :ivar findings: the differences, in the order of a report; none when all is well.
     :ivar seconds: how long it took.
     """
@@ -56,7 +58,7 @@ class DriftReport:
 
 def check(
     database: Database,
-    script: ScriptDirectory,
+    revisions: SqlRevisions | ScriptDirectory,
     *,
     revision: str | None = None,
     models: MetaData | None = None,
@@ -65,18 +67,18 @@ def check(
 
     The expected schema is built while the live one is being read.
 
-    :param database: the live one; a role that may only read is enough where it names a shadow server.
-    :param script: the revision files.
-    :param revision: the revision to compare with in place of the recorded one; ``base`` for none.
-    :param models: compare with this metadata in place of a revision.
-    :raises CheckError: when the live schema cannot be read; see :mod:`guvnor.schema.live`.
+    :param database: the live one; a role that may only read is enough where it names a shadow database.
+    :param revisions: the revision files, as SQL where they consist of it, else as Alembic reads them.
+    :param revision: the revision to compare with instead of the recorded one; ``base`` for none.
+    :param models: compare with this metadata instead of a revision.
+    :raises LiveSchemaError: when the live schema cannot be read.
     :raises ShadowError: when the expected schema cannot be built.
     """
     began = time.monotonic()
-    with reading(database) as live:
+    with live_reader(database) as live:
         target = revision or live.recorded()
-        make = shadow.from_models(models) if models is not None else _revisions(script, target)
-        with beside(live, database.shadow, make) as built:
+        make = shadow.from_models(models) if models is not None else _up_to(revisions, target)
+        with built_alongside(live, database.shadow, make) as built:
             findings = root_causes.differences(
                 built, live.schema(), grantees=database.grantees, ignore=database.ignore
             )
@@ -85,67 +87,89 @@ def check(
 
 
 @contextlib.contextmanager
-def beside(live: Reading, shadow_database: Database, make: Callable[[Shadow], None]) -> Iterator[Shadow]:
+def built_alongside(live: LiveReader, shadow_database: Database, make: Make) -> Iterator[Shadow]:
     """Build the expected schema on a connection of its own, while the live one is being read.
 
     :param shadow_database: where it is built.
-    :raises ShadowUnavailableError: when that is a server of another major version.
+    :raises ShadowUnavailableError: when that is on a server of another major version.
     """
     with closing(shadow_database.connect("schema shadow")) as side:
-        _same_major(live.connection(), side)
+        _check_same_major(live.connection(), side)
         with shadow.build(side, make) as built:
             yield built
 
 
-def check_files(scratch_database: Database, script: ScriptDirectory, models: MetaData) -> DriftReport:
-    """Compare what the revisions make with what the models say; no database of one's own is needed.
+def check_files(
+    scratch_database: Database, revisions: SqlRevisions | ScriptDirectory, models: MetaData
+) -> DriftReport:
+    """Compare what the revisions make with what the models say; no database with data is needed.
 
-    :param scratch_database: of any server; nothing in it is read or changed.
+    :param scratch_database: on any server; nothing in it is read or changed.
     """
     began = time.monotonic()
+    head = revisions.head if isinstance(revisions, SqlRevisions) else revisions.get_current_head()
     with closing(scratch_database.connect("schema check")) as scratch:
-        with shadow.build(scratch, shadow.from_revisions(script, script.get_current_head())) as built:
+        with shadow.build(scratch, _up_to(revisions, head)) as built:
             actual = built.snapshot()
         with shadow.build(scratch, shadow.from_models(models)) as built:
             findings = root_causes.differences(built, actual)
-    head = script.get_current_head()
     return DriftReport("the models", f"revision {head}", tuple(findings), time.monotonic() - began)
 
 
-def expected_at(connection: Connection, script: ScriptDirectory, revision: str | None) -> Snapshot:
+def expected_at(
+    connection: Connection, revisions: SqlRevisions | ScriptDirectory, revision: str | None
+) -> Snapshot:
     """Return what a revision makes of an empty database.
 
     :param connection: outside of a transaction; see :func:`guvnor.schema.shadow.build`.
     """
-    with shadow.build(connection, _revisions(script, revision)) as built:
+    with shadow.build(connection, _up_to(revisions, revision)) as built:
         return built.snapshot()
 
 
-def _revisions(script: ScriptDirectory, revision: str | None) -> Callable[[Shadow], None]:
+def _up_to(revisions: SqlRevisions | ScriptDirectory, revision: str | None) -> Make:
+    """Return what builds the schema of a revision; of an empty database for None and ``base``.
+
+    :raises LiveSchemaError: when there is no file of the revision.
+    """
     if revision in (None, "base"):
-        return shadow.from_revisions(script, None)
-    try:
-        known = script.get_revision(revision or "")
-    except (CommandError, ResolutionError):
-        known = None
-    if known is None:
-        raise CheckError(
-            f"There is no file of revision {revision}: what the database should be cannot be told.",
+        return shadow.from_sql(())
+    assert revision is not None
+    if isinstance(revisions, SqlRevisions):
+        known = revisions.up_to(revision)
+        make = None if known is None else shadow.from_sql(known)
+    else:
+        make = _by_alembic(revisions, revision)
+    if make is None:
+        raise LiveSchemaError(
+            f"There is no file of revision {revision}, so it is unknown what the database should be.",
             next_step="guvnor version   # is this the release that migrated the database?",
         )
-    return shadow.from_revisions(script, known.revision)
+    return make
 
 
-def _same_major(live: Connection, side: Connection) -> None:
-    """Check that two servers print alike.
+def _by_alembic(script: ScriptDirectory, revision: str) -> Make | None:
+    """Return what lets Alembic build the schema of a revision; None when it does not know that one."""
+    from alembic.script.revision import ResolutionError
+    from alembic.util import CommandError
+
+    try:
+        known = script.get_revision(revision)
+    except (CommandError, ResolutionError):
+        return None
+    return shadow.from_revisions(script, known.revision) if known else None
+
+
+def _check_same_major(live: Connection, side: Connection) -> None:
+    """Check that two servers print expressions alike.
 
     :raises ShadowUnavailableError: when they are of different major versions.
     """
     if side.server_version // 10000 != live.server_version // 10000:
         raise ShadowUnavailableError(
             f"The shadow server is PostgreSQL {side.server_version // 10000}, the database is on "
-            f"{live.server_version // 10000}: they print some "
-            "expressions differently, so both must be of one major."
+            f"{live.server_version // 10000}: they print some expressions differently, so both must be of "
+            "one major version."
         )
 
 

@@ -1,8 +1,8 @@
 """Enum values that one statement adds and a later one uses, in the one transaction of a shadow.
 
-PostgreSQL refuses that (SQLSTATE 55P04; documentation, ALTER TYPE); for real, the value is committed in
-between. Values that are there from CREATE TYPE on may be used at once. So a build that was refused is begun
-again, and each enum is made with the values that it got the time before.
+PostgreSQL refuses that (SQLSTATE 55P04; documentation, ALTER TYPE); in a migration, the value is committed in
+between. Values that come with CREATE TYPE may be used at once. So when the server has refused a build, it
+starts again, and each enum is created with the values that were added to it the first time.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from guvnor.postgres import Connection, scalar
 
 @dataclass
 class Enums:
-    """The enums of a shadow, each known by its place in the order in which they are made.
+    """The enums of a shadow, each identified by its place in the order in which they are created.
 
-    :ivar labels: what each one got, by the names under which the values came.
-    :ivar grown: whether one has got a value since the build began.
+    :ivar labels: the values of each one, under the names that they had when they were added.
+    :ivar grown: whether a value was added to one since the build began.
     """
 
     labels: dict[int, list[str]] = field(default_factory=dict)
@@ -29,12 +29,12 @@ class Enums:
     _names: dict[int, str] = field(default_factory=dict)  # of values, by oid
 
     def begin(self) -> None:
-        """Begin a build: no enum is there yet."""
+        """Start a build, in which no enum exists yet."""
         self.grown = False
         self._places, self._names = {}, {}
 
     def look(self, driver: Connection, schema: str) -> None:
-        """Look at the enums after a statement: one that is new is made with the values that it will get."""
+        """Look at the enums after a statement; create a new one again, with the values it will be given."""
         with driver.cursor() as cursor:
             cursor.execute(
                 """
@@ -63,9 +63,9 @@ class Enums:
 
 
 def _make_anew(driver: Connection, schema: str, name: str, labels: list[str]) -> int:
-    """Drop an enum and make it with other values; return its oid.
+    """Drop an enum and create it with other values; return its oid.
 
-    Nothing uses it yet, but for what the same statement has made: then it stays as it is.
+    It stays as it is when the statement that created it has already made something that uses it.
     """
     enum = sql.Identifier(schema, name)
     make = sql.SQL("SAVEPOINT enum; DROP TYPE {}; CREATE TYPE {} AS ENUM ({}); RELEASE enum").format(

@@ -1,8 +1,8 @@
-"""What a plan's statements do, seen by running them: objects that change, locks that each one takes.
+"""What a plan's statements do, seen by running them: the objects they change, the locks they take.
 
-A transaction keeps the locks on what it has made itself, so what one statement takes on a table is only seen
-when the table was committed before. That needs a scratch database: a schema is made, used and dropped there.
-A process that is killed cannot drop it; then the next rehearsal does.
+A transaction holds ACCESS EXCLUSIVE on each table that it has created, so the lock that a statement takes
+shows only on a table that was committed before. That needs a scratch database, in which a schema is created,
+used and dropped. A process that is killed cannot drop it; the next rehearsal does.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from guvnor.online.operations import RUNNER
 from guvnor.postgres import Connection
 from guvnor.postgres.engine import connected
 from guvnor.revisions.plan import Step
-from guvnor.schema import shadow
+from guvnor.schema import escapes, shadow
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot
 
-# Of a rehearsal's schema; its session holds an advisory lock on the hexadecimal number that follows.
+# A rehearsal's schema is named with this prefix and a hexadecimal number, on which its session holds an
+# advisory lock.
 _PREFIX = "guvnor_rehearsal_"
 
 ONLINE = "SHARE UPDATE EXCLUSIVE at most: readers and writers go on"
@@ -40,9 +41,9 @@ ONLINE = "SHARE UPDATE EXCLUSIVE at most: readers and writers go on"
 class Effect:
     """What a step does to the schema.
 
-    :ivar added: objects that it makes.
-    :ivar changed: objects that are others afterwards, as they are then.
-    :ivar dropped: objects that are gone afterwards.
+    :ivar added: objects that it creates.
+    :ivar changed: objects that it changes, as they are afterwards.
+    :ivar dropped: objects that it drops.
     :ivar was: the changed objects as they were before, in the same order.
     """
 
@@ -55,7 +56,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock on a table that was there before.
+    """A lock on a table that existed before.
 
     :ivar mode: as PostgreSQL's documentation calls it: ``ACCESS EXCLUSIVE``.
     """
@@ -66,12 +67,12 @@ class Lock:
 
 @dataclass(frozen=True)
 class StatementEffect:
-    """What one statement does to tables that were there before it.
+    """What one statement does to tables that existed before it.
 
-    :ivar locks: that it takes, beyond those which its transaction holds already.
-    :ivar rewrites: tables that it writes anew, as a whole.
-    :ivar scans: tables that it reads as a whole.
-    :ivar online: whether it runs outside of the transaction, while readers and writers go on.
+    :ivar locks: those it takes beyond what its transaction already holds.
+    :ivar rewrites: tables that it rewrites.
+    :ivar scans: tables that it reads in full.
+    :ivar online: whether it runs outside the transaction, while readers and writers go on.
     """
 
     sql: str
@@ -98,7 +99,7 @@ def effects(
         before = built.snapshot()
         context = MigrationContext.configure(built.connection)
         for step in steps:
-            built.doing = f"revision {step.revision}"
+            built.guard.doing = f"revision {step.revision}"
             with Operations.context(context):
                 step.alembic.migration_fn()
             after = built.snapshot()
@@ -167,7 +168,7 @@ def _drop_abandoned(connection: sqlalchemy.Connection) -> None:
 
 
 def _prepare(driver: Any, schema: str) -> None:
-    """Set a session to what a rehearsal needs; an index build leaves other settings behind."""
+    """Set a session up for a rehearsal; an index build leaves other settings behind."""
     postgres.prepare(driver)
     with driver.cursor() as cursor:
         cursor.execute(f"SET search_path = {schema}, public")
@@ -190,7 +191,7 @@ def _run(
 
 
 class _Recorder:
-    """Notes after each statement what changed; stands in for the runner of a real migration."""
+    """Records after each statement what changed; takes the place of a real migration's runner."""
 
     def __init__(self, connection: sqlalchemy.Connection, schema: str) -> None:
         self.effects: list[StatementEffect] = []
@@ -214,7 +215,7 @@ class _Recorder:
         self._seen = self._look()
 
     def after_statement(self, _c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        """Look at locks, files and scans, and note what is new."""
+        """Look at locks, files and scans, and record what is new."""
         if self._busy:
             return
         now = self._look()
@@ -223,7 +224,7 @@ class _Recorder:
             StatementEffect(
                 statement.strip(),
                 locks=tuple(
-                    Lock(table, shadow.lock_name(mode))
+                    Lock(table, escapes.lock_name(mode))
                     for table in sorted(tables)
                     for mode in sorted(now[table][0] - self._seen[table][0])
                     if mode != "AccessShareLock"
@@ -232,11 +233,11 @@ class _Recorder:
                 scans=tuple(sorted(table for table in tables if now[table][2] > self._seen[table][2])),
             )
         )
-        # A table that the revision has made itself is no concern of anybody else.
+        # Nobody else uses a table that the revision has created itself.
         self._seen = {table: now[table] for table in now if table in self._seen}
 
     def _look(self) -> dict[str, tuple[frozenset[str], int, int]]:
-        """Return for each table its locks, its file and how often it was scanned in this transaction."""
+        """Return for each table its locks, its file, and how often this transaction has scanned it."""
         with self._raw.cursor() as cursor:
             cursor.execute(
                 """

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
-
 from guvnor.schema import column_ddl, consequences, ddl
 from guvnor.schema.compare import Finding, canonical, compare, different, differing, in_order
 from guvnor.schema.shadow import Shadow
@@ -103,10 +101,10 @@ def trace(
         made = []
         for wanted, there in list(_renamed(expected, actual)):
             cause, sql = _rename(wanted, there)
-            if _applied(shadow, sql):
+            if shadow.attempt(sql):
                 made.append(cause)
                 renamed.append(Rename(there, plain_name(there), plain_name(wanted)))
-        made = made or [cause for cause, sql in _retyped(expected, actual) if _applied(shadow, sql)]
+        made = made or [cause for cause, sql in _retyped(expected, actual) if shadow.attempt(sql)]
         if not made:
             break
         causes += made
@@ -118,16 +116,6 @@ def trace(
     if doubtful:
         findings = _reprinted(shadow, expected, actual, findings, doubtful)
     return RootCauses(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
-
-
-def _applied(shadow: Shadow, sql: str) -> bool:
-    """Run statements in the shadow; undo them and return False when they fail."""
-    try:
-        with shadow.connection.begin_nested():
-            shadow.execute(sql)
-    except DBAPIError:
-        return False
-    return True
 
 
 def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
@@ -201,7 +189,7 @@ def _reprinted(
     parsed: dict[str, list[Object]] = {key: [] for key in keys.values()}
     for side in (expected, actual):
         with shadow.undone():
-            again = [key for key in parsed if (sql := _recreate(side.objects[key])) and _applied(shadow, sql)]
+            again = [key for key in parsed if (sql := _recreate(side.objects[key])) and shadow.attempt(sql)]
             if again:
                 printed = shadow.snapshot()
                 for key in again:

@@ -1,9 +1,9 @@
 """The schema that revisions or models mean, built by the server itself and rolled back.
 
-It is built in a schema of its own with a random name, inside a transaction that always ends in a rollback, so
-that nothing of it is ever seen by anyone else. What is built there finds its own tables first
-(``search_path`` is the shadow, then ``public``). A statement that reaches past them for a live table is
-noticed in ``pg_locks`` and ends the work.
+It is built in a schema of its own with a random name, inside a transaction that always ends in a rollback,
+so nobody else ever sees any of it. What is built there finds its own tables first (``search_path`` is the
+shadow, then ``public``). A statement that reaches past them for a live table ends the build; see
+:mod:`guvnor.schema.escapes`.
 """
 
 from __future__ import annotations
@@ -11,119 +11,128 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import psycopg2
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from alembic.script import ScriptDirectory
-from psycopg2 import errorcodes, extensions
-from sqlalchemy import Connection as SQLAlchemyConnection
-from sqlalchemy import MetaData, StaticPool, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from psycopg2 import errorcodes
 
-import guvnor.online.operations  # noqa: F401  (revisions use the online operations)
-from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Connection
+from guvnor.revisions.sql_revisions import SqlRevision
 from guvnor.schema import catalog
 from guvnor.schema.enums import Enums
+from guvnor.schema.escapes import EscapeGuard
+from guvnor.schema.shadow_errors import ANOTHER_SERVER, LOCK_TIMEOUT, ShadowUnavailableError, explained
 from guvnor.schema.snapshot import Object, Snapshot
 
-LOCK_TIMEOUT = "50ms"
-# A look at pg_locks costs more the more locks there are. Cheap ones follow every statement, dear ones take at
-# most a twentieth of the time.
-_CHEAP_LOOK = 0.002  # seconds
-_LOOK_SHARE = 19
+if TYPE_CHECKING:
+    import sqlalchemy
+    from alembic.script import ScriptDirectory
 
 # How much of the documented room for locks (max_locks_per_transaction for each possible session) a shadow may
 # fill; in truth there is a little more.
 _LOCKS_SHARE = 1.0
 
-# It runs after every statement, so it is planned once. What was there before is a list, so that of the many
-# locks on the shadow's own relations none has to be looked up; what a statement made outside of the shadow
-# locks nobody out, and is looked for ($1) while that is cheap, and at the end.
-_PREPARE_LOOK = """
-    PREPARE guvnor_shadow_look (boolean) AS
-    SELECT l.relation::bigint, l.relation::regclass::text, l.mode,
-           NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = l.relation)
-    FROM pg_catalog.pg_locks AS l
-    WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode <> 'AccessShareLock'
-      AND (l.relation = ANY (%(outside)s::oid[])
-           OR $1 AND l.relation >= 16384 AND EXISTS (
-               SELECT FROM pg_catalog.pg_class AS c
-               WHERE c.oid = l.relation AND c.relnamespace <> %(shadow)s AND c.relpersistence <> 't'
-                 AND c.relnamespace <> 'pg_toast'::regnamespace))
-    UNION ALL
-    SELECT NULL, current_setting('search_path'), pg_current_xact_id_if_assigned()::text, false
-"""
-
-# Where another server of the same major version can do what this one does not allow.
-_ANOTHER_SERVER = "guvnor schema check --shadow-dsn postgres://USER@HOST/SCRATCH_DATABASE"
-
-
-class ShadowError(GuvnorError):
-    """The expected schema could not be built."""
-
-    state = "The database is unchanged: everything was rolled back."
-    next_step = "Correct the revision, and try it on the local server: guvnor db start"
-
-
-class ShadowUnavailableError(ShadowError):
-    """The expected schema cannot be built on this server; another one of the same major version can do it."""
-
-    exit_code = ExitCode.PREFLIGHT
-    next_step = _ANOTHER_SERVER
-
-
-class ShadowBusyError(ShadowError):
-    """The expected schema could not be built: another session held a lock for too long."""
-
-    exit_code = ExitCode.LOCKED
-    next_step = "guvnor schema check   # again, when that session (VACUUM of a catalog, for one) is done"
-
-
-class ShadowEscapeError(ShadowError):
-    """A revision reached for an object outside of the schema that is being built."""
-
 
 @dataclass
 class Shadow:
-    """A schema under construction; see :func:`build`."""
+    """A schema under construction; see :func:`build`.
 
-    connection: SQLAlchemyConnection
+    :ivar driver: the connection in whose transaction it is built.
+    :ivar name: of the schema.
+    :ivar before: what belonged to the database as a whole before.
+    :ivar guard: looks whether the statements stay within the schema.
+    :ivar enums: follows the enums, where a value of one is used that was added later.
+    """
+
     driver: Connection
     name: str
-    oid: int
     before: Snapshot
-    doing: str = "the models"
-    statements: list[str] = field(default_factory=list)
-    guard: _Guard = field(init=False)
+    guard: EscapeGuard
+    enums: Enums | None = field(default=None)
 
     def execute(self, statement: str) -> None:
-        """Run one statement as it is written."""
-        self.connection.exec_driver_sql(statement.replace("%", "%%"))
+        """Run statements as they are written.
+
+        :raises psycopg2.Error: when one fails.
+        """
+        self.guard.execute(statement)
+        self._follow_enums()
+
+    def _follow_enums(self) -> None:
+        if self.enums is not None and not self.guard.off:
+            self.enums.look(self.driver, self.name)
+
+    @cached_property
+    def connection(self) -> sqlalchemy.Connection:
+        """The same session as SQLAlchemy's connection, for Alembic's operations and for metadata.
+
+        SQLAlchemy takes time to import, so this connection is made when it is first asked for.
+        """
+        from sqlalchemy import StaticPool, create_engine, event
+
+        # StaticPool hands out this one connection and leaves it open. The first questions to the server are
+        # asked here, since SQLAlchemy by itself would end them with a rollback.
+        engine = create_engine(
+            "postgresql+psycopg2://",
+            creator=lambda: self.driver,
+            poolclass=StaticPool,
+            use_native_hstore=False,
+            _initialize=False,
+        )
+        connection = engine.connect()
+        engine.dialect.initialize(connection)
+
+        @event.listens_for(connection, "after_cursor_execute")
+        def after_statement(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            self.guard.after_statement(statement)
+            self._follow_enums()
+
+        return connection
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[None]:
         """Undo what is done within."""
-        savepoint = self.connection.begin_nested()
+        with self.driver.cursor() as cursor:
+            cursor.execute("SAVEPOINT undone")
+            try:
+                yield
+            finally:
+                if not self.driver.closed:
+                    cursor.execute("ROLLBACK TO SAVEPOINT undone; RELEASE SAVEPOINT undone")
+
+    @contextlib.contextmanager
+    def _undone_on_failure(self) -> Iterator[None]:
+        with self.driver.cursor() as cursor:
+            cursor.execute("SAVEPOINT tried")
+            try:
+                yield
+            except BaseException:
+                if not self.driver.closed:
+                    cursor.execute("ROLLBACK TO SAVEPOINT tried; RELEASE SAVEPOINT tried")
+                raise
+            cursor.execute("RELEASE SAVEPOINT tried")
+
+    def attempt(self, statements: str) -> bool:
+        """Run statements; when one fails, undo them and return False."""
         try:
-            yield
-        finally:
-            savepoint.rollback()
+            with self._undone_on_failure():
+                self.execute(statements)
+        except psycopg2.Error:
+            return False
+        return True
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """End what reaches for an object outside at once, as while the schema is built; undone when it fails.
+        """Watch for what reaches outside, as while the schema is built; a failure undoes what is done within.
 
         :raises ShadowEscapeError: as :func:`build` does.
         """
         self.guard.off = False
         try:
-            with self.connection.begin_nested():
+            with self._undone_on_failure():
                 yield
                 self.guard.look()
         finally:
@@ -136,13 +145,13 @@ class Shadow:
     def snapshot(self) -> Snapshot:
         """Read what was built.
 
-        Of what belongs to the database as a whole only that counts which came with the shadow. An extension
-        that was there before counts when a statement names it: a revision says ``IF NOT EXISTS``, and the
-        catalogs cannot tell whether it asked.
+        Of what belongs to the database as a whole, only what came with the shadow counts. An extension that
+        was there before counts when a statement names it: a revision says ``IF NOT EXISTS``, and the catalogs
+        cannot tell whether it asked.
         """
         found = catalog.read(self.driver, self.name)
         self.search_own()
-        text = "\n".join(self.statements)
+        text = "\n".join(self.guard.statements)
         objects: dict[str, Object] = {}
         for key, item in found.objects.items():
             if self.before.get(key) is None:
@@ -152,23 +161,43 @@ class Shadow:
         return replace(found, objects=objects)
 
 
-def from_revisions(script: ScriptDirectory, revision: str | None) -> Callable[[Shadow], None]:
-    """Return what builds a schema by running every ``upgrade()`` up to a revision.
+Make = Callable[[Shadow], None]
+
+
+def from_sql(revisions: Sequence[SqlRevision]) -> Make:
+    """Return what builds a schema by running the statements of revisions."""
+
+    def run(shadow: Shadow) -> None:
+        for revision in revisions:
+            shadow.guard.doing = f"revision {revision.identifier}"
+            for statement in revision.statements:
+                shadow.execute(statement)
+
+    return run
+
+
+def from_revisions(script: ScriptDirectory, revision: str | None) -> Make:
+    """Return what builds a schema by letting Alembic run every ``upgrade()`` up to a revision.
 
     :param revision: the last one to run; None for none.
     """
 
     def run(shadow: Shadow) -> None:
+        from alembic.migration import MigrationContext
+        from alembic.operations import Operations
+
+        import guvnor.online.operations  # noqa: F401 - revisions use the online operations
+
         context = MigrationContext.configure(shadow.connection)
         with Operations.context(context):
             for step in reversed(list(script.iterate_revisions(revision, "base"))) if revision else ():
-                shadow.doing = f"revision {step.revision}"
+                shadow.guard.doing = f"revision {step.revision}"
                 step.module.upgrade()
 
     return run
 
 
-def from_models(metadata: MetaData) -> Callable[[Shadow], None]:
+def from_models(metadata: sqlalchemy.MetaData) -> Make:
     """Return what builds a schema from SQLAlchemy's metadata."""
 
     def run(shadow: Shadow) -> None:
@@ -178,217 +207,107 @@ def from_models(metadata: MetaData) -> Callable[[Shadow], None]:
 
 
 @contextlib.contextmanager
-def build(connection: Connection, make: Callable[[Shadow], None]) -> Iterator[Shadow]:
+def build(connection: Connection, make: Make) -> Iterator[Shadow]:
     """Build a schema, hand it over, and roll everything back.
 
     :param connection: to any database of the right major version; it must be outside of a transaction and is
         in autocommit mode afterwards.
-    :param make: what builds it: :func:`from_revisions` or :func:`from_models`; it may be called again, for a
-        schema that is empty again.
+    :param make: what builds it, such as :func:`from_revisions`; it may be called again, for a schema that is
+        empty again.
     :raises ShadowUnavailableError: when the server or the role does not allow it.
     :raises ShadowEscapeError: when a statement takes a lock on an object outside, or ends the transaction.
     :raises ShadowError: when a statement fails.
     """
     connection.autocommit = False
-    # StaticPool hands out this one connection and leaves it open.
-    engine = create_engine(
-        "postgresql+psycopg2://", creator=lambda: connection, poolclass=StaticPool, use_native_hstore=False
-    )
+    enums: Enums | None = None
     try:
-        with engine.connect() as wrapped:
-            enums: Enums | None = None
-            while True:
-                shadow = _begin(wrapped)
-                guard = shadow.guard = _Guard(shadow, enums)
-                event.listen(wrapped, "after_cursor_execute", guard.after_statement)
+        while True:
+            shadow = _begin(connection, enums)
+            try:
                 try:
-                    try:
-                        make(shadow)
-                        guard.look()
-                    except (DBAPIError, AssertionError) as error:
-                        if _uses_new_value(error) and (enums is None or enums.grown):
-                            enums = enums or Enums()
-                            continue
-                        raise _explained(error, shadow) from error
-                    guard.off = True
-                    yield shadow
-                    return
-                finally:
-                    guard.end()
-                    event.remove(wrapped, "after_cursor_execute", guard.after_statement)
-                    wrapped.rollback()
+                    make(shadow)
+                    shadow.guard.look()
+                except Exception as error:
+                    cause = getattr(error, "orig", error)  # SQLAlchemy's error around the driver's
+                    if not isinstance(cause, (psycopg2.Error, AssertionError)):
+                        raise
+                    if _uses_new_value(cause) and (enums is None or enums.grown):
+                        enums = enums or Enums()
+                        continue
+                    raise explained(cause, shadow.guard.doing) from error
+                shadow.guard.off = True
+                yield shadow
+                return
+            finally:
+                _end(shadow)
     finally:
         if not connection.closed:
             connection.rollback()
             connection.autocommit = True
 
 
-def _begin(wrapped: SQLAlchemyConnection) -> Shadow:
+def _begin(driver: Connection, enums: Enums | None) -> Shadow:
     """Start the transaction and make the schema."""
     name = f"guvnor_shadow_{secrets.token_hex(8)}"
     try:
-        # The settings end with the transaction. Event triggers of others must not fire for what nobody will
-        # see; only a superuser may hold them back.
-        wrapped.exec_driver_sql(
-            f"""
-            SET TRANSACTION READ WRITE;
-            SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
-            SELECT set_config('session_replication_role', 'replica', true)
-            WHERE current_setting('is_superuser')::boolean;
-            CREATE SCHEMA {name};
-            SET LOCAL search_path = {name}, public
-            """
-        )
-        row = wrapped.exec_driver_sql(
-            """
-            SELECT current_schema()::regnamespace::oid::bigint,
-                   -- every relation of the live schema has a twin, and each is locked until the end
-                   (SELECT count(*) + count(*) FILTER (WHERE reltoastrelid <> 0) * 2 FROM pg_class
-                    WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'i', 'I', 'S',
-                        'm', 'v')),
-                   current_setting('max_locks_per_transaction')::bigint
-                       * (current_setting('max_connections')::bigint
-                          + current_setting('max_prepared_transactions')::bigint)
-            """
-        ).one()
-    except DBAPIError as error:
-        raise _explained(error, None) from error
+        with driver.cursor() as cursor:
+            # The settings end with the transaction. Event triggers of others must not fire for what nobody
+            # will see; only a superuser may hold them back.
+            cursor.execute(
+                f"""
+                SET TRANSACTION READ WRITE;
+                SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
+                SELECT set_config('session_replication_role', 'replica', true)
+                WHERE current_setting('is_superuser')::boolean;
+                CREATE SCHEMA {name};
+                SET LOCAL search_path = {name}, public;
+                SELECT current_schema()::regnamespace::oid::bigint,
+                       -- every relation of the live schema has a twin, and each is locked until the end
+                       (SELECT count(*) + count(*) FILTER (WHERE reltoastrelid <> 0) * 2 FROM pg_class
+                        WHERE relnamespace = to_regnamespace('public')
+                          AND relkind IN ('r', 'p', 'i', 'I', 'S', 'm', 'v')),
+                       current_setting('max_locks_per_transaction')::bigint
+                           * (current_setting('max_connections')::bigint
+                              + current_setting('max_prepared_transactions')::bigint)
+                """
+            )
+            row = cursor.fetchone()
+    except psycopg2.Error as error:
+        raise explained(error, None) from error
+    assert row is not None
     oid, needed, room = row
     if needed > room * _LOCKS_SHARE:
         raise ShadowUnavailableError(
             f"The expected schema needs about {needed} locks; this server has room for {room} for everybody.",
-            next_step=f"{_ANOTHER_SERVER}\nor raise max_locks_per_transaction (now for {room} locks in all)",
+            next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction (now for {room} locks in all)",
         )
-    driver: Any = wrapped.connection.driver_connection
-    return Shadow(wrapped, driver, name, oid, catalog.read_global(driver, name))
+    before = catalog.read_global(driver, name)
+    if enums is not None:
+        enums.begin()
+    return Shadow(driver, name, before, EscapeGuard(driver, oid), enums)
 
 
-class _Guard:
-    """Looks after each statement whether it stayed within the shadow."""
-
-    def __init__(self, shadow: Shadow, enums: Enums | None) -> None:
-        self.shadow = shadow
-        self.enums = enums
-        if enums is not None:
-            enums.begin()
-        self.off = False
-        self._looked_at = 0.0
-        self._cost = 0.0
-        with shadow.driver.cursor() as cursor:
-            cursor.execute(
-                """
-                SELECT pg_current_xact_id()::text, current_setting('search_path'),
-                       ARRAY(SELECT oid::bigint FROM pg_class WHERE oid >= 16384)
-                """
-            )
-            row = cursor.fetchone()
-            assert row is not None
-            self.transaction, self.search_path, outside = row
-            cursor.execute(_PREPARE_LOOK, {"shadow": shadow.oid, "outside": outside})
-
-    def after_statement(
-        self, _connection: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
-    ) -> None:
-        """Remember the statement and look, unless looks have become dear."""
-        if self.off:
-            return
-        self.shadow.statements.append(statement)
-        now = time.monotonic()
-        ended = self.shadow.driver.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
-        if ended or self._cost < _CHEAP_LOOK or now - self._looked_at > _LOOK_SHARE * self._cost:
-            self.look(thorough=ended or self._cost < _CHEAP_LOOK)
-        if self.enums is not None:
-            self.enums.look(self.shadow.driver, self.shadow.name)
-
-    def look(self, *, thorough: bool = True) -> None:
-        """Look into ``pg_locks``.
-
-        :param thorough: whether to look for what was made outside of the shadow, too.
-        :raises ShadowEscapeError: on any lock but ACCESS SHARE on a relation that was there before, and when
-            the transaction is another one.
-        """
-        began = time.monotonic()
-        driver = self.shadow.driver
-        if driver.info.transaction_status == extensions.TRANSACTION_STATUS_INERROR:
-            return  # the error itself is on its way
-        with driver.cursor() as cursor:
-            cursor.execute("EXECUTE guvnor_shadow_look (%s)", (thorough,))
-            rows = cursor.fetchall()
-        self._looked_at = time.monotonic()
-        self._cost = self._looked_at - began
-        *locks, (_, search_path, transaction, _) = rows
-        if locks:
-            # A table that was there before tells more than what was made on it.
-            oid, name, mode, gone = min(locks)
-            raise self._escape(f"took {lock_name(mode)} on {f'a table (oid {oid})' if gone else name}")
-        if transaction != self.transaction:
-            raise self._escape("ended the transaction")
-        if search_path != self.search_path:
-            raise self._escape("changed the search_path")
-
-    def _escape(self, what: str) -> ShadowEscapeError:
-        statement = " ".join(self.shadow.statements[-1].split()) if self.shadow.statements else ""
-        return ShadowEscapeError(
-            f"While the expected schema was built, {self.shadow.doing} {what}, outside of it. "
-            f"Statement: {statement[:200]}",
-            next_step="Name objects without their schema, look for them in current_schema() only, and leave "
-            "transactions to the tool.",
-        )
-
-    def end(self) -> None:
-        """Roll back; when a statement has committed the shadow, drop it."""
-        self.off = True
-        driver = self.shadow.driver
-        if driver.closed:
-            return
+def _end(shadow: Shadow) -> None:
+    """Roll back; when a statement has committed the shadow, drop it."""
+    driver = shadow.driver
+    if not driver.closed:
         driver.rollback()
         with contextlib.suppress(psycopg2.Error), driver.cursor() as cursor:
-            cursor.execute("DEALLOCATE guvnor_shadow_look")
-            cursor.execute("SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s", (self.shadow.name,))
+            shadow.guard.end()
+            cursor.execute("SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s", (shadow.name,))
             if cursor.fetchone() is not None:
-                cursor.execute(f"DROP SCHEMA {self.shadow.name} CASCADE")
+                cursor.execute(f"DROP SCHEMA {shadow.name} CASCADE")
                 driver.commit()
         driver.rollback()
+    if "connection" in vars(shadow):
+        if driver.closed:  # the pool would try to roll back on a lost connection, and log how that fails
+            shadow.connection.invalidate()
+        shadow.connection.close()
 
 
-def _uses_new_value(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and (
-        getattr(error.orig, "pgcode", None) == errorcodes.UNSAFE_NEW_ENUM_VALUE_USAGE
-    )
+def _uses_new_value(error: psycopg2.Error | AssertionError) -> bool:
+    return getattr(error, "pgcode", None) == errorcodes.UNSAFE_NEW_ENUM_VALUE_USAGE
 
 
 def _mentions(text: str, name: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
-
-
-def lock_name(mode: str) -> str:
-    """Return the SQL name of a lock mode: ``AccessExclusiveLock`` is ``ACCESS EXCLUSIVE``."""
-    return re.sub(r"(?<!^)(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
-
-
-def _explained(error: DBAPIError | AssertionError, shadow: Shadow | None) -> GuvnorError:
-    """Say what a failure to build means."""
-    doing = shadow.doing if shadow else "the schema"
-    original: Any = error.orig if isinstance(error, DBAPIError) else error
-    code = getattr(original, "pgcode", None)
-    reason = getattr(getattr(original, "diag", None), "message_primary", None) or " ".join(
-        str(original).split()
-    )
-    if code == errorcodes.OUT_OF_MEMORY:
-        return ShadowUnavailableError(
-            "The expected schema needs more locks than this server has room for (max_locks_per_transaction)."
-        )
-    if shadow is None and code == errorcodes.INSUFFICIENT_PRIVILEGE:
-        return ShadowUnavailableError(
-            f"The expected schema is built in a schema of its own, which this role may not create: {reason}.",
-            next_step=f"{_ANOTHER_SERVER}\nor, as the database's owner: GRANT CREATE ON DATABASE ... TO ...",
-        )
-    if code in (errorcodes.READ_ONLY_SQL_TRANSACTION, errorcodes.FEATURE_NOT_SUPPORTED) and shadow is None:
-        return ShadowUnavailableError(f"The expected schema cannot be built on a read-only server: {reason}.")
-    if code == errorcodes.LOCK_NOT_AVAILABLE:
-        return ShadowBusyError(
-            f"The expected schema could not be built: {doing} waited more than {LOCK_TIMEOUT} for a lock."
-        )
-    if isinstance(error, AssertionError):
-        reason = "it leaves its transaction (autocommit_block); use the online operations instead"
-    return ShadowError(f"The expected schema could not be built: {doing} failed: {reason}.")

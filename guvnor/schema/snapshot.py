@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from functools import cached_property
 from typing import Any
+
+_WILDCARD = re.compile(r"[*?\[]")
 
 # Objects of these kinds share one space of names in PostgreSQL (pg_class).
 _RELATIONS = frozenset({"table", "view", "materialized view", "foreign table"})
@@ -83,19 +85,28 @@ class Snapshot:
         return [found for found in self if found.kind in kinds]
 
     def without(self, patterns: Sequence[str]) -> Snapshot:
-        """Leave out what matches a glob pattern, and what hangs on it.
-
-        A pattern is compared with the identity (``audit_*``), with kind and identity (``index:*_tmp``), and
-        with both of each parent.
-        """
+        """Leave out what matches a glob pattern, and what hangs on it; see :func:`matcher`."""
         if not patterns:
             return self
-        matches = re.compile("|".join(map(translate, patterns))).match
+        left_out = matcher(patterns)
+        return replace(self, objects={key: item for key, item in self.objects.items() if not left_out(item)})
 
-        def of_others(item: Object) -> bool:
-            names = (item.handle, item.identity, f"{item.kind}:{item.identity}")
-            above = item.parents[:1]
-            return any(map(matches, (*names, *above, *(p.partition(":")[2] for p in above))))
 
-        kept = {key: item for key, item in self.objects.items() if not of_others(item)}
-        return replace(self, objects=kept)
+def matcher(patterns: Sequence[str]) -> Callable[[Object], bool]:
+    """Return what tells whether an object, or what it hangs on, matches a glob pattern.
+
+    A pattern is compared with the identity (``audit_*``), with kind and identity (``index:*_tmp``), and with
+    both of each parent.
+    """
+    # A pattern without wildcards is a name, and to look for a name among many is quick.
+    names = {pattern for pattern in patterns if not _WILDCARD.search(pattern)}
+    globs = [translate(pattern) for pattern in patterns if pattern not in names]
+    matches = re.compile("|".join(globs)).match if globs else None
+
+    def left_out(item: Object) -> bool:
+        own = (item.handle, item.identity, f"{item.kind}:{item.identity}")
+        above = item.parents[:1]
+        candidates = (*own, *above, *(parent.partition(":")[2] for parent in above))
+        return not names.isdisjoint(candidates) or (matches is not None and any(map(matches, candidates)))
+
+    return left_out

@@ -18,9 +18,16 @@ from alembic.script import ScriptDirectory
 
 from guvnor.database import Database as Live
 from guvnor.postgres import connect
+from guvnor.revisions import sql_revisions
 from guvnor.revisions.files import configuration_file
-from guvnor.schema import drift, live, shadow
-from guvnor.schema.shadow import Shadow, ShadowBusyError, ShadowError, ShadowEscapeError
+from guvnor.schema import drift, escapes, reading, shadow
+from guvnor.schema.shadow import Shadow
+from guvnor.schema.shadow_errors import (
+    ShadowBusyError,
+    ShadowError,
+    ShadowEscapeError,
+    ShadowUnavailableError,
+)
 from tests.support.observe import wait_for, waiting_for_lock
 from tests.support.server import Database, Role, Server
 
@@ -95,6 +102,19 @@ def test_nothing_is_left(migrated: Database, script: ScriptDirectory) -> None:
     before = fingerprint(migrated)
     assert len(drift.check(Live(migrated.dsn), script).findings) == 2
     assert fingerprint(migrated) == before
+
+
+@pytest.mark.parametrize("revision", [None, "001", "base"])
+def test_without_alembic_the_same_is_found_and_nothing_is_left(
+    migrated: Database, script: ScriptDirectory, revision: str | None
+) -> None:
+    migrated.execute("ALTER TABLE incidents ALTER title TYPE text; DROP INDEX idx_events_type")
+    read = sql_revisions.read(configuration_file())
+    before = fingerprint(migrated)
+    findings = drift.check(Live(migrated.dsn), read, revision=revision).findings
+    assert fingerprint(migrated) == before
+    assert findings == drift.check(Live(migrated.dsn), script, revision=revision).findings
+    assert len(findings) >= 2
 
 
 def test_others_go_on_while_the_shadow_stands(migrated: Database, script: ScriptDirectory) -> None:
@@ -185,6 +205,33 @@ def test_a_statement_that_reaches_out_ends_the_build(migrated: Database, wrong: 
         assert fingerprint(migrated) == before
 
 
+def test_statements_are_run_as_they_are_written(migrated: Database) -> None:
+    written = (
+        "CREATE TABLE a (share text DEFAULT '100%'); -- for now",
+        "CREATE TABLE b (c text DEFAULT '%s :d') /* the last one */;",
+    )
+    with (
+        contextlib.closing(connect(migrated.dsn)) as own,
+        shadow.build(own, statements(*written)) as built,
+    ):
+        columns = {item.identity: item.attributes["default"] for item in built.snapshot().of_kind("column")}
+    assert columns == {"a.share": "'100%'::text", "b.c": "'%s :d'::text"}
+
+
+def test_a_statement_that_reaches_out_is_noticed_before_the_next_one_runs(
+    migrated: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(escapes, "_CHEAP_LOOK", 60.0)  # on a busy machine a look can take long
+    many = [f"CREATE TABLE t{number} (id integer)" for number in range(40)]
+    for count in (15, 16, 40):
+        with (
+            contextlib.closing(connect(migrated.dsn)) as own,
+            pytest.raises(ShadowEscapeError, match="ACCESS EXCLUSIVE on incidents"),
+            shadow.build(own, statements(*many[:count], "LOCK TABLE incidents", "SELECT 1/0")),
+        ):
+            pass
+
+
 def test_a_revision_that_waits_for_a_live_table_gives_up_soon(migrated: Database) -> None:
     with contextlib.closing(psycopg2.connect(migrated.dsn)) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE incidents IN ROW EXCLUSIVE MODE")
@@ -235,7 +282,7 @@ def test_without_room_for_the_locks_it_says_so(
 ) -> None:
     before = fingerprint(migrated)
     monkeypatch.setattr(shadow, "_LOCKS_SHARE", 0.001)
-    with pytest.raises(shadow.ShadowUnavailableError, match="locks") as failure:
+    with pytest.raises(ShadowUnavailableError, match="locks") as failure:
         drift.check(Live(migrated.dsn), script)
     assert "max_locks_per_transaction" in (failure.value.next_step or "")
     assert fingerprint(migrated) == before
@@ -245,7 +292,7 @@ def test_a_role_without_the_right_to_see_the_version_is_told(
     server: Server, migrated: Database, script: ScriptDirectory
 ) -> None:
     role: Role = server.create_role()
-    with pytest.raises(drift.CheckError, match="permission denied") as failure:
+    with pytest.raises(reading.LiveSchemaError, match="permission denied") as failure:
         drift.check(Live(migrated.dsn_with(role)), script)
     assert "GRANT SELECT" in (failure.value.next_step or "")
 
@@ -255,13 +302,13 @@ def test_a_migration_in_between_is_noticed(migrated: Database) -> None:
     with contextlib.closing(psycopg2.connect(migrated.dsn)) as other, other.cursor() as cursor:
         cursor.execute("DROP VIEW doomed; UPDATE alembic_version SET version_num = '001'")
         with (
-            live.reading(Live(migrated.dsn)) as found,
+            reading.live_reader(Live(migrated.dsn)) as found,
             contextlib.closing(connect(migrated.dsn)) as observer,
         ):
             assert found.recorded() == "002"
             wait_for("the read to come to the view", lambda: waiting_for_lock(observer, "doomed"))
             other.commit()
-            with pytest.raises(live.MigratedMeanwhileError) as failure:
+            with pytest.raises(reading.MigratedMeanwhileError) as failure:
                 found.schema()
     assert failure.value.exit_code == 7
 
@@ -271,15 +318,16 @@ def test_a_read_that_is_not_waited_for_ends_at_once(migrated: Database) -> None:
     with contextlib.closing(psycopg2.connect(migrated.dsn)) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
         with contextlib.closing(connect(migrated.dsn)) as observer:
-            with live.reading(Live(migrated.dsn)):
+            with reading.live_reader(Live(migrated.dsn)):
                 wait_for("the read to come to the view", lambda: waiting_for_lock(observer, "locked"))
             assert not waiting_for_lock(observer, "locked")
 
 
 def test_a_version_without_a_file_is_refused(migrated: Database, script: ScriptDirectory) -> None:
     migrated.execute("UPDATE alembic_version SET version_num = '999'")
-    with pytest.raises(drift.CheckError, match="999"):
-        drift.check(Live(migrated.dsn), script)
+    for revisions in (script, sql_revisions.read(configuration_file())):
+        with pytest.raises(reading.LiveSchemaError, match="999"):
+            drift.check(Live(migrated.dsn), revisions)
 
 
 def wait_until_alone(database: Database) -> None:

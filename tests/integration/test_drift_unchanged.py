@@ -18,8 +18,8 @@ from guvnor.models import metadata
 from guvnor.revisions.files import configuration_file
 from guvnor.schema import drift
 from guvnor.schema.drift import DriftReport
-from guvnor.schema.shadow import ShadowUnavailableError
-from tests.support import revision_runner
+from guvnor.schema.shadow_errors import ShadowUnavailableError
+from tests import revision_runner
 from tests.support.server import Database, Role, Server
 
 
@@ -203,13 +203,11 @@ def test_grants_that_are_configured_or_given_by_default(
         found(
             drift.check(
                 Database(
-                    Live(
-                        migrated.dsn,
-                        grantees=(
-                            application,
-                            reader,
-                        ),
-                    )
+                    migrated.dsn,
+                    grantees=(
+                        application,
+                        reader,
+                    ),
                 ),
                 script,
             )

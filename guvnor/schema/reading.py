@@ -16,12 +16,12 @@ from guvnor.postgres import Connection
 from guvnor.schema import catalog
 from guvnor.schema.snapshot import Snapshot
 
-# A read waits only for an ACCESS EXCLUSIVE lock, and nobody but its holder's kind waits behind it.
+# A read waits only for an ACCESS EXCLUSIVE lock, and only other requests for one wait behind it.
 _LOCK_TIMEOUT = "2s"
 _TRIES = 3
 
 
-class CheckError(GuvnorError):
+class LiveSchemaError(GuvnorError):
     """The live schema could not be read."""
 
     exit_code = ExitCode.PREFLIGHT
@@ -29,29 +29,29 @@ class CheckError(GuvnorError):
     next_step = "guvnor migrate preflight"
 
 
-class BusyError(CheckError):
+class LiveSchemaBusyError(LiveSchemaError):
     """The live schema could not be read: a statement holds a table under ACCESS EXCLUSIVE."""
 
     exit_code = ExitCode.LOCKED
     next_step = "guvnor schema check   # again, when it is over"
 
 
-class MigratedMeanwhileError(BusyError):
-    """The database was migrated while it was being looked at."""
+class MigratedMeanwhileError(LiveSchemaBusyError):
+    """The database was migrated while its schema was being read."""
 
 
-class Reading:
-    """A live schema that a thread of its own reads, so that the expected one can be built meanwhile."""
+class LiveReader:
+    """Reads a live schema in a thread of its own, so that the expected one can be built meanwhile."""
 
     def __init__(self, database: Database, thread: ThreadPoolExecutor) -> None:
-        """Begin.
+        """Start reading.
 
         :param database: the live one.
-        :param thread: it has one worker, so that one thing is done after another.
+        :param thread: has one worker, so that one thing is done after another.
         """
         self._connection = thread.submit(database.connect, "schema check")
         self._recorded = thread.submit(lambda: _read_recorded(self.connection()))
-        self._schema = thread.submit(lambda: read_live(self.connection()))
+        self._schema = thread.submit(lambda: read_live_schema(self.connection()))
 
     def connection(self) -> Connection:
         """Wait for the connection, and return it; the thread goes on using it."""
@@ -64,8 +64,8 @@ class Reading:
     def schema(self) -> Snapshot:
         """Wait for the schema.
 
-        :raises CheckError: when it cannot be read.
-        :raises MigratedMeanwhileError: when it is no longer at the revision that :meth:`recorded` gave.
+        :raises LiveSchemaError: when it cannot be read.
+        :raises MigratedMeanwhileError: when it is no longer at the revision that :meth:`recorded` returned.
         """
         schema, recorded = self._schema.result()
         if recorded != self.recorded():
@@ -88,23 +88,23 @@ class Reading:
 
 
 @contextlib.contextmanager
-def reading(database: Database) -> Iterator[Reading]:
-    """Read a live schema in a thread, until the end of the block at the latest."""
+def live_reader(database: Database) -> Iterator[LiveReader]:
+    """Read a live schema in a thread; at the end of the block the reading stops, finished or not."""
     with ThreadPoolExecutor(1) as thread:
-        begun = Reading(database, thread)
+        reader = LiveReader(database, thread)
         try:
-            yield begun
+            yield reader
         finally:
-            begun.end()
+            reader.end()
 
 
-def read_live(connection: Connection) -> tuple[Snapshot, str | None]:
+def read_live_schema(connection: Connection) -> tuple[Snapshot, str | None]:
     """Read the live schema and the revision that it says it is at, in one snapshot.
 
     :param connection: in autocommit mode.
     :returns: the schema, and the revision as ``alembic_version`` says it, else as ``schema_migrations`` does.
-    :raises CheckError: when the role may not read the version.
-    :raises BusyError: when a table stays locked.
+    :raises LiveSchemaError: when the role may not read the version.
+    :raises LiveSchemaBusyError: when a table stays locked.
     """
     for attempt in range(1, _TRIES + 1):
         try:
@@ -112,7 +112,7 @@ def read_live(connection: Connection) -> tuple[Snapshot, str | None]:
                 recorded = _recorded(cursor)
                 return catalog.read(connection), recorded
         except psycopg2.Error as error:
-            # An object that another session drops while it is printed: look again.
+            # Another session has dropped an object while it was being printed: read again.
             if attempt == _TRIES or error.pgcode not in (
                 errorcodes.INTERNAL_ERROR,
                 errorcodes.UNDEFINED_TABLE,
@@ -128,16 +128,17 @@ def _read_recorded(connection: Connection) -> str | None:
 
 @contextlib.contextmanager
 def _transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]:
-    """Hold one snapshot; at its end there is nothing to keep."""
+    """Hold one snapshot, and roll back at the end."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            cursor.execute(
+                f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"
+            )
             yield cursor
     except psycopg2.errors.LockNotAvailable as error:
-        raise BusyError from error
+        raise LiveSchemaBusyError from error
     except psycopg2.errors.InsufficientPrivilege as error:
-        raise CheckError(
+        raise LiveSchemaError(
             f"The live schema could not be read: {error.diag.message_primary}.",
             next_step="GRANT SELECT ON alembic_version, schema_migrations TO ...;",
         ) from error
@@ -150,8 +151,13 @@ def _transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]
 def _recorded(cursor: psycopg2.extensions.cursor) -> str | None:
     """Read the revision that the database says it is at."""
     cursor.execute(
-        "SELECT to_regclass('public.alembic_version') IS NOT NULL, to_regclass('public.schema_migrations') "
-        "IS NOT NULL"
+        """
+        SELECT to_regclass('public.alembic_version') IS NOT NULL,
+               -- other tools have a table of this name, too, with a version that is a text
+               EXISTS (SELECT FROM pg_catalog.pg_attribute
+                       WHERE attrelid = to_regclass('public.schema_migrations') AND attname = 'version'
+                         AND atttypid = 'bigint'::regtype)
+        """
     )
     has_alembic, has_golang = cursor.fetchone() or (False, False)
     if has_alembic:

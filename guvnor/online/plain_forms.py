@@ -1,0 +1,46 @@
+"""The statement that each online operation comes down to in a transaction that must not commit."""
+
+from __future__ import annotations
+
+import re
+
+from guvnor.postgres.quoting import constant, quoted
+
+_CONCURRENTLY = re.compile(r"\bCONCURRENTLY\s+", re.IGNORECASE)
+
+
+def is_concurrent(sql: str) -> bool:
+    """Return whether a statement for an index says CONCURRENTLY."""
+    return _CONCURRENTLY.search(sql) is not None
+
+
+def create_index(sql: str) -> str:
+    """Return the statement for an index without CONCURRENTLY."""
+    return _CONCURRENTLY.sub("", sql, count=1)
+
+
+def drop_index(name: str) -> str:
+    """Return the statement that drops an index."""
+    return f"DROP INDEX IF EXISTS {quoted(name)}"
+
+
+def validate_constraint(table: str, name: str) -> str:
+    """Return the statement that validates a constraint."""
+    return f"ALTER TABLE {quoted(table)} VALIDATE CONSTRAINT {quoted(name)}"
+
+
+def add_enum_value(name: str, value: str, before: str | None, after: str | None) -> str:
+    """Return the statement that adds a value to an enum.
+
+    :param before: the value that comes after it; None for none.
+    :param after: the value that comes before it; without either, it becomes the last one.
+    """
+    statement = f"ALTER TYPE {quoted(name)} ADD VALUE IF NOT EXISTS {constant(value)}"
+    if before is not None:
+        return f"{statement} BEFORE {constant(before)}"
+    return statement if after is None else f"{statement} AFTER {constant(after)}"
+
+
+def backfill(table: str, assignments: str, where: str) -> str:
+    """Return the statement that updates all rows at once."""
+    return f"UPDATE {quoted(table)} SET {assignments} WHERE {where}"

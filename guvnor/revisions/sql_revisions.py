@@ -1,0 +1,165 @@
+"""Reads revisions that consist of SQL, without Alembic.
+
+Importing Alembic and SQLAlchemy takes longer than checking a small schema. A revision does not need them
+when it imports only ``op`` and the standard library, and calls only ``op.execute`` with text and online
+operations: its ``upgrade()`` is called with an ``op`` that records the statements. Where a revision does
+anything else, :class:`NeedsAlembicError` is raised, and the caller lets Alembic read the files.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any, NoReturn
+
+from guvnor.errors import GuvnorError
+from guvnor.online import plain_forms
+from guvnor.revisions import files as revision_files
+
+# What SQLAlchemy takes for a bound parameter, or for an escaped colon.
+_COLON = re.compile(r"\\:|(?<![:\w]):\w")
+
+
+class NeedsAlembicError(Exception):
+    """The revision files cannot be read without Alembic."""
+
+
+@dataclass(frozen=True)
+class SqlRevision:
+    """A revision with the statements of its ``upgrade()``, online operations in their plain form."""
+
+    identifier: str
+    down_revision: str | None
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SqlRevisions:
+    """The revisions of a project in their order, all of them SQL."""
+
+    revisions: tuple[SqlRevision, ...]
+
+    @property
+    def head(self) -> str:
+        """The last revision."""
+        return self.revisions[-1].identifier
+
+    def up_to(self, identifier: str) -> tuple[SqlRevision, ...] | None:
+        """Return the revisions up to one, which is included; None when it is not known."""
+        for number, revision in enumerate(self.revisions, start=1):
+            if revision.identifier == identifier:
+                return self.revisions[:number]
+        return None
+
+
+def read(configuration: Path) -> SqlRevisions:
+    """Read the revision files of an ``alembic.ini``.
+
+    :raises NeedsAlembicError: when one is not only SQL, or anything about them is unusual or wrong, so that
+        Alembic has to say what it is.
+    """
+    try:
+        if "version_locations" in configuration.read_text("utf-8"):
+            raise NeedsAlembicError
+        found = [
+            _read(revision.path)
+            for revision in revision_files.listed(revision_files.directory(configuration))
+        ]
+    except (GuvnorError, OSError, UnicodeDecodeError) as error:
+        raise NeedsAlembicError from error
+    return SqlRevisions(_in_order(found))
+
+
+def _read(path: Path) -> SqlRevision:
+    recorder = _Recorder()
+    namespace: dict[str, Any] = {
+        "__name__": path.stem,
+        "__file__": str(path),
+        "__builtins__": {**vars(builtins), "__import__": recorder.import_module},
+    }
+    try:
+        code = SourceFileLoader(path.stem, str(path)).get_code(path.stem)
+        assert code is not None
+        exec(code, namespace)  # noqa: S102 - Alembic runs the file just so
+        namespace["upgrade"]()
+        identifier, down_revision = namespace["revision"], namespace["down_revision"]
+    except (Exception, SystemExit) as error:  # a revision may do anything
+        raise NeedsAlembicError from error
+    more = namespace.get("branch_labels") or namespace.get("depends_on")
+    if recorder.failed or more or not isinstance(identifier, str):
+        raise NeedsAlembicError
+    return SqlRevision(identifier, down_revision, tuple(recorder.statements))
+
+
+def _in_order(found: Sequence[SqlRevision]) -> tuple[SqlRevision, ...]:
+    """Sort revisions so that each comes after the one that it names.
+
+    :raises NeedsAlembicError: when they are not one line.
+    """
+    following = {revision.down_revision: revision for revision in found}
+    ordered: list[SqlRevision] = []
+    while (after := following.get(ordered[-1].identifier if ordered else None)) and after not in ordered:
+        ordered.append(after)
+    if not len({revision.identifier for revision in ordered}) == len(ordered) == len(found):
+        raise NeedsAlembicError
+    return tuple(ordered)
+
+
+class _Recorder:
+    """Stands in for ``alembic.op``, and records the statements."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+        self.failed = False  # remembered, since a revision may catch the error
+
+    def execute(self, sqltext: str) -> None:
+        if not isinstance(sqltext, str) or _COLON.search(sqltext):
+            self._fail()
+        self.statements.append(sqltext)
+
+    def create_index_concurrently(self, name: str, sql: str) -> None:  # noqa: ARG002 - as in a revision
+        if not plain_forms.is_concurrent(sql):
+            self._fail()
+        self.statements.append(plain_forms.create_index(sql))
+
+    def drop_index_concurrently(self, name: str) -> None:
+        self.statements.append(plain_forms.drop_index(name))
+
+    def validate_constraint(self, table: str, name: str) -> None:
+        self.statements.append(plain_forms.validate_constraint(table, name))
+
+    def add_enum_value(
+        self, name: str, value: str, *, before: str | None = None, after: str | None = None
+    ) -> None:
+        self.statements.append(plain_forms.add_enum_value(name, value, before, after))
+
+    def backfill(self, table: str, assignments: str, where: str) -> None:
+        self.statements.append(plain_forms.backfill(table, assignments, where))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self._fail()
+
+    def import_module(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,  # noqa: A002 - as Python calls it
+        locals: Mapping[str, object] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
+        """Import a module for a revision, as ``__import__`` does."""
+        if level == 0 and name == "alembic" and tuple(fromlist or ()) == ("op",):
+            return types.SimpleNamespace(op=self)
+        if level or name.partition(".")[0] not in sys.stdlib_module_names:
+            self._fail()
+        return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+    def _fail(self) -> NoReturn:
+        self.failed = True
+        raise NeedsAlembicError

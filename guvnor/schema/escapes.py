@@ -1,0 +1,150 @@
+"""Notices a statement that reaches out of the shadow in which it should build.
+
+What a statement locks stays locked until the end of the transaction, so ``pg_locks`` shows it. A look costs
+more the more locks there are: while looks are cheap, one rides along with every statement, in the same round
+trip; once they are expensive, they take at most a twentieth of the time.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+from psycopg2 import extensions
+
+from guvnor.postgres import Connection
+from guvnor.schema.shadow_errors import ShadowEscapeError
+
+_CHEAP_LOOK = 0.002  # seconds
+_LOOK_SHARE = 19  # how many times as long as an expensive look the statements run until the next one
+_TIMED = 16  # of so many statements, one is looked after in a round trip of its own, to see what a look costs
+
+# Planned once, since it runs after every statement. The relations that were there before are a list, so that
+# none of the many locks on the shadow's own relations has to be looked up. A lock on what a statement made
+# outside of the shadow keeps nobody out; it is looked for ($1) while that is cheap, and at the end.
+_PREPARE_LOOK = """
+    PREPARE guvnor_shadow_look (boolean) AS
+    SELECT l.relation::bigint, l.relation::regclass::text, l.mode,
+           NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = l.relation)
+    FROM pg_catalog.pg_locks AS l
+    WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode <> 'AccessShareLock'
+      AND (l.relation = ANY (%(outside)s::oid[])
+           OR $1 AND l.relation >= 16384 AND EXISTS (
+               SELECT FROM pg_catalog.pg_class AS c
+               WHERE c.oid = l.relation AND c.relnamespace <> %(shadow)s AND c.relpersistence <> 't'
+                 AND c.relnamespace <> 'pg_toast'::regnamespace))
+    UNION ALL
+    SELECT NULL, current_setting('search_path'), pg_current_xact_id_if_assigned()::text, false
+"""
+_LOOK = "EXECUTE guvnor_shadow_look ({})"
+
+
+class EscapeGuard:
+    """Looks after each statement whether it stayed within the shadow.
+
+    :ivar off: whether nothing is looked at for now.
+    :ivar doing: what is being run, in words for an error.
+    :ivar statements: those that were run while it was on.
+    """
+
+    def __init__(self, driver: Connection, shadow: int) -> None:
+        """Remember what is there before the first statement.
+
+        :param driver: in the transaction, with its ``search_path`` set.
+        :param shadow: the oid of the schema.
+        """
+        self.off = False
+        self.doing = "the models"
+        self.statements: list[str] = []
+        self._driver = driver
+        self._looked_at = 0.0
+        self._cost = 0.0
+        with driver.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT pg_current_xact_id()::text, current_setting('search_path'),
+                       ARRAY(SELECT oid::bigint FROM pg_class WHERE oid >= 16384)
+                """
+            )
+            row = cursor.fetchone()
+            assert row is not None
+            self._transaction, self._search_path, outside = row
+            cursor.execute(_PREPARE_LOOK, {"shadow": shadow, "outside": outside})
+
+    def execute(self, statement: str) -> None:
+        """Run a statement and look.
+
+        :raises ShadowEscapeError: see :meth:`look`.
+        """
+        rides_along = not self.off and self._cost < _CHEAP_LOOK and len(self.statements) % _TIMED
+        with self._driver.cursor() as cursor:
+            if not rides_along:
+                cursor.execute(statement)
+                self.after_statement(statement)
+                return
+            self.statements.append(statement)
+            # On a line of its own, since the statement may end in a comment.
+            cursor.execute(f"{statement}\n;{_LOOK.format(True)}")
+            self._judge(cursor.fetchall())
+
+    def after_statement(self, statement: str) -> None:
+        """Remember a statement that was run, and look, unless looks are expensive and one was made just now.
+
+        :raises ShadowEscapeError: see :meth:`look`.
+        """
+        if self.off:
+            return
+        self.statements.append(statement)
+        ended = self._driver.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
+        cheap = self._cost < _CHEAP_LOOK
+        if ended or cheap or time.monotonic() - self._looked_at > _LOOK_SHARE * self._cost:
+            self.look(thorough=ended or cheap)
+
+    def look(self, *, thorough: bool = True) -> None:
+        """Look into ``pg_locks``.
+
+        :param thorough: whether to look for what was made outside of the shadow, too.
+        :raises ShadowEscapeError: on any lock but ACCESS SHARE on a relation that was there before, and when
+            the transaction or the ``search_path`` is another one.
+        """
+        if self._driver.info.transaction_status == extensions.TRANSACTION_STATUS_INERROR:
+            return  # the error itself is on its way
+        began = time.monotonic()
+        with self._driver.cursor() as cursor:
+            cursor.execute(_LOOK.format(thorough))
+            rows = cursor.fetchall()
+        self._looked_at = time.monotonic()
+        self._cost = self._looked_at - began
+        self._judge(rows)
+
+    def _judge(self, rows: Sequence[tuple[int, str, str, bool]]) -> None:
+        *locks, (_, search_path, transaction, _) = rows
+        if locks:
+            # A table that was there before tells more than what was made on it.
+            oid, name, mode, gone = min(locks)
+            raise self._escape(f"took {lock_name(mode)} on {f'a table (oid {oid})' if gone else name}")
+        if transaction != self._transaction:
+            raise self._escape("ended the transaction")
+        if search_path != self._search_path:
+            raise self._escape("changed the search_path")
+
+    def _escape(self, what: str) -> ShadowEscapeError:
+        statement = " ".join(self.statements[-1].split()) if self.statements else ""
+        return ShadowEscapeError(
+            f"While the expected schema was built, {self.doing} {what}, outside of it. "
+            f"Statement: {statement[:200]}",
+            next_step="Name objects without their schema, look for them in current_schema() only, and leave "
+            "transactions to the tool.",
+        )
+
+    def end(self) -> None:
+        """Forget the look; the transaction is over."""
+        self.off = True
+        with self._driver.cursor() as cursor:
+            cursor.execute("DEALLOCATE guvnor_shadow_look")
+
+
+def lock_name(mode: str) -> str:
+    """Return the SQL name of a lock mode: ``AccessExclusiveLock`` is ``ACCESS EXCLUSIVE``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()

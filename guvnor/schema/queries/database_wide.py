@@ -1,0 +1,120 @@
+"""What belongs to the database as a whole, but acts on the schema's tables or is used by them."""
+
+from __future__ import annotations
+
+from guvnor.schema.queries.fragments import comment, entries, not_of_extension
+
+
+def _not_elsewhere(*types: str) -> str:
+    """Return the condition that none of some types was created in another schema."""
+    return f"""NOT EXISTS (SELECT FROM pg_type AS y
+               WHERE y.oid IN ({", ".join(types)}) AND y.oid >= 16384 AND y.typnamespace <> %(schema)s
+                 AND {not_of_extension("pg_type", "y.oid")})"""
+
+
+# Since PostgreSQL 15 a publication names columns and rows of a table, or a whole schema.
+_PUBLISHED_PART = """|| COALESCE(' (' || (
+                  SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute AS a
+                  WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs)) || ')', '')
+              || COALESCE(' WHERE ' || pg_get_expr(r.prqual, c.oid, true), '')"""
+_PUBLISHED_SCHEMA = """OR EXISTS (SELECT FROM pg_publication_namespace AS s
+                          WHERE s.pnpubid = o.oid AND s.pnnspid = %(schema)s)"""
+
+
+def objects(version: int) -> str:
+    """Return the query of what belongs to the database as a whole.
+
+    Of a shadow, only what came with it counts. Casts and transforms depend on a type of the schema.
+
+    :param version: as ``server_version_num``, such as 150018.
+    """
+    return f"""
+    SELECT 'extension' AS kind, quote_ident(o.extname) AS identity, '{{}}'::text[] AS parents,
+           'CREATE EXTENSION IF NOT EXISTS ' || quote_ident(o.extname) AS sql,
+           CASE WHEN o.extnamespace = %(schema)s THEN 'in schema public'
+                ELSE 'in schema ' || o.extnamespace::regnamespace END AS content,
+           NULL::name AS owner, NULL AS comment, NULL::text[] AS granted, NULL::text[] AS revoked
+    FROM pg_extension AS o WHERE o.extname <> 'plpgsql'
+    UNION ALL
+    SELECT 'default privileges',
+           format('%%s of %%I%%s', CASE o.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences'
+                  WHEN 'f' THEN 'functions' WHEN 'T' THEN 'types' WHEN 'n' THEN 'schemas' ELSE
+                  'large objects' END,
+                  pg_get_userbyid(o.defaclrole), CASE WHEN o.defaclnamespace = 0 THEN '' ELSE ' in public'
+                      END),
+           '{{}}', NULL, NULL, NULL, NULL,
+           CASE WHEN o.defaclnamespace = 0 THEN ARRAY({entries("o.defaclacl", "o.defaclrole")} EXCEPT
+                                                      {entries("b.builtin", "o.defaclrole")})
+                ELSE ARRAY({entries("o.defaclacl", "o.defaclrole")}) END,
+           CASE WHEN o.defaclnamespace = 0 THEN ARRAY({entries("b.builtin", "o.defaclrole")} EXCEPT
+                                                      {entries("o.defaclacl", "o.defaclrole")}) END
+    FROM pg_default_acl AS o
+    CROSS JOIN LATERAL (
+        SELECT acldefault(CASE o.defaclobjtype WHEN 'S' THEN 's' ELSE o.defaclobjtype END, o.defaclrole)
+    ) AS b (builtin)
+    WHERE o.defaclnamespace IN (0, %(schema)s) AND o.defaclobjtype <> 'L'
+    UNION ALL
+    SELECT 'event trigger', quote_ident(o.evtname), '{{}}', NULL,
+           concat_ws(' ', 'ON', o.evtevent, o.evttags::text, 'EXECUTE FUNCTION', o.evtfoid::regprocedure,
+                     CASE o.evtenabled WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'R'
+                          THEN 'on replicas only' ELSE 'always' END),
+           pg_get_userbyid(o.evtowner), {comment("pg_event_trigger", "o.oid")}, NULL, NULL
+    FROM pg_event_trigger AS o WHERE {not_of_extension("pg_event_trigger", "o.oid")}
+    UNION ALL
+    SELECT 'publication', quote_ident(o.pubname), '{{}}', NULL,
+           concat_ws(' ', CASE WHEN o.puballtables THEN 'ALL TABLES' ELSE 'TABLES ' || t.names END,
+                     'insert ' || o.pubinsert, 'update ' || o.pubupdate, 'delete ' || o.pubdelete,
+                     'truncate ' || o.pubtruncate, 'via root ' || o.pubviaroot, p.more),
+           pg_get_userbyid(o.pubowner), {comment("pg_publication", "o.oid")}, NULL, NULL
+    FROM pg_publication AS o
+    CROSS JOIN LATERAL (
+        SELECT string_agg(quote_ident(c.relname) {_PUBLISHED_PART if version >= 150000 else ""},
+                          ', ' ORDER BY c.relname)
+        FROM pg_publication_rel AS r JOIN pg_class AS c ON c.oid = r.prrelid AND c.relnamespace = %(schema)s
+        WHERE r.prpubid = o.oid
+    ) AS t (names)
+    CROSS JOIN LATERAL (SELECT 'generated columns ' || (to_jsonb(o) ->> 'pubgencols')) AS p (more)
+    WHERE o.puballtables OR t.names IS NOT NULL {_PUBLISHED_SCHEMA if version >= 150000 else ""}
+    UNION ALL
+    SELECT 'subscription', quote_ident(o.subname), '{{}}', NULL,
+           (SELECT 'TABLES ' || string_agg(quote_ident(c.relname), ', ' ORDER BY c.relname)
+            FROM pg_subscription_rel AS r JOIN pg_class AS c ON c.oid = r.srrelid WHERE r.srsubid = o.oid),
+           NULL, NULL, NULL, NULL
+    FROM pg_subscription AS o
+    WHERE o.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+    UNION ALL
+    SELECT 'cast', format('(%%s AS %%s)', format_type(o.castsource, NULL), format_type(o.casttarget,
+        NULL)), '{{}}', NULL,
+           concat_ws(', ', NULLIF(o.castfunc, 0)::regprocedure, 'context ' || o.castcontext::text,
+               'method ' || o.castmethod::text),
+           NULL, {comment("pg_cast", "o.oid")}, NULL, NULL
+    FROM pg_cast AS o
+    WHERE o.oid >= 16384 AND {_not_elsewhere("o.castsource", "o.casttarget")}
+      AND NOT EXISTS (SELECT FROM pg_depend AS e WHERE e.classid = 'pg_cast'::regclass AND e.objid = o.oid
+                                                   AND e.deptype IN ('e', 'i'))
+    UNION ALL
+    SELECT 'transform', format('FOR %%s LANGUAGE %%s', format_type(o.trftype, NULL), l.lanname), '{{}}', NULL,
+           concat_ws(', ', o.trffromsql, o.trftosql), NULL, NULL, NULL, NULL
+    FROM pg_transform AS o JOIN pg_language AS l ON l.oid = o.trflang
+    WHERE {_not_elsewhere("o.trftype")} AND {not_of_extension("pg_transform", "o.oid")}
+    UNION ALL
+    SELECT 'language', quote_ident(o.lanname), '{{}}', NULL,
+           concat_ws(', ', NULLIF(o.lanplcallfoid, 0)::regproc, 'trusted ' || o.lanpltrusted), NULL,
+           {comment("pg_language", "o.oid")}, NULL, NULL
+    FROM pg_language AS o WHERE o.lanispl AND {not_of_extension("pg_language", "o.oid")}
+    UNION ALL
+    SELECT 'access method', quote_ident(o.amname), '{{}}', NULL, concat_ws(' ', o.amtype, o.amhandler), NULL,
+           {comment("pg_am", "o.oid")}, NULL, NULL
+    FROM pg_am AS o WHERE o.oid >= 16384 AND {not_of_extension("pg_am", "o.oid")}
+    UNION ALL
+    SELECT 'foreign data wrapper', quote_ident(o.fdwname), '{{}}', NULL,
+           concat_ws(', ', NULLIF(o.fdwhandler, 0)::regproc, NULLIF(o.fdwvalidator, 0)::regproc,
+               o.fdwoptions::text),
+           pg_get_userbyid(o.fdwowner), NULL, NULL, NULL
+    FROM pg_foreign_data_wrapper AS o WHERE {not_of_extension("pg_foreign_data_wrapper", "o.oid")}
+    UNION ALL
+    SELECT 'foreign server', quote_ident(o.srvname), '{{}}', NULL,
+           concat_ws(', ', o.srvtype, o.srvversion,
+                     (SELECT string_agg(split_part(x, '=', 1), ', ') FROM unnest(o.srvoptions) AS x)),
+           pg_get_userbyid(o.srvowner), {comment("pg_foreign_server", "o.oid")}, NULL, NULL
+    FROM pg_foreign_server AS o WHERE {not_of_extension("pg_foreign_server", "o.oid")}"""

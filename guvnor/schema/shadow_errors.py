@@ -1,0 +1,67 @@
+"""Why an expected schema could not be built."""
+
+from __future__ import annotations
+
+import psycopg2
+from psycopg2 import errorcodes
+
+from guvnor.errors import ExitCode, GuvnorError
+
+LOCK_TIMEOUT = "50ms"  # of the statements that build a shadow
+
+# Where another server of the same major version can do what this one does not allow.
+ANOTHER_SERVER = "guvnor schema check --shadow-dsn postgres://USER@HOST/SCRATCH_DATABASE"
+
+
+class ShadowError(GuvnorError):
+    """The expected schema could not be built."""
+
+    state = "The database is unchanged: everything was rolled back."
+    next_step = "Correct the revision, and try it on the local server: guvnor db start"
+
+
+class ShadowUnavailableError(ShadowError):
+    """The expected schema cannot be built on this server; another one of the same major version can do it."""
+
+    exit_code = ExitCode.PREFLIGHT
+    next_step = ANOTHER_SERVER
+
+
+class ShadowBusyError(ShadowError):
+    """The expected schema could not be built: another session held a lock for too long."""
+
+    exit_code = ExitCode.LOCKED
+    next_step = "guvnor schema check   # again, once that session (such as VACUUM of a catalog) is done"
+
+
+class ShadowEscapeError(ShadowError):
+    """A revision reached for an object outside of the schema that is being built."""
+
+
+def explained(error: psycopg2.Error | AssertionError, doing: str | None) -> ShadowError:
+    """Return what the failure of a statement means.
+
+    :param doing: what was being run, such as ``revision 002``; None while the schema itself was made.
+    """
+    code = error.pgcode if isinstance(error, psycopg2.Error) else None
+    message = error.diag.message_primary if isinstance(error, psycopg2.Error) else None
+    reason = message or " ".join(str(error).split())
+    if code == errorcodes.OUT_OF_MEMORY:
+        return ShadowUnavailableError(
+            "The expected schema needs more locks than this server has room for (max_locks_per_transaction)."
+        )
+    if doing is None and code == errorcodes.INSUFFICIENT_PRIVILEGE:
+        return ShadowUnavailableError(
+            f"The expected schema is built in a schema of its own, which this role may not create: {reason}.",
+            next_step=f"{ANOTHER_SERVER}\nor, as the database's owner: GRANT CREATE ON DATABASE ... TO ...",
+        )
+    if doing is None and code in (errorcodes.READ_ONLY_SQL_TRANSACTION, errorcodes.FEATURE_NOT_SUPPORTED):
+        return ShadowUnavailableError(f"The expected schema cannot be built on a read-only server: {reason}.")
+    doing = doing or "the schema"
+    if code == errorcodes.LOCK_NOT_AVAILABLE:
+        return ShadowBusyError(
+            f"The expected schema could not be built: {doing} waited more than {LOCK_TIMEOUT} for a lock."
+        )
+    if isinstance(error, AssertionError):
+        reason = "it leaves its transaction (autocommit_block); use the online operations instead"
+    return ShadowError(f"The expected schema could not be built: {doing} failed: {reason}.")
