@@ -282,7 +282,7 @@ def test_a_review_that_is_told_to_stop_leaves_nothing(
         cwd=clone.directory,
         env={"GUVNOR_SHADOW_DSN": server.dsn, "GITHUB_BASE_REF": None, "TMPDIR": str(temporary)},
     )
-    wait_for("the round trip", lambda: server.execute(ASLEEP))
+    wait_for("the round trip", lambda: server.execute(ASLEEP), seconds=60)
     process.terminate()
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (143, ""), err
@@ -301,7 +301,7 @@ def test_what_a_killed_review_leaves_is_dropped_by_the_next(
         env={"GUVNOR_SHADOW_DSN": server.dsn, "GITHUB_BASE_REF": None, "TMPDIR": str(tmp_path)},
     )
     try:
-        ((name,),) = wait_for("the round trip", lambda: server.execute(ASLEEP))
+        ((name,),) = wait_for("the round trip", lambda: server.execute(ASLEEP), seconds=60)
         revision.unlink()
         clone.add_revision("SELECT 1", name="other")
         there = f"SELECT count(*) FROM pg_database WHERE datname = '{name}'"
