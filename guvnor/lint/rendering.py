@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ast
-import io
 import sys
 import traceback
 from dataclasses import dataclass
 from types import FunctionType
 
-from alembic.operations import Operations
-
 from guvnor.lint.problem import Violation
 from guvnor.online import operations
-from guvnor.revisions.statements import offline_context
+from guvnor.revisions.statements import Recorder
 
 
 @dataclass(frozen=True)
@@ -70,26 +67,21 @@ def render(direction: str, function: FunctionType | None, tree: ast.Module, show
     :param tree: the parse tree of the revision file.
     :param shown: the file name that the function was compiled with.
     """
-    recorder = _Recorder(direction, tree, shown)
-    context = offline_context(recorder)
-    # Alembic writes COMMIT and BEGIN around what runs outside the transaction.
-    context.impl.emit_commit = recorder.commit  # type: ignore[method-assign]
-    context.impl.emit_begin = recorder.begin  # type: ignore[method-assign]
+    recorder = _CallRecorder(direction, tree, shown)
     failure = None
-    with Operations.context(context):
-        try:
-            if function:
-                function()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision can raise anything
-            frames = traceback.walk_tb(error.__traceback__)
-            lines = [line for frame, line in frames if frame.f_code.co_filename == shown]
-            message = f"The SQL cannot be rendered without a database. {type(error).__name__}: {error}"
-            failure = Violation(lines[-1] if lines else None, direction, message)
+    try:
+        if function:
+            recorder.run(function)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision can raise anything
+        frames = traceback.walk_tb(error.__traceback__)
+        lines = [line for frame, line in frames if frame.f_code.co_filename == shown]
+        message = f"The SQL cannot be rendered without a database. {type(error).__name__}: {error}"
+        failure = Violation(lines[-1] if lines else None, direction, message)
     return RenderedDirection(direction, tuple(recorder.calls), failure)
 
 
-class _Recorder(io.StringIO):
-    """Records what Alembic writes in offline mode; each write is one statement."""
+class _CallRecorder(Recorder):
+    """Records for each statement the call that it comes from."""
 
     def __init__(self, direction: str, tree: ast.Module, shown: str) -> None:
         super().__init__()
@@ -97,22 +89,14 @@ class _Recorder(io.StringIO):
         self.tree = tree
         self.shown = shown
         self.calls: list[RenderedCall] = []
-        self.in_transaction = True
 
-    def commit(self) -> None:
-        self.in_transaction = False
-
-    def begin(self) -> None:
-        self.in_transaction = True
-
-    def write(self, text: str) -> int:
+    def static_output(self, text: str) -> None:
         if sql := text.strip():
             line, operation = self._caller()
             last, text_line = self._literal(line, sql)
             self.calls.append(
                 RenderedCall(sql, self.direction, line, last, text_line, self.in_transaction, operation)
             )
-        return len(text)
 
     def _caller(self) -> tuple[int, str | None]:
         """Return the line of the revision file that is running, and the online operation it has called."""

@@ -21,7 +21,7 @@ def warnings(connection: Connection, current: State, script: ScriptDirectory) ->
     """
     if not current.version:
         return ()
-    from guvnor.revisions.statements import checksum, statements
+    from guvnor.revisions.statements import checksum, render
 
     files = {file.revision: file.module.upgrade for file in script.walk_revisions()}
     return tuple(
@@ -29,7 +29,7 @@ def warnings(connection: Connection, current: State, script: ScriptDirectory) ->
         for revision, recorded, applied in _applied(connection)
         if number(revision) <= current.number
         and revision in files
-        and checksum(statements(files[revision])) != recorded
+        and checksum(render(files[revision]).statements) != recorded
     )
 
 

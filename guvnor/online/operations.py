@@ -26,6 +26,7 @@ from guvnor.online import execute, plain_forms
 from guvnor.postgres.quoting import quoted
 
 RUNNER = "guvnor_runner"  # the option of the migration context that holds the runner
+PLAIN_FORM = "guvnor_plain_form"  # the option that holds what records plain forms in offline mode
 
 
 class Runner(Protocol):
@@ -53,6 +54,8 @@ def _invoke(
     """
     context = operations.migration_context
     if context.as_sql:
+        if record := context.opts.get(PLAIN_FORM):
+            record(plain)
         with context.autocommit_block():
             for statement in offline:
                 context.impl.execute(text(_escaped(statement)))

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationStep, RevisionStep
 from guvnor.postgres import Identity
 from guvnor.revisions.confirmation import confirmation_hash
 from guvnor.revisions.direction import Direction
-from guvnor.revisions.statements import checksum, statements
+from guvnor.revisions.statements import checksum, render
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Step:
     @cached_property
     def statements(self) -> tuple[str, ...]:
         """The SQL of the step, statement by statement."""
-        return statements(self.alembic.migration_fn) if self.direction is not Direction.STAMP else ()
+        return render(self.alembic.migration_fn).statements if self.direction is not Direction.STAMP else ()
 
     @cached_property
     def checksum(self) -> str:

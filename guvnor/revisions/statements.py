@@ -5,57 +5,133 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from alembic.ddl.postgresql import PostgresqlImpl
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Executable, text
 
-from guvnor.online import operations  # noqa: F401 - makes the online operations known to Alembic
+from guvnor.online.operations import PLAIN_FORM
+
+_ASKS_ALEMBIC = re.compile(r"\b(get_context|get_bind|context)\b")
 
 
-class _Collector(io.StringIO):
-    """Takes Alembic's offline output apart again: it is written statement by statement."""
+class Recorder(PostgresqlImpl):
+    """Alembic's PostgreSQL in offline mode; records the statements instead of writing them.
+
+    :ivar statements: as offline SQL shows them, COMMIT and BEGIN around what runs outside of the transaction.
+    :ivar plain: the statements that make the same schema in one transaction, as the revision's author wrote
+        them; None when the revision leaves its transaction by itself, or needs parameters.
+    :ivar in_transaction: whether the next statement runs in the revision's transaction.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.statements: list[str] = []
-
-    def write(self, text: str) -> int:
-        if text.strip():
-            self.statements.append(text.strip())
-        return len(text)
-
-
-def statements(function: Any) -> tuple[str, ...]:
-    """Render a revision's ``upgrade`` or ``downgrade`` as SQL, without a database.
-
-    Online operations keep their online form, between COMMIT and BEGIN. A function that reads from the
-    database cannot be rendered; what it would have run up to there is followed by a line that says so.
-    """
-    output = _Collector()
-    context = offline_context(output)
-    with Operations.context(context):
-        try:
-            function()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision may do anything
-            code = getattr(function, "__code__", None)
-            digest = hashlib.sha256(code.co_code + repr(code.co_consts).encode()).hexdigest() if code else ""
-            output.statements.append(
-                f"-- from here on the revision needs the database ({type(error).__name__}); code "
-                f"{digest[:16]}"
-            )
-    return tuple(output.statements)
-
-
-def offline_context(output: io.TextIOBase) -> MigrationContext:
-    """Return a migration context that writes SQL instead of running it."""
-    return MigrationContext.configure(
-        dialect_name="postgresql",
+        """Record nothing yet."""
         # "named" keeps the driver's doubling of percent signs out of the text.
-        dialect_opts={"paramstyle": "named"},
-        opts={"as_sql": True, "output_buffer": output, "literal_binds": True, "transactional_ddl": True},
-    )
+        self.context = MigrationContext.configure(
+            dialect_name="postgresql",
+            dialect_opts={"paramstyle": "named"},
+            opts={"as_sql": True, "output_buffer": io.StringIO(), PLAIN_FORM: self.online},
+        )
+        super().__init__(self.context.dialect, None, True, True, None, {"literal_binds": True})
+        self.context.impl = self
+        self.statements: list[str] = []
+        self.plain: list[str] | None = []
+        self.in_transaction = True
+        self._exact: str | None = None
+        self._online = False
+
+    def run(self, function: Callable[[], object]) -> None:
+        """Record what a revision's function executes; its errors pass through."""
+        with Operations.context(self.context):
+            function()
+
+    def execute(self, sql: Executable | str, execution_options: dict[str, Any] | None = None) -> None:
+        """Record a statement as it is; Alembic's text lacks its tabs, in literals, too."""
+        construct: Any = text(sql) if isinstance(sql, str) else sql
+        if any(bind.required for bind in construct.compile(dialect=self.dialect).binds.values()):
+            self.plain = None  # a parameter has no value
+        self._exact = str(construct.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True}))
+        try:
+            super().execute(construct, execution_options)
+        finally:
+            self._exact = None
+
+    def online(self, plain: str) -> None:
+        """Take note of an online operation, which comes next, and of its plain form."""
+        self._online = True
+        if self.plain is not None:
+            self.plain.append(plain)
+
+    def emit_commit(self) -> None:
+        """Leave the transaction."""
+        if not self._online:
+            self.plain = None
+        self.statements.append(f"COMMIT{self.command_terminator}")
+        self.in_transaction = False
+
+    def emit_begin(self) -> None:
+        """Begin the next transaction."""
+        self._online = False
+        self.in_transaction = True
+        self.statements.append(f"BEGIN{self.command_terminator}")
+
+    def static_output(self, text: str) -> None:
+        """Record a statement."""
+        if not text.strip():
+            return
+        self.statements.append(text.strip())
+        if self.in_transaction and self.plain is not None:
+            self.plain.append(self._exact or text.strip().removesuffix(self.command_terminator))
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A revision's ``upgrade`` or ``downgrade`` as SQL.
+
+    :ivar statements: as offline SQL shows them; see :class:`Recorder`.
+    :ivar plain: the statements for a transaction that must not commit; None where only the function itself,
+        run on a database, tells what they are.
+    """
+
+    statements: tuple[str, ...]
+    plain: tuple[str, ...] | None
+
+
+@cache
+def render(function: Callable[[], object]) -> Rendering:
+    """Render a revision's ``upgrade`` or ``downgrade`` as SQL, without a database, once a process.
+
+    A function that reads from the database cannot be rendered; what it would have run up to there is followed
+    by a line that says so.
+    """
+    recorder = Recorder()
+    try:
+        recorder.run(function)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision may do anything
+        code = getattr(function, "__code__", None)
+        digest = hashlib.sha256(code.co_code + repr(code.co_consts).encode()).hexdigest() if code else ""
+        recorder.statements.append(
+            f"-- from here on the revision needs the database ({type(error).__name__}); code {digest[:16]}"
+        )
+        recorder.plain = None
+    plain = None if recorder.plain is None or _asks_alembic(function) else tuple(recorder.plain)
+    return Rendering(tuple(recorder.statements), plain)
+
+
+def _asks_alembic(function: Callable[[], object]) -> bool:
+    """Tell whether a revision's file asks Alembic for its context: what it does may depend on the answer."""
+    code = getattr(function, "__code__", None)
+    try:
+        source = Path(code.co_filename).read_text("utf-8") if code else ""
+    except (OSError, UnicodeDecodeError):
+        source = ""
+    return not source or _ASKS_ALEMBIC.search(source) is not None
 
 
 # Quoted text is matched as a whole, so that only what stands outside is evened out; comments may nest.

@@ -97,11 +97,8 @@ def effects(
         make_current(built)
         found.clear()
         before = built.snapshot()
-        context = MigrationContext.configure(built.connection)
         for step in steps:
-            built.guard.doing = f"revision {step.revision}"
-            with Operations.context(context):
-                step.alembic.migration_fn()
+            built.run(step.revision, step.alembic.migration_fn)
             after = built.snapshot()
             found.append(_effect(step, before, after))
             before = after

@@ -61,6 +61,25 @@ class Shadow:
         self.guard.execute(statement)
         self._follow_enums()
 
+    def run(self, revision: str, function: Callable[[], object]) -> None:
+        """Run a revision's ``upgrade`` or ``downgrade``: its statements where they are known, else itself.
+
+        :param revision: its identifier.
+        """
+        from guvnor.revisions.statements import render
+
+        self.guard.doing = f"revision {revision}"
+        rendering = render(function)
+        if rendering.plain is not None:
+            for statement in rendering.plain:
+                self.execute(statement)
+            return
+        from alembic.operations import Operations
+        from alembic.runtime.migration import MigrationContext
+
+        with Operations.context(MigrationContext.configure(self.connection)):
+            function()
+
     def _follow_enums(self) -> None:
         if self.enums is not None and not self.guard.off:
             self.enums.look(self.driver, self.name)
@@ -177,22 +196,14 @@ def from_sql(revisions: Sequence[SqlRevision]) -> Make:
 
 
 def from_revisions(script: ScriptDirectory, revision: str | None) -> Make:
-    """Return what builds a schema by letting Alembic run every ``upgrade()`` up to a revision.
+    """Return what builds a schema by running every ``upgrade()`` up to a revision.
 
     :param revision: the last one to run; None for none.
     """
 
     def run(shadow: Shadow) -> None:
-        from alembic.migration import MigrationContext
-        from alembic.operations import Operations
-
-        import guvnor.online.operations  # noqa: F401 - revisions use the online operations
-
-        context = MigrationContext.configure(shadow.connection)
-        with Operations.context(context):
-            for step in reversed(list(script.iterate_revisions(revision, "base"))) if revision else ():
-                shadow.guard.doing = f"revision {step.revision}"
-                step.module.upgrade()
+        for step in reversed(list(script.iterate_revisions(revision, "base"))) if revision else ():
+            shadow.run(step.revision, step.module.upgrade)
 
     return run
 

@@ -10,8 +10,9 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from guvnor.revisions import plan, sql_revisions
+from guvnor.revisions import sql_revisions
 from guvnor.revisions.files import configuration_file
+from guvnor.revisions.statements import render
 
 FIRST = """
 from alembic import op
@@ -39,7 +40,7 @@ def revision(body: str, imports: str = "from alembic import op", more: str = "")
 def test_the_statements_are_those_of_alembic() -> None:
     script = ScriptDirectory.from_config(Config(configuration_file()))
     for read in sql_revisions.read(configuration_file()).revisions:
-        rendered = plan.statements(script.get_revision(read.identifier).module.upgrade)
+        rendered = render(script.get_revision(read.identifier).module.upgrade).statements
         by_alembic = [s.rstrip(";").strip().replace("CONCURRENTLY ", "") for s in rendered]
         assert [s.strip() for s in read.statements] == [s for s in by_alembic if s not in ("COMMIT", "BEGIN")]
 
@@ -107,8 +108,8 @@ def test_other_locations_are_left_to_alembic(tmp_path: Path) -> None:
 
 def test_the_check_of_sql_revisions_imports_neither_alembic_nor_sqlalchemy() -> None:
     code = (
-        "import sys; from guvnor.schema import commands; "
-        "from guvnor.migrate import revisions, sql_revisions; "
+        "import sys; from guvnor.commands import schema; "
+        "from guvnor.revisions import files as revisions, sql_revisions; "
         "sql_revisions.read(revisions.configuration_file()); "
         "sys.exit(bool({'alembic', 'sqlalchemy', 'rich'} & sys.modules.keys()))"
     )
