@@ -107,7 +107,7 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
             return PriorityDispatchResult.STOP
         comparison = replace(
             comparison,
-            actual=_with_indexes(comparison.actual, live.connection(), "public"),
+            actual=_with_indexes(comparison.actual, live.connection, "public"),
             expected=_with_indexes(comparison.expected, built.driver, built.name),
         )
         found = changes.find(comparison)

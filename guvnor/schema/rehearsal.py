@@ -97,11 +97,8 @@ def effects(
         make_current(built)
         found.clear()
         before = built.snapshot()
-        context = MigrationContext.configure(built.connection)
         for step in steps:
-            built.guard.doing = f"revision {step.revision}"
-            with Operations.context(context):
-                step.alembic.migration_fn()
+            built.migrate(step.alembic.migration_fn, f"revision {step.revision}")
             after = built.snapshot()
             found.append(_effect(step, before, after))
             before = after

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,11 @@ import psycopg2
 from psycopg2 import errorcodes
 
 from guvnor.postgres import Connection
-from guvnor.revisions.sql_revisions import SqlRevision
+from guvnor.revisions.sql_revisions import SqlRevisions
 from guvnor.schema import catalog
 from guvnor.schema.enums import Enums
 from guvnor.schema.escapes import EscapeGuard
+from guvnor.schema.reading import LiveSchemaError
 from guvnor.schema.shadow_errors import ANOTHER_SERVER, LOCK_TIMEOUT, ShadowUnavailableError, explained
 from guvnor.schema.snapshot import Object, Snapshot
 
@@ -51,7 +52,7 @@ class Shadow:
     name: str
     before: Snapshot
     guard: EscapeGuard
-    enums: Enums | None = field(default=None)
+    enums: Enums | None = None
 
     def execute(self, statement: str) -> None:
         """Run statements as they are written.
@@ -92,33 +93,39 @@ class Shadow:
 
         return connection
 
+    def migrate(self, migrate: Callable[..., object], doing: str) -> None:
+        """Run a function of a revision file, which uses Alembic's operations.
+
+        :param doing: what it is, in words for an error.
+        """
+        from alembic.migration import MigrationContext
+        from alembic.operations import Operations
+
+        self.guard.doing = doing
+        with Operations.context(MigrationContext.configure(self.connection)):
+            migrate()
+
     @contextlib.contextmanager
-    def undone(self) -> Iterator[None]:
-        """Undo what is done within."""
+    def undone(self, *, on_failure: bool = False) -> Iterator[None]:
+        """Undo what is done within.
+
+        :param on_failure: only when it fails.
+        """
+        undo = "ROLLBACK TO SAVEPOINT undone; RELEASE SAVEPOINT undone"
         with self.driver.cursor() as cursor:
             cursor.execute("SAVEPOINT undone")
             try:
                 yield
+                if on_failure:
+                    undo = "RELEASE SAVEPOINT undone"
             finally:
                 if not self.driver.closed:
-                    cursor.execute("ROLLBACK TO SAVEPOINT undone; RELEASE SAVEPOINT undone")
-
-    @contextlib.contextmanager
-    def _undone_on_failure(self) -> Iterator[None]:
-        with self.driver.cursor() as cursor:
-            cursor.execute("SAVEPOINT tried")
-            try:
-                yield
-            except BaseException:
-                if not self.driver.closed:
-                    cursor.execute("ROLLBACK TO SAVEPOINT tried; RELEASE SAVEPOINT tried")
-                raise
-            cursor.execute("RELEASE SAVEPOINT tried")
+                    cursor.execute(undo)
 
     def attempt(self, statements: str) -> bool:
         """Run statements; when one fails, undo them and return False."""
         try:
-            with self._undone_on_failure():
+            with self.undone(on_failure=True):
                 self.execute(statements)
         except psycopg2.Error:
             return False
@@ -132,15 +139,11 @@ class Shadow:
         """
         self.guard.off = False
         try:
-            with self._undone_on_failure():
+            with self.undone(on_failure=True):
                 yield
                 self.guard.look()
         finally:
             self.guard.off = True
-
-    def search_own(self) -> None:
-        """Find the shadow's objects first, then those in ``public``."""
-        self.execute(f"SET LOCAL search_path = {self.name}, public")
 
     def snapshot(self) -> Snapshot:
         """Read what was built.
@@ -150,7 +153,7 @@ class Shadow:
         cannot tell whether it asked.
         """
         found = catalog.read(self.driver, self.name)
-        self.search_own()
+        self.execute(f"SET LOCAL search_path = {self.name}, public")
         text = "\n".join(self.guard.statements)
         objects: dict[str, Object] = {}
         for key, item in found.objects.items():
@@ -164,35 +167,52 @@ class Shadow:
 Make = Callable[[Shadow], None]
 
 
-def from_sql(revisions: Sequence[SqlRevision]) -> Make:
-    """Return what builds a schema by running the statements of revisions."""
+def from_revisions(revisions: SqlRevisions | ScriptDirectory, revision: str | None) -> Make:
+    """Return what builds the schema of a revision, or an empty one for None and ``base``.
+
+    :param revisions: the revision files, as SQL where they consist of it, else as Alembic reads them.
+    :raises LiveSchemaError: when there is no file of the revision.
+    """
+    if revision in (None, "base"):
+        return lambda _: None
+    assert revision is not None
+    if isinstance(revisions, SqlRevisions):
+        make = _by_sql(revisions, revision)
+    else:
+        make = _by_alembic(revisions, revision)
+    if make is None:
+        raise LiveSchemaError(
+            f"There is no file of revision {revision}, so it is unknown what the database should be.",
+            next_step="guvnor version   # is this the release that migrated the database?",
+        )
+    return make
+
+
+def _by_sql(revisions: SqlRevisions, revision: str) -> Make | None:
+    known = revisions.up_to(revision)
 
     def run(shadow: Shadow) -> None:
-        for revision in revisions:
-            shadow.guard.doing = f"revision {revision.identifier}"
-            for statement in revision.statements:
+        for step in known or ():
+            shadow.guard.doing = f"revision {step.identifier}"
+            for statement in step.statements:
                 shadow.execute(statement)
 
-    return run
+    return None if known is None else run
 
 
-def from_revisions(script: ScriptDirectory, revision: str | None) -> Make:
-    """Return what builds a schema by letting Alembic run every ``upgrade()`` up to a revision.
+def _by_alembic(script: ScriptDirectory, revision: str) -> Make | None:
+    from alembic.util import CommandError
 
-    :param revision: the last one to run; None for none.
-    """
+    try:
+        known = list(script.iterate_revisions(revision, "base"))
+    except CommandError:
+        return None
 
     def run(shadow: Shadow) -> None:
-        from alembic.migration import MigrationContext
-        from alembic.operations import Operations
-
         import guvnor.online.operations  # noqa: F401 - revisions use the online operations
 
-        context = MigrationContext.configure(shadow.connection)
-        with Operations.context(context):
-            for step in reversed(list(script.iterate_revisions(revision, "base"))) if revision else ():
-                shadow.guard.doing = f"revision {step.revision}"
-                step.module.upgrade()
+        for step in reversed(known):
+            shadow.migrate(step.module.upgrade, f"revision {step.revision}")
 
     return run
 
