@@ -11,8 +11,6 @@ from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import table_of
 
-_COLUMN = "guvnor_probe"
-
 
 class Probe:
     """Tries changes on the empty tables of a shadow."""
@@ -26,13 +24,7 @@ class Probe:
 
         :param definition: of the column, without its name.
         """
-        try:
-            with self._shadow.undone():
-                before = self._look(table)
-                self._shadow.execute(f"ALTER TABLE {table} ADD COLUMN {_COLUMN} {definition}")
-                return self._look(table) != before
-        except psycopg2.Error:
-            return True
+        return self._touches_rows(table, [], f"ALTER TABLE {table} ADD COLUMN guvnor_probe {definition}")
 
     def retyping_touches_rows(self, before: Object, after: Object, without: Collection[str] = ()) -> bool:
         """Tell whether another type makes the server read or write all rows, or rebuild an index.
@@ -42,14 +34,22 @@ class Probe:
         :param without: constraints to leave out of it.
         """
         table = table_of(after)
+        prepare = [f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {constraint}" for constraint in without]
+        prepare.append(f"ALTER TABLE {table} ALTER COLUMN {after.name} DROP DEFAULT")
+        prepare.append(column_ddl.retype(after, before.attributes))
+        return self._touches_rows(table, prepare, column_ddl.retype(after, after.attributes, cast=False))
+
+    def _touches_rows(self, table: str, prepare: list[str], sql: str) -> bool:
+        """Tell whether a statement makes the server read or write a table's rows.
+
+        :param prepare: statements to run before it.
+        """
         try:
             with self._shadow.undone():
-                for constraint in without:
-                    self._shadow.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {constraint}")
-                self._shadow.execute(f"ALTER TABLE {table} ALTER COLUMN {after.name} DROP DEFAULT")
-                self._shadow.execute(column_ddl.retype(after, before.attributes))
+                for statement in prepare:
+                    self._shadow.execute(statement)
                 seen = self._look(table)
-                self._shadow.execute(column_ddl.retype(after, after.attributes, cast=False))
+                self._shadow.execute(sql)
                 return self._look(table) != seen
         except psycopg2.Error:
             return True

@@ -59,7 +59,7 @@ def reordered(table: str, order: list[str]) -> EmittedOperation:
     return todo(
         Phase.FINISH,
         f"the models name the columns of {table} in another order. PostgreSQL adds columns at the end: "
-        f"move them in guvnor/models.py to where they are, {', '.join(order)}; then take this out.",
+        f"move them in the models to where they are, {', '.join(order)}; then take this out.",
     )
 
 

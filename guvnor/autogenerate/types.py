@@ -31,7 +31,7 @@ def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[Em
                 Phase.CHANGE,
                 f"the enum {after.identity} loses values or has them in another order: PostgreSQL has to "
                 "make the type anew and write each table that uses it, while nobody can use it. A value that "
-                "nobody writes any more can stay: leave it in guvnor/models.py.",
+                "nobody writes any more can stay: leave it in the models.",
             )
     yield from other_objects.alter(changes, probe, alteration)
 

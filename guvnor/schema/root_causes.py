@@ -92,7 +92,7 @@ def trace(
     """
     actual = actual.without(ignore)
     expected = shadow.snapshot().without(ignore)
-    findings = compare(expected, actual, grantees=grantees)
+    findings = compare(expected, actual, grantees)
     if not findings:
         return RootCauses([], expected, actual)
     causes: list[Finding] = []
@@ -109,7 +109,7 @@ def trace(
             break
         causes += made
         expected = shadow.snapshot().without(ignore)
-        findings = compare(expected, actual, grantees=grantees)
+        findings = compare(expected, actual, grantees)
     doubtful = [
         f for f in findings if f.change == "different" and f.expected and _EXPRESSIONS & f.expected.keys()
     ]

@@ -19,7 +19,7 @@ from guvnor.revisions.files import configuration_file
 from guvnor.schema import drift
 from guvnor.schema.drift import DriftReport
 from guvnor.schema.shadow_errors import ShadowUnavailableError
-from tests import revision_runner
+from tests.support import revision_runner
 from tests.support.server import Database, Role, Server
 
 
