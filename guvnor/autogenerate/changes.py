@@ -79,8 +79,8 @@ class Changes:
         if constraint.attributes["type"] != "foreign key":
             return False
         order = [item.handle for item in self.in_order if item.kind == "table"]
-        own, *others = [parent for parent in constraint.parents if parent.startswith("relation:")]
-        return any(other in order and order.index(other) > order.index(own) for other in others)
+        later = order[order.index(constraint.parents[0]) + 1 :]
+        return any(parent in later for parent in constraint.parents)
 
     def goes_along(self, item: Object) -> bool:
         """Tell whether the server drops an object together with its table or one of its columns.
@@ -88,13 +88,10 @@ class Changes:
         A dropped column takes its indexes and table constraints with it (PostgreSQL documentation, ALTER
         TABLE, DROP COLUMN).
         """
-        table = _own_table(item)
-        if table in self.dropped:
-            return True
         columns = f"column:{table_of(item)}."
-        return item.kind in ("constraint", "index", "statistics", "sequence") and any(
-            parent in self.dropped for parent in item.parents if parent.startswith(columns)
-        )
+        gone = [parent for parent in item.parents if parent.startswith(columns) and parent in self.dropped]
+        with_column = item.kind in ("constraint", "index", "statistics", "sequence") and bool(gone)
+        return with_column or _own_table(item) in self.dropped
 
 
 def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:

@@ -30,15 +30,13 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperat
         phase = Phase.FINISH if _refers_to_added(changes, item) else Phase.CHANGE
     elif item.kind == "index" and own and changes.added[item.parents[0]].kind == "materialized view":
         phase = Phase.ATTACH
-    if statements is None:
-        yield _by_hand(item)
+    if statements is None and item.kind == "index":
+        yield _partitioned(item, [_with_partitions(item)])
+    elif statements is None:
+        yield todo(Phase.CREATE, f"the {item} is written by hand.")
     elif item.kind == "constraint" and ddl.locks_writers(item):
-        yield todo(
-            phase,
-            f"{item} cannot be added to {table_of(item)} without locking writers out. Where the table is "
-            "small, take this:",
-            [str(item.sql)],
-        )
+        why = f"{item} cannot be added to {table_of(item)} without locking writers out."
+        yield todo(phase, f"{why} Where the table is small, take this:", [str(item.sql)])
     elif item.kind == "sequence":  # the column that owns it comes after it
         yield from emitted(phase, statements[:1])
         yield from emitted(Phase.ATTACH, statements[1:])
@@ -101,12 +99,6 @@ def _refers_to_added(changes: Changes, constraint: Object) -> bool:
         parent in changes.added and parent.startswith(("constraint:", "index:"))
         for parent in constraint.parents
     )
-
-
-def _by_hand(item: Object) -> EmittedOperation:
-    if item.kind == "index":
-        return _partitioned(item, [_with_partitions(item)])
-    return todo(Phase.CREATE, f"the {item} is written by hand.")
 
 
 def _partitioned(item: Object, statements: list[str]) -> EmittedOperation:

@@ -14,8 +14,7 @@ from typing import Any
 from alembic import op
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import renderers
-from alembic.migration import MigrationContext
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import MigrateOperation
 from alembic.operations.ops import UpgradeOps
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
@@ -75,13 +74,8 @@ class Difference(MigrateOperation):
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return what ``alembic check`` prints."""
         found = self.finding
-        details = {"expected": found.expected, "actual": found.actual}
-        return (
-            found.change,
-            found.kind,
-            found.object,
-            {k: dict(v) for k, v in details.items() if v is not None},
-        )
+        sides = {"expected": found.expected, "actual": found.actual}
+        return found.change, found.kind, found.object, {k: v for k, v in sides.items() if v is not None}
 
 
 @renderers.dispatch_for(Difference)
@@ -163,18 +157,19 @@ def _missed(
 
     :param but: attributes that may differ.
     """
+    written = [operation for operation in operations if not operation.todo]
+    whole = len(written) == len(operations)
     try:
         with built.watched():
-            _run(built, [operation for operation in operations if not operation.todo])
+            _run(built, written)
     except ShadowEscapeError as error:
         # A TODO may stand for the object that was not found in the shadow.
-        if any(operation.todo for operation in operations):
-            return []
-        return [todo(Phase.FINISH, f"this was tried on empty tables. {error.message}")]
+        why = f"this was tried on empty tables. {error.message}"
+        return [todo(Phase.FINISH, why)] if whole else []
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
         return [todo(Phase.FINISH, f"this was tried on empty tables, and the server refused it: {reason}.")]
-    if any(operation.todo for operation in operations):
+    if not whole:
         return []
     with built.undone():
         left = root_causes.differences(built, wanted)
@@ -188,19 +183,17 @@ def _missed(
 
 def _left(finding: Finding) -> EmittedOperation:
     """Describe a difference that is left; the shadow is the expected side of the comparison."""
-    if finding.change == "different" and set(finding.expected or ()) == {"column order"}:
-        return tables.reordered(finding.object, (finding.expected or {})["column order"])
-    what = f" ({', '.join(finding.expected)})" if finding.expected and finding.change == "different" else ""
+    expected = (finding.expected or {}) if finding.change == "different" else {}
+    if expected.keys() == {"column order"}:
+        return tables.reordered(finding.object, expected["column order"])
+    what = f" ({', '.join(expected)})" if expected else ""
     said = {"missing": "should not be there", "unexpected": "is missing", "different": "is another one"}
-    return todo(
-        Phase.FINISH,
-        f"after these operations the {finding.kind} {finding.object} {said[finding.change]}{what}.",
-    )
+    left = f"the {finding.kind} {finding.object} {said[finding.change]}{what}"
+    return todo(Phase.FINISH, f"after these operations {left}.")
 
 
 def _run(built: Shadow, operations: list[EmittedOperation]) -> None:
     """Run operations as the revision will, in their plain form."""
     names: dict[str, Any] = {"op": op}
     exec(f"def run():\n{body(operations)}\n    return\n", names)  # noqa: S102 - it was written just now, by this module
-    with Operations.context(MigrationContext.configure(built.connection)):
-        names["run"]()
+    built.migrate(names["run"], "the new revision")

@@ -20,12 +20,14 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperat
     """Make a table with its columns and constraints; nobody uses it yet."""
     name, values = item.identity, item.attributes
     if any(values[attribute] for attribute in _BEYOND):
-        yield todo(
-            Phase.CREATE, f"the table {name}: partitions, inheritance and the like are written by hand."
-        )
+        why = f"the table {name}: partitions, inheritance and the like are written by hand."
+        yield todo(Phase.CREATE, why)
         return
     columns = [changes.added[f"column:{name}.{column}"] for column in values["column order"] or []]
-    constraints = _constraints(changes, item)
+    constraints = sorted(
+        (c for c in changes.added.values() if c.kind == "constraint" and c.parents[0] == item.handle),
+        key=lambda c: (_CONSTRAINTS.index(c.attributes["type"]), c.identity),
+    )
     inside = [constraint for constraint in constraints if not changes.refers_to_later(constraint)]
     width = max((len(column.name) for column in columns), default=0)
     lines = [f"{column.name:<{width}}  {column_ddl.definition(column)}" for column in columns]
@@ -61,15 +63,6 @@ def reordered(table: str, order: list[str]) -> EmittedOperation:
         f"the models name the columns of {table} in another order. PostgreSQL adds columns at the end: "
         f"move them in the models to where they are, {', '.join(order)}; then take this out.",
     )
-
-
-def _constraints(changes: Changes, table: Object) -> list[Object]:
-    found = [
-        item
-        for item in changes.added.values()
-        if item.kind == "constraint" and item.parents[0] == table.handle
-    ]
-    return sorted(found, key=lambda item: (_CONSTRAINTS.index(item.attributes["type"]), item.identity))
 
 
 def _constraint(item: Object) -> str:

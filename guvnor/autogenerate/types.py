@@ -44,19 +44,14 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Emit
     name, old = after.identity, suffixed(after.name, "_old")
     users = [item for item in changes.after.of_kind("column") if f"type:{name}" in item.parents]
     columns = {column.handle for column in users}
-    naming = [
-        item
-        for item in changes.after.of_kind("constraint", "index")
-        if item.handle not in changes.added
-        and (
-            f"type:{name}" in item.parents
-            # an expression or predicate on the column alone depends on the type as well
-            or (
-                columns & set(item.parents)
-                and (item.attributes.get("type") == "check" or item.attributes.get("predicate"))
-            )
-        )
-    ]
+
+    def uses_type(item: Object) -> bool:
+        # An expression or predicate on the column alone depends on the type as well.
+        expression = item.attributes.get("type") == "check" or item.attributes.get("predicate")
+        return f"type:{name}" in item.parents or bool(expression and columns & set(item.parents))
+
+    there = [i for i in changes.after.of_kind("constraint", "index") if i.handle not in changes.added]
+    naming = list(filter(uses_type, there))
     dropped = [made.sql for item in naming for made in ddl.drop(item, online=False) or []]
     retyped = []
     for column in users:
@@ -67,15 +62,9 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Emit
     gone = [label for label in labels if label not in (after.attributes["labels"] or [])]
     held = ", ".join(map(constant, gone or labels[:1]))
     tables = ", ".join(sorted({table_of(column) for column in users})) or "nothing"
-    statements = [
-        *dropped,
-        f"ALTER TYPE {name} RENAME TO {old}",
-        str(after.sql),
-        *retyped,
-        f"DROP TYPE {old}",
-        *again,
-        *(made.sql for made in ddl.further(after)),
-    ]
+    further = (made.sql for made in ddl.further(after))
+    statements = [*dropped, f"ALTER TYPE {name} RENAME TO {old}", str(after.sql), *retyped]
+    statements += [f"DROP TYPE {old}", *again, *further]
     when = f"SELECT FROM pg_enum\nWHERE enumtypid = {constant(name)}::regtype AND enumlabel IN ({held})"
     yield guarded(
         Phase.DROP,  # after the columns and defaults that go

@@ -29,18 +29,16 @@ def operations(changes: Changes, probe: Probe) -> list[EmittedOperation]:
         found += _DROP.get(item.kind, other_objects.drop)(changes, probe, item)
     for alteration in changes.altered:
         found += _ALTER.get(alteration.after.kind, other_objects.alter)(changes, probe, alteration)
-    found += [_renamed(rename, back=changes.back) for rename in changes.renamed]
-    return sorted(found, key=lambda operation: operation.phase)
+    return found + [_renamed(rename, back=changes.back) for rename in changes.renamed]
 
 
 def _renamed(rename: Rename, *, back: bool) -> EmittedOperation:
     """Give an object another name; before all else on the way back, and after all else otherwise."""
-    item = rename.item
-    remarks = []
-    if item.kind in ("table", "column", "view", "materialized view"):
-        remarks.append(
-            f"BREAKS the application version that is running: it asks for {rename.before}. Rather add, "
-            "backfill, and drop the old one in a later revision."
-        )
+    asked_for = rename.item.kind in ("table", "column", "view", "materialized view")
+    breaks = (
+        f"BREAKS the application version that is running: it asks for {rename.before}. Rather add, "
+        "backfill, and drop the old one in a later revision."
+    )
     phase = Phase.RENAME_BACK if back else Phase.RENAME
-    return guarded(phase, ddl.rename(item, rename.before, rename.after), *remarks)
+    statement = ddl.rename(rename.item, rename.before, rename.after)
+    return guarded(phase, statement, *([breaks] if asked_for else []))

@@ -148,15 +148,9 @@ def different(expected: Object, actual: Object, names: Sequence[str], owner: str
     def values(item: Object) -> dict[str, Any]:
         return {name: item.kind if name == "kind" else item.attributes.get(name) for name in names}
 
-    return Finding(
-        expected.kind,
-        expected.identity,
-        "different",
-        values(expected),
-        values(actual),
-        consequences.different(expected, actual, names),
-        _reconciling(expected, actual, names),
-    )
+    meaning, sql = consequences.different(expected, actual, names), _reconciling(expected, actual, names)
+    sides = values(expected), values(actual)
+    return Finding(expected.kind, expected.identity, "different", *sides, meaning, sql)
 
 
 def _missing(item: Object) -> Finding:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import psycopg2
-from psycopg2 import sql
 
 from guvnor.postgres import Connection, scalar
+from guvnor.postgres.quoting import constant, quoted
 
 
 @dataclass
@@ -67,13 +67,11 @@ def _make_anew(driver: Connection, schema: str, name: str, labels: list[str]) ->
 
     It stays as it is when the statement that created it has already made something that uses it.
     """
-    enum = sql.Identifier(schema, name)
-    make = sql.SQL("SAVEPOINT enum; DROP TYPE {}; CREATE TYPE {} AS ENUM ({}); RELEASE enum").format(
-        enum, enum, sql.SQL(", ").join(map(sql.Literal, labels))
-    )
+    enum, values = f"{schema}.{quoted(name)}", ", ".join(map(constant, labels))
     with driver.cursor() as cursor:
         try:
-            cursor.execute(make)
+            cursor.execute(f"SAVEPOINT enum; DROP TYPE {enum}; CREATE TYPE {enum} AS ENUM ({values})")
         except psycopg2.errors.DependentObjectsStillExist:
-            cursor.execute("ROLLBACK TO enum; RELEASE enum")
-    return int(scalar(driver, "SELECT %s::regtype::oid::bigint", (enum.as_string(driver),)))
+            cursor.execute("ROLLBACK TO enum")
+        cursor.execute("RELEASE enum")
+    return int(scalar(driver, "SELECT %s::regtype::oid::bigint", (enum,)))

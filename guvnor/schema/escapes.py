@@ -79,14 +79,14 @@ class EscapeGuard:
         """
         rides_along = not self.off and self._cost < _CHEAP_LOOK and len(self.statements) % _TIMED
         with self._driver.cursor() as cursor:
-            if not rides_along:
+            if rides_along:
+                self.statements.append(statement)
+                # On a line of its own, since the statement may end in a comment.
+                cursor.execute(f"{statement}\n;{_LOOK.format(True)}")
+                self._judge(cursor.fetchall())
+            else:
                 cursor.execute(statement)
                 self.after_statement(statement)
-                return
-            self.statements.append(statement)
-            # On a line of its own, since the statement may end in a comment.
-            cursor.execute(f"{statement}\n;{_LOOK.format(True)}")
-            self._judge(cursor.fetchall())
 
     def after_statement(self, statement: str) -> None:
         """Remember a statement that was run, and look, unless looks are expensive and one was made just now.

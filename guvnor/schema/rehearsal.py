@@ -108,17 +108,14 @@ def effects(
 
 
 def _effect(step: Step, before: Snapshot, after: Snapshot) -> Effect:
-    both = [
-        (before.objects[key], item)
-        for key, item in after.objects.items()
-        if key in before.objects and before.objects[key].attributes != item.attributes
-    ]
+    old, new = before.objects, after.objects
+    changed = [key for key in new if key in old and old[key].attributes != new[key].attributes]
     return Effect(
         step,
-        added=tuple(item for key, item in after.objects.items() if key not in before.objects),
-        changed=tuple(new for _, new in both),
-        dropped=tuple(item for key, item in before.objects.items() if key not in after.objects),
-        was=tuple(old for old, _ in both),
+        added=tuple(new[key] for key in new if key not in old),
+        changed=tuple(new[key] for key in changed),
+        dropped=tuple(old[key] for key in old if key not in new),
+        was=tuple(old[key] for key in changed),
     )
 
 
@@ -216,20 +213,16 @@ class _Recorder:
         if self._busy:
             return
         now = self._look()
-        tables = self._seen.keys() & now.keys()
-        self.effects.append(
-            StatementEffect(
-                statement.strip(),
-                locks=tuple(
-                    Lock(table, escapes.lock_name(mode))
-                    for table in sorted(tables)
-                    for mode in sorted(now[table][0] - self._seen[table][0])
-                    if mode != "AccessShareLock"
-                ),
-                rewrites=tuple(sorted(table for table in tables if now[table][1] != self._seen[table][1])),
-                scans=tuple(sorted(table for table in tables if now[table][2] > self._seen[table][2])),
-            )
+        tables = sorted(self._seen.keys() & now.keys())
+        locks = tuple(
+            Lock(table, escapes.lock_name(mode))
+            for table in tables
+            for mode in sorted(now[table][0] - self._seen[table][0])
+            if mode != "AccessShareLock"
         )
+        rewrites = tuple(table for table in tables if now[table][1] != self._seen[table][1])
+        scans = tuple(table for table in tables if now[table][2] > self._seen[table][2])
+        self.effects.append(StatementEffect(statement.strip(), locks, rewrites, scans))
         # Nobody else uses a table that the revision has created itself.
         self._seen = {table: now[table] for table in now if table in self._seen}
 

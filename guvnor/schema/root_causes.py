@@ -121,15 +121,9 @@ def trace(
 def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
     """Return the finding for another name, and the statement that renames the shadow's object alike."""
     old, new = plain_name(wanted), plain_name(there)
-    finding = Finding(
-        wanted.kind,
-        wanted.identity,
-        "different",
-        {"name": old},
-        {"name": new},
-        consequences.different(wanted, there, ["name"]),
-        safe([ddl.rename(there, new, old)]),
-    )
+    meaning, sql = consequences.different(wanted, there, ["name"]), safe([ddl.rename(there, new, old)])
+    names = {"name": old}, {"name": new}
+    finding = Finding(wanted.kind, wanted.identity, "different", *names, meaning, sql)
     return finding, ddl.rename(wanted, old, new).sql
 
 
@@ -151,12 +145,11 @@ def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
 
 def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Object]]:
     """Pair each missing object with the unexpected one that differs from it only in its name."""
-    missing = [o for o in expected if o.kind in _RENAMED and o.handle not in actual.objects]
-    there = [o for o in actual if o.kind in _RENAMED and o.handle not in expected.objects]
     by_shape: dict[Any, tuple[list[Object], list[Object]]] = {}
-    for side, (objects, snapshot) in enumerate(((missing, expected), (there, actual))):
-        for item in objects:
-            by_shape.setdefault(_shape(item, snapshot), ([], []))[side].append(item)
+    for side, (snapshot, other) in enumerate(((expected, actual), (actual, expected))):
+        for item in snapshot:
+            if item.kind in _RENAMED and item.handle not in other.objects:
+                by_shape.setdefault(_shape(item, snapshot), ([], []))[side].append(item)
     for wanted, found in by_shape.values():
         if len(wanted) == len(found) == 1:
             yield wanted[0], found[0]
@@ -172,12 +165,9 @@ def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
     )
     table = table_of(item) if item.kind in _UNDER_A_TABLE else ""
     relation = snapshot.get(f"relation:{table}")
+    order = relation.attributes.get("column order") if relation else None
     # A renamed column keeps its place; one that was dropped and added again is the last one.
-    place = (
-        (relation.attributes["column order"] or []).index(item.name)
-        if item.kind == "column" and relation and relation.attributes.get("column order")
-        else None
-    )
+    place = order.index(item.name) if order and item.kind == "column" else None
     return (item.kind, table, place, canonical(item.attributes.get("body")), *attributes)
 
 

@@ -17,7 +17,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import psycopg2
-from psycopg2 import errorcodes
 
 from guvnor.postgres import Connection
 from guvnor.revisions.sql_revisions import SqlRevisions
@@ -43,14 +42,14 @@ class Shadow:
 
     :ivar driver: the connection in whose transaction it is built.
     :ivar name: of the schema.
-    :ivar before: what belonged to the database as a whole before.
+    :ivar before: handles of what belonged to the database as a whole before.
     :ivar guard: looks whether the statements stay within the schema.
     :ivar enums: follows the enums, where a value of one is used that was added later.
     """
 
     driver: Connection
     name: str
-    before: Snapshot
+    before: set[str]
     guard: EscapeGuard
     enums: Enums | None = None
 
@@ -157,9 +156,10 @@ class Shadow:
         text = "\n".join(self.guard.statements)
         objects: dict[str, Object] = {}
         for key, item in found.objects.items():
-            if self.before.get(key) is None:
+            name = re.escape(item.identity.strip('"'))
+            if key not in self.before:
                 objects[key] = item
-            elif item.kind == "extension" and _mentions(text, item.identity.strip('"')):
+            elif item.kind == "extension" and re.search(rf"(?<!\w){name}(?!\w)", text):
                 objects[key] = replace(item, attributes={**item.attributes, "content": "in schema public"})
         return replace(found, objects=objects)
 
@@ -201,11 +201,12 @@ def _by_sql(revisions: SqlRevisions, revision: str) -> Make | None:
 
 
 def _by_alembic(script: ScriptDirectory, revision: str) -> Make | None:
+    from alembic.script.revision import ResolutionError
     from alembic.util import CommandError
 
     try:
         known = list(script.iterate_revisions(revision, "base"))
-    except CommandError:
+    except (CommandError, ResolutionError):
         return None
 
     def run(shadow: Shadow) -> None:
@@ -251,7 +252,8 @@ def build(connection: Connection, make: Make) -> Iterator[Shadow]:
                     cause = getattr(error, "orig", error)  # SQLAlchemy's error around the driver's
                     if not isinstance(cause, (psycopg2.Error, AssertionError)):
                         raise
-                    if _uses_new_value(cause) and (enums is None or enums.grown):
+                    refused = isinstance(cause, psycopg2.errors.UnsafeNewEnumValueUsage)
+                    if refused and (enums is None or enums.grown):
                         enums = enums or Enums()
                         continue
                     raise explained(cause, shadow.guard.doing) from error
@@ -301,10 +303,9 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
             f"The expected schema needs about {needed} locks; this server has room for {room} for everybody.",
             next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction (now for {room} locks in all)",
         )
-    before = catalog.read_global(driver, name)
     if enums is not None:
         enums.begin()
-    return Shadow(driver, name, before, EscapeGuard(driver, oid), enums)
+    return Shadow(driver, name, catalog.read_global(driver, name), EscapeGuard(driver, oid), enums)
 
 
 def _end(shadow: Shadow) -> None:
@@ -323,11 +324,3 @@ def _end(shadow: Shadow) -> None:
         if driver.closed:  # the pool would try to roll back on a lost connection, and log how that fails
             shadow.connection.invalidate()
         shadow.connection.close()
-
-
-def _uses_new_value(error: psycopg2.Error | AssertionError) -> bool:
-    return getattr(error, "pgcode", None) == errorcodes.UNSAFE_NEW_ENUM_VALUE_USAGE
-
-
-def _mentions(text: str, name: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
