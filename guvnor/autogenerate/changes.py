@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -102,17 +103,17 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
         return table if table in objects and item.kind in ("column", "constraint") else item.handle
 
     def needs(*, foreign_keys: bool) -> dict[str, list[str]]:
-        graph: dict[str, set[str]] = {}
+        graph: defaultdict[str, set[str]] = defaultdict(set)
         last: dict[str, str] = {}
         for item in objects.values():
             needed = {node(objects[parent]) for parent in item.parents if parent in objects} - {node(item)}
-            found = graph.setdefault(node(item), set())
+            found = graph[node(item)]
             if item.kind == "column" and node(item) == item.handle:  # columns keep their order
-                found |= {last[item.parents[0]]} if item.parents[0] in last else set()
+                found.update(filter(None, [last.get(item.parents[0])]))
                 last[item.parents[0]] = item.handle
             if item.kind == "sequence":  # it is there before the column that owns it
                 for owner in needed:
-                    graph.setdefault(owner, set()).add(item.handle)
+                    graph[owner].add(item.handle)
             elif foreign_keys or item.attributes.get("type") != "foreign key":
                 found |= needed
         return {key: sorted(needed) for key, needed in graph.items()}  # the same each time

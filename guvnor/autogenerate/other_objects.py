@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, todo
-from guvnor.autogenerate.probe import Probe
 from guvnor.schema import ddl
+from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import table_of
 
@@ -19,7 +19,7 @@ _OF_TABLES = ("table", "column", "constraint", "index", "type")
 _LONG = ("definition", "body", "sql body")
 
 
-def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperation]:
+def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Make an object; on a table that is in use, what takes long is done while the application goes on."""
     own = changes.comes_with_table(item)
     if own and item.kind == "constraint":
@@ -44,7 +44,7 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperat
         yield from emitted(phase, statements, back=changes.back)
 
 
-def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperation]:
+def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Drop an object, unless it goes along with another one."""
     goes_along = changes.goes_along(item)
     if item.kind == "constraint" and item.attributes["type"] == "foreign key":
@@ -68,7 +68,7 @@ def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOpera
 
 
 def alter(
-    changes: Changes, _probe: Probe, alteration: Alteration, *remarks: str
+    changes: Changes, _shadow: Shadow, alteration: Alteration, *remarks: str
 ) -> Iterator[EmittedOperation]:
     """Alter an object, or put it in the place of another one."""
     before, after = alteration.before, alteration.after

@@ -8,15 +8,15 @@ from dataclasses import replace
 from guvnor.autogenerate import other_objects
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, execute, todo
-from guvnor.autogenerate.probe import Probe
 from guvnor.schema import column_ddl, ddl
+from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
 
 _CONSTRAINTS = ("primary key", "foreign key", "unique", "check", "exclusion")  # in this order
 _BEYOND = ("partition bound", "inherits from", "of type", "foreign server", "tablespace")
 
 
-def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperation]:
+def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Make a table with its columns and constraints; nobody uses it yet."""
     name, values = item.identity, item.attributes
     if any(values[attribute] for attribute in _BEYOND):
@@ -45,12 +45,12 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperat
             yield from emitted(Phase.CHANGE, ddl.create(plain) or [])
 
 
-def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[EmittedOperation]:
+def alter(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
     """Alter what belongs to a table as a whole."""
     names = tuple(name for name in alteration.names if name != "column order")
     if "column order" in alteration.names and not changes.back:
         yield reordered(alteration.after.identity, alteration.before.attributes["column order"])
-    yield from other_objects.alter(changes, probe, replace(alteration, names=names))
+    yield from other_objects.alter(changes, shadow, replace(alteration, names=names))
 
 
 def reordered(table: str, order: list[str]) -> EmittedOperation:

@@ -8,19 +8,19 @@ from dataclasses import replace
 from guvnor.autogenerate import other_objects
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, guarded, todo
-from guvnor.autogenerate.probe import Probe
 from guvnor.postgres.quoting import constant, suffixed
 from guvnor.schema import column_ddl, ddl
+from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import statement, table_of, terminated
 
 
-def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[EmittedOperation]:
+def alter(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
     """Add values to an enum, rename one, or remove some."""
     before, after = alteration.before, alteration.after
     if ddl.renamed_label(after, before):
         both = "The application versions before and after must both know the name that they find."
-        yield from other_objects.alter(changes, probe, alteration, both)
+        yield from other_objects.alter(changes, shadow, alteration, both)
         return
     if "labels" in alteration.names and "labels" in ddl.alter(after, before, ["labels"])[1]:
         alteration = replace(alteration, names=tuple(n for n in alteration.names if n != "labels"))
@@ -33,7 +33,7 @@ def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[Em
                 "make the type anew and write each table that uses it, while nobody can use it. A value that "
                 "nobody writes any more can stay: leave it in the models.",
             )
-    yield from other_objects.alter(changes, probe, alteration)
+    yield from other_objects.alter(changes, shadow, alteration)
 
 
 def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[EmittedOperation]:

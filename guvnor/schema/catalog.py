@@ -11,18 +11,15 @@ from psycopg2 import extensions
 
 from guvnor.bookkeeping.state import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
+from guvnor.schema.ddl import INDEX
 from guvnor.schema.queries import database_wide, functions_and_types, parts_of_tables, rare, relations
 from guvnor.schema.snapshot import Object, Snapshot, handle, matcher
 
 # The settings that decide how constants are printed; both sides of a comparison are read with the same.
-_PRINTING = (
-    ("quote_all_identifiers", "off"),
-    ("DateStyle", "ISO, MDY"),
-    ("IntervalStyle", "postgres"),
-    ("TimeZone", "UTC"),
-    ("extra_float_digits", "1"),
-    ("bytea_output", "hex"),
-)
+_PRINTING = {
+    "quote_all_identifiers": "off", "DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "TimeZone": "UTC",
+    "extra_float_digits": "1", "bytea_output": "hex",
+}  # fmt: skip
 
 
 def read(connection: Connection, schema: str = "public") -> Snapshot:
@@ -34,7 +31,6 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
 
     :param schema: the schema's name; ``public`` is the live one, any other a shadow.
     """
-    names, values = zip(*_PRINTING, strict=True)
     sql = """
         SELECT n.oid::bigint AS oid, current_setting('server_version_num')::integer AS version,
                (SELECT pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class AS c
@@ -51,7 +47,7 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
                      FROM unnest(%(names)s, %(values)s) AS s (name, value))
         FROM pg_catalog.pg_namespace AS n WHERE n.nspname = %(name)s
         """
-    parameters = {"name": schema, "names": list(names), "values": list(values)}
+    parameters = {"name": schema, "names": list(_PRINTING), "values": list(_PRINTING.values())}
     facts = next(_rows(_run(connection, sql, parameters)), None)
     if facts is None:
         return Snapshot({})
@@ -83,17 +79,20 @@ def read_global(connection: Connection, schema: str) -> set[str]:
     return {item.handle for item in _objects(_run(connection, query, place))}
 
 
-def constraint_indexes(connection: Connection, schema: str) -> dict[str, str]:
-    """Return the statements that make the indexes of primary keys and unique constraints, by handle."""
+def with_indexes(snapshot: Snapshot, connection: Connection, schema: str) -> Snapshot:
+    """Give primary keys and unique constraints the statements that make their indexes."""
     sql = """
-        SELECT quote_ident(c.relname) || '.' || quote_ident(k.conname) AS identity,
+        SELECT 'constraint:' || quote_ident(c.relname) || '.' || quote_ident(k.conname) AS key,
                pg_get_indexdef(k.conindid, 0, true) AS sql
         FROM pg_catalog.pg_constraint AS k
         JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
         WHERE c.relnamespace = %(schema)s::regnamespace AND k.contype IN ('p', 'u')
         """
-    rows = _rows(_run(connection, sql, {"schema": schema}))
-    return {handle("constraint", row["identity"]): row["sql"] for row in rows}
+    objects = dict(snapshot.objects)
+    for row in _rows(_run(connection, sql, {"schema": schema})):
+        if item := objects.get(row["key"]):
+            objects[row["key"]] = replace(item, attributes={**item.attributes, INDEX: row["sql"]})
+    return replace(snapshot, objects=objects)
 
 
 def _queries(version: int) -> tuple[str, ...]:

@@ -67,21 +67,12 @@ def compare(expected: Snapshot, actual: Snapshot, grantees: Sequence[str]) -> li
 
     found: dict[str, Finding] = {}
     follows: list[tuple[str, str, str | None]] = []  # the root it belongs to, what, the SQL for it
-    for key, item in missing.items():
-        root = outermost(key, missing)
-        relation = missing.get(item.parents[0]) if item.parents else None
-        if root == key:
-            found[key] = _missing(item)
-        elif item.kind == "column" and relation and "view" in relation.kind:
-            follows.append((root, str(item), safe(ddl.further(item)) or ""))
-        else:
-            follows.append((root, str(item), safe(ddl.create(item))))
-    for key, item in unexpected.items():
-        root = outermost(key, unexpected)
-        if root == key:
-            found[key] = _unexpected(item)
-        else:
-            follows.append((root, str(item), None))
+    for absent, finding_of in ((missing, _missing), (unexpected, _unexpected)):
+        for key, item in absent.items():
+            if (root := outermost(key, absent)) == key:
+                found[key] = finding_of(item)
+            else:
+                follows.append((root, str(item), _creating(item, missing)))
 
     allowed = privileges.Allowed(actual, grantees)
     for key, wanted in expected.objects.items():
@@ -156,6 +147,16 @@ def different(expected: Object, actual: Object, names: Sequence[str], owner: str
 def _missing(item: Object) -> Finding:
     meaning, sql = consequences.missing(item), safe(ddl.create(item))
     return Finding(item.kind, item.identity, "missing", _content(item), None, meaning, sql)
+
+
+def _creating(item: Object, missing: Mapping[str, Object]) -> str | None:
+    """Return the SQL that makes an object which is missing together with the one that it hangs on."""
+    if item.handle not in missing:
+        return None
+    relation = missing.get(item.parents[0])
+    if item.kind == "column" and relation and "view" in relation.kind:
+        return safe(ddl.further(item)) or ""
+    return safe(ddl.create(item))
 
 
 def _unexpected(item: Object) -> Finding:

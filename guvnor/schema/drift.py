@@ -118,8 +118,7 @@ def check_files(
     began = time.monotonic()
     head = revisions.head if isinstance(revisions, SqlRevisions) else revisions.get_current_head()
     with closing(scratch_database.connect("schema check")) as scratch:
-        with shadow.build(scratch, shadow.from_revisions(revisions, head)) as built:
-            actual = built.snapshot()
+        actual = expected_at(scratch, revisions, head)
         with shadow.build(scratch, shadow.from_models(models)) as built:
             findings = root_causes.differences(built, actual)
     return DriftReport("the models", f"revision {head}", tuple(findings), time.monotonic() - began)

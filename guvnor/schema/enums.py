@@ -17,9 +17,10 @@ from guvnor.postgres.quoting import constant, quoted
 
 @dataclass
 class Enums:
-    """The enums of a shadow, each identified by its place in the order in which they are created.
+    """The enums of one build, each identified by its place in the order in which they are created.
 
-    :ivar labels: the values of each one, under the names that they had when they were added.
+    :ivar labels: the values of each one, under the names that they had when they were added; a later build
+        starts with those of the one before.
     :ivar grown: whether a value was added to one since the build began.
     """
 
@@ -27,11 +28,6 @@ class Enums:
     grown: bool = False
     _places: dict[int, int] = field(default_factory=dict)  # by oid
     _names: dict[int, str] = field(default_factory=dict)  # of values, by oid
-
-    def begin(self) -> None:
-        """Start a build, in which no enum exists yet."""
-        self.grown = False
-        self._places, self._names = {}, {}
 
     def look(self, driver: Connection, schema: str) -> None:
         """Look at the enums after a statement; create a new one again, with the values it will be given."""

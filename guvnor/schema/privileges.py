@@ -77,11 +77,10 @@ def reconciling(item: Object, missing: Sequence[str], unexpected: Sequence[str])
     kind = _GRANTED.get(item.kind, item.kind.upper())
     statements = []
     for number, entry in enumerate(entries):
-        role, _, privilege = entry.removesuffix(" WITH GRANT OPTION").rpartition("=")
+        name, option, _ = entry.partition(" WITH GRANT OPTION")
+        role, _, privilege = name.rpartition("=")
         role = role.replace("<owner>", identifier(owner))
-        if number < len(unexpected):
-            statements.append(f"REVOKE {privilege}{column} ON {kind} {target} FROM {role}")
-        else:
-            option = " WITH GRANT OPTION" if entry.endswith(" WITH GRANT OPTION") else ""
-            statements.append(f"GRANT {privilege}{column} ON {kind} {target} TO {role}{option}")
+        what = f"{privilege}{column} ON {kind} {target}"
+        revoke = number < len(unexpected)
+        statements.append(f"REVOKE {what} FROM {role}" if revoke else f"GRANT {what} TO {role}{option}")
     return terminated(statements)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import psycopg2
 from psycopg2 import errorcodes
@@ -39,19 +40,18 @@ class MigratedMeanwhileError(LiveSchemaBusyError):
     """The database was migrated while its schema was being read."""
 
 
+@dataclass(frozen=True)
 class LiveReader:
     """A live schema that a thread of its own reads, so that the expected one can be built meanwhile.
 
     :ivar connection: that the thread reads on; only its facts may be asked for.
     :ivar recorded: the revision that the database says it is at; None when it is at none.
+    :ivar reading: the schema and the revision, once they are read.
     """
 
-    def __init__(self, connection: Connection, thread: ThreadPoolExecutor) -> None:
-        """Read the revision, and start to read the schema."""
-        self.connection = connection
-        with _transaction(connection) as cursor:
-            self.recorded = _recorded(cursor)
-        self._reading = thread.submit(read_live_schema, connection)
+    connection: Connection
+    recorded: str | None
+    reading: Future[tuple[Snapshot, str | None]]
 
     def schema(self) -> Snapshot:
         """Wait for the schema.
@@ -59,27 +59,25 @@ class LiveReader:
         :raises LiveSchemaError: when it cannot be read.
         :raises MigratedMeanwhileError: when the database is no longer at the recorded revision.
         """
-        schema, recorded = self._reading.result()
+        schema, recorded = self.reading.result()
         if recorded != self.recorded:
             raise MigratedMeanwhileError
         return schema
-
-    def end(self) -> None:
-        """Cancel the reading if it still runs."""
-        if not self._reading.done():
-            with contextlib.suppress(psycopg2.Error):
-                self.connection.cancel()
 
 
 @contextlib.contextmanager
 def live_reader(database: Database) -> Iterator[LiveReader]:
     """Read a live schema in a thread; at the end of the block the reading stops, finished or not."""
     with closing(database.connect("schema check")) as connection, ThreadPoolExecutor(1) as thread:
-        reader = LiveReader(connection, thread)
+        with _transaction(connection) as cursor:
+            recorded = _recorded(cursor)
+        reading = thread.submit(read_live_schema, connection)
         try:
-            yield reader
+            yield LiveReader(connection, recorded, reading)
         finally:
-            reader.end()
+            if not reading.cancel() and not reading.done():
+                with contextlib.suppress(psycopg2.Error):
+                    connection.cancel()
 
 
 def read_live_schema(connection: Connection) -> tuple[Snapshot, str | None]:

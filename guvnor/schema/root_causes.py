@@ -110,11 +110,7 @@ def trace(
         causes += made
         expected = shadow.snapshot().without(ignore)
         findings = compare(expected, actual, grantees)
-    doubtful = [
-        f for f in findings if f.change == "different" and f.expected and _EXPRESSIONS & f.expected.keys()
-    ]
-    if doubtful:
-        findings = _reprinted(shadow, expected, actual, findings, doubtful)
+    findings = _reprinted(shadow, expected, actual, findings)
     return RootCauses(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
 
 
@@ -172,28 +168,29 @@ def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
 
 
 def _reprinted(
-    shadow: Shadow, expected: Snapshot, actual: Snapshot, findings: list[Finding], doubtful: list[Finding]
+    shadow: Shadow, expected: Snapshot, actual: Snapshot, findings: list[Finding]
 ) -> list[Finding]:
     """Leave out expressions that print alike once the server has parsed each side's own text again."""
-    keys = {id(finding): handle(finding.kind, finding.object) for finding in doubtful}
-    parsed: dict[str, list[Object]] = {key: [] for key in keys.values()}
-    for side in (expected, actual):
+    parsed: dict[str, list[Object]] = {
+        handle(finding.kind, finding.object): []
+        for finding in findings
+        if finding.change == "different" and _EXPRESSIONS & (finding.expected or {}).keys()
+    }
+    for side in (expected, actual) if parsed else ():
         with shadow.undone():
             again = [key for key in parsed if (sql := _recreate(side.objects[key])) and shadow.attempt(sql)]
-            if again:
-                printed = shadow.snapshot()
-                for key in again:
-                    parsed[key] += filter(None, [printed.get(key)])
+            printed = shadow.snapshot() if again else side
+            for key in again:
+                parsed[key] += filter(None, [printed.get(key)])
     kept = []
     for finding in findings:
-        key = keys.get(id(finding), "")
-        wanted = finding.expected or {}
-        if len(sides := parsed.get(key, [])) == 2:
+        key = handle(finding.kind, finding.object)
+        if finding.change == "different" and len(sides := parsed.get(key, [])) == 2:
             same = _EXPRESSIONS - set(differing(sides[0], sides[1], None))
-            names = [name for name in wanted if name not in same]
-            if len(names) < len(wanted):
-                if names:
-                    kept.append(different(expected.objects[key], actual.objects[key], names, actual.owner))
+            names = [name for name in finding.expected or () if name not in same]
+            if names and len(names) < len(finding.expected or ()):
+                finding = different(expected.objects[key], actual.objects[key], names, actual.owner)
+            if not names:
                 continue
         kept.append(finding)
     return kept
@@ -219,19 +216,17 @@ def _recreate(item: Object) -> str | None:
 
 
 def _joined(findings: list[Finding]) -> list[Finding]:
-    """Merge the findings about one object."""
-    joined: dict[tuple[str, str], Finding] = {}
+    """Merge the differences of one object."""
+    joined: dict[tuple[str, str, str], Finding] = {}
     for finding in findings:
-        key = finding.kind, finding.object
-        first = joined.get(key)
-        if first is None or first.change != "different" or finding.change != "different":
-            joined[key if first is None else (*key, finding.change)] = finding  # type: ignore[index]
-            continue
-        joined[key] = replace(
-            first,
-            expected={**(first.expected or {}), **(finding.expected or {})},
-            actual={**(first.actual or {}), **(finding.actual or {})},
-            sql=f"{first.sql}\n{finding.sql}" if first.sql and finding.sql else None,
-            with_it=(*first.with_it, *finding.with_it),
-        )
+        key = finding.kind, finding.object, finding.change
+        if first := joined.get(key):
+            finding = replace(
+                first,
+                expected={**(first.expected or {}), **(finding.expected or {})},
+                actual={**(first.actual or {}), **(finding.actual or {})},
+                sql=f"{first.sql}\n{finding.sql}" if first.sql and finding.sql else None,
+                with_it=(*first.with_it, *finding.with_it),
+            )
+        joined[key] = finding
     return list(joined.values())

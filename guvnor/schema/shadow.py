@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from guvnor.postgres import Connection
-from guvnor.revisions.sql_revisions import SqlRevisions
+from guvnor.revisions.sql_revisions import SqlRevision, SqlRevisions
 from guvnor.schema import catalog
 from guvnor.schema.enums import Enums
 from guvnor.schema.escapes import EscapeGuard
@@ -29,7 +29,7 @@ from guvnor.schema.snapshot import Object, Snapshot
 
 if TYPE_CHECKING:
     import sqlalchemy
-    from alembic.script import ScriptDirectory
+    from alembic.script import Script, ScriptDirectory
 
 # How much of the documented room for locks (max_locks_per_transaction for each possible session) a shadow may
 # fill; in truth there is a little more.
@@ -99,6 +99,8 @@ class Shadow:
         """
         from alembic.migration import MigrationContext
         from alembic.operations import Operations
+
+        import guvnor.online.operations  # noqa: F401 - revisions use the online operations
 
         self.guard.doing = doing
         with Operations.context(MigrationContext.configure(self.connection)):
@@ -173,49 +175,40 @@ def from_revisions(revisions: SqlRevisions | ScriptDirectory, revision: str | No
     :param revisions: the revision files, as SQL where they consist of it, else as Alembic reads them.
     :raises LiveSchemaError: when there is no file of the revision.
     """
-    if revision in (None, "base"):
+    if revision is None or revision == "base":
         return lambda _: None
-    assert revision is not None
+    steps: Sequence[SqlRevision | Script] | None
     if isinstance(revisions, SqlRevisions):
-        make = _by_sql(revisions, revision)
+        steps = revisions.up_to(revision)
     else:
-        make = _by_alembic(revisions, revision)
-    if make is None:
+        steps = _scripts_up_to(revisions, revision)
+    if steps is None:
         raise LiveSchemaError(
             f"There is no file of revision {revision}, so it is unknown what the database should be.",
             next_step="guvnor version   # is this the release that migrated the database?",
         )
-    return make
-
-
-def _by_sql(revisions: SqlRevisions, revision: str) -> Make | None:
-    known = revisions.up_to(revision)
 
     def run(shadow: Shadow) -> None:
-        for step in known or ():
-            shadow.guard.doing = f"revision {step.identifier}"
-            for statement in step.statements:
-                shadow.execute(statement)
+        for step in steps:
+            if isinstance(step, SqlRevision):
+                shadow.guard.doing = f"revision {step.identifier}"
+                for statement in step.statements:
+                    shadow.execute(statement)
+            else:
+                shadow.migrate(step.module.upgrade, f"revision {step.revision}")
 
-    return None if known is None else run
+    return run
 
 
-def _by_alembic(script: ScriptDirectory, revision: str) -> Make | None:
+def _scripts_up_to(script: ScriptDirectory, revision: str) -> list[Script] | None:
+    """Return the revision files up to one in their order; None when that one is not known."""
     from alembic.script.revision import ResolutionError
     from alembic.util import CommandError
 
     try:
-        known = list(script.iterate_revisions(revision, "base"))
+        return list(script.iterate_revisions(revision, "base"))[::-1]
     except (CommandError, ResolutionError):
         return None
-
-    def run(shadow: Shadow) -> None:
-        import guvnor.online.operations  # noqa: F401 - revisions use the online operations
-
-        for step in reversed(known):
-            shadow.migrate(step.module.upgrade, f"revision {step.revision}")
-
-    return run
 
 
 def from_models(metadata: sqlalchemy.MetaData) -> Make:
@@ -254,7 +247,7 @@ def build(connection: Connection, make: Make) -> Iterator[Shadow]:
                         raise
                     refused = isinstance(cause, psycopg2.errors.UnsafeNewEnumValueUsage)
                     if refused and (enums is None or enums.grown):
-                        enums = enums or Enums()
+                        enums = Enums(enums.labels) if enums else Enums()
                         continue
                     raise explained(cause, shadow.guard.doing) from error
                 shadow.guard.off = True
@@ -303,8 +296,6 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
             f"The expected schema needs about {needed} locks; this server has room for {room} for everybody.",
             next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction (now for {room} locks in all)",
         )
-    if enums is not None:
-        enums.begin()
     return Shadow(driver, name, catalog.read_global(driver, name), EscapeGuard(driver, oid), enums)
 
 

@@ -52,9 +52,10 @@ def change():
 
 change()
 
+from guvnor.application import GUVNOR
 from guvnor.cli.plain_alembic import run
 
-run(context)
+run(context, GUVNOR)
 '''
 
 
