@@ -29,7 +29,7 @@ class Enums:
     _places: dict[int, int] = field(default_factory=dict)  # by oid
     _names: dict[int, str] = field(default_factory=dict)  # of values, by oid
 
-    def look(self, driver: Connection, schema: str) -> None:
+    def follow(self, driver: Connection, schema: str) -> None:
         """Look at the enums after a statement; create a new one again, with the values it will be given."""
         with driver.cursor() as cursor:
             cursor.execute(

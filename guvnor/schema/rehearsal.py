@@ -193,7 +193,7 @@ class _Recorder:
         raw: Any = connection.connection.dbapi_connection
         self._raw = raw
         self._busy = False
-        self._seen = self._look()
+        self._seen = self._inspect()
         self._raw.rollback()
 
     @contextlib.contextmanager
@@ -206,13 +206,13 @@ class _Recorder:
             yield OnlineStep(self._raw, self._raw, pid, step, lambda _: None)
             _prepare(self._raw, self._schema)
         self._busy = False
-        self._seen = self._look()
+        self._seen = self._inspect()
 
     def after_statement(self, _c: Any, _cursor: Any, statement: str, *_: Any) -> None:
         """Look at locks, files and scans, and record what is new."""
         if self._busy:
             return
-        now = self._look()
+        now = self._inspect()
         tables = sorted(self._seen.keys() & now.keys())
         locks = tuple(
             Lock(table, escapes.lock_name(mode))
@@ -226,7 +226,7 @@ class _Recorder:
         # Nobody else uses a table that the revision has created itself.
         self._seen = {table: now[table] for table in now if table in self._seen}
 
-    def _look(self) -> dict[str, tuple[frozenset[str], int, int]]:
+    def _inspect(self) -> dict[str, tuple[frozenset[str], int, int]]:
         """Return for each table its locks, its file, and how often this transaction has scanned it."""
         with self._raw.cursor() as cursor:
             cursor.execute(

@@ -63,7 +63,7 @@ class Shadow:
 
     def _follow_enums(self) -> None:
         if self.enums is not None and not self.guard.off:
-            self.enums.look(self.driver, self.name)
+            self.enums.follow(self.driver, self.name)
 
     @cached_property
     def connection(self) -> sqlalchemy.Connection:
@@ -142,7 +142,7 @@ class Shadow:
         try:
             with self.undone(on_failure=True):
                 yield
-                self.guard.look()
+                self.guard.inspect()
         finally:
             self.guard.off = True
 
@@ -240,7 +240,7 @@ def build(connection: Connection, make: Make) -> Iterator[Shadow]:
             try:
                 try:
                     make(shadow)
-                    shadow.guard.look()
+                    shadow.guard.inspect()
                 except Exception as error:
                     cause = getattr(error, "orig", error)  # SQLAlchemy's error around the driver's
                     if not isinstance(cause, (psycopg2.Error, AssertionError)):

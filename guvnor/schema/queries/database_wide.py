@@ -87,8 +87,7 @@ def objects(version: int) -> str:
                      'method ' || o.castmethod::text), NULL, {comment("pg_cast", "o.oid")}, NULL, NULL
     FROM pg_cast AS o
     WHERE o.oid >= 16384 AND {_not_elsewhere("o.castsource", "o.casttarget")}
-      AND NOT EXISTS (SELECT FROM pg_depend AS e WHERE e.classid = 'pg_cast'::regclass AND e.objid = o.oid
-                                                   AND e.deptype IN ('e', 'i'))
+      AND {not_of_extension("pg_cast", "o.oid", types="'e', 'i'")}
     UNION ALL
     SELECT 'transform', format('FOR %%s LANGUAGE %%s', format_type(o.trftype, NULL), l.lanname), '{{}}', NULL,
            concat_ws(', ', o.trffromsql, o.trftosql), NULL, NULL, NULL, NULL

@@ -39,9 +39,7 @@ FUNCTIONS = f"""
            {comment("pg_proc", "p.oid")} AS comment,
            {privileges("p.proacl", "f", "p.proowner")}
     FROM pg_proc AS p
-    WHERE p.pronamespace = %(schema)s AND {not_of_extension("pg_proc", "p.oid")}
-      AND NOT EXISTS (SELECT FROM pg_depend AS i
-                      WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid AND i.deptype = 'i')"""
+    WHERE p.pronamespace = %(schema)s AND {not_of_extension("pg_proc", "p.oid", types="'e', 'i'")}"""
 
 # Types that do not come with a table or another type: enums, domains, composite, range and base types.
 TYPES = f"""

@@ -105,9 +105,8 @@ SEQUENCES = f"""
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass
           AND d.deptype = 'a'
     ) AS o (table_name, "column") ON true
-    WHERE c.relnamespace = %(schema)s AND c.relkind = 'S' AND {not_of_extension("pg_class", "c.oid")}
-      AND NOT EXISTS (SELECT FROM pg_depend AS i
-                      WHERE i.classid = 'pg_class'::regclass AND i.objid = c.oid AND i.deptype = 'i')"""
+    WHERE c.relnamespace = %(schema)s AND c.relkind = 'S'
+      AND {not_of_extension("pg_class", "c.oid", types="'e', 'i'")}"""
 
 _NOT_NULL_NAME = """
            quote_ident(n.conname) || CASE WHEN n.convalidated THEN '' ELSE ' NOT VALID' END
