@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -79,8 +80,8 @@ class Changes:
         if constraint.attributes["type"] != "foreign key":
             return False
         order = [item.handle for item in self.in_order if item.kind == "table"]
-        own, *others = [parent for parent in constraint.parents if parent.startswith("relation:")]
-        return any(other in order and order.index(other) > order.index(own) for other in others)
+        later = order[order.index(constraint.parents[0]) + 1 :]
+        return any(parent in later for parent in constraint.parents)
 
     def goes_along(self, item: Object) -> bool:
         """Tell whether the server drops an object together with its table or one of its columns.
@@ -88,13 +89,10 @@ class Changes:
         A dropped column takes its indexes and table constraints with it (PostgreSQL documentation, ALTER
         TABLE, DROP COLUMN).
         """
-        table = _own_table(item)
-        if table in self.dropped:
-            return True
         columns = f"column:{table_of(item)}."
-        return item.kind in ("constraint", "index", "statistics", "sequence") and any(
-            parent in self.dropped for parent in item.parents if parent.startswith(columns)
-        )
+        gone = [parent for parent in item.parents if parent.startswith(columns) and parent in self.dropped]
+        with_column = item.kind in ("constraint", "index", "statistics", "sequence") and bool(gone)
+        return with_column or _own_table(item) in self.dropped
 
 
 def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
@@ -105,17 +103,17 @@ def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
         return table if table in objects and item.kind in ("column", "constraint") else item.handle
 
     def needs(*, foreign_keys: bool) -> dict[str, list[str]]:
-        graph: dict[str, set[str]] = {}
+        graph: defaultdict[str, set[str]] = defaultdict(set)
         last: dict[str, str] = {}
         for item in objects.values():
             needed = {node(objects[parent]) for parent in item.parents if parent in objects} - {node(item)}
-            found = graph.setdefault(node(item), set())
+            found = graph[node(item)]
             if item.kind == "column" and node(item) == item.handle:  # columns keep their order
-                found |= {last[item.parents[0]]} if item.parents[0] in last else set()
+                found.update(filter(None, [last.get(item.parents[0])]))
                 last[item.parents[0]] = item.handle
             if item.kind == "sequence":  # it is there before the column that owns it
                 for owner in needed:
-                    graph.setdefault(owner, set()).add(item.handle)
+                    graph[owner].add(item.handle)
             elif foreign_keys or item.attributes.get("type") != "foreign key":
                 found |= needed
         return {key: sorted(needed) for key, needed in graph.items()}  # the same each time

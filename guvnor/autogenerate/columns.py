@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+
+import psycopg2
 
 from guvnor.autogenerate import other_objects
 from guvnor.autogenerate.changes import Alteration, Changes
@@ -16,11 +18,19 @@ from guvnor.autogenerate.emitted_operations import (
     guarded,
     todo,
 )
-from guvnor.autogenerate.probe import Probe
 from guvnor.postgres.quoting import unquoted
 from guvnor.schema import column_ddl, ddl
+from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot
 from guvnor.schema.statement import find, statement, table_of, terminated
+
+_FILES_AND_SCANS = """
+    SELECT pg_relation_filenode(c.oid),
+           ARRAY(SELECT pg_relation_filenode(i.indexrelid) FROM pg_catalog.pg_index AS i
+                 WHERE i.indrelid = c.oid ORDER BY i.indexrelid::regclass::text),
+           (SELECT seq_scan FROM pg_catalog.pg_stat_xact_user_tables WHERE relid = c.oid)
+    FROM pg_catalog.pg_class AS c WHERE c.oid = %s::regclass
+"""
 
 _NOTICED = (
     "The server touches no row for it, but a prepared statement that selects the column fails once on each "
@@ -32,7 +42,7 @@ _VALIDATED_AFTERWARDS = (
 )
 
 
-def add(changes: Changes, probe: Probe, item: Object) -> Iterator[EmittedOperation]:
+def add(changes: Changes, shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Add a column without writing rows while the table is locked."""
     if _is_of_view(changes, item):  # its definition says all but the comment
         yield from emitted(Phase.ATTACH, ddl.further(item))
@@ -42,9 +52,9 @@ def add(changes: Changes, probe: Probe, item: Object) -> Iterator[EmittedOperati
     table, name, values = table_of(item), item.name, item.attributes
     whole, bare = column_ddl.definition(item), column_ddl.type_of(values)
     must_be_filled = column_ddl.must_be_filled(item)
-    rewrites = not must_be_filled and probe.adding_rewrites(table, whole)
+    rewrites = not must_be_filled and _adding_rewrites(shadow, table, whole)
     # A domain with a check rewrites the table even without a default.
-    if rewrites and (values["default"] is None or probe.adding_rewrites(table, bare)):
+    if rewrites and (values["default"] is None or _adding_rewrites(shadow, table, bare)):
         yield todo(
             Phase.CHANGE,
             f"the new column {item.identity} has the whole table written anew while nobody can use it. Where "
@@ -72,7 +82,7 @@ def add(changes: Changes, probe: Probe, item: Object) -> Iterator[EmittedOperati
         yield EmittedOperation(Phase.NOT_NULL, "set_not_null", (unquoted(table), unquoted(name)))
 
 
-def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperation]:
+def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Drop a column; its indexes and constraints go with it."""
     if changes.goes_along(item) or _is_of_view(changes, item):
         return
@@ -84,19 +94,19 @@ def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOpera
     yield dropped
 
 
-def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[EmittedOperation]:
+def alter(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
     """Alter a column without reading or writing rows while the table is locked."""
     if _is_of_view(changes, alteration.after):
         return
     names = alteration.names
     if {"type", "collation"} & set(names):
-        yield from _retype(changes, probe, alteration)
+        yield from _retype(changes, shadow, alteration)
         done = ("type", "collation", "default", "storage", "compression")
         names = tuple(name for name in names if name not in done)
-    yield from other_objects.alter(changes, probe, replace(alteration, names=names))
+    yield from other_objects.alter(changes, shadow, replace(alteration, names=names))
 
 
-def _retype(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[EmittedOperation]:
+def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
     """Change a column's type; where that touches all rows, a person has to decide on the upgrade."""
     before, after = alteration.before, alteration.after
     table, old, new = table_of(after), before.attributes, after.attributes
@@ -105,7 +115,8 @@ def _retype(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[
         yield todo(Phase.CHANGE, f"the type of the generated column {after.identity} becomes {kind}.")
         return
     every_check = {check.name for side in (changes.before, changes.after) for check in _checks(side, after)}
-    touches = old["collation"] != new["collation"] or probe.retyping_touches_rows(before, after, every_check)
+    sorts_anew = old["collation"] != new["collation"]
+    touches = sorts_anew or _retyping_touches_rows(shadow, before, after, every_check)
     checks = [] if touches else _standing_checks(changes, after)
     actions = [
         *(f"DROP CONSTRAINT IF EXISTS {check.name}" for check in checks),
@@ -150,3 +161,39 @@ def _standing_checks(changes: Changes, column: Object) -> list[Object]:
 def _is_of_view(changes: Changes, item: Object) -> bool:
     relation = changes.after.get(item.parents[0]) or changes.before.get(item.parents[0])
     return relation is not None and "view" in relation.kind
+
+
+def _adding_rewrites(shadow: Shadow, table: str, definition: str) -> bool:
+    """Tell whether a new column of a definition rewrites the whole table; see :func:`_touches_rows`."""
+    return _touches_rows(shadow, table, [f"ALTER TABLE {table} ADD COLUMN guvnor_probe {definition}"])
+
+
+def _retyping_touches_rows(shadow: Shadow, before: Object, after: Object, without: Collection[str]) -> bool:
+    """Tell whether another type makes the server read or write all rows, or rebuild an index.
+
+    A check on the column is verified again even where no row is written.
+
+    :param without: constraints to leave out of it.
+    """
+    table = table_of(after)
+    prepare = [f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {constraint}" for constraint in without]
+    prepare.append(f"ALTER TABLE {table} ALTER COLUMN {after.name} DROP DEFAULT")
+    prepare.append(column_ddl.retype(after, before.attributes))
+    return _touches_rows(shadow, table, [*prepare, column_ddl.retype(after, after.attributes, cast=False)])
+
+
+def _touches_rows(shadow: Shadow, table: str, statements: Sequence[str]) -> bool:
+    """Try statements on the empty tables of the shadow, and tell whether the last one touches a table's rows.
+
+    The files of the table and its indexes and the number of scans tell. True where it cannot be tried.
+    """
+    try:
+        with shadow.undone(), shadow.driver.cursor() as cursor:
+            for sql in statements:
+                cursor.execute(_FILES_AND_SCANS, (table,))
+                before = cursor.fetchone()
+                shadow.execute(sql)
+            cursor.execute(_FILES_AND_SCANS, (table,))
+            return cursor.fetchone() != before
+    except psycopg2.Error:
+        return True

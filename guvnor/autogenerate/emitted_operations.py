@@ -73,8 +73,9 @@ class EmittedOperation:
     def code(self) -> str:
         """Return the operation as it stands in the revision's function."""
         lines = [f"    # {line}" for remark in self.remarks for line in textwrap.wrap(remark, WIDTH)]
-        if self.name == "execute":
-            return "\n".join([*lines, f"    op.execute({_sql(*self.arguments)})"])
+        if self.name == "execute":  # text() takes a colon for the beginning of a parameter
+            sql = _PARAMETER.sub(r"\\:", _ESCAPED.sub(r"\\\\", self.arguments[0]))
+            return "\n".join([*lines, f"    op.execute({_argument(sql, closing=' ' * 4)})"])
         written = [_argument(text) for text in self.arguments]
         written += [f"{name}={_argument(text)}" for name, text in self.keywords.items()]
         lines.append(f"    op.{self.name}({', '.join(written)})")
@@ -140,25 +141,13 @@ def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperati
     return execute(phase, "\n".join(lines), *remarks)
 
 
-def _sql(sql: str) -> str:
-    """Return SQL as a Python string for ``op.execute``, in which a colon may begin a parameter."""
-    text = _PARAMETER.sub(r"\\:", _ESCAPED.sub(r"\\\\", sql))
-    plain = "\n" not in text and '"' not in text and "\\" not in text and len(text) <= WIDTH - 12
-    return f'"{text}"' if plain else _several_lines(text, closing=" " * 4)
+def _argument(text: str, closing: str = " " * 8) -> str:
+    """Return an argument of an operation as a Python string.
 
-
-def _argument(text: str) -> str:
-    """Return an argument of an operation as a Python string."""
-    if "\n" in text or len(text) > WIDTH - 12:
-        return _several_lines(text, closing=" " * 8)
-    return f'"{text}"' if '"' not in text and "\\" not in text else repr(text)
-
-
-def _several_lines(text: str, closing: str) -> str:
-    """Return SQL as a Python string between triple quotes.
-
-    :param closing: what stands before the last of them.
+    :param closing: what stands before the last of triple quotes.
     """
+    if "\n" not in text and len(text) <= WIDTH - 12:
+        return f'"{text}"' if '"' not in text and "\\" not in text else repr(text)
     if '"""' in text:
         return repr(text)
     prefix = "r" if "\\" in text else ""

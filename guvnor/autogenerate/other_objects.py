@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, todo
-from guvnor.autogenerate.probe import Probe
 from guvnor.schema import ddl
+from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import table_of
 
@@ -19,7 +19,7 @@ _OF_TABLES = ("table", "column", "constraint", "index", "type")
 _LONG = ("definition", "body", "sql body")
 
 
-def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperation]:
+def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Make an object; on a table that is in use, what takes long is done while the application goes on."""
     own = changes.comes_with_table(item)
     if own and item.kind == "constraint":
@@ -30,15 +30,13 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperat
         phase = Phase.FINISH if _refers_to_added(changes, item) else Phase.CHANGE
     elif item.kind == "index" and own and changes.added[item.parents[0]].kind == "materialized view":
         phase = Phase.ATTACH
-    if statements is None:
-        yield _by_hand(item)
+    if statements is None and item.kind == "index":
+        yield _partitioned(item, [_with_partitions(item)])
+    elif statements is None:
+        yield todo(Phase.CREATE, f"the {item} is written by hand.")
     elif item.kind == "constraint" and ddl.locks_writers(item):
-        yield todo(
-            phase,
-            f"{item} cannot be added to {table_of(item)} without locking writers out. Where the table is "
-            "small, take this:",
-            [str(item.sql)],
-        )
+        why = f"{item} cannot be added to {table_of(item)} without locking writers out."
+        yield todo(phase, f"{why} Where the table is small, take this:", [str(item.sql)])
     elif item.kind == "sequence":  # the column that owns it comes after it
         yield from emitted(phase, statements[:1])
         yield from emitted(Phase.ATTACH, statements[1:])
@@ -46,7 +44,7 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperat
         yield from emitted(phase, statements, back=changes.back)
 
 
-def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperation]:
+def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Drop an object, unless it goes along with another one."""
     goes_along = changes.goes_along(item)
     if item.kind == "constraint" and item.attributes["type"] == "foreign key":
@@ -70,7 +68,7 @@ def drop(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOpera
 
 
 def alter(
-    changes: Changes, _probe: Probe, alteration: Alteration, *remarks: str
+    changes: Changes, _shadow: Shadow, alteration: Alteration, *remarks: str
 ) -> Iterator[EmittedOperation]:
     """Alter an object, or put it in the place of another one."""
     before, after = alteration.before, alteration.after
@@ -101,12 +99,6 @@ def _refers_to_added(changes: Changes, constraint: Object) -> bool:
         parent in changes.added and parent.startswith(("constraint:", "index:"))
         for parent in constraint.parents
     )
-
-
-def _by_hand(item: Object) -> EmittedOperation:
-    if item.kind == "index":
-        return _partitioned(item, [_with_partitions(item)])
-    return todo(Phase.CREATE, f"the {item} is written by hand.")
 
 
 def _partitioned(item: Object, statements: list[str]) -> EmittedOperation:

@@ -8,32 +8,30 @@ they fail to change is added as a TODO.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from alembic import op
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import renderers
-from alembic.migration import MigrationContext
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import MigrateOperation
 from alembic.operations.ops import UpgradeOps
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
-from guvnor.autogenerate import changes, tables, write
-from guvnor.autogenerate.changes import Changes
-from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, body, todo
-from guvnor.autogenerate.probe import Probe
+from guvnor.autogenerate import changes, columns, other_objects, tables, types
+from guvnor.autogenerate.changes import Alteration, Changes
+from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, body, guarded, todo
 from guvnor.database import Database
-from guvnor.postgres import Connection
 from guvnor.schema import catalog, ddl, drift, reading, root_causes, shadow
 from guvnor.schema.compare import Finding
-from guvnor.schema.root_causes import RootCauses
+from guvnor.schema.root_causes import Rename, RootCauses
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.shadow_errors import ShadowEscapeError
-from guvnor.schema.snapshot import Snapshot
+from guvnor.schema.snapshot import Object, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +45,13 @@ UPGRADE, DOWNGRADE = "upgrade_code", "downgrade_code"
 
 # Models cannot express these, so no revision is generated for them.
 _NOT_WRITTEN = frozenset({"privilege", "default privileges", "extension", "schema"})
+
+_Write = Callable[[Changes, Shadow, Object], Iterator[EmittedOperation]]
+_Alter = Callable[[Changes, Shadow, Alteration], Iterator[EmittedOperation]]
+
+_ADD: dict[str, _Write] = {"table": tables.add, "column": columns.add}
+_DROP: dict[str, _Write] = {"column": columns.drop}
+_ALTER: dict[str, _Alter] = {"table": tables.alter, "column": columns.alter, "type": types.alter}
 
 
 def setup(plugin: Plugin) -> None:
@@ -75,13 +80,8 @@ class Difference(MigrateOperation):
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return what ``alembic check`` prints."""
         found = self.finding
-        details = {"expected": found.expected, "actual": found.actual}
-        return (
-            found.change,
-            found.kind,
-            found.object,
-            {k: dict(v) for k, v in details.items() if v is not None},
-        )
+        sides = {"expected": found.expected, "actual": found.actual}
+        return found.change, found.kind, found.object, {k: v for k, v in sides.items() if v is not None}
 
 
 @renderers.dispatch_for(Difference)
@@ -107,8 +107,8 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
             return PriorityDispatchResult.STOP
         comparison = replace(
             comparison,
-            actual=_with_indexes(comparison.actual, live.connection(), "public"),
-            expected=_with_indexes(comparison.expected, built.driver, built.name),
+            actual=catalog.with_indexes(comparison.actual, live.connection, "public"),
+            expected=catalog.with_indexes(comparison.expected, built.driver, built.name),
         )
         found = changes.find(comparison)
         with built.undone():
@@ -121,17 +121,6 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
     return PriorityDispatchResult.STOP
 
 
-def _with_indexes(snapshot: Snapshot, connection: Connection, schema: str) -> Snapshot:
-    """Give primary keys and unique constraints the statements that make their indexes."""
-    indexes = catalog.constraint_indexes(connection, schema)
-    constraints = {
-        key: replace(item, attributes={**item.attributes, ddl.INDEX: indexes[key]})
-        for key, item in snapshot.objects.items()
-        if key in indexes
-    }
-    return replace(snapshot, objects={**snapshot.objects, **constraints})
-
-
 def _write(
     built: Shadow, comparison: RootCauses, found: Changes, expected: Snapshot
 ) -> tuple[list[EmittedOperation], list[EmittedOperation]]:
@@ -139,8 +128,7 @@ def _write(
 
     The shadow starts as the models' schema, so the downgrade is run first.
     """
-    probe = Probe(built)
-    forward, back = write.operations(found, probe), write.operations(found.reversed, probe)
+    forward, back = _operations(found, built), _operations(found.reversed, built)
     for finding in comparison.findings:
         if finding.kind in _NOT_WRITTEN:
             sql = finding.sql.splitlines() if finding.sql else []
@@ -156,6 +144,30 @@ def _write(
     return forward, back
 
 
+def _operations(changes: Changes, shadow: Shadow) -> list[EmittedOperation]:
+    """Return the operations from one schema to another; their phases say in which order they run."""
+    found: list[EmittedOperation] = []
+    for item in changes.in_order:
+        found += _ADD.get(item.kind, other_objects.add)(changes, shadow, item)
+    for item in reversed(changes.reversed.in_order):
+        found += _DROP.get(item.kind, other_objects.drop)(changes, shadow, item)
+    for alteration in changes.altered:
+        found += _ALTER.get(alteration.after.kind, other_objects.alter)(changes, shadow, alteration)
+    return found + [_renamed(rename, back=changes.back) for rename in changes.renamed]
+
+
+def _renamed(rename: Rename, *, back: bool) -> EmittedOperation:
+    """Give an object another name; before all else on the way back, and after all else otherwise."""
+    asked_for = rename.item.kind in ("table", "column", "view", "materialized view")
+    breaks = (
+        f"BREAKS the application version that is running: it asks for {rename.before}. Rather add, "
+        "backfill, and drop the old one in a later revision."
+    )
+    phase = Phase.RENAME_BACK if back else Phase.RENAME
+    statement = ddl.rename(rename.item, rename.before, rename.after)
+    return guarded(phase, statement, *([breaks] if asked_for else []))
+
+
 def _missed(
     built: Shadow, operations: list[EmittedOperation], wanted: Snapshot, but: set[str]
 ) -> list[EmittedOperation]:
@@ -163,18 +175,19 @@ def _missed(
 
     :param but: attributes that may differ.
     """
+    written = [operation for operation in operations if not operation.todo]
+    whole = len(written) == len(operations)
     try:
         with built.watched():
-            _run(built, [operation for operation in operations if not operation.todo])
+            _run(built, written)
     except ShadowEscapeError as error:
         # A TODO may stand for the object that was not found in the shadow.
-        if any(operation.todo for operation in operations):
-            return []
-        return [todo(Phase.FINISH, f"this was tried on empty tables. {error.message}")]
+        why = f"this was tried on empty tables. {error.message}"
+        return [todo(Phase.FINISH, why)] if whole else []
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
         return [todo(Phase.FINISH, f"this was tried on empty tables, and the server refused it: {reason}.")]
-    if any(operation.todo for operation in operations):
+    if not whole:
         return []
     with built.undone():
         left = root_causes.differences(built, wanted)
@@ -188,19 +201,17 @@ def _missed(
 
 def _left(finding: Finding) -> EmittedOperation:
     """Describe a difference that is left; the shadow is the expected side of the comparison."""
-    if finding.change == "different" and set(finding.expected or ()) == {"column order"}:
-        return tables.reordered(finding.object, (finding.expected or {})["column order"])
-    what = f" ({', '.join(finding.expected)})" if finding.expected and finding.change == "different" else ""
+    expected = (finding.expected or {}) if finding.change == "different" else {}
+    if expected.keys() == {"column order"}:
+        return tables.reordered(finding.object, expected["column order"])
+    what = f" ({', '.join(expected)})" if expected else ""
     said = {"missing": "should not be there", "unexpected": "is missing", "different": "is another one"}
-    return todo(
-        Phase.FINISH,
-        f"after these operations the {finding.kind} {finding.object} {said[finding.change]}{what}.",
-    )
+    left = f"the {finding.kind} {finding.object} {said[finding.change]}{what}"
+    return todo(Phase.FINISH, f"after these operations {left}.")
 
 
 def _run(built: Shadow, operations: list[EmittedOperation]) -> None:
     """Run operations as the revision will, in their plain form."""
     names: dict[str, Any] = {"op": op}
     exec(f"def run():\n{body(operations)}\n    return\n", names)  # noqa: S102 - it was written just now, by this module
-    with Operations.context(MigrationContext.configure(built.connection)):
-        names["run"]()
+    built.migrate(names["run"], "the new revision")

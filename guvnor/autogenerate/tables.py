@@ -8,24 +8,26 @@ from dataclasses import replace
 from guvnor.autogenerate import other_objects
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, execute, todo
-from guvnor.autogenerate.probe import Probe
 from guvnor.schema import column_ddl, ddl
+from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
 
 _CONSTRAINTS = ("primary key", "foreign key", "unique", "check", "exclusion")  # in this order
 _BEYOND = ("partition bound", "inherits from", "of type", "foreign server", "tablespace")
 
 
-def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperation]:
+def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Make a table with its columns and constraints; nobody uses it yet."""
     name, values = item.identity, item.attributes
     if any(values[attribute] for attribute in _BEYOND):
-        yield todo(
-            Phase.CREATE, f"the table {name}: partitions, inheritance and the like are written by hand."
-        )
+        why = f"the table {name}: partitions, inheritance and the like are written by hand."
+        yield todo(Phase.CREATE, why)
         return
     columns = [changes.added[f"column:{name}.{column}"] for column in values["column order"] or []]
-    constraints = _constraints(changes, item)
+    constraints = sorted(
+        (c for c in changes.added.values() if c.kind == "constraint" and c.parents[0] == item.handle),
+        key=lambda c: (_CONSTRAINTS.index(c.attributes["type"]), c.identity),
+    )
     inside = [constraint for constraint in constraints if not changes.refers_to_later(constraint)]
     width = max((len(column.name) for column in columns), default=0)
     lines = [f"{column.name:<{width}}  {column_ddl.definition(column)}" for column in columns]
@@ -43,12 +45,12 @@ def add(changes: Changes, _probe: Probe, item: Object) -> Iterator[EmittedOperat
             yield from emitted(Phase.CHANGE, ddl.create(plain) or [])
 
 
-def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[EmittedOperation]:
+def alter(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
     """Alter what belongs to a table as a whole."""
     names = tuple(name for name in alteration.names if name != "column order")
     if "column order" in alteration.names and not changes.back:
         yield reordered(alteration.after.identity, alteration.before.attributes["column order"])
-    yield from other_objects.alter(changes, probe, replace(alteration, names=names))
+    yield from other_objects.alter(changes, shadow, replace(alteration, names=names))
 
 
 def reordered(table: str, order: list[str]) -> EmittedOperation:
@@ -59,17 +61,8 @@ def reordered(table: str, order: list[str]) -> EmittedOperation:
     return todo(
         Phase.FINISH,
         f"the models name the columns of {table} in another order. PostgreSQL adds columns at the end: "
-        f"move them in guvnor/models.py to where they are, {', '.join(order)}; then take this out.",
+        f"move them in the models to where they are, {', '.join(order)}; then take this out.",
     )
-
-
-def _constraints(changes: Changes, table: Object) -> list[Object]:
-    found = [
-        item
-        for item in changes.added.values()
-        if item.kind == "constraint" and item.parents[0] == table.handle
-    ]
-    return sorted(found, key=lambda item: (_CONSTRAINTS.index(item.attributes["type"]), item.identity))
 
 
 def _constraint(item: Object) -> str:

@@ -8,19 +8,19 @@ from dataclasses import replace
 from guvnor.autogenerate import other_objects
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, guarded, todo
-from guvnor.autogenerate.probe import Probe
 from guvnor.postgres.quoting import constant, suffixed
 from guvnor.schema import column_ddl, ddl
+from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import statement, table_of, terminated
 
 
-def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[EmittedOperation]:
+def alter(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
     """Add values to an enum, rename one, or remove some."""
     before, after = alteration.before, alteration.after
     if ddl.renamed_label(after, before):
         both = "The application versions before and after must both know the name that they find."
-        yield from other_objects.alter(changes, probe, alteration, both)
+        yield from other_objects.alter(changes, shadow, alteration, both)
         return
     if "labels" in alteration.names and "labels" in ddl.alter(after, before, ["labels"])[1]:
         alteration = replace(alteration, names=tuple(n for n in alteration.names if n != "labels"))
@@ -31,9 +31,9 @@ def alter(changes: Changes, probe: Probe, alteration: Alteration) -> Iterator[Em
                 Phase.CHANGE,
                 f"the enum {after.identity} loses values or has them in another order: PostgreSQL has to "
                 "make the type anew and write each table that uses it, while nobody can use it. A value that "
-                "nobody writes any more can stay: leave it in guvnor/models.py.",
+                "nobody writes any more can stay: leave it in the models.",
             )
-    yield from other_objects.alter(changes, probe, alteration)
+    yield from other_objects.alter(changes, shadow, alteration)
 
 
 def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[EmittedOperation]:
@@ -44,19 +44,14 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Emit
     name, old = after.identity, suffixed(after.name, "_old")
     users = [item for item in changes.after.of_kind("column") if f"type:{name}" in item.parents]
     columns = {column.handle for column in users}
-    naming = [
-        item
-        for item in changes.after.of_kind("constraint", "index")
-        if item.handle not in changes.added
-        and (
-            f"type:{name}" in item.parents
-            # an expression or predicate on the column alone depends on the type as well
-            or (
-                columns & set(item.parents)
-                and (item.attributes.get("type") == "check" or item.attributes.get("predicate"))
-            )
-        )
-    ]
+
+    def uses_type(item: Object) -> bool:
+        # An expression or predicate on the column alone depends on the type as well.
+        expression = item.attributes.get("type") == "check" or item.attributes.get("predicate")
+        return f"type:{name}" in item.parents or bool(expression and columns & set(item.parents))
+
+    there = [i for i in changes.after.of_kind("constraint", "index") if i.handle not in changes.added]
+    naming = list(filter(uses_type, there))
     dropped = [made.sql for item in naming for made in ddl.drop(item, online=False) or []]
     retyped = []
     for column in users:
@@ -67,15 +62,9 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Emit
     gone = [label for label in labels if label not in (after.attributes["labels"] or [])]
     held = ", ".join(map(constant, gone or labels[:1]))
     tables = ", ".join(sorted({table_of(column) for column in users})) or "nothing"
-    statements = [
-        *dropped,
-        f"ALTER TYPE {name} RENAME TO {old}",
-        str(after.sql),
-        *retyped,
-        f"DROP TYPE {old}",
-        *again,
-        *(made.sql for made in ddl.further(after)),
-    ]
+    further = (made.sql for made in ddl.further(after))
+    statements = [*dropped, f"ALTER TYPE {name} RENAME TO {old}", str(after.sql), *retyped]
+    statements += [f"DROP TYPE {old}", *again, *further]
     when = f"SELECT FROM pg_enum\nWHERE enumtypid = {constant(name)}::regtype AND enumlabel IN ({held})"
     yield guarded(
         Phase.DROP,  # after the columns and defaults that go

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from sqlalchemy import Column, ForeignKey, MetaData, Table, UniqueConstraint
+from sqlalchemy import Column, MetaData, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
 from guvnor import models
@@ -36,22 +34,19 @@ def diagram(metadata: MetaData) -> str:
         lines.extend(f"        {_attribute(column)}" for column in table.columns)
         lines.append("    }")
     for table in metadata.tables.values():
-        lines.extend(f"    {relationship}" for relationship in _relationships(table))
+        for column in table.columns:
+            one = "|o" if column.nullable else "||"
+            for key in column.foreign_keys:
+                ends = f"{key.column.table.name} {one}--o{{ {table.name}"
+                lines.append(f"    {ends} : {column.name}")
     return "".join(f"{line}\n" for line in lines)
 
 
 def _attribute(column: Column[object]) -> str:
     name = column.type.compile(dialect=postgresql.dialect()).lower()  # type: ignore[no-untyped-call]
     name = name.replace("timestamp with time zone", "timestamptz")
-    keys = [
-        key
-        for key, holds in (
-            ("PK", column.primary_key),
-            ("FK", column.foreign_keys),
-            ("UK", _is_unique(column)),
-        )
-        if holds
-    ]
+    kinds = {"PK": column.primary_key, "FK": column.foreign_keys, "UK": _is_unique(column)}
+    keys = [key for key, holds in kinds.items() if holds]
     return " ".join(filter(None, (name, column.name, ", ".join(keys))))
 
 
@@ -61,14 +56,3 @@ def _is_unique(column: Column[object]) -> bool:
         isinstance(constraint, UniqueConstraint) and list(constraint.columns) == [column]
         for constraint in column.table.constraints
     )
-
-
-def _relationships(table: Table) -> Iterator[str]:
-    for column in table.columns:
-        for key in column.foreign_keys:
-            yield _relationship(column, key)
-
-
-def _relationship(column: Column[object], key: ForeignKey) -> str:
-    one = "|o" if column.nullable else "||"
-    return f"{key.column.table.name} {one}--o{{ {column.table.name} : {column.name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from guvnor.schema.compare import Finding
@@ -47,41 +46,22 @@ def as_terminal(report: DriftReport) -> Group:
 
 def as_json(report: DriftReport) -> str:
     """Return the report as one JSON document."""
-    return json.dumps(
-        {
-            "expected": report.expected,
-            "actual": report.actual,
-            "clean": report.clean,
-            "seconds": round(report.seconds, 3),
-            "findings": [
-                {
-                    "kind": finding.kind,
-                    "object": finding.object,
-                    "change": finding.change,
-                    "expected": _plain(finding.expected),
-                    "actual": _plain(finding.actual),
-                    "meaning": finding.meaning,
-                    "sql": finding.sql,
-                    "with_it": list(finding.with_it),
-                }
-                for finding in report.findings
-            ],
-        },
-        indent=2,
-        ensure_ascii=False,
-    )
+    document = {
+        "expected": report.expected,
+        "actual": report.actual,
+        "clean": report.clean,
+        "seconds": round(report.seconds, 3),
+        "findings": [vars(finding) for finding in report.findings],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
 
 
 def as_markdown(report: DriftReport) -> str:
     """Return the report as Markdown, as a pull request shows it."""
     lines = [f"### {'✅' if report.clean else '❌'} {summary(report)}"]
     for finding in report.findings:
-        lines += [
-            "",
-            f"#### `{_SIGNS[finding.change]}` {finding.kind} {code(finding.object)} is {finding.change}",
-            "",
-        ]
-        lines += [finding.meaning, ""]
+        title = f"{finding.kind} {code(finding.object)} is {finding.change}"
+        lines += ["", f"#### `{_SIGNS[finding.change]}` {title}", "", finding.meaning, ""]
         lines += _fenced("text", _details(finding))
         if finding.with_it:
             lines += ["", f"With it: {', '.join(map(code, finding.with_it))}"]
@@ -104,7 +84,7 @@ def as_github(report: DriftReport) -> str:
 
 def _details(finding: Finding) -> list[str]:
     """Return the expected and the actual value of each attribute, a line each."""
-    expected, actual = _plain(finding.expected) or {}, _plain(finding.actual) or {}
+    expected, actual = finding.expected or {}, finding.actual or {}
     lines = []
     for name in dict.fromkeys((*expected, *actual)):
         if finding.expected is not None:
@@ -115,19 +95,14 @@ def _details(finding: Finding) -> list[str]:
 
 
 def _value(label: str, value: Any) -> list[str]:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else _word(value)
+    if isinstance(value, list):
+        text = ", ".join(map(str, value))
+    elif value is None:
+        text = "none"
+    else:
+        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
     first, *rest = text.splitlines() or [""]
     return [f"{label}: {first}", *(f"    {line}" for line in rest)]
-
-
-def _word(value: Any) -> str:
-    if value is None:
-        return "none"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _plain(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if values is None else dict(values)
 
 
 def code(text: str) -> str:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+from psycopg2 import extensions
 
 from guvnor.bookkeeping.state import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
+from guvnor.schema.ddl import INDEX
 from guvnor.schema.queries import database_wide, functions_and_types, parts_of_tables, rare, relations
 from guvnor.schema.snapshot import Object, Snapshot, handle, matcher
 
 # The settings that decide how constants are printed; both sides of a comparison are read with the same.
-_PRINTING = (
-    ("quote_all_identifiers", "off"),
-    ("DateStyle", "ISO, MDY"),
-    ("IntervalStyle", "postgres"),
-    ("TimeZone", "UTC"),
-    ("extra_float_digits", "1"),
-    ("bytea_output", "hex"),
-)
+_PRINTING = {
+    "quote_all_identifiers": "off", "DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "TimeZone": "UTC",
+    "extra_float_digits": "1", "bytea_output": "hex",
+}  # fmt: skip
 
 
 def read(connection: Connection, schema: str = "public") -> Snapshot:
@@ -32,29 +31,24 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
 
     :param schema: the schema's name; ``public`` is the live one, any other a shadow.
     """
-    facts = next(
-        _rows(
-            connection,
-            """
-            SELECT n.oid::bigint AS oid, current_setting('server_version_num')::integer AS version,
-                   (SELECT pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class AS c
-                    WHERE c.relnamespace = n.oid AND c.relname IN ('alembic_version', 'schema_migrations')
-                    ORDER BY c.relname LIMIT 1) AS owner,
-                   set_config('search_path', concat_ws(', ', quote_ident(n.nspname),
-                       (SELECT string_agg(DISTINCT quote_ident(e.nspname), ', ')
-                        FROM pg_catalog.pg_extension AS x
-                        JOIN pg_catalog.pg_namespace AS e ON e.oid = x.extnamespace
-                        WHERE e.nspname NOT IN ('pg_catalog', 'public', %(name)s)),
-                       CASE WHEN n.nspname <> 'public' THEN 'public' END), true),
-                   ARRAY(SELECT name::text FROM pg_catalog.pg_available_extensions()) AS available,
-                   ARRAY(SELECT set_config(s.name, s.value, true)
-                         FROM unnest(%(names)s, %(values)s) AS s (name, value))
-            FROM pg_catalog.pg_namespace AS n WHERE n.nspname = %(name)s
-            """,
-            {"name": schema, "names": [n for n, _ in _PRINTING], "values": [v for _, v in _PRINTING]},
-        ),
-        None,
-    )
+    sql = """
+        SELECT n.oid::bigint AS oid, current_setting('server_version_num')::integer AS version,
+               (SELECT pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class AS c
+                WHERE c.relnamespace = n.oid AND c.relname IN ('alembic_version', 'schema_migrations')
+                ORDER BY c.relname LIMIT 1) AS owner,
+               set_config('search_path', concat_ws(', ', quote_ident(n.nspname),
+                   (SELECT string_agg(DISTINCT quote_ident(e.nspname), ', ')
+                    FROM pg_catalog.pg_extension AS x
+                    JOIN pg_catalog.pg_namespace AS e ON e.oid = x.extnamespace
+                    WHERE e.nspname NOT IN ('pg_catalog', 'public', %(name)s)),
+                   CASE WHEN n.nspname <> 'public' THEN 'public' END), true),
+               ARRAY(SELECT name::text FROM pg_catalog.pg_available_extensions()) AS available,
+               ARRAY(SELECT set_config(s.name, s.value, true)
+                     FROM unnest(%(names)s, %(values)s) AS s (name, value))
+        FROM pg_catalog.pg_namespace AS n WHERE n.nspname = %(name)s
+        """
+    parameters = {"name": schema, "names": list(_PRINTING), "values": list(_PRINTING.values())}
+    facts = next(_rows(_run(connection, sql, parameters)), None)
     if facts is None:
         return Snapshot({})
     place = {"schema": facts["oid"]}
@@ -62,39 +56,43 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
     with ThreadPoolExecutor(1) as thread:
         # While the server runs a query, objects are made of the rows of the one before.
         parts = [
-            thread.submit(_objects, _result(connection, query, place), bookkeeping)
+            thread.submit(_objects, _run(connection, query, place), bookkeeping)
             for query in _queries(facts["version"])
         ]
-        defaults = list(_rows(connection, relations.DEFAULTS, place))
+        defaults = _run(connection, relations.DEFAULTS, place)
     objects = {found.handle: found for part in parts for found in part.result()}
-    for row in defaults:
+    for row in _rows(defaults):
         _uses(objects, row)
     if schema == "public":
         _open_to_all(objects, facts["version"])
     return Snapshot(objects, facts["owner"], frozenset(facts["available"]), facts["version"])
 
 
-def read_global(connection: Connection, schema: str) -> Snapshot:
-    """Read only what belongs to the database as a whole; see :mod:`guvnor.schema.queries.database_wide`."""
-    facts = next(_rows(connection, "SELECT %(name)s::regnamespace::oid::bigint AS schema", {"name": schema}))
-    found = _objects(_result(connection, database_wide.objects(connection.server_version), facts))
-    return Snapshot({item.handle: item for item in found})
+def read_global(connection: Connection, schema: str) -> set[str]:
+    """Return the handles of what belongs to the database as a whole.
+
+    See :mod:`guvnor.schema.queries.database_wide`.
+    """
+    sql = "SELECT %(name)s::regnamespace::oid::bigint AS schema"
+    place = next(_rows(_run(connection, sql, {"name": schema})))
+    query = database_wide.objects(connection.server_version)
+    return {item.handle for item in _objects(_run(connection, query, place))}
 
 
-def constraint_indexes(connection: Connection, schema: str) -> dict[str, str]:
-    """Return the statements that make the indexes of primary keys and unique constraints, by handle."""
-    rows = _rows(
-        connection,
-        """
-        SELECT quote_ident(c.relname) || '.' || quote_ident(k.conname) AS identity,
+def with_indexes(snapshot: Snapshot, connection: Connection, schema: str) -> Snapshot:
+    """Give primary keys and unique constraints the statements that make their indexes."""
+    sql = """
+        SELECT 'constraint:' || quote_ident(c.relname) || '.' || quote_ident(k.conname) AS key,
                pg_get_indexdef(k.conindid, 0, true) AS sql
         FROM pg_catalog.pg_constraint AS k
         JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
         WHERE c.relnamespace = %(schema)s::regnamespace AND k.contype IN ('p', 'u')
-        """,
-        {"schema": schema},
-    )
-    return {handle("constraint", row["identity"]): row["sql"] for row in rows}
+        """
+    objects = dict(snapshot.objects)
+    for row in _rows(_run(connection, sql, {"schema": schema})):
+        if item := objects.get(row["key"]):
+            objects[row["key"]] = replace(item, attributes={**item.attributes, INDEX: row["sql"]})
+    return replace(snapshot, objects=objects)
 
 
 def _queries(version: int) -> tuple[str, ...]:
@@ -121,34 +119,25 @@ def _queries(version: int) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True)
-class _Result:
-    """The rows of a query, with the names of its columns."""
-
-    names: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
+def _run(connection: Connection, sql: str, parameters: dict[str, Any]) -> extensions.cursor:
+    cursor = connection.cursor()
+    cursor.execute(sql, parameters)
+    return cursor
 
 
-def _result(connection: Connection, sql: str, parameters: dict[str, Any]) -> _Result:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return _Result(tuple(column.name for column in cursor.description or ()), cursor.fetchall())
+def _rows(cursor: extensions.cursor) -> Iterator[dict[str, Any]]:
+    """Return the rows of a query by the names of its columns."""
+    names = [column.name for column in cursor.description or ()]
+    return (dict(zip(names, row, strict=True)) for row in cursor)
 
 
-def _rows(connection: Connection, sql: str, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Run a query and return its rows by the names of the columns."""
-    found = _result(connection, sql, parameters)
-    return (dict(zip(found.names, row, strict=True)) for row in found.rows)
-
-
-def _objects(found: _Result, left_out: Callable[[Object], bool] = lambda _: False) -> list[Object]:
-    """Make objects of rows; see ``queries`` for their shape.
+def _objects(cursor: extensions.cursor, left_out: Callable[[Object], bool] = lambda _: False) -> list[Object]:
+    """Make objects of rows; see :mod:`guvnor.schema.queries` for their shape.
 
     :param left_out: tells which ones to leave out.
     """
     objects = []
-    for values in found.rows:
-        row = dict(zip(found.names, values, strict=True))
+    for row in _rows(cursor):
         kind, identity = row.pop("kind"), row.pop("identity")
         own = handle(kind, identity)
         made = Object(
@@ -168,16 +157,13 @@ def _objects(found: _Result, left_out: Callable[[Object], bool] = lambda _: Fals
 def _uses(objects: dict[str, Object], row: dict[str, Any]) -> None:
     """Add to a column what its default depends on."""
     column = objects.get(f"column:{row['identity']}")
-    if column is not None:
-        # A sequence that the column owns goes with the column, not the column with it.
-        owned = {
-            p
-            for p in row["parents"]
-            if (item := objects.get(p)) is not None and column.handle in item.parents
-        }
-        used = [p for p in row["parents"] if p not in (*column.parents, column.handle, *owned)]
-        if used:
-            objects[column.handle] = replace(column, parents=(*column.parents, *used))
+    if column is None:
+        return
+    # A sequence that the column owns goes with the column, not the column with it.
+    owned = [p for p in row["parents"] if (item := objects.get(p)) and column.handle in item.parents]
+    known = {*column.parents, column.handle, *owned}
+    used = [parent for parent in row["parents"] if parent not in known]
+    objects[column.handle] = replace(column, parents=(*column.parents, *used))
 
 
 def _open_to_all(objects: dict[str, Object], version: int) -> None:

@@ -97,10 +97,8 @@ def attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
         found["identity generation"] = [statement(f"{prefix} DROP IDENTITY IF EXISTS", loses=loses)]
     old, new = str(there["not null constraint"]), str(wanted["not null constraint"])
     if wanted["not null"] and not any(text.endswith(_REMARKS) for text in (old, new)):
-        when = find("constraint", table, old)
-        found["not null constraint"] = [
-            statement(f"ALTER TABLE {table} RENAME CONSTRAINT {old} TO {new}", when=when)
-        ]
+        sql = f"ALTER TABLE {table} RENAME CONSTRAINT {old} TO {new}"
+        found["not null constraint"] = [statement(sql, when=find("constraint", table, old))]
     found["not null"] = [_not_null(expected) if wanted["not null"] else statement(f"{prefix} DROP NOT NULL")]
     return found
 
@@ -113,16 +111,11 @@ def _not_null(column: Object) -> Statement:
     named = own and not own.endswith(_REMARKS)
     check = own if named else quoted(f"{unquoted(name)}_not_null_check")
     what = f"NOT NULL {name}" if named else f"CHECK ({name} IS NOT NULL)"
-    statements = [
-        f"ALTER TABLE {table} ADD CONSTRAINT {check} {what} NOT VALID",
-        f"ALTER TABLE {table} VALIDATE CONSTRAINT {check}",
-    ]
+    actions = [f"ADD CONSTRAINT {check} {what} NOT VALID", f"VALIDATE CONSTRAINT {check}"]
     if not named:
-        statements += [
-            f"ALTER TABLE {table} ALTER COLUMN {name} SET NOT NULL",
-            f"ALTER TABLE {table} DROP CONSTRAINT {check}",
-        ]
-    return statement(terminated(statements), operation=("set_not_null", unquoted(table), unquoted(name)))
+        actions += [f"ALTER COLUMN {name} SET NOT NULL", f"DROP CONSTRAINT {check}"]
+    sql = terminated(f"ALTER TABLE {table} {action}" for action in actions)
+    return statement(sql, operation=("set_not_null", unquoted(table), unquoted(name)))
 
 
 def statistics_target(values: Mapping[str, Any]) -> str:
@@ -136,11 +129,8 @@ def options(prefix: str, wanted: list[str] | None, actual: list[str] | None) -> 
 
     :param prefix: what each begins with: ``ALTER TABLE incidents``.
     """
-    expected = dict(option.split("=", 1) for option in wanted or [])
-    present = dict(option.split("=", 1) for option in actual or [])
-    statements = []
-    if gone := [name for name in present if name not in expected]:
-        statements.append(f"{prefix} RESET ({', '.join(gone)})")
-    if changed := [f"{n} = {constant(v)}" for n, v in expected.items() if present.get(n) != v]:
-        statements.append(f"{prefix} SET ({', '.join(changed)})")
-    return statements
+    expected, present = (dict(option.split("=", 1) for option in side or []) for side in (wanted, actual))
+    gone = [name for name in present if name not in expected]
+    changed = [f"{name} = {constant(v)}" for name, v in expected.items() if present.get(name) != v]
+    actions = {"RESET": gone, "SET": changed}
+    return [f"{prefix} {action} ({', '.join(names)})" for action, names in actions.items() if names]

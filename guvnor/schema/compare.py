@@ -24,9 +24,6 @@ _REBUILT = ("index", "statistics")
 # Attributes that change by themselves when something that they mention is dropped.
 _FOLLOWING = frozenset({"default", "definition", "sql body", "column order", "comment on index"})
 
-# The extension whose one used function revision 001 supplies where the extension cannot be had.
-_EXTENSION, _STAND_IN = 'extension:"uuid-ossp"', "function:uuid_generate_v4()"
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -58,38 +55,24 @@ class Finding:
         return f"{self.kind} {self.object} is {self.change}"
 
 
-def compare(
-    expected: Snapshot, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
-) -> list[Finding]:
+def compare(expected: Snapshot, actual: Snapshot, grantees: Sequence[str]) -> list[Finding]:
     """Compare the expected with the actual schema.
 
     :param grantees: glob patterns of roles that may hold privileges beyond those of the owner.
-    :param ignore: glob patterns of objects that belong to others; see :meth:`Snapshot.without`.
     :returns: the findings in the order of a report; a finding includes what follows from it.
     """
-    expected, actual = expected.without(ignore), actual.without(ignore)
     missing = {key: item for key, item in expected.objects.items() if key not in actual.objects}
     unexpected = {key: item for key, item in actual.objects.items() if key not in expected.objects}
-    _accept_stand_in(missing, unexpected, expected, actual)
+    _accept_stand_ins(missing, unexpected, expected, actual)
 
     found: dict[str, Finding] = {}
     follows: list[tuple[str, str, str | None]] = []  # the root it belongs to, what, the SQL for it
-    for key, item in missing.items():
-        root = outermost(key, missing)
-        if root == key:
-            found[key] = _missing(item)
-        else:
-            relation = missing.get(item.parents[0])
-            if item.kind == "column" and relation and "view" in relation.kind:
-                follows.append((root, str(item), safe(ddl.further(item)) or ""))
+    for absent, finding_of in ((missing, _missing), (unexpected, _unexpected)):
+        for key, item in absent.items():
+            if (root := outermost(key, absent)) == key:
+                found[key] = finding_of(item)
             else:
-                follows.append((root, str(item), safe(ddl.create(item))))
-    for key, item in unexpected.items():
-        root = outermost(key, unexpected)
-        if root == key:
-            found[key] = _unexpected(item)
-        else:
-            follows.append((root, str(item), None))
+                follows.append((root, str(item), _creating(item, missing)))
 
     allowed = privileges.Allowed(actual, grantees)
     for key, wanted in expected.objects.items():
@@ -105,22 +88,18 @@ def compare(
         if finding := _privileges(wanted, there, allowed):
             found[f"{key} privileges"] = finding
     for key, item in unexpected.items():
-        if (
-            item.kind == "default privileges"
-            and not item.revoked
-            and not allowed.unexpected(item, frozenset())
-        ):
+        given = item.revoked or allowed.unexpected(item, frozenset())
+        if item.kind == "default privileges" and not given:
             found.pop(key, None)
     _fold_into_relations(found, follows, expected, actual)
 
     for root, what, sql in follows:
         if root in found:
             finding = found[root]
-            # When a person has to decide on one part, there is no SQL for the whole.
-            joined = (
-                None if finding.sql is None or sql is None else "\n".join(filter(None, (finding.sql, sql)))
-            )
-            found[root] = replace(finding, with_it=(*finding.with_it, what), sql=joined)
+            whole = None  # where a person has to decide on one part
+            if finding.sql is not None and sql is not None:
+                whole = "\n".join(filter(None, (finding.sql, sql)))
+            found[root] = replace(finding, with_it=(*finding.with_it, what), sql=whole)
     return in_order(found.values())
 
 
@@ -135,29 +114,18 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
 
     :param owner: the role that every object shall belong to; None for any.
     """
-    # Most objects are equal, and comparing all attributes at once is faster.
-    names = (
-        []
-        if expected.attributes == actual.attributes
-        else [
-            name
-            for name, value in expected.attributes.items()
-            if name != "owner" and value != actual.attributes.get(name)
-        ]
-    )
     if expected.kind != actual.kind:
         return ["kind"]
-    if "body" in names and canonical(expected.attributes["body"]) == canonical(actual.attributes["body"]):
+    wanted, there = expected.attributes, actual.attributes
+    names = []
+    if wanted != there:  # most objects are equal, and to compare all attributes at once is faster
+        names = [name for name in wanted if name != "owner" and wanted[name] != there.get(name)]
+    if "body" in names and canonical(wanted["body"]) == canonical(there["body"]):
         names.remove("body")
-    if "column order" in names and _same_order(
-        expected.attributes["column order"], actual.attributes["column order"]
-    ):
+    if "column order" in names and _same_order(wanted["column order"], there["column order"]):
         names.remove("column order")
-    if (
-        owner is not None
-        and actual.attributes.get("owner") not in (None, owner)
-        and expected.kind != "event trigger"
-    ):
+    owned = expected.kind != "event trigger" and there.get("owner") is not None
+    if owner is not None and owned and there["owner"] != owner:
         names.append("owner")
     return names
 
@@ -171,27 +139,24 @@ def different(expected: Object, actual: Object, names: Sequence[str], owner: str
     def values(item: Object) -> dict[str, Any]:
         return {name: item.kind if name == "kind" else item.attributes.get(name) for name in names}
 
-    return Finding(
-        expected.kind,
-        expected.identity,
-        "different",
-        values(expected),
-        values(actual),
-        consequences.different(expected, actual, names),
-        _reconciling(expected, actual, names),
-    )
+    meaning, sql = consequences.different(expected, actual, names), _reconciling(expected, actual, names)
+    sides = values(expected), values(actual)
+    return Finding(expected.kind, expected.identity, "different", *sides, meaning, sql)
 
 
 def _missing(item: Object) -> Finding:
-    return Finding(
-        item.kind,
-        item.identity,
-        "missing",
-        _content(item),
-        None,
-        consequences.missing(item),
-        safe(ddl.create(item)),
-    )
+    meaning, sql = consequences.missing(item), safe(ddl.create(item))
+    return Finding(item.kind, item.identity, "missing", _content(item), None, meaning, sql)
+
+
+def _creating(item: Object, missing: Mapping[str, Object]) -> str | None:
+    """Return the SQL that makes an object which is missing together with the one that it hangs on."""
+    if item.handle not in missing:
+        return None
+    relation = missing.get(item.parents[0])
+    if item.kind == "column" and relation and "view" in relation.kind:
+        return safe(ddl.further(item)) or ""
+    return safe(ddl.create(item))
 
 
 def _unexpected(item: Object) -> Finding:
@@ -244,29 +209,44 @@ def outermost(key: str, absent: Mapping[str, Object]) -> str:
         key = above
 
 
-def _accept_stand_in(
+def _accept_stand_ins(
     missing: dict[str, Object], unexpected: dict[str, Object], expected: Snapshot, actual: Snapshot
 ) -> None:
     """Drop the differences between a database that has the extensions and one that could not have them.
 
-    Revision 001 takes the extensions where the server offers them and the role may install them; otherwise it
-    supplies the one function that is needed. Both are right, and the shadow may be built on a server that
+    Revisions may take the extensions where the server offers them and the role may install them, and supply
+    the functions that are needed otherwise. Both are right, and the shadow may be built on a server that
     differs in this.
     """
-    if actual.get(_STAND_IN):
-        if missing.pop(_EXTENSION, None):
-            unexpected.pop(_STAND_IN, None)
+    for extension, function in _stand_ins(expected, actual):
+        missing.pop(extension, None)
+        unexpected.pop(function, None)
         # There although the server offers the extension: the role was refused it, and so it was any other.
-        if "uuid-ossp" in actual.available:
+        if extension.partition(":")[2].strip('"') in actual.available:
             for key in [k for k, item in missing.items() if item.kind == "extension"]:
                 del missing[key]
-    if _STAND_IN in missing and actual.get(_EXTENSION):
-        del missing[_STAND_IN]
-        unexpected.pop(_EXTENSION, None)
+    for extension, function in _stand_ins(actual, expected):
+        missing.pop(function, None)
+        unexpected.pop(extension, None)
     for absent, server in ((missing, actual), (unexpected, expected)):
         for key in [k for k, item in absent.items() if item.kind == "extension"]:
             if absent[key].identity.strip('"') not in server.available:
                 del absent[key]
+
+
+def _stand_ins(extended: Snapshot, other: Snapshot) -> set[tuple[str, str]]:
+    """Pair the extensions that only one side has with the functions that the other one has in their place.
+
+    An object that uses an extension's function depends on both; on the other side, it is a plain function.
+    """
+    extensions = {key for key in extended.objects.keys() - other.objects.keys() if key.startswith("ext")}
+    return {
+        (extension, function)
+        for item in extended
+        for extension in extensions.intersection(item.parents)
+        for function in item.parents
+        if function.startswith("function:") and function in other.objects and function not in extended.objects
+    }
 
 
 def _fold_into_relations(

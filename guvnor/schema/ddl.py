@@ -32,6 +32,7 @@ _USUAL = {
 
 # Attributes that make a constraint, an index or a trigger another one, and those that are set by themselves.
 _DEFINING = frozenset({"definition", "type", "validated", "deferrable", "initially deferred"})
+_OF_SEQUENCES = ("type", "start", "increment", "minimum", "maximum", "cache", "cycle")
 _KEPT = frozenset({"tablespace", "attached to", "comment on index", "comment", "owner"})
 
 _NEW = "_new"  # ends the name of an index until it takes the place of the one that it replaces
@@ -157,20 +158,10 @@ def renamed_label(expected: Object, actual: Object) -> tuple[str, str] | None:
     """Return the one label of an enum that has another name: what it should be and what it is."""
     wanted, there = expected.attributes.get("labels") or [], actual.attributes.get("labels") or []
     pairs = [(new, old) for new, old in zip(wanted, there, strict=False) if new != old]
-    if (
-        len(wanted) == len(there)
-        and len(pairs) == 1
-        and pairs[0][0] not in there
-        and pairs[0][1] not in wanted
-    ):
-        return pairs[0]
+    if len(wanted) == len(there) and len(pairs) == 1:
+        new, old = pairs[0]
+        return pairs[0] if new not in there and old not in wanted else None
     return None
-
-
-def _only_to_validate(expected: Object, actual: Object) -> bool:
-    """Tell whether a constraint differs only in that older rows are not validated."""
-    unchecked = f"{expected.attributes['definition']} NOT VALID"
-    return bool(expected.attributes["validated"]) and actual.attributes["definition"] == unchecked
 
 
 def _replace(
@@ -179,7 +170,9 @@ def _replace(
     """Return the statements that replace an object, and the attributes that they make equal."""
     kind, table, name, sql = expected.kind, table_of(expected), expected.name, str(expected.sql)
     replaced = names - _KEPT
-    if kind == "constraint" and names == {"validated", "definition"} and _only_to_validate(expected, actual):
+    unchecked = f"{expected.attributes.get('definition')} NOT VALID"
+    to_validate = kind == "constraint" and names == {"validated", "definition"}
+    if to_validate and expected.attributes["validated"] and actual.attributes["definition"] == unchecked:
         return [validate(expected)], names
     if kind in ("function", "procedure") and replaced and not names & {"result", "kind"}:
         return [statement(sql)], replaced
@@ -242,15 +235,9 @@ def _attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
         state = states.get(wanted["state"], "ENABLE")
         found["state"] = f"ALTER TABLE {table} {state} {kind.upper()} {name}"
     if kind == "sequence":
-        form = {
-            "type": "AS {}", "start": "START WITH {}", "increment": "INCREMENT BY {}",
-            "minimum": "MINVALUE {}", "maximum": "MAXVALUE {}", "cache": "CACHE {}",
-            "owned by": "OWNED BY {}",
-        }  # fmt: skip
-        found |= {
-            key: f"ALTER SEQUENCE {name} {text.format(wanted[key] or 'NONE')}" for key, text in form.items()
-        }
-        found["cycle"] = f"ALTER SEQUENCE {name} {'CYCLE' if wanted['cycle'] else 'NO CYCLE'}"
+        altered = str(expected.sql).replace("CREATE", "ALTER", 1)
+        found |= dict.fromkeys(_OF_SEQUENCES, altered if wanted["cycle"] else f"{altered} NO CYCLE")
+        found["owned by"] = f"ALTER SEQUENCE {name} OWNED BY {wanted['owned by'] or 'NONE'}"
     if kind == "statistics":
         found["statistics target"] = f"ALTER STATISTICS {name} SET STATISTICS {statistics_target(wanted)}"
     if kind == "extension":
@@ -318,9 +305,8 @@ def _index(item: Object, sql: str, name: str, words: str) -> tuple[str, ...]:
     start, _, rest = sql.partition(f"INDEX {item.name} ")
     rest = rest.replace(f" {table_of(item)} USING btree ", f" {table_of(item)} ", 1)
     where = f" WHERE {item.attributes.get('predicate')}"
-    if rest.endswith(where):
-        return f"{start}INDEX {words}{name}", rest.removesuffix(where), where.strip()
-    return f"{start}INDEX {words}{name}", rest
+    parts = (rest.removesuffix(where), where.strip()) if rest.endswith(where) else (rest,)
+    return f"{start}INDEX {words}{name}", *parts
 
 
 def _build(item: Object, sql: str, name: str) -> Statement:

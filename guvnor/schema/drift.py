@@ -14,7 +14,7 @@ from guvnor.postgres import Connection, closing
 from guvnor.revisions.sql_revisions import SqlRevisions
 from guvnor.schema import root_causes, shadow
 from guvnor.schema.compare import Finding
-from guvnor.schema.reading import LiveReader, LiveSchemaError, live_reader
+from guvnor.schema.reading import LiveReader, live_reader
 from guvnor.schema.shadow import Make, Shadow
 from guvnor.schema.shadow_errors import ShadowUnavailableError
 from guvnor.schema.snapshot import Snapshot
@@ -76,14 +76,18 @@ def check(
     """
     began = time.monotonic()
     with live_reader(database) as live:
-        target = revision or live.recorded()
-        make = shadow.from_models(models) if models is not None else _up_to(revisions, target)
+        target = revision or live.recorded
+        if models is not None:
+            make, expected = shadow.from_models(models), "the models"
+        else:
+            make = shadow.from_revisions(revisions, target)
+            expected = f"revision {target}" if target and target != "base" else "an empty database"
         with built_alongside(live, database.shadow, make) as built:
             findings = root_causes.differences(
                 built, live.schema(), grantees=database.grantees, ignore=database.ignore
             )
-        name = f"database {live.connection().info.dbname}"
-    return DriftReport(_expected(models, target), name, tuple(findings), time.monotonic() - began)
+        name = f"database {live.connection.info.dbname}"
+    return DriftReport(expected, name, tuple(findings), time.monotonic() - began)
 
 
 @contextlib.contextmanager
@@ -94,7 +98,12 @@ def built_alongside(live: LiveReader, shadow_database: Database, make: Make) -> 
     :raises ShadowUnavailableError: when that is on a server of another major version.
     """
     with closing(shadow_database.connect("schema shadow")) as side:
-        _check_same_major(live.connection(), side)
+        there, here = (session.server_version // 10000 for session in (live.connection, side))
+        if there != here:
+            raise ShadowUnavailableError(
+                f"The shadow server is PostgreSQL {here}, the database is on {there}: they print some "
+                "expressions differently, so both must be of one major version."
+            )
         with shadow.build(side, make) as built:
             yield built
 
@@ -109,8 +118,7 @@ def check_files(
     began = time.monotonic()
     head = revisions.head if isinstance(revisions, SqlRevisions) else revisions.get_current_head()
     with closing(scratch_database.connect("schema check")) as scratch:
-        with shadow.build(scratch, _up_to(revisions, head)) as built:
-            actual = built.snapshot()
+        actual = expected_at(scratch, revisions, head)
         with shadow.build(scratch, shadow.from_models(models)) as built:
             findings = root_causes.differences(built, actual)
     return DriftReport("the models", f"revision {head}", tuple(findings), time.monotonic() - began)
@@ -123,57 +131,5 @@ def expected_at(
 
     :param connection: outside of a transaction; see :func:`guvnor.schema.shadow.build`.
     """
-    with shadow.build(connection, _up_to(revisions, revision)) as built:
+    with shadow.build(connection, shadow.from_revisions(revisions, revision)) as built:
         return built.snapshot()
-
-
-def _up_to(revisions: SqlRevisions | ScriptDirectory, revision: str | None) -> Make:
-    """Return what builds the schema of a revision; of an empty database for None and ``base``.
-
-    :raises LiveSchemaError: when there is no file of the revision.
-    """
-    if revision in (None, "base"):
-        return shadow.from_sql(())
-    assert revision is not None
-    if isinstance(revisions, SqlRevisions):
-        known = revisions.up_to(revision)
-        make = None if known is None else shadow.from_sql(known)
-    else:
-        make = _by_alembic(revisions, revision)
-    if make is None:
-        raise LiveSchemaError(
-            f"There is no file of revision {revision}, so it is unknown what the database should be.",
-            next_step="guvnor version   # is this the release that migrated the database?",
-        )
-    return make
-
-
-def _by_alembic(script: ScriptDirectory, revision: str) -> Make | None:
-    """Return what lets Alembic build the schema of a revision; None when it does not know that one."""
-    from alembic.script.revision import ResolutionError
-    from alembic.util import CommandError
-
-    try:
-        known = script.get_revision(revision)
-    except (CommandError, ResolutionError):
-        return None
-    return shadow.from_revisions(script, known.revision) if known else None
-
-
-def _check_same_major(live: Connection, side: Connection) -> None:
-    """Check that two servers print expressions alike.
-
-    :raises ShadowUnavailableError: when they are of different major versions.
-    """
-    if side.server_version // 10000 != live.server_version // 10000:
-        raise ShadowUnavailableError(
-            f"The shadow server is PostgreSQL {side.server_version // 10000}, the database is on "
-            f"{live.server_version // 10000}: they print some expressions differently, so both must be of "
-            "one major version."
-        )
-
-
-def _expected(models: MetaData | None, revision: str | None) -> str:
-    if models is not None:
-        return "the models"
-    return f"revision {revision}" if revision and revision != "base" else "an empty database"

@@ -10,16 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import psycopg2
-from psycopg2 import sql
 
 from guvnor.postgres import Connection, scalar
+from guvnor.postgres.quoting import constant, quoted
 
 
 @dataclass
 class Enums:
-    """The enums of a shadow, each identified by its place in the order in which they are created.
+    """The enums of one build, each identified by its place in the order in which they are created.
 
-    :ivar labels: the values of each one, under the names that they had when they were added.
+    :ivar labels: the values of each one, under the names that they had when they were added; a later build
+        starts with those of the one before.
     :ivar grown: whether a value was added to one since the build began.
     """
 
@@ -28,12 +29,7 @@ class Enums:
     _places: dict[int, int] = field(default_factory=dict)  # by oid
     _names: dict[int, str] = field(default_factory=dict)  # of values, by oid
 
-    def begin(self) -> None:
-        """Start a build, in which no enum exists yet."""
-        self.grown = False
-        self._places, self._names = {}, {}
-
-    def look(self, driver: Connection, schema: str) -> None:
+    def follow(self, driver: Connection, schema: str) -> None:
         """Look at the enums after a statement; create a new one again, with the values it will be given."""
         with driver.cursor() as cursor:
             cursor.execute(
@@ -67,13 +63,11 @@ def _make_anew(driver: Connection, schema: str, name: str, labels: list[str]) ->
 
     It stays as it is when the statement that created it has already made something that uses it.
     """
-    enum = sql.Identifier(schema, name)
-    make = sql.SQL("SAVEPOINT enum; DROP TYPE {}; CREATE TYPE {} AS ENUM ({}); RELEASE enum").format(
-        enum, enum, sql.SQL(", ").join(map(sql.Literal, labels))
-    )
+    enum, values = f"{schema}.{quoted(name)}", ", ".join(map(constant, labels))
     with driver.cursor() as cursor:
         try:
-            cursor.execute(make)
+            cursor.execute(f"SAVEPOINT enum; DROP TYPE {enum}; CREATE TYPE {enum} AS ENUM ({values})")
         except psycopg2.errors.DependentObjectsStillExist:
-            cursor.execute("ROLLBACK TO enum; RELEASE enum")
-    return int(scalar(driver, "SELECT %s::regtype::oid::bigint", (enum.as_string(driver),)))
+            cursor.execute("ROLLBACK TO enum")
+        cursor.execute("RELEASE enum")
+    return int(scalar(driver, "SELECT %s::regtype::oid::bigint", (enum,)))

@@ -75,23 +75,23 @@ class EscapeGuard:
     def execute(self, statement: str) -> None:
         """Run a statement and look.
 
-        :raises ShadowEscapeError: see :meth:`look`.
+        :raises ShadowEscapeError: see :meth:`inspect`.
         """
         rides_along = not self.off and self._cost < _CHEAP_LOOK and len(self.statements) % _TIMED
         with self._driver.cursor() as cursor:
-            if not rides_along:
+            if rides_along:
+                self.statements.append(statement)
+                # On a line of its own, since the statement may end in a comment.
+                cursor.execute(f"{statement}\n;{_LOOK.format(True)}")
+                self._judge(cursor.fetchall())
+            else:
                 cursor.execute(statement)
                 self.after_statement(statement)
-                return
-            self.statements.append(statement)
-            # On a line of its own, since the statement may end in a comment.
-            cursor.execute(f"{statement}\n;{_LOOK.format(True)}")
-            self._judge(cursor.fetchall())
 
     def after_statement(self, statement: str) -> None:
         """Remember a statement that was run, and look, unless looks are expensive and one was made just now.
 
-        :raises ShadowEscapeError: see :meth:`look`.
+        :raises ShadowEscapeError: see :meth:`inspect`.
         """
         if self.off:
             return
@@ -99,9 +99,9 @@ class EscapeGuard:
         ended = self._driver.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
         cheap = self._cost < _CHEAP_LOOK
         if ended or cheap or time.monotonic() - self._looked_at > _LOOK_SHARE * self._cost:
-            self.look(thorough=ended or cheap)
+            self.inspect(thorough=ended or cheap)
 
-    def look(self, *, thorough: bool = True) -> None:
+    def inspect(self, *, thorough: bool = True) -> None:
         """Look into ``pg_locks``.
 
         :param thorough: whether to look for what was made outside of the shadow, too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -15,8 +16,7 @@ _GRANTED = {
     "aggregate": "FUNCTION",
 }  # fmt: skip
 
-# The kinds of objects that default privileges are given for (PostgreSQL documentation, ALTER DEFAULT
-# PRIVILEGES).
+# What default privileges call the kinds (PostgreSQL documentation, ALTER DEFAULT PRIVILEGES).
 _OBJECTS = {
     "table": "tables", "view": "tables", "materialized view": "tables", "foreign table": "tables",
     "sequence": "sequences", "function": "functions", "procedure": "functions", "aggregate": "functions",
@@ -33,12 +33,12 @@ class Allowed:
         :param grantees: glob patterns of roles that the configuration names.
         """
         self._grantees = tuple(grantees)
-        self._given: dict[str, set[str]] = {}
-        self._taken: dict[str, set[str]] = {}
+        self._given: defaultdict[str, set[str]] = defaultdict(set)
+        self._taken: defaultdict[str, set[str]] = defaultdict(set)
         for default in actual.of_kind("default privileges"):
             objects = default.identity.partition(" ")[0]
-            self._given.setdefault(objects, set()).update(default.granted)
-            self._taken.setdefault(objects, set()).update(default.revoked)
+            self._given[objects] |= default.granted
+            self._taken[objects] |= default.revoked
 
     def unexpected(
         self, item: Object, granted: frozenset[str], revoked: frozenset[str] = frozenset()
@@ -48,21 +48,20 @@ class Allowed:
         :param granted: what is expected beyond the kind's default.
         :param revoked: what is expected to be taken from the kind's default.
         """
-        given = self._given.get(_OBJECTS.get(item.kind, ""), set())
-        beyond = (item.granted - granted - given) | (revoked - item.revoked)
-        return sorted(entry for entry in beyond if not self._named(entry))
+        given = self._given[_OBJECTS.get(item.kind, "")]
+        return self._unnamed((item.granted - granted - given) | (revoked - item.revoked))
 
     def missing(self, item: Object, granted: frozenset[str], revoked: frozenset[str]) -> list[str]:
         """Return the privileges that should be there and are not."""
         objects = _OBJECTS.get(item.kind, "")
-        taken = self._taken.get(objects, set())
         # Default privileges of the role that built the shadow are no wish of the revision.
-        wanted = granted - item.granted - self._given.get(objects, set())
-        return sorted(entry for entry in wanted | (item.revoked - revoked - taken) if not self._named(entry))
+        wanted = granted - item.granted - self._given[objects]
+        return self._unnamed(wanted | (item.revoked - revoked - self._taken[objects]))
 
-    def _named(self, entry: str) -> bool:
-        role = entry.rpartition("=")[0].strip('"')
-        return any(fnmatchcase(role, pattern) for pattern in self._grantees)
+    def _unnamed(self, entries: frozenset[str]) -> list[str]:
+        """Sort entries, and leave out those of roles that the configuration names."""
+        roles = {entry: entry.rpartition("=")[0].strip('"') for entry in entries}
+        return sorted(e for e in entries if not any(fnmatchcase(roles[e], p) for p in self._grantees))
 
 
 def reconciling(item: Object, missing: Sequence[str], unexpected: Sequence[str]) -> str | None:
@@ -78,11 +77,10 @@ def reconciling(item: Object, missing: Sequence[str], unexpected: Sequence[str])
     kind = _GRANTED.get(item.kind, item.kind.upper())
     statements = []
     for number, entry in enumerate(entries):
-        role, _, privilege = entry.removesuffix(" WITH GRANT OPTION").rpartition("=")
+        name, option, _ = entry.partition(" WITH GRANT OPTION")
+        role, _, privilege = name.rpartition("=")
         role = role.replace("<owner>", identifier(owner))
-        if number < len(unexpected):
-            statements.append(f"REVOKE {privilege}{column} ON {kind} {target} FROM {role}")
-        else:
-            option = " WITH GRANT OPTION" if entry.endswith(" WITH GRANT OPTION") else ""
-            statements.append(f"GRANT {privilege}{column} ON {kind} {target} TO {role}{option}")
+        what = f"{privilege}{column} ON {kind} {target}"
+        revoke = number < len(unexpected)
+        statements.append(f"REVOKE {what} FROM {role}" if revoke else f"GRANT {what} TO {role}{option}")
     return terminated(statements)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
 
 import psycopg2
 from psycopg2 import errorcodes
 
 from guvnor.database import Database
 from guvnor.errors import ExitCode, GuvnorError
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, closing
 from guvnor.schema import catalog
 from guvnor.schema.snapshot import Snapshot
 
@@ -40,62 +40,44 @@ class MigratedMeanwhileError(LiveSchemaBusyError):
     """The database was migrated while its schema was being read."""
 
 
+@dataclass(frozen=True)
 class LiveReader:
-    """Reads a live schema in a thread of its own, so that the expected one can be built meanwhile."""
+    """A live schema that a thread of its own reads, so that the expected one can be built meanwhile.
 
-    def __init__(self, database: Database, thread: ThreadPoolExecutor) -> None:
-        """Start reading.
+    :ivar connection: that the thread reads on; only its facts may be asked for.
+    :ivar recorded: the revision that the database says it is at; None when it is at none.
+    :ivar reading: the schema and the revision, once they are read.
+    """
 
-        :param database: the live one.
-        :param thread: has one worker, so that one thing is done after another.
-        """
-        self._connection = thread.submit(database.connect, "schema check")
-        self._recorded = thread.submit(lambda: _read_recorded(self.connection()))
-        self._schema = thread.submit(lambda: read_live_schema(self.connection()))
-
-    def connection(self) -> Connection:
-        """Wait for the connection, and return it; the thread goes on using it."""
-        return self._connection.result()
-
-    def recorded(self) -> str | None:
-        """Wait for the revision that the database says it is at; None when it is at none."""
-        return self._recorded.result()
+    connection: Connection
+    recorded: str | None
+    reading: Future[tuple[Snapshot, str | None]]
 
     def schema(self) -> Snapshot:
         """Wait for the schema.
 
         :raises LiveSchemaError: when it cannot be read.
-        :raises MigratedMeanwhileError: when it is no longer at the revision that :meth:`recorded` returned.
+        :raises MigratedMeanwhileError: when the database is no longer at the recorded revision.
         """
-        schema, recorded = self._schema.result()
-        if recorded != self.recorded():
+        schema, recorded = self.reading.result()
+        if recorded != self.recorded:
             raise MigratedMeanwhileError
         return schema
-
-    def end(self) -> None:
-        """Cancel what still runs, and close the connection."""
-        steps: tuple[Future[Any], ...] = (self._connection, self._recorded, self._schema)
-        running = [step for step in steps if not step.cancel() and not step.done()]
-        if self._connection.cancelled() or self._connection.exception():
-            return
-        connection = self.connection()
-        with contextlib.suppress(psycopg2.Error):
-            if running:
-                connection.cancel()
-                for step in running:
-                    step.exception()
-            connection.close()
 
 
 @contextlib.contextmanager
 def live_reader(database: Database) -> Iterator[LiveReader]:
     """Read a live schema in a thread; at the end of the block the reading stops, finished or not."""
-    with ThreadPoolExecutor(1) as thread:
-        reader = LiveReader(database, thread)
+    with closing(database.connect("schema check")) as connection, ThreadPoolExecutor(1) as thread:
+        with _transaction(connection) as cursor:
+            recorded = _recorded(cursor)
+        reading = thread.submit(read_live_schema, connection)
         try:
-            yield reader
+            yield LiveReader(connection, recorded, reading)
         finally:
-            reader.end()
+            if not reading.cancel() and not reading.done():
+                with contextlib.suppress(psycopg2.Error):
+                    connection.cancel()
 
 
 def read_live_schema(connection: Connection) -> tuple[Snapshot, str | None]:
@@ -113,17 +95,10 @@ def read_live_schema(connection: Connection) -> tuple[Snapshot, str | None]:
                 return catalog.read(connection), recorded
         except psycopg2.Error as error:
             # Another session has dropped an object while it was being printed: read again.
-            if attempt == _TRIES or error.pgcode not in (
-                errorcodes.INTERNAL_ERROR,
-                errorcodes.UNDEFINED_TABLE,
-            ):
+            vanished = (errorcodes.INTERNAL_ERROR, errorcodes.UNDEFINED_TABLE)
+            if attempt == _TRIES or error.pgcode not in vanished:
                 raise
     raise AssertionError("unreachable")
-
-
-def _read_recorded(connection: Connection) -> str | None:
-    with _transaction(connection) as cursor:
-        return _recorded(cursor)
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ def effects(
         found.clear()
         before = built.snapshot()
         for step in steps:
-            built.run(step.revision, step.alembic.migration_fn)
+            built.migrate(step.alembic.migration_fn, f"revision {step.revision}")
             after = built.snapshot()
             found.append(_effect(step, before, after))
             before = after
@@ -108,17 +108,14 @@ def effects(
 
 
 def _effect(step: Step, before: Snapshot, after: Snapshot) -> Effect:
-    both = [
-        (before.objects[key], item)
-        for key, item in after.objects.items()
-        if key in before.objects and before.objects[key].attributes != item.attributes
-    ]
+    old, new = before.objects, after.objects
+    changed = [key for key in new if key in old and old[key].attributes != new[key].attributes]
     return Effect(
         step,
-        added=tuple(item for key, item in after.objects.items() if key not in before.objects),
-        changed=tuple(new for _, new in both),
-        dropped=tuple(item for key, item in before.objects.items() if key not in after.objects),
-        was=tuple(old for old, _ in both),
+        added=tuple(new[key] for key in new if key not in old),
+        changed=tuple(new[key] for key in changed),
+        dropped=tuple(old[key] for key in old if key not in new),
+        was=tuple(old[key] for key in changed),
     )
 
 
@@ -196,7 +193,7 @@ class _Recorder:
         raw: Any = connection.connection.dbapi_connection
         self._raw = raw
         self._busy = False
-        self._seen = self._look()
+        self._seen = self._inspect()
         self._raw.rollback()
 
     @contextlib.contextmanager
@@ -209,31 +206,27 @@ class _Recorder:
             yield OnlineStep(self._raw, self._raw, pid, step, lambda _: None)
             _prepare(self._raw, self._schema)
         self._busy = False
-        self._seen = self._look()
+        self._seen = self._inspect()
 
     def after_statement(self, _c: Any, _cursor: Any, statement: str, *_: Any) -> None:
         """Look at locks, files and scans, and record what is new."""
         if self._busy:
             return
-        now = self._look()
-        tables = self._seen.keys() & now.keys()
-        self.effects.append(
-            StatementEffect(
-                statement.strip(),
-                locks=tuple(
-                    Lock(table, escapes.lock_name(mode))
-                    for table in sorted(tables)
-                    for mode in sorted(now[table][0] - self._seen[table][0])
-                    if mode != "AccessShareLock"
-                ),
-                rewrites=tuple(sorted(table for table in tables if now[table][1] != self._seen[table][1])),
-                scans=tuple(sorted(table for table in tables if now[table][2] > self._seen[table][2])),
-            )
+        now = self._inspect()
+        tables = sorted(self._seen.keys() & now.keys())
+        locks = tuple(
+            Lock(table, escapes.lock_name(mode))
+            for table in tables
+            for mode in sorted(now[table][0] - self._seen[table][0])
+            if mode != "AccessShareLock"
         )
+        rewrites = tuple(table for table in tables if now[table][1] != self._seen[table][1])
+        scans = tuple(table for table in tables if now[table][2] > self._seen[table][2])
+        self.effects.append(StatementEffect(statement.strip(), locks, rewrites, scans))
         # Nobody else uses a table that the revision has created itself.
         self._seen = {table: now[table] for table in now if table in self._seen}
 
-    def _look(self) -> dict[str, tuple[frozenset[str], int, int]]:
+    def _inspect(self) -> dict[str, tuple[frozenset[str], int, int]]:
         """Return for each table its locks, its file, and how often this transaction has scanned it."""
         with self._raw.cursor() as cursor:
             cursor.execute(

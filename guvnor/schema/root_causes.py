@@ -92,7 +92,7 @@ def trace(
     """
     actual = actual.without(ignore)
     expected = shadow.snapshot().without(ignore)
-    findings = compare(expected, actual, grantees=grantees)
+    findings = compare(expected, actual, grantees)
     if not findings:
         return RootCauses([], expected, actual)
     causes: list[Finding] = []
@@ -109,27 +109,17 @@ def trace(
             break
         causes += made
         expected = shadow.snapshot().without(ignore)
-        findings = compare(expected, actual, grantees=grantees)
-    doubtful = [
-        f for f in findings if f.change == "different" and f.expected and _EXPRESSIONS & f.expected.keys()
-    ]
-    if doubtful:
-        findings = _reprinted(shadow, expected, actual, findings, doubtful)
+        findings = compare(expected, actual, grantees)
+    findings = _reprinted(shadow, expected, actual, findings)
     return RootCauses(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
 
 
 def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
     """Return the finding for another name, and the statement that renames the shadow's object alike."""
     old, new = plain_name(wanted), plain_name(there)
-    finding = Finding(
-        wanted.kind,
-        wanted.identity,
-        "different",
-        {"name": old},
-        {"name": new},
-        consequences.different(wanted, there, ["name"]),
-        safe([ddl.rename(there, new, old)]),
-    )
+    meaning, sql = consequences.different(wanted, there, ["name"]), safe([ddl.rename(there, new, old)])
+    names = {"name": old}, {"name": new}
+    finding = Finding(wanted.kind, wanted.identity, "different", *names, meaning, sql)
     return finding, ddl.rename(wanted, old, new).sql
 
 
@@ -151,12 +141,11 @@ def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
 
 def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Object]]:
     """Pair each missing object with the unexpected one that differs from it only in its name."""
-    missing = [o for o in expected if o.kind in _RENAMED and o.handle not in actual.objects]
-    there = [o for o in actual if o.kind in _RENAMED and o.handle not in expected.objects]
     by_shape: dict[Any, tuple[list[Object], list[Object]]] = {}
-    for side, (objects, snapshot) in enumerate(((missing, expected), (there, actual))):
-        for item in objects:
-            by_shape.setdefault(_shape(item, snapshot), ([], []))[side].append(item)
+    for side, (snapshot, other) in enumerate(((expected, actual), (actual, expected))):
+        for item in snapshot:
+            if item.kind in _RENAMED and item.handle not in other.objects:
+                by_shape.setdefault(_shape(item, snapshot), ([], []))[side].append(item)
     for wanted, found in by_shape.values():
         if len(wanted) == len(found) == 1:
             yield wanted[0], found[0]
@@ -172,38 +161,36 @@ def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
     )
     table = table_of(item) if item.kind in _UNDER_A_TABLE else ""
     relation = snapshot.get(f"relation:{table}")
+    order = relation.attributes.get("column order") if relation else None
     # A renamed column keeps its place; one that was dropped and added again is the last one.
-    place = (
-        (relation.attributes["column order"] or []).index(item.name)
-        if item.kind == "column" and relation and relation.attributes.get("column order")
-        else None
-    )
+    place = order.index(item.name) if order and item.kind == "column" else None
     return (item.kind, table, place, canonical(item.attributes.get("body")), *attributes)
 
 
 def _reprinted(
-    shadow: Shadow, expected: Snapshot, actual: Snapshot, findings: list[Finding], doubtful: list[Finding]
+    shadow: Shadow, expected: Snapshot, actual: Snapshot, findings: list[Finding]
 ) -> list[Finding]:
     """Leave out expressions that print alike once the server has parsed each side's own text again."""
-    keys = {id(finding): handle(finding.kind, finding.object) for finding in doubtful}
-    parsed: dict[str, list[Object]] = {key: [] for key in keys.values()}
-    for side in (expected, actual):
+    parsed: dict[str, list[Object]] = {
+        handle(finding.kind, finding.object): []
+        for finding in findings
+        if finding.change == "different" and _EXPRESSIONS & (finding.expected or {}).keys()
+    }
+    for side in (expected, actual) if parsed else ():
         with shadow.undone():
             again = [key for key in parsed if (sql := _recreate(side.objects[key])) and shadow.attempt(sql)]
-            if again:
-                printed = shadow.snapshot()
-                for key in again:
-                    parsed[key] += filter(None, [printed.get(key)])
+            printed = shadow.snapshot() if again else side
+            for key in again:
+                parsed[key] += filter(None, [printed.get(key)])
     kept = []
     for finding in findings:
-        key = keys.get(id(finding), "")
-        wanted = finding.expected or {}
-        if len(sides := parsed.get(key, [])) == 2:
+        key = handle(finding.kind, finding.object)
+        if finding.change == "different" and len(sides := parsed.get(key, [])) == 2:
             same = _EXPRESSIONS - set(differing(sides[0], sides[1], None))
-            names = [name for name in wanted if name not in same]
-            if len(names) < len(wanted):
-                if names:
-                    kept.append(different(expected.objects[key], actual.objects[key], names, actual.owner))
+            names = [name for name in finding.expected or () if name not in same]
+            if names and len(names) < len(finding.expected or ()):
+                finding = different(expected.objects[key], actual.objects[key], names, actual.owner)
+            if not names:
                 continue
         kept.append(finding)
     return kept
@@ -229,19 +216,17 @@ def _recreate(item: Object) -> str | None:
 
 
 def _joined(findings: list[Finding]) -> list[Finding]:
-    """Merge the findings about one object."""
-    joined: dict[tuple[str, str], Finding] = {}
+    """Merge the differences of one object."""
+    joined: dict[tuple[str, str, str], Finding] = {}
     for finding in findings:
-        key = finding.kind, finding.object
-        first = joined.get(key)
-        if first is None or first.change != "different" or finding.change != "different":
-            joined[key if first is None else (*key, finding.change)] = finding  # type: ignore[index]
-            continue
-        joined[key] = replace(
-            first,
-            expected={**(first.expected or {}), **(finding.expected or {})},
-            actual={**(first.actual or {}), **(finding.actual or {})},
-            sql=f"{first.sql}\n{finding.sql}" if first.sql and finding.sql else None,
-            with_it=(*first.with_it, *finding.with_it),
-        )
+        key = finding.kind, finding.object, finding.change
+        if first := joined.get(key):
+            finding = replace(
+                first,
+                expected={**(first.expected or {}), **(finding.expected or {})},
+                actual={**(first.actual or {}), **(finding.actual or {})},
+                sql=f"{first.sql}\n{finding.sql}" if first.sql and finding.sql else None,
+                with_it=(*first.with_it, *finding.with_it),
+            )
+        joined[key] = finding
     return list(joined.values())

@@ -12,24 +12,24 @@ import contextlib
 import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import psycopg2
-from psycopg2 import errorcodes
 
 from guvnor.postgres import Connection
-from guvnor.revisions.sql_revisions import SqlRevision
+from guvnor.revisions.sql_revisions import SqlRevision, SqlRevisions
 from guvnor.schema import catalog
 from guvnor.schema.enums import Enums
 from guvnor.schema.escapes import EscapeGuard
+from guvnor.schema.reading import LiveSchemaError
 from guvnor.schema.shadow_errors import ANOTHER_SERVER, LOCK_TIMEOUT, ShadowUnavailableError, explained
 from guvnor.schema.snapshot import Object, Snapshot
 
 if TYPE_CHECKING:
     import sqlalchemy
-    from alembic.script import ScriptDirectory
+    from alembic.script import Script, ScriptDirectory
 
 # How much of the documented room for locks (max_locks_per_transaction for each possible session) a shadow may
 # fill; in truth there is a little more.
@@ -42,16 +42,16 @@ class Shadow:
 
     :ivar driver: the connection in whose transaction it is built.
     :ivar name: of the schema.
-    :ivar before: what belonged to the database as a whole before.
+    :ivar before: handles of what belonged to the database as a whole before.
     :ivar guard: looks whether the statements stay within the schema.
     :ivar enums: follows the enums, where a value of one is used that was added later.
     """
 
     driver: Connection
     name: str
-    before: Snapshot
+    before: set[str]
     guard: EscapeGuard
-    enums: Enums | None = field(default=None)
+    enums: Enums | None = None
 
     def execute(self, statement: str) -> None:
         """Run statements as they are written.
@@ -61,28 +61,9 @@ class Shadow:
         self.guard.execute(statement)
         self._follow_enums()
 
-    def run(self, revision: str, function: Callable[[], object]) -> None:
-        """Run a revision's ``upgrade`` or ``downgrade``: its statements where they are known, else itself.
-
-        :param revision: its identifier.
-        """
-        from guvnor.revisions.statements import render
-
-        self.guard.doing = f"revision {revision}"
-        rendering = render(function)
-        if rendering.plain is not None:
-            for statement in rendering.plain:
-                self.execute(statement)
-            return
-        from alembic.operations import Operations
-        from alembic.runtime.migration import MigrationContext
-
-        with Operations.context(MigrationContext.configure(self.connection)):
-            function()
-
     def _follow_enums(self) -> None:
         if self.enums is not None and not self.guard.off:
-            self.enums.look(self.driver, self.name)
+            self.enums.follow(self.driver, self.name)
 
     @cached_property
     def connection(self) -> sqlalchemy.Connection:
@@ -111,33 +92,46 @@ class Shadow:
 
         return connection
 
+    def migrate(self, function: Callable[[], object], doing: str) -> None:
+        """Run a revision's ``upgrade`` or ``downgrade``: its statements where they are known, else itself.
+
+        :param doing: what that is, in words for an error.
+        """
+        from guvnor.revisions.statements import render
+
+        self.guard.doing = doing
+        plain = render(function).plain
+        if plain is not None:
+            for statement in plain:
+                self.execute(statement)
+            return
+        from alembic.operations import Operations
+        from alembic.runtime.migration import MigrationContext
+
+        with Operations.context(MigrationContext.configure(self.connection)):
+            function()
+
     @contextlib.contextmanager
-    def undone(self) -> Iterator[None]:
-        """Undo what is done within."""
+    def undone(self, *, on_failure: bool = False) -> Iterator[None]:
+        """Undo what is done within.
+
+        :param on_failure: only when it fails.
+        """
+        undo = "ROLLBACK TO SAVEPOINT undone; RELEASE SAVEPOINT undone"
         with self.driver.cursor() as cursor:
             cursor.execute("SAVEPOINT undone")
             try:
                 yield
+                if on_failure:
+                    undo = "RELEASE SAVEPOINT undone"
             finally:
                 if not self.driver.closed:
-                    cursor.execute("ROLLBACK TO SAVEPOINT undone; RELEASE SAVEPOINT undone")
-
-    @contextlib.contextmanager
-    def _undone_on_failure(self) -> Iterator[None]:
-        with self.driver.cursor() as cursor:
-            cursor.execute("SAVEPOINT tried")
-            try:
-                yield
-            except BaseException:
-                if not self.driver.closed:
-                    cursor.execute("ROLLBACK TO SAVEPOINT tried; RELEASE SAVEPOINT tried")
-                raise
-            cursor.execute("RELEASE SAVEPOINT tried")
+                    cursor.execute(undo)
 
     def attempt(self, statements: str) -> bool:
         """Run statements; when one fails, undo them and return False."""
         try:
-            with self._undone_on_failure():
+            with self.undone(on_failure=True):
                 self.execute(statements)
         except psycopg2.Error:
             return False
@@ -151,15 +145,11 @@ class Shadow:
         """
         self.guard.off = False
         try:
-            with self._undone_on_failure():
+            with self.undone(on_failure=True):
                 yield
-                self.guard.look()
+                self.guard.inspect()
         finally:
             self.guard.off = True
-
-    def search_own(self) -> None:
-        """Find the shadow's objects first, then those in ``public``."""
-        self.execute(f"SET LOCAL search_path = {self.name}, public")
 
     def snapshot(self) -> Snapshot:
         """Read what was built.
@@ -169,13 +159,14 @@ class Shadow:
         cannot tell whether it asked.
         """
         found = catalog.read(self.driver, self.name)
-        self.search_own()
+        self.execute(f"SET LOCAL search_path = {self.name}, public")
         text = "\n".join(self.guard.statements)
         objects: dict[str, Object] = {}
         for key, item in found.objects.items():
-            if self.before.get(key) is None:
+            name = re.escape(item.identity.strip('"'))
+            if key not in self.before:
                 objects[key] = item
-            elif item.kind == "extension" and _mentions(text, item.identity.strip('"')):
+            elif item.kind == "extension" and re.search(rf"(?<!\w){name}(?!\w)", text):
                 objects[key] = replace(item, attributes={**item.attributes, "content": "in schema public"})
         return replace(found, objects=objects)
 
@@ -183,29 +174,46 @@ class Shadow:
 Make = Callable[[Shadow], None]
 
 
-def from_sql(revisions: Sequence[SqlRevision]) -> Make:
-    """Return what builds a schema by running the statements of revisions."""
+def from_revisions(revisions: SqlRevisions | ScriptDirectory, revision: str | None) -> Make:
+    """Return what builds the schema of a revision, or an empty one for None and ``base``.
 
-    def run(shadow: Shadow) -> None:
-        for revision in revisions:
-            shadow.guard.doing = f"revision {revision.identifier}"
-            for statement in revision.statements:
-                shadow.execute(statement)
-
-    return run
-
-
-def from_revisions(script: ScriptDirectory, revision: str | None) -> Make:
-    """Return what builds a schema by running every ``upgrade()`` up to a revision.
-
-    :param revision: the last one to run; None for none.
+    :param revisions: the revision files, as SQL where they consist of it, else as Alembic reads them.
+    :raises LiveSchemaError: when there is no file of the revision.
     """
+    if revision is None or revision == "base":
+        return lambda _: None
+    steps: Sequence[SqlRevision | Script] | None
+    if isinstance(revisions, SqlRevisions):
+        steps = revisions.up_to(revision)
+    else:
+        steps = _scripts_up_to(revisions, revision)
+    if steps is None:
+        raise LiveSchemaError(
+            f"There is no file of revision {revision}, so it is unknown what the database should be.",
+            next_step="guvnor version   # is this the release that migrated the database?",
+        )
 
     def run(shadow: Shadow) -> None:
-        for step in reversed(list(script.iterate_revisions(revision, "base"))) if revision else ():
-            shadow.run(step.revision, step.module.upgrade)
+        for step in steps:
+            if isinstance(step, SqlRevision):
+                shadow.guard.doing = f"revision {step.identifier}"
+                for statement in step.statements:
+                    shadow.execute(statement)
+            else:
+                shadow.migrate(step.module.upgrade, f"revision {step.revision}")
 
     return run
+
+
+def _scripts_up_to(script: ScriptDirectory, revision: str) -> list[Script] | None:
+    """Return the revision files up to one in their order; None when that one is not known."""
+    from alembic.script.revision import ResolutionError
+    from alembic.util import CommandError
+
+    try:
+        return list(script.iterate_revisions(revision, "base"))[::-1]
+    except (CommandError, ResolutionError):
+        return None
 
 
 def from_models(metadata: sqlalchemy.MetaData) -> Make:
@@ -237,13 +245,14 @@ def build(connection: Connection, make: Make) -> Iterator[Shadow]:
             try:
                 try:
                     make(shadow)
-                    shadow.guard.look()
+                    shadow.guard.inspect()
                 except Exception as error:
                     cause = getattr(error, "orig", error)  # SQLAlchemy's error around the driver's
                     if not isinstance(cause, (psycopg2.Error, AssertionError)):
                         raise
-                    if _uses_new_value(cause) and (enums is None or enums.grown):
-                        enums = enums or Enums()
+                    refused = isinstance(cause, psycopg2.errors.UnsafeNewEnumValueUsage)
+                    if refused and (enums is None or enums.grown):
+                        enums = Enums(enums.labels) if enums else Enums()
                         continue
                     raise explained(cause, shadow.guard.doing) from error
                 shadow.guard.off = True
@@ -292,10 +301,7 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
             f"The expected schema needs about {needed} locks; this server has room for {room} for everybody.",
             next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction (now for {room} locks in all)",
         )
-    before = catalog.read_global(driver, name)
-    if enums is not None:
-        enums.begin()
-    return Shadow(driver, name, before, EscapeGuard(driver, oid), enums)
+    return Shadow(driver, name, catalog.read_global(driver, name), EscapeGuard(driver, oid), enums)
 
 
 def _end(shadow: Shadow) -> None:
@@ -314,11 +320,3 @@ def _end(shadow: Shadow) -> None:
         if driver.closed:  # the pool would try to roll back on a lost connection, and log how that fails
             shadow.connection.invalidate()
         shadow.connection.close()
-
-
-def _uses_new_value(error: psycopg2.Error | AssertionError) -> bool:
-    return getattr(error, "pgcode", None) == errorcodes.UNSAFE_NEW_ENUM_VALUE_USAGE
-
-
-def _mentions(text: str, name: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None

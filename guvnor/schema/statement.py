@@ -9,9 +9,6 @@ from typing import Any
 from guvnor.postgres.quoting import constant, unquoted
 from guvnor.schema.snapshot import Object
 
-# Kinds that are named together with their table, because another table may have one of the same name.
-ON_TABLE = ("trigger", "policy", "rule")
-
 
 @dataclass(frozen=True)
 class Statement:
@@ -99,4 +96,6 @@ def target(item: Object) -> str:
     """Return what ALTER, DROP and COMMENT call an object."""
     if item.kind == "column":
         return item.identity
-    return f"{item.name} ON {table_of(item)}" if item.kind in ON_TABLE else item.name
+    # Another table may have one of the same name.
+    on_table = item.kind in ("trigger", "policy", "rule")
+    return f"{item.name} ON {table_of(item)}" if on_table else item.name

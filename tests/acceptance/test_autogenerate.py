@@ -52,9 +52,10 @@ def change():
 
 change()
 
+from guvnor.application import GUVNOR
 from guvnor.cli.plain_alembic import run
 
-run(context)
+run(context, GUVNOR)
 '''
 
 
@@ -149,13 +150,13 @@ KINDS = {
         'table("events").append_column(new)\n'
         'table("events").columns._all_columns.insert(3, table("events").columns._all_columns.pop())\n'
         'table("events").columns._collection.insert(3, table("events").columns._collection.pop())',
-        has=("move them in guvnor/models.py",),
+        has=("move them in the models",),
         todo=True,
     ),
     "columns in another order": Kind(
         'for items in (table("events").columns._all_columns, table("events").columns._collection):\n'
         "    items.append(items.pop(2))",
-        has=("move them in guvnor/models.py", "no statement was found for the way back"),
+        has=("move them in the models", "no statement was found for the way back"),
         todo=True,
     ),
     "column dropped": Kind(

@@ -305,7 +305,7 @@ def test_a_migration_in_between_is_noticed(migrated: Database) -> None:
             reading.live_reader(Live(migrated.dsn)) as found,
             contextlib.closing(connect(migrated.dsn)) as observer,
         ):
-            assert found.recorded() == "002"
+            assert found.recorded == "002"
             wait_for("the read to come to the view", lambda: waiting_for_lock(observer, "doomed"))
             other.commit()
             with pytest.raises(reading.MigratedMeanwhileError) as failure:

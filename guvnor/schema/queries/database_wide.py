@@ -38,10 +38,9 @@ def objects(version: int) -> str:
     UNION ALL
     SELECT 'default privileges',
            format('%%s of %%I%%s', CASE o.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences'
-                  WHEN 'f' THEN 'functions' WHEN 'T' THEN 'types' WHEN 'n' THEN 'schemas' ELSE
-                  'large objects' END,
-                  pg_get_userbyid(o.defaclrole), CASE WHEN o.defaclnamespace = 0 THEN '' ELSE ' in public'
-                      END),
+                  WHEN 'f' THEN 'functions' WHEN 'T' THEN 'types' ELSE 'schemas' END,
+                  pg_get_userbyid(o.defaclrole),
+                  CASE WHEN o.defaclnamespace = 0 THEN '' ELSE ' in public' END),
            '{{}}', NULL, NULL, NULL, NULL,
            CASE WHEN o.defaclnamespace = 0 THEN ARRAY({entries("o.defaclacl", "o.defaclrole")} EXCEPT
                                                       {entries("b.builtin", "o.defaclrole")})
@@ -83,15 +82,12 @@ def objects(version: int) -> str:
     FROM pg_subscription AS o
     WHERE o.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
     UNION ALL
-    SELECT 'cast', format('(%%s AS %%s)', format_type(o.castsource, NULL), format_type(o.casttarget,
-        NULL)), '{{}}', NULL,
+    SELECT 'cast', format('(%%s AS %%s)', o.castsource::regtype, o.casttarget::regtype), '{{}}', NULL,
            concat_ws(', ', NULLIF(o.castfunc, 0)::regprocedure, 'context ' || o.castcontext::text,
-               'method ' || o.castmethod::text),
-           NULL, {comment("pg_cast", "o.oid")}, NULL, NULL
+                     'method ' || o.castmethod::text), NULL, {comment("pg_cast", "o.oid")}, NULL, NULL
     FROM pg_cast AS o
     WHERE o.oid >= 16384 AND {_not_elsewhere("o.castsource", "o.casttarget")}
-      AND NOT EXISTS (SELECT FROM pg_depend AS e WHERE e.classid = 'pg_cast'::regclass AND e.objid = o.oid
-                                                   AND e.deptype IN ('e', 'i'))
+      AND {not_of_extension("pg_cast", "o.oid", types="'e', 'i'")}
     UNION ALL
     SELECT 'transform', format('FOR %%s LANGUAGE %%s', format_type(o.trftype, NULL), l.lanname), '{{}}', NULL,
            concat_ws(', ', o.trffromsql, o.trftosql), NULL, NULL, NULL, NULL
@@ -109,7 +105,7 @@ def objects(version: int) -> str:
     UNION ALL
     SELECT 'foreign data wrapper', quote_ident(o.fdwname), '{{}}', NULL,
            concat_ws(', ', NULLIF(o.fdwhandler, 0)::regproc, NULLIF(o.fdwvalidator, 0)::regproc,
-               o.fdwoptions::text),
+                     o.fdwoptions::text),
            pg_get_userbyid(o.fdwowner), NULL, NULL, NULL
     FROM pg_foreign_data_wrapper AS o WHERE {not_of_extension("pg_foreign_data_wrapper", "o.oid")}
     UNION ALL

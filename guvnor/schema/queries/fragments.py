@@ -34,10 +34,13 @@ def comment(catalog: str, oid: str, part: str = "0") -> str:
                 WHERE classoid = '{catalog}'::regclass AND objoid = {oid} AND objsubid = {part})"""
 
 
-def not_of_extension(catalog: str, oid: str) -> str:
-    """Return the condition that an object belongs to no extension."""
+def not_of_extension(catalog: str, oid: str, types: str = "'e'") -> str:
+    """Return the condition that an object belongs to no extension.
+
+    :param types: the dependencies that it must not have (``deptype``); with ``i`` it is part of no object.
+    """
     return f"""NOT EXISTS (SELECT FROM pg_depend AS e
-               WHERE e.classid = '{catalog}'::regclass AND e.objid = {oid} AND e.deptype = 'e')"""
+               WHERE e.classid = '{catalog}'::regclass AND e.objid = {oid} AND e.deptype IN ({types}))"""
 
 
 def column_handles(relation: str, numbers: str) -> str:

@@ -38,20 +38,17 @@ CONSTRAINTS = f"""
                 COALESCE((SELECT CASE WHEN bool_and(g.tgenabled = 'O') THEN 'enabled'
                                       WHEN bool_or(g.tgenabled = 'D') THEN 'disabled' ELSE 'changed' END
                           FROM pg_trigger AS g WHERE g.tgconstraint = k.oid), 'enabled') END AS enforcement,
-           CASE WHEN k.contype IN ('p', 'u', 'x') THEN i.indisvalid AND i.indisready END AS "index valid",
-           CASE WHEN k.contype IN ('p', 'u', 'x') THEN i.indisclustered END AS clustered,
-           CASE WHEN k.contype IN ('p', 'u', 'x') THEN ARRAY(SELECT unnest(x.reloptions) ORDER BY 1) END AS
-               options,
-           CASE WHEN k.contype IN ('p', 'u', 'x') THEN
-                (SELECT spcname FROM pg_tablespace WHERE oid = x.reltablespace) END AS tablespace,
+           i.indisvalid AND i.indisready AS "index valid",
+           i.indisclustered AS clustered,
+           ARRAY(SELECT unnest(x.reloptions) ORDER BY 1) AS options,
+           (SELECT spcname FROM pg_tablespace WHERE oid = x.reltablespace) AS tablespace,
            {comment("pg_constraint", "k.oid")} AS comment,
-           CASE WHEN k.contype IN ('p', 'u', 'x') THEN {comment("pg_class", "k.conindid")} END AS
-               "comment on index"
+           {comment("pg_class", "x.oid")} AS "comment on index"
     FROM pg_constraint AS k
     JOIN pg_class AS c ON c.oid = k.conrelid
     LEFT JOIN pg_class AS f ON f.oid = k.confrelid
-    LEFT JOIN pg_index AS i ON i.indexrelid = k.conindid
-    LEFT JOIN pg_class AS x ON x.oid = k.conindid
+    LEFT JOIN pg_index AS i ON i.indexrelid = k.conindid AND k.contype <> 'f'
+    LEFT JOIN pg_class AS x ON x.oid = i.indexrelid
     CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid, true) OFFSET 0) AS b (definition)
     WHERE c.relnamespace = %(schema)s AND k.contype IN ('p', 'u', 'f', 'c', 'x')
       -- a constraint that a child inherits belongs to its parent
@@ -78,8 +75,7 @@ INDEXES = f"""
                  FROM pg_attribute AS a
                  WHERE i.indexprs IS NOT NULL AND a.attrelid = x.oid AND a.attstattarget >= 0
                  ORDER BY a.attnum) AS "statistics targets",
-           ARRAY(SELECT p.inhparent::regclass::text FROM pg_inherits AS p WHERE p.inhrelid = x.oid) AS
-               "attached to",
+           ARRAY(SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = x.oid) AS "attached to",
            {comment("pg_class", "x.oid")} AS comment
     FROM pg_index AS i
     JOIN pg_class AS x ON x.oid = i.indexrelid
@@ -121,11 +117,10 @@ POLICIES = f"""
     SELECT 'policy' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(p.polname) AS identity,
            ARRAY['relation:' || quote_ident(c.relname)] || {dependencies("pg_policy", "p.oid")} AS parents,
-           format('CREATE POLICY %%I ON %%I AS %%s FOR %%s TO %%s', p.polname, c.relname, b.permissive,
-               b.command,
-                  array_to_string(b.roles, ', '))
-               || COALESCE(' USING (' || b.using || ')', '') || COALESCE(' WITH CHECK (' || b.checked ||
-               ')', '') AS sql,
+           format('CREATE POLICY %%I ON %%I AS %%s FOR %%s TO %%s', p.polname, c.relname,
+                  b.permissive, b.command, array_to_string(b.roles, ', '))
+               || COALESCE(' USING (' || b.using || ')', '')
+               || COALESCE(' WITH CHECK (' || b.checked || ')', '') AS sql,
            b.command,
            b.permissive AS mode,
            b.roles,

@@ -25,8 +25,7 @@ RARE = " UNION ALL ".join(
         _plain(
             "conversion", "pg_conversion", "quote_ident(o.conname)", "connamespace", "conowner",
             "concat_ws(', ', pg_encoding_to_char(o.conforencoding), pg_encoding_to_char(o.contoencoding), "
-            "o.conproc, "
-            "o.condefault)",
+            "o.conproc, o.condefault)",
         ),
         _plain(
             "operator", "pg_operator",
@@ -49,13 +48,13 @@ RARE = " UNION ALL ".join(
             "operator family", "pg_opfamily",
             "quote_ident(o.opfname) || ' USING ' || (SELECT amname FROM pg_am WHERE oid = o.opfmethod)",
             "opfnamespace", "opfowner",
-            "concat_ws('; ', (SELECT string_agg(concat_ws(' ', p.amopstrategy, p.amopopr::regoperator, "
-            "p.amoppurpose), "
-            "', ' ORDER BY p.amopstrategy, p.amopopr::regoperator::text) FROM pg_amop AS p WHERE "
-            "p.amopfamily = o.oid), "
+            "concat_ws('; ', "
+            "(SELECT string_agg(concat_ws(' ', p.amopstrategy, p.amopopr::regoperator, p.amoppurpose), ', ' "
+            "ORDER BY p.amopstrategy, p.amopopr::regoperator::text) "
+            "FROM pg_amop AS p WHERE p.amopfamily = o.oid), "
             "(SELECT string_agg(concat_ws(' ', p.amprocnum, p.amproc::regprocedure), ', ' "
-            "ORDER BY p.amprocnum, p.amproc::regprocedure::text) FROM pg_amproc AS p WHERE p.amprocfamily = "
-            "o.oid))",
+            "ORDER BY p.amprocnum, p.amproc::regprocedure::text) "
+            "FROM pg_amproc AS p WHERE p.amprocfamily = o.oid))",
         ),
         _plain(
             "text search configuration", "pg_ts_config", "quote_ident(o.cfgname)", "cfgnamespace", "cfgowner",

@@ -22,19 +22,14 @@ RELATIONS = f"""
            CASE WHEN c.relkind IN ('v', 'm')
                 THEN {dependencies("pg_rewrite", _QUERY_OF_VIEW)}
                 ELSE '{{}}' END AS parents,
-           CASE c.relkind WHEN 'v' THEN 'CREATE VIEW ' || quote_ident(c.relname)
-                               || CASE WHEN c.reloptions IS NULL THEN ''
-                                       ELSE ' WITH (' || array_to_string(c.reloptions, ', ') || ')' END
-                               || ' AS ' || pg_get_viewdef(c.oid, true)
-                          WHEN 'm' THEN 'CREATE MATERIALIZED VIEW ' || quote_ident(c.relname)
-                               || CASE WHEN c.reloptions IS NULL THEN ''
-                                       ELSE ' WITH (' || array_to_string(c.reloptions, ', ') || ')' END
-                               || ' AS '
-                               || rtrim(pg_get_viewdef(c.oid, true), ';')
-                               || CASE WHEN c.relispopulated THEN '' ELSE ' WITH NO DATA' END END AS sql,
+           CASE WHEN c.relkind IN ('v', 'm') THEN
+                CASE c.relkind WHEN 'v' THEN 'CREATE VIEW ' ELSE 'CREATE MATERIALIZED VIEW ' END
+                || quote_ident(c.relname)
+                || COALESCE(' WITH (' || array_to_string(c.reloptions, ', ') || ')', '')
+                || ' AS ' || rtrim(pg_get_viewdef(c.oid, true), ';')
+                || CASE WHEN c.relispopulated THEN '' ELSE ' WITH NO DATA' END END AS sql,
            CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid, true) END AS definition,
-           CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED' WHEN 't' THEN 'TEMPORARY' ELSE 'permanent' END AS
-               persistence,
+           CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'permanent' END AS persistence,
            ARRAY(SELECT unnest(c.reloptions) ORDER BY 1) AS options,
            ARRAY(SELECT 'toast.' || unnest(t.reloptions) ORDER BY 1) AS "toast options",
            c.relrowsecurity AS "row security",
@@ -57,8 +52,8 @@ RELATIONS = f"""
             FROM pg_foreign_table AS f JOIN pg_foreign_server AS s ON s.oid = f.ftserver
             WHERE f.ftrelid = c.oid) AS "foreign server",
            ARRAY(SELECT quote_ident(a.attname) FROM pg_attribute AS a
-                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind NOT IN
-                     ('v', 'm')
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                   AND c.relkind NOT IN ('v', 'm')
                  ORDER BY a.attnum) AS "column order",
            {comment("pg_class", "c.oid")} AS comment,
            {privileges("c.relacl", "r", "c.relowner")}
@@ -87,8 +82,7 @@ SEQUENCES = f"""
     SELECT 'sequence' AS kind,
            quote_ident(c.relname) AS identity,
            CASE WHEN o.table_name IS NULL THEN '{{}}' ELSE
-                ARRAY['relation:' || o.table_name, 'column:' || o.table_name || '.' || o.column_name] END
-                    AS parents,
+                ARRAY['relation:' || o.table_name, 'column:' || o."column"] END AS parents,
            format('CREATE SEQUENCE %%I AS %%s START WITH %%s INCREMENT BY %%s '
                       'MINVALUE %%s MAXVALUE %%s CACHE %%s%%s',
                   c.relname, s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
@@ -96,7 +90,7 @@ SEQUENCES = f"""
            s.seqtypid::regtype::text AS type,
            s.seqstart AS start, s.seqincrement AS increment, s.seqmin AS minimum, s.seqmax AS maximum,
            s.seqcache AS cache, s.seqcycle AS cycle,
-           o.table_name || '.' || o.column_name AS "owned by",
+           o."column" AS "owned by",
            CASE WHEN o.table_name IS NULL THEN c.relpersistence = 'u' END AS unlogged,
            CASE WHEN o.table_name IS NULL THEN pg_get_userbyid(c.relowner) END AS owner,
            {comment("pg_class", "c.oid")} AS comment,
@@ -104,16 +98,15 @@ SEQUENCES = f"""
     FROM pg_class AS c
     JOIN pg_sequence AS s ON s.seqrelid = c.oid
     LEFT JOIN LATERAL (
-        SELECT quote_ident(r.relname), quote_ident(a.attname)
+        SELECT quote_ident(r.relname), quote_ident(r.relname) || '.' || quote_ident(a.attname)
         FROM pg_depend AS d
         JOIN pg_class AS r ON r.oid = d.refobjid
         JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass
           AND d.deptype = 'a'
-    ) AS o (table_name, column_name) ON true
-    WHERE c.relnamespace = %(schema)s AND c.relkind = 'S' AND {not_of_extension("pg_class", "c.oid")}
-      AND NOT EXISTS (SELECT FROM pg_depend AS i
-                      WHERE i.classid = 'pg_class'::regclass AND i.objid = c.oid AND i.deptype = 'i')"""
+    ) AS o (table_name, "column") ON true
+    WHERE c.relnamespace = %(schema)s AND c.relkind = 'S'
+      AND {not_of_extension("pg_class", "c.oid", types="'e', 'i'")}"""
 
 _NOT_NULL_NAME = """
            quote_ident(n.conname) || CASE WHEN n.convalidated THEN '' ELSE ' NOT VALID' END
@@ -139,15 +132,12 @@ def columns(version: int) -> str:
                        THEN ARRAY['type:' || quote_ident(e.typname)] ELSE '{{}}' END AS parents,
            format_type(a.atttypid, a.atttypmod) AS type,
            CASE WHEN a.attcollation <> t.typcollation
-                THEN (SELECT quote_ident(collname) FROM pg_collation WHERE oid = a.attcollation) END AS
-                "collation",
+                THEN a.attcollation::regcollation::text END AS "collation",
            a.attnotnull AS "not null",
            {_NOT_NULL_NAME if version >= 180000 else "NULL"} AS "not null constraint",
            CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS "default",
-           CASE a.attgenerated WHEN '' THEN NULL ELSE
-                CASE a.attgenerated WHEN 's' THEN 'STORED ' ELSE 'VIRTUAL ' END
-                    || pg_get_expr(d.adbin, d.adrelid)
-                END AS generated,
+           CASE a.attgenerated WHEN 's' THEN 'STORED ' WHEN 'v' THEN 'VIRTUAL ' END
+               || pg_get_expr(d.adbin, d.adrelid) AS generated,
            CASE a.attidentity WHEN '' THEN NULL ELSE
                 (SELECT CASE a.attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END
                         || format(' (START WITH %%s INCREMENT BY %%s MINVALUE %%s MAXVALUE %%s CACHE %%s%%s)',
@@ -155,8 +145,8 @@ def columns(version: int) -> str:
                                   CASE WHEN s.seqcycle THEN ' CYCLE' ELSE '' END)
                  FROM pg_depend AS p JOIN pg_sequence AS s ON s.seqrelid = p.objid
                  WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass
-                   AND p.refobjid = c.oid AND p.refobjsubid = a.attnum AND p.deptype = 'i') END AS
-                   "identity generation",
+                   AND p.refobjid = c.oid AND p.refobjsubid = a.attnum
+                   AND p.deptype = 'i') END AS "identity generation",
            CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
                 ELSE 'EXTENDED' END AS storage,
            CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' ELSE 'default' END AS compression,
