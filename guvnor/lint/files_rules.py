@@ -8,6 +8,7 @@ from guvnor.lint.files import NewRevisions
 from guvnor.lint.problem import LintProblem
 from guvnor.lint.revision import RevisionSource
 from guvnor.lint.rule import FilesRule
+from guvnor.revisions import renumbering
 from guvnor.revisions.statements import checksum
 
 
@@ -41,17 +42,17 @@ def _checksums(source: RevisionSource) -> list[object]:
 
 
 def _misnumbered(files: NewRevisions) -> Iterator[LintProblem]:
-    """Count on from the last earlier revision, and compare each new one with the number that it must have."""
-    last = max((source.number or 0 for source in files.earlier), default=0)
-    names = {source.number: source.name for source in files.earlier}
-    in_order = sorted(files.new, key=lambda source: (source.number is None, source.number or 0, source.name))
-    for number, source in enumerate(in_order, last + 1):
-        taken = names.get(source.number)
-        names.setdefault(source.number, source.name)
-        if wrong := _wrong_number(source, number, taken):
+    """Compare the number of each new revision with the one that it must have."""
+    taken = {source.number: source.name for source in files.earlier}
+    sources = {source.name: source for source in files.new}
+    numbers = renumbering.numbered((source.name for source in files.earlier), sources)
+    for name, number in numbers.items():
+        source = sources[name]
+        if wrong := _wrong_number(source, number, taken.get(source.number)):
             line, message = wrong
             steps = _renumbering(files.folder, source, number)
             yield LintProblem(NUMBERS.name, source.shown, line, None, message, steps)
+        taken.setdefault(source.number, name)
 
 
 def _wrong_number(source: RevisionSource, number: int, taken: str | None) -> tuple[int | None, str] | None:
@@ -66,23 +67,17 @@ def _wrong_number(source: RevisionSource, number: int, taken: str | None) -> tup
         return None, f"{taken} has the number {source.number:03} already."
     if source.number != number:
         return None, f"The number after {number - 1:03} is {number:03}, not {source.number:03}."
-    for name, value in _identifiers(number).items():
+    for name, value in renumbering.identifiers(number).items():
         found = source.assigned_constant(name)
         if found != value:
             return source.line_of(name), f"{name} is {found!r}, not {value!r}."
     return None
 
 
-def _identifiers(number: int) -> dict[str, str | None]:
-    """Return the constants of the revision that has a number."""
-    return {"revision": f"{number:03}", "down_revision": f"{number - 1:03}" if number > 1 else None}
-
-
 def _renumbering(folder: str, source: RevisionSource, number: int) -> str:
     """Return the command and the edits that give a file its number."""
-    words = source.name.lstrip("0123456789_").removesuffix(".py")
-    name = f"{number:03}_{words}.py"
-    revision, down = _identifiers(number).values()
+    name = renumbering.renumber(source.name, source.text, number).new
+    revision, down = renumbering.identifiers(number).values()
     edits = (
         f"In {name}: Revision ID: {revision}, Revises: {down or 'nothing'}, "
         f'revision = "{revision}", down_revision = ' + (f'"{down}"' if down else "None")

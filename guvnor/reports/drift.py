@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from guvnor.reports.formats import annotation, as_document, code, counted, fenced, titled
 from guvnor.schema.compare import Finding
 from guvnor.schema.drift import DriftReport
 
@@ -20,9 +19,8 @@ def summary(report: DriftReport) -> str:
     """Return the result in one line."""
     if report.clean:
         return f"No drift: {report.actual} is what {report.expected} says."
-    count = len(report.findings)
-    things = "thing" if count == 1 else "things"
-    return f"Drift: {report.actual} differs from {report.expected} in {count} {things}."
+    things = counted(len(report.findings), "thing")
+    return f"Drift: {report.actual} differs from {report.expected} in {things}."
 
 
 def as_terminal(report: DriftReport) -> Group:
@@ -31,7 +29,7 @@ def as_terminal(report: DriftReport) -> Group:
     from rich.text import Text
 
     colors = {"missing": "red", "unexpected": "yellow", "different": "magenta"}
-    parts = [Text(("✅ " if report.clean else "❌ ") + summary(report))]
+    parts = [Text(titled(summary(report), clean=report.clean))]
     for finding in report.findings:
         title = Text(f"\n{_SIGNS[finding.change]} ", style=colors[finding.change])
         title.append(f"{finding.kind} {finding.object}", style="bold").append(f" is {finding.change}")
@@ -47,7 +45,7 @@ def as_terminal(report: DriftReport) -> Group:
 
 def as_json(report: DriftReport) -> str:
     """Return the report as one JSON document."""
-    return json.dumps(
+    return as_document(
         {
             "expected": report.expected,
             "actual": report.actual,
@@ -66,15 +64,13 @@ def as_json(report: DriftReport) -> str:
                 }
                 for finding in report.findings
             ],
-        },
-        indent=2,
-        ensure_ascii=False,
+        }
     )
 
 
 def as_markdown(report: DriftReport) -> str:
     """Return the report as Markdown, as a pull request shows it."""
-    lines = [f"### {'✅' if report.clean else '❌'} {summary(report)}"]
+    lines = [f"### {titled(summary(report), clean=report.clean)}"]
     for finding in report.findings:
         lines += [
             "",
@@ -82,23 +78,22 @@ def as_markdown(report: DriftReport) -> str:
             "",
         ]
         lines += [finding.meaning, ""]
-        lines += _fenced("text", _details(finding))
+        lines += fenced("text", _details(finding))
         if finding.with_it:
             lines += ["", f"With it: {', '.join(map(code, finding.with_it))}"]
         if finding.sql:
-            lines += ["", *_fenced("sql", finding.sql.splitlines())]
+            lines += ["", *fenced("sql", finding.sql.splitlines())]
     return "\n".join(lines) + "\n"
 
 
 def as_github(report: DriftReport) -> str:
-    """Return the report as annotations of GitHub Actions, one a line (see its "Workflow commands")."""
+    """Return the report as annotations of GitHub Actions, one a line."""
     lines = []
     for finding in report.findings:
         text = "\n".join((finding.meaning, *_details(finding), *(finding.sql or "").splitlines()))
-        title = escaped(f"Drift: {finding.title}").replace(":", "%3A").replace(",", "%2C")
-        lines.append(f"::error title={title}::{escaped(text)}")
+        lines.append(annotation("error", text, title=f"Drift: {finding.title}"))
     if not report.findings:
-        lines.append(f"::notice title=No drift::{escaped(summary(report))}")
+        lines.append(annotation("notice", summary(report), title="No drift"))
     return "\n".join(lines) + "\n"
 
 
@@ -128,21 +123,3 @@ def _word(value: Any) -> str:
 
 def _plain(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if values is None else dict(values)
-
-
-def code(text: str) -> str:
-    """Return a text as code of Markdown."""
-    if "`" not in text:
-        return f"`{text}`"
-    fence = "`" * (max(map(len, re.findall("`+", text))) + 1)
-    return f"{fence} {text} {fence}"
-
-
-def _fenced(language: str, lines: list[str]) -> list[str]:
-    fence = "````" if any("```" in line for line in lines) else "```"
-    return [f"{fence}{language}", *lines, fence]
-
-
-def escaped(text: str) -> str:
-    """Escape what a workflow command would take for its end."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

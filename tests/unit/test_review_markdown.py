@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from guvnor.reports import review as markdown
-from guvnor.reports.drift import code
+from guvnor.reports.formats import code
 from guvnor.review.effects import DirectionEffects, RevisionEffects
 from guvnor.review.review import Check, Review
 from guvnor.schema.compare import Finding
@@ -19,9 +19,7 @@ from guvnor.schema.rehearsal import Lock, StatementEffect
 def made(*parts: RevisionEffects, summary: str = "All is well.", next_step: str | None = None) -> Review:
     verdict = "failed" if next_step else "passed"
     check = Check("Lint", verdict, summary, next_step, 3 if next_step else 0)
-    return Review(
-        "origin/main", tuple(part.file for part in parts), (check,), "alembic/versions", parts=parts
-    )
+    return Review("origin/main", tuple(part.file for part in parts), "alembic/versions", [check], parts=parts)
 
 
 def part(number: int, statements: int = 1) -> RevisionEffects:
