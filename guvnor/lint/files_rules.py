@@ -26,14 +26,14 @@ def _edited(files: NewRevisions) -> Iterator[LintProblem]:
             )
 
 
-def _place(source: RevisionSource) -> list[object]:
-    """Return the constants by which Alembic places a file among the others."""
+def _place(source: RevisionSource) -> list[str | None]:
+    """Return the strings by which Alembic places a file among the others."""
     names = ("revision", "down_revision", "branch_labels", "depends_on")
-    return [source.assigned_constant(name) for name in names]
+    return [source.assigned_string(name) for name in names]
 
 
 def _checksums(source: RevisionSource) -> list[object]:
-    """Return a checksum of each direction's SQL, in which comments and white space do not count."""
+    """Return a checksum of each direction's SQL without its comments and white space."""
     try:
         directions = source.directions
     except Exception:  # noqa: BLE001 - running a file can raise anything
@@ -50,8 +50,7 @@ def _misnumbered(files: NewRevisions) -> Iterator[LintProblem]:
         source = sources[name]
         if wrong := _wrong_number(source, number, taken.get(source.number)):
             line, message = wrong
-            steps = _renumbering(files.folder, source, number)
-            yield LintProblem(NUMBERS.name, source.shown, line, None, message, steps)
+            yield LintProblem(NUMBERS.name, source.shown, line, None, message, _renumbering(source, number))
         taken.setdefault(source.number, name)
 
 
@@ -59,7 +58,7 @@ def _wrong_number(source: RevisionSource, number: int, taken: str | None) -> tup
     """Return line and message of what is wrong with the number of a file; None when nothing is.
 
     :param number: the one that it must have.
-    :param taken: the file that has its present number already.
+    :param taken: another file that has the same number.
     """
     if source.number is None:
         return None, f"{source.name} is not named NNN_words.py."
@@ -68,13 +67,13 @@ def _wrong_number(source: RevisionSource, number: int, taken: str | None) -> tup
     if source.number != number:
         return None, f"The number after {number - 1:03} is {number:03}, not {source.number:03}."
     for name, value in renumbering.identifiers(number).items():
-        found = source.assigned_constant(name)
+        found = source.assigned_string(name)
         if found != value:
             return source.line_of(name), f"{name} is {found!r}, not {value!r}."
     return None
 
 
-def _renumbering(folder: str, source: RevisionSource, number: int) -> str:
+def _renumbering(source: RevisionSource, number: int) -> str:
     """Return the command and the edits that give a file its number."""
     name = renumbering.renumber(source.name, source.text, number).new
     revision, down = renumbering.identifiers(number).values()
@@ -82,7 +81,9 @@ def _renumbering(folder: str, source: RevisionSource, number: int) -> str:
         f"In {name}: Revision ID: {revision}, Revises: {down or 'nothing'}, "
         f'revision = "{revision}", down_revision = ' + (f'"{down}"' if down else "None")
     )
-    return edits if name == source.name else f"git mv {source.shown} {folder}/{name}\n{edits}"
+    if name == source.name:
+        return edits
+    return f"git mv {source.shown} {source.shown.removesuffix(source.name)}{name}\n{edits}"
 
 
 APPLIED = FilesRule(

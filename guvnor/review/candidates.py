@@ -28,8 +28,7 @@ class Type:
 # By name where the category is too broad; {n} is the number of the row, from 1.
 _BY_NAME: dict[str, tuple[str, ...]] = {
     "uuid": ("00000000-0000-4000-8000-{n:012d}",),
-    "json": ('{{"row": {n}}}', "{{}}", "[]", '["{n}"]', "{n}", '"{n}"'),
-    "jsonb": ('{{"row": {n}}}', "{{}}", "[]", '["{n}"]', "{n}", '"{n}"'),
+    **dict.fromkeys(("json", "jsonb"), ('{{"row": {n}}}', "{{}}", "[]", '["{n}"]', "{n}", '"{n}"')),
     "bytea": ("row {n}", ""),
     "xml": ("<row>{n}</row>",),
     "macaddr": ("08:00:2b:01:02:{n:02x}",),
@@ -42,12 +41,10 @@ _BY_NAME: dict[str, tuple[str, ...]] = {
     "time": ("0{hour}:00", "23:59"),
     "timetz": ("0{hour}:00+00", "23:59+00"),
     "money": ("{n}", "0"),
-    "int4range": ("[{n}0,{n}5)", "empty"),
-    "int8range": ("[{n}0,{n}5)", "empty"),
-    "numrange": ("[{n}0,{n}5)", "empty"),
-    "daterange": ("[2026-01-{day:02d},2026-01-{next:02d})", "empty"),
-    "tsrange": ("[2026-01-{day:02d},2026-01-{next:02d})", "empty"),
-    "tstzrange": ("[2026-01-{day:02d},2026-01-{next:02d})", "empty"),
+    **dict.fromkeys(("int4range", "int8range", "numrange"), ("[{n}0,{n}5)", "empty")),
+    **dict.fromkeys(
+        ("daterange", "tsrange", "tstzrange"), ("[2026-01-{day:02d},2026-01-{next:02d})", "empty")
+    ),
     "point": ("({n},{n})",),
     "line": ("{{1,-1,{n}}}",),
     "lseg": ("(0,0),({n},{n})",),

@@ -1,4 +1,4 @@
-"""What is left to do in a revision file: a TODO in a comment of its Python or of its SQL.
+"""Finds each TODO in the comments of a revision file, in Python and in SQL.
 
 The template and autogenerate leave one where a person has to decide. Pre-flight and lint refuse it.
 """
@@ -32,7 +32,7 @@ def _in_python(text: str) -> Iterator[int]:
 
 
 def _in_sql(text: str) -> Iterator[int]:
-    """Look into every literal: a comment within a DO block counts, so quotes are not told apart."""
+    """Search every literal. A comment within a DO block counts, too, so quotes in the SQL are ignored."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             for comment in _SQL_COMMENT.finditer(node.value):
