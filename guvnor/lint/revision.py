@@ -33,7 +33,7 @@ class RevisionSource:
     @property
     def number(self) -> int | None:
         """The number in the file's name; None when it has none."""
-        return revision_files.number(self.name)
+        return revision_files.number_of(self.name)
 
     @cached_property
     def tree(self) -> ast.Module:

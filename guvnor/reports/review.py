@@ -15,7 +15,7 @@ from guvnor.reports.plan import dedented, notes
 from guvnor.review import changes
 from guvnor.review.changes import Change
 from guvnor.review.effects import DirectionEffects, RevisionEffects, stops
-from guvnor.review.review import Check, Review
+from guvnor.review.review import Review, ReviewCheck
 from guvnor.review.roundtrip import RoundTrip
 from guvnor.schema.snapshot import Object
 
@@ -76,7 +76,7 @@ def _unclosed(lines: Sequence[str]) -> list[str]:
     return [fence] if fence else []
 
 
-def written(review: Review, limit: int | None = None) -> str:
+def as_markdown(review: Review, limit: int | None = None) -> str:
     """Return the report.
 
     :param limit: in characters; None for the whole report. Long parts are cut to the same length; when there
@@ -119,7 +119,7 @@ def _head(review: Review) -> Iterator[str]:
         yield from steps
 
 
-def _next_step(review: Review, check: Check) -> Iterator[str]:
+def _next_step(review: Review, check: ReviewCheck) -> Iterator[str]:
     if check.name == "One line" and review.renumberings:
         names = _and(f"`{item.old}`" for item in review.renumberings)
         yield f"**{check.name}.** Take in {review.main}, give {names} the next free number, and edit:"

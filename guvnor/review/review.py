@@ -43,7 +43,7 @@ _SKIPPED = "Not looked at: a revision failed."
 
 
 @dataclass(frozen=True)
-class Check:
+class ReviewCheck:
     """One check of a review.
 
     :ivar name: such as ``Lint``.
@@ -78,7 +78,7 @@ class Review:
     main: str
     new: tuple[str, ...]
     folder: str
-    checks: list[Check] = field(default_factory=list)
+    checks: list[ReviewCheck] = field(default_factory=list)
     renumberings: tuple[Renumbering, ...] = ()
     renumbered: bool = False
     parts: tuple[RevisionEffects, ...] = ()
@@ -92,7 +92,7 @@ class Review:
         return next((check.exit_code for check in self.checks if check.verdict == "failed"), ExitCode.DONE)
 
 
-def review(settings: Settings) -> Review:
+def review_branch(settings: Settings) -> Review:
     """Review the revisions that the branch of the current directory brings.
 
     The checks work in scratch databases on the server of ``shadow.dsn``, else on the local one.
@@ -134,20 +134,22 @@ class _Reviewer:
             self._guarded("Locks", lambda: self._check_locks(found))
         return review
 
-    def _guarded(self, name: str, check: Callable[[], Check]) -> None:
+    def _guarded(self, name: str, check: Callable[[], ReviewCheck]) -> None:
         """Run a check; when it raises, it has failed."""
         try:
             self._review.checks.append(check())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision can raise anything
             self._review.checks.append(self._broken(name, error))
 
-    def _broken(self, name: str, error: BaseException) -> Check:
+    def _broken(self, name: str, error: BaseException) -> ReviewCheck:
         if isinstance(error, GuvnorError):
             next_step = self._shown(error.next_step) if error.next_step else None
-            return Check(name, "failed", self._shown(error.message), next_step, error.exit_code)
+            return ReviewCheck(name, "failed", self._shown(error.message), next_step, error.exit_code)
         cause = getattr(error, "orig", None) or error
         said = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause).strip()
-        return Check(name, "failed", self._shown(f"{type(cause).__name__}: {said}"), None, ExitCode.FAILED)
+        return ReviewCheck(
+            name, "failed", self._shown(f"{type(cause).__name__}: {said}"), None, ExitCode.FAILED
+        )
 
     def _shown(self, text: str) -> str:
         """Name files by their path in the checkout, not in the temporary folder."""
@@ -158,7 +160,7 @@ class _Reviewer:
     def _plant(self, name: str, texts: Mapping[str, str]) -> Tree:
         return files.plant(self._folder / name, self._versions.parent, texts)
 
-    def _check_line(self) -> Check:
+    def _check_line(self) -> ReviewCheck:
         """Check the files that the merge will make."""
         found = self._branch
         tree = self._plant("merged", found.merged)
@@ -171,12 +173,12 @@ class _Reviewer:
             else:
                 moved = renumbering.renumberings(found.merged, found.new)
                 self._review.renumberings = tuple(m for m in moved if m.old != m.new or m.edits)
-            return self._broken("One line", error)
+            raise
         head = revision_files.read(revision_files.directory(tree.configuration))[-1].identifier
         summary = (
             f"After the merge with {found.main}: {len(found.merged)} revisions in one line, head {head}."
         )
-        return Check("One line", "passed", summary)
+        return ReviewCheck("One line", "passed", summary)
 
     def _own_tree(self) -> tuple[Tree, tuple[str, ...]] | None:
         """Return the branch's own files, renumbered where necessary, and the names of the new ones.
@@ -201,14 +203,14 @@ class _Reviewer:
             return None
         return tree, new
 
-    def _check_models(self, tree: Tree) -> Check:
+    def _check_models(self, tree: Tree) -> ReviewCheck:
         found = drift.check_files(Database(self._dsn), tree.script, GUVNOR.load_metadata())
         self._review.drift = found
         if found.clean:
-            return Check("Models", "passed", f"guvnor/models.py says what {found.actual} makes.")
+            return ReviewCheck("Models", "passed", f"guvnor/models.py says what {found.actual} makes.")
         titles = [f"{f.kind} {f.object} {_WHERE[f.change]}" for f in found.findings[:3]]
         more = f" and {len(found.findings) - 3} more" if len(found.findings) > 3 else ""
-        return Check(
+        return ReviewCheck(
             "Models",
             "failed",
             f"The revisions and guvnor/models.py disagree: {', '.join(titles)}{more}.",
@@ -216,51 +218,53 @@ class _Reviewer:
             ExitCode.DRIFT,
         )
 
-    def _check_lint(self) -> Check:
+    def _check_lint(self) -> ReviewCheck:
         self._review.lint = found = lint_revisions(self._configuration)
         if found.clean:
             names = ", ".join(found.revisions)
-            return Check("Lint", "passed", f"No problem in {names}." if names else "No new revision.")
+            return ReviewCheck("Lint", "passed", f"No problem in {names}." if names else "No new revision.")
         rules = ", ".join(dict.fromkeys(problem.rule for problem in found.problems))
         summary = f"Problems: {len(found.problems)} ({rules})."
-        return Check("Lint", "failed", summary, "guvnor schema lint", ExitCode.PREFLIGHT)
+        return ReviewCheck("Lint", "failed", summary, "guvnor schema lint", ExitCode.PREFLIGHT)
 
-    def _check_round_trip(self, found: Range) -> Check:
+    def _check_round_trip(self, found: Range) -> ReviewCheck:
         self._review.trip = trip = roundtrip.run(self._dsn, found.tree, found.base, found.head)
         if trip.problems:
             first = trip.problems[0]
             differs = first.exit_code == ExitCode.DRIFT
             where = f"After {first.after}" if differs else f"{first.after} failed"
             summary = self._shown(f"{where}: {first.lines[0]}")
-            return Check("Round trip", "failed", summary, _STEP_BY_STEP, first.exit_code)
+            return ReviewCheck("Round trip", "failed", summary, _STEP_BY_STEP, first.exit_code)
         count = len(trip.filled.rows)
         text = f"Up, down and up again with rows in {count} {'table' if count == 1 else 'tables'}: "
         text += "schema and rows came back"
         text += f", but for what was stored in {', '.join(trip.dropped)}." if trip.dropped else "."
         notes = [f"Table {name} stayed empty." for name in trip.filled.empty] + trip.notes
-        return Check("Round trip", "warning" if notes else "passed", " ".join((text, *notes)))
+        return ReviewCheck("Round trip", "warning" if notes else "passed", " ".join((text, *notes)))
 
-    def _check_data(self, found: Range) -> Check:
+    def _check_data(self, found: Range) -> ReviewCheck:
         if self._revision_failed:
-            return Check("Data", "skipped", _SKIPPED)
+            return ReviewCheck("Data", "skipped", _SKIPPED)
         effects.add_changes(self._dsn, found)
         if lost := [str(item) for part in found.parts for item in part.up.lost]:
-            return Check("Data", "warning", f"The upgrade drops stored data: {', '.join(lost)}.")
+            return ReviewCheck("Data", "warning", f"The upgrade drops stored data: {', '.join(lost)}.")
         back = [str(item) for part in found.parts for item in part.down.lost]
         ways_back = f"The downgrade drops {', '.join(back)}." if back else "Nor does the downgrade."
-        return Check("Data", "passed", f"The upgrade drops nothing that is stored. {ways_back}")
+        return ReviewCheck("Data", "passed", f"The upgrade drops nothing that is stored. {ways_back}")
 
-    def _check_locks(self, found: Range) -> Check:
+    def _check_locks(self, found: Range) -> ReviewCheck:
         if self._revision_failed:
-            return Check("Locks", "skipped", _SKIPPED)
+            return ReviewCheck("Locks", "skipped", _SKIPPED)
         effects.add_locks(self._dsn, found)
         waits = [f"{table} {why}" for part in found.parts for table, why in stops(part.up)]
         waits += [
             f"on the way back, {table} {why}" for part in found.parts for table, why in stops(part.down)
         ]
         if waits:
-            return Check("Locks", "warning", f"The application waits: {'; '.join(waits)}.")
-        return Check("Locks", "passed", "No table in use is rewritten or read as a whole while others wait.")
+            return ReviewCheck("Locks", "warning", f"The application waits: {'; '.join(waits)}.")
+        return ReviewCheck(
+            "Locks", "passed", "No table in use is rewritten or read as a whole while others wait."
+        )
 
     @property
     def _revision_failed(self) -> bool:

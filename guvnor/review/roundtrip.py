@@ -195,7 +195,7 @@ class _Traveller:
                 if f"column:{table}.{column}" not in gone and all(column in row for row in new)
             ]
             compared = [column for column in kept if column not in own.get(table, set())]
-            if lost := rows.lost(old, new, compared):
+            if lost := rows.missing_rows(old, new, compared):
                 differing = rows.changed_columns(old, new, compared)
                 where = f" in {', '.join(differing)}" if differing else ""
                 lines.append(f"table {table}: {lost} of {len(old)} rows are not as they were{where}")

@@ -102,7 +102,7 @@ def kept_by_triggers(connection: Connection, table: Table) -> set[str]:
             cursor.execute("ROLLBACK")
 
 
-def lost(before: Sequence[Row], after: Sequence[Row], columns: Sequence[str]) -> int:
+def missing_rows(before: Sequence[Row], after: Sequence[Row], columns: Sequence[str]) -> int:
     """Return how many rows are missing afterwards, compared by some columns."""
     old, new = (Counter(tuple(row[name] for name in columns) for row in rows) for rows in (before, after))
     return (old - new).total()
@@ -110,7 +110,7 @@ def lost(before: Sequence[Row], after: Sequence[Row], columns: Sequence[str]) ->
 
 def changed_columns(before: Sequence[Row], after: Sequence[Row], columns: Sequence[str]) -> list[str]:
     """Return the columns of which values are missing afterwards."""
-    return [column for column in columns if lost(before, after, [column])]
+    return [column for column in columns if missing_rows(before, after, [column])]
 
 
 def _insert(connection: Connection, table: Table, number: int, *, sparse: bool) -> str | None:

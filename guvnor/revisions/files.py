@@ -111,7 +111,7 @@ def texts(versions: Path) -> dict[str, str]:
     return {path.name: text(path) for path in sorted(versions.glob("*.py"))}
 
 
-def number(name: str) -> int | None:
+def number_of(name: str) -> int | None:
     """Return the number in the name of a revision file; None when it is not named ``NNN_words.py``."""
     match = _NAME.fullmatch(name)
     return int(match["number"]) if match else None

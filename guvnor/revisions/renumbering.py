@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from guvnor.revisions.files import number
+from guvnor.revisions.files import number_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def numbered(earlier: Iterable[str], new: Iterable[str]) -> dict[str, int]:
     :param earlier: the names of the files that keep their numbers.
     :param new: the names of the others.
     """
-    last = max((number(name) or 0 for name in earlier), default=0)
-    in_order = sorted(new, key=lambda name: (number(name) is None, number(name) or 0, name))
+    last = max((number_of(name) or 0 for name in earlier), default=0)
+    in_order = sorted(new, key=lambda name: (number_of(name) is None, number_of(name) or 0, name))
     return {name: place for place, name in enumerate(in_order, last + 1)}
 
 
