@@ -68,7 +68,13 @@ def parse_statements(call: RenderedCall) -> list[ParsedStatement]:
     :raises SyntaxProblem: when PostgreSQL does not understand it.
     :raises MissingToolError: when the parser is not installed.
     """
-    return [inner for statement in _statements(call, call.sql) for inner in _unwrapped(statement)]
+    parser = _parser()
+    try:
+        return [inner for statement in _statements(call, call.sql) for inner in _unwrapped(statement)]
+    except parser.PGQueryError as error:
+        raise SyntaxProblem(error.message) from None
+    except UnicodeEncodeError as error:
+        raise SyntaxProblem(str(error)) from None
 
 
 def nodes(tree: Any, kind: str) -> Iterator[Any]:
@@ -97,15 +103,8 @@ def _parser() -> Any:
 
 def _statements(call: RenderedCall, text: str) -> Iterator[ParsedStatement]:
     """Parse a text that a call runs."""
-    parser = _parser()
-    try:
-        items = parser.parse(text)
-    except parser.PGQueryError as error:
-        raise SyntaxProblem(error.message) from None
-    except UnicodeEncodeError as error:
-        raise SyntaxProblem(str(error)) from None
     raw = text.encode()
-    for item in items:
+    for item in _parser().parse(text):
         ((kind, node),) = item["stmt"].items()
         start = item.get("stmt_location", 0)
         end = start + item["stmt_len"] if "stmt_len" in item else len(raw)
@@ -123,14 +122,9 @@ def _unwrapped(statement: ParsedStatement) -> Iterator[ParsedStatement]:
     arguments = {item["DefElem"]["defname"]: item["DefElem"]["arg"] for item in statement.node["args"]}
     body = arguments["as"]["String"]["sval"]
     top = statement.offset + statement.sql[: statement.sql.find(body)].count("\n")
-    parser = _parser()
-    try:
-        functions = parser.parse_pgsql(statement.sql)
-    except parser.PGQueryError as error:
-        raise SyntaxProblem(error.message) from None
     inside = [
         replace(inner, offset=top + line - 1 + inner.offset, guarded=guarded)
-        for line, sql, guarded in _executed(functions, guarded=False)
+        for line, sql, guarded in _executed(_parser().parse_pgsql(statement.sql), guarded=False)
         for inner in _statements(statement.call, sql)
     ]
     yield from inside or [statement]
@@ -142,7 +136,7 @@ _ENDS = {"PLpgSQL_stmt_commit": "COMMIT", "PLpgSQL_stmt_rollback": "ROLLBACK"}
 
 
 def _executed(tree: Any, *, guarded: bool) -> Iterator[tuple[int, str, bool]]:
-    """Return of each SQL statement in a PL/pgSQL tree its line, its text, and whether it is guarded."""
+    """Return line and text of each SQL statement in a PL/pgSQL tree, and whether it is guarded."""
     for name, value in _pairs(tree):
         if name in _STATEMENTS:
             yield value["lineno"], value[_STATEMENTS[name]]["PLpgSQL_expr"]["query"], guarded

@@ -53,7 +53,7 @@ class RevisionSource:
 
     def line_of(self, name: str) -> int | None:
         """Return the line on which a function or a variable of the file is defined."""
-        match = re.search(rf"^(def )?{name}\b", self.text, re.MULTILINE)
+        match = re.search(rf"^(def {name}\b|{name}\b[^=\n]*=)", self.text, re.MULTILINE)
         return self.text.count("\n", 0, match.start()) + 1 if match else None
 
     def assigned_string(self, name: str) -> str | None:

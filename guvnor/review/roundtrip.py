@@ -110,7 +110,7 @@ class _Traveller:
         self._compare_schema(self._migrate("up", head), at_head, self._read())
 
     def _migrate(self, direction: str, to: str) -> str:
-        """Run ``guvnor migrate`` as a deploy job would, and return what it was told."""
+        """Run ``guvnor migrate`` as a deploy job would, and return direction and target."""
         kept = {name: text for name, text in os.environ.items() if not name.startswith("GUVNOR_")}
         path = [str(Path(guvnor.__file__).parent.parent), *filter(None, [kept.get("PYTHONPATH")])]
         name = f"{direction} to {to}"

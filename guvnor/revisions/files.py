@@ -147,8 +147,8 @@ def read(versions: Path) -> tuple[Revision, ...]:
     for expected, revision in enumerate(found, start=1):
         if revision.number != expected:
             if revision.number < expected:
-                doubles = [r.path.name for r in found if r.number == revision.number]
-                problem = f"Two migration files have the number {revision.number}: {', '.join(doubles)}."
+                duplicates = [r.path.name for r in found if r.number == revision.number]
+                problem = f"Two migration files have the number {revision.number}: {', '.join(duplicates)}."
             else:
                 following = revision.path.name
                 problem = f"Migration file {expected:03d} is missing: the next one found is {following}."
