@@ -29,19 +29,21 @@ def review(output: Path | None) -> None:
     local one. See docs/review.md.
     """
     from guvnor.migrate import signals
-    from guvnor.reports import review as markdown
-    from guvnor.review import review as reviewing
+    from guvnor.reports import review as review_report
+    from guvnor.review.review import review_branch
 
     settings = resolve_settings()
     with signals.explained("Nothing was changed."), result_kept_clean():
-        found = reviewing.review(settings)
+        found = review_branch(settings)
     if output is not None:
         try:
-            output.write_text(markdown.written(found, markdown.COMMENT_LIMIT), "utf-8", "replace")
+            output.write_text(
+                review_report.as_markdown(found, review_report.COMMENT_LIMIT), "utf-8", "replace"
+            )
         except OSError as error:
             raise UsageError(
                 f"The report cannot be written to {output}: {error.strerror}.",
                 next_step="guvnor schema review",
             ) from None
-    say(markdown.written(found).rstrip("\n"))
+    say(review_report.as_markdown(found).rstrip("\n"))
     sys.exit(found.exit_code)

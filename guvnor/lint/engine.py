@@ -30,12 +30,12 @@ def lint_revisions(configuration_file: Path, since: str | None = None) -> LintRe
     problems = [problem for source in found.new for problem in _problems(source)]
     problems += [problem for rule in FILES_RULES for problem in rule.problems(found)]
     in_order = sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
-    # A statement in a loop is reported once.
+    # Report a statement in a loop only once.
     return LintReport(tuple(source.name for source in found.new), tuple(dict.fromkeys(in_order)))
 
 
 def _problems(source: RevisionSource) -> Iterator[LintProblem]:
-    """Return the problems of one file that no ignore lets pass."""
+    """Yield the problems of one file that no ignore lets pass."""
     try:
         _ = source.module
     except (Exception, SystemExit) as error:  # noqa: BLE001 - running a file can raise anything

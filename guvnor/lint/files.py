@@ -1,4 +1,4 @@
-"""Which revision files are checked: those that a branch brings, or those after a revision."""
+"""Which revision files are checked: those that a branch adds, or those after a revision."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from guvnor.revisions import files as revision_files
 
 @dataclass(frozen=True)
 class NewRevisions:
-    """The new revision files, and those that were there before them.
+    """The new revision files, and the earlier ones.
 
-    :ivar folder: of the files, relative to the folder of ``alembic.ini``.
     :ivar base: what they are compared with: the main branch, or a revision.
     :ivar new: the files to check.
-    :ivar earlier: the files that they come on top of.
-    :ivar edited: the files of the main branch that were edited, each before and after; None: deleted.
+    :ivar earlier: the files that they follow.
+    :ivar edited: the files of the main branch that the branch edits, each before and after; None: deleted.
     """
 
-    folder: str
     base: str
     new: tuple[RevisionSource, ...]
     earlier: tuple[RevisionSource, ...]
@@ -40,13 +38,12 @@ def of_branch(configuration: Path) -> NewRevisions:
     folder = _folder(configuration, versions)
     found = branch.read(versions)
     merged = _sources(folder, found.merged)
-    # The main branch may have gained another file of the same name, and what was deleted here comes back.
+    # The main branch's file of the same name keeps its number, and so does a file that this branch deletes.
     theirs = {name: found.there[name] for name in found.new if name in found.there}
     theirs |= {name: found.before[name] for name in found.deleted}
     after = {source.name: source for source in _sources(folder, found.here)}
     before = _sources(folder, {name: found.before[name] for name in found.changed})
     return NewRevisions(
-        folder,
         found.main,
         new=tuple(source for source in merged if source.name in found.new),
         earlier=(*(s for s in merged if s.name not in found.new), *_sources(folder, theirs)),
@@ -68,7 +65,6 @@ def after(configuration: Path, since: str) -> NewRevisions:
     sources = _sources(folder, revision_files.texts(versions))
     earlier = tuple(s for s in sources if last and s.number is not None and s.number <= last.number)
     return NewRevisions(
-        folder,
         last.path.name if last else "base",
         new=tuple(source for source in sources if source not in earlier),
         earlier=earlier,
@@ -80,6 +76,6 @@ def _sources(folder: str, texts: Mapping[str, str]) -> tuple[RevisionSource, ...
 
 
 def _folder(configuration: Path, versions: Path) -> str:
-    """Return the folder of the revision files as a report shows it."""
+    """Return the folder of the revision files as reports name it."""
     root = configuration.resolve().parent
     return (versions.relative_to(root) if versions.is_relative_to(root) else versions).as_posix()

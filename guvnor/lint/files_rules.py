@@ -8,6 +8,7 @@ from guvnor.lint.files import NewRevisions
 from guvnor.lint.problem import LintProblem
 from guvnor.lint.revision import RevisionSource
 from guvnor.lint.rule import FilesRule
+from guvnor.revisions import renumbering
 from guvnor.revisions.statements import checksum
 
 
@@ -25,14 +26,14 @@ def _edited(files: NewRevisions) -> Iterator[LintProblem]:
             )
 
 
-def _place(source: RevisionSource) -> list[object]:
-    """Return the constants by which Alembic places a file among the others."""
+def _place(source: RevisionSource) -> list[str | None]:
+    """Return the strings by which Alembic places a file among the others."""
     names = ("revision", "down_revision", "branch_labels", "depends_on")
-    return [source.assigned_constant(name) for name in names]
+    return [source.assigned_string(name) for name in names]
 
 
 def _checksums(source: RevisionSource) -> list[object]:
-    """Return a checksum of each direction's SQL, in which comments and white space do not count."""
+    """Return a checksum of each direction's SQL without its comments and white space."""
     try:
         directions = source.directions
     except Exception:  # noqa: BLE001 - running a file can raise anything
@@ -41,24 +42,23 @@ def _checksums(source: RevisionSource) -> list[object]:
 
 
 def _misnumbered(files: NewRevisions) -> Iterator[LintProblem]:
-    """Count on from the last earlier revision, and compare each new one with the number that it must have."""
-    last = max((source.number or 0 for source in files.earlier), default=0)
-    names = {source.number: source.name for source in files.earlier}
-    in_order = sorted(files.new, key=lambda source: (source.number is None, source.number or 0, source.name))
-    for number, source in enumerate(in_order, last + 1):
-        taken = names.get(source.number)
-        names.setdefault(source.number, source.name)
-        if wrong := _wrong_number(source, number, taken):
+    """Compare the number of each new revision with the one that it must have."""
+    taken = {source.number: source.name for source in files.earlier}
+    sources = {source.name: source for source in files.new}
+    numbers = renumbering.numbered((source.name for source in files.earlier), sources)
+    for name, number in numbers.items():
+        source = sources[name]
+        if wrong := _wrong_number(source, number, taken.get(source.number)):
             line, message = wrong
-            steps = _renumbering(files.folder, source, number)
-            yield LintProblem(NUMBERS.name, source.shown, line, None, message, steps)
+            yield LintProblem(NUMBERS.name, source.shown, line, None, message, _renumbering(source, number))
+        taken.setdefault(source.number, name)
 
 
 def _wrong_number(source: RevisionSource, number: int, taken: str | None) -> tuple[int | None, str] | None:
     """Return line and message of what is wrong with the number of a file; None when nothing is.
 
     :param number: the one that it must have.
-    :param taken: the file that has its present number already.
+    :param taken: another file that has the same number.
     """
     if source.number is None:
         return None, f"{source.name} is not named NNN_words.py."
@@ -66,28 +66,24 @@ def _wrong_number(source: RevisionSource, number: int, taken: str | None) -> tup
         return None, f"{taken} has the number {source.number:03} already."
     if source.number != number:
         return None, f"The number after {number - 1:03} is {number:03}, not {source.number:03}."
-    for name, value in _identifiers(number).items():
-        found = source.assigned_constant(name)
+    for name, value in renumbering.identifiers(number).items():
+        found = source.assigned_string(name)
         if found != value:
             return source.line_of(name), f"{name} is {found!r}, not {value!r}."
     return None
 
 
-def _identifiers(number: int) -> dict[str, str | None]:
-    """Return the constants of the revision that has a number."""
-    return {"revision": f"{number:03}", "down_revision": f"{number - 1:03}" if number > 1 else None}
-
-
-def _renumbering(folder: str, source: RevisionSource, number: int) -> str:
+def _renumbering(source: RevisionSource, number: int) -> str:
     """Return the command and the edits that give a file its number."""
-    words = source.name.lstrip("0123456789_").removesuffix(".py")
-    name = f"{number:03}_{words}.py"
-    revision, down = _identifiers(number).values()
+    name = renumbering.renumber(source.name, source.text, number).new
+    revision, down = renumbering.identifiers(number).values()
     edits = (
         f"In {name}: Revision ID: {revision}, Revises: {down or 'nothing'}, "
         f'revision = "{revision}", down_revision = ' + (f'"{down}"' if down else "None")
     )
-    return edits if name == source.name else f"git mv {source.shown} {folder}/{name}\n{edits}"
+    if name == source.name:
+        return edits
+    return f"git mv {source.shown} {source.shown.removesuffix(source.name)}{name}\n{edits}"
 
 
 APPLIED = FilesRule(

@@ -30,7 +30,7 @@ op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS payload jsonb")""",
 
 @dataclass(frozen=True)
 class _Ignore:
-    """One such comment, and the first and last line that it is for."""
+    """One such comment, and the first and last line that it applies to."""
 
     line: int
     rule: str
@@ -45,7 +45,7 @@ class _Ignore:
 
 
 def _ignores(source: RevisionSource) -> Iterator[_Ignore]:
-    """Return the ignores of a revision file; a comment within SQL is none."""
+    """Return the ignores of a revision file, which are comments of Python, not of SQL."""
     lines = source.text.split("\n")
     for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
         if token.type == tokenize.COMMENT and (match := _COMMENT.match(token.string)):
@@ -55,13 +55,13 @@ def _ignores(source: RevisionSource) -> Iterator[_Ignore]:
 
 
 def _lines(source: RevisionSource, line: int, *, alone: bool) -> tuple[int, int]:
-    """Return the first and the last line of the statement that a comment is for.
+    """Return the first and the last line of the statement that a comment applies to.
 
-    That is the statement beside or below the comment, or around it. A comment beside or above a function is
-    for the whole function.
+    That is the statement beside, below or around the comment. A comment beside or above a function applies to
+    the whole function.
 
     :param line: of the comment.
-    :param alone: whether nothing stands before the comment on its line.
+    :param alone: whether the comment has a line to itself.
     """
     statements = [node for node in ast.walk(source.tree) if isinstance(node, ast.stmt)]
     spans = [(node.lineno, node.end_lineno or node.lineno) for node in statements]
@@ -70,14 +70,14 @@ def _lines(source: RevisionSource, line: int, *, alone: bool) -> tuple[int, int]
     if not alone and within:
         return within
     below = min((span for span in spans if span[0] > line), default=None)
-    # The statement below, unless the comment stands within one, such as among the arguments of a call.
+    # The statement below, unless the comment is inside a statement, such as among the arguments of a call.
     if below and (within is None or below[1] <= within[1]):
         return max(span for span in spans if span[0] == below[0])
     return within or (line, line)
 
 
 def apply(found: list[LintProblem], source: RevisionSource, known: set[str]) -> Iterator[LintProblem]:
-    """Leave out the problems that an ignore lets pass, and add those of the ignores themselves.
+    """Return the problems that no ignore lets pass, and those of the ignores themselves.
 
     :param found: the problems of the file.
     :param known: the names of all rules.

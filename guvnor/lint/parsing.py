@@ -1,4 +1,4 @@
-"""SQL as PostgreSQL's own parser reads it (libpg_query), the statements within DO blocks included."""
+"""SQL as PostgreSQL's own parser reads it (libpg_query), including the statements within DO blocks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from guvnor.lint.problem import Violation
 from guvnor.lint.rendering import RenderedCall
 
 Node = dict[str, Any]
+
+_BLANK = re.compile(rb"(?:\s|--[^\n]*|/\*(?:/\*.*?\*/|.)*?\*/)*", re.DOTALL)  # a comment may hold another
 
 
 class MissingToolError(ConfigurationError):
@@ -66,11 +68,17 @@ def parse_statements(call: RenderedCall) -> list[ParsedStatement]:
     :raises SyntaxProblem: when PostgreSQL does not understand it.
     :raises MissingToolError: when the parser is not installed.
     """
-    return [inner for statement in _statements(call, call.sql) for inner in _unwrapped(statement)]
+    parser = _parser()
+    try:
+        return [inner for statement in _statements(call, call.sql) for inner in _unwrapped(statement)]
+    except parser.PGQueryError as error:
+        raise SyntaxProblem(error.message) from None
+    except UnicodeEncodeError as error:
+        raise SyntaxProblem(str(error)) from None
 
 
 def nodes(tree: Any, kind: str) -> Iterator[Any]:
-    """Return what a parse tree holds by a name, at any depth: each ``FuncCall``, each ``schemaname``."""
+    """Return all values of a key in a parse tree, at any depth: each ``FuncCall``, each ``schemaname``."""
     for name, value in _pairs(tree):
         if name == kind:
             yield value
@@ -95,58 +103,28 @@ def _parser() -> Any:
 
 def _statements(call: RenderedCall, text: str) -> Iterator[ParsedStatement]:
     """Parse a text that a call runs."""
-    parser = _parser()
-    try:
-        items = parser.parse(text)
-    except parser.PGQueryError as error:
-        raise SyntaxProblem(error.message) from None
-    except UnicodeEncodeError as error:
-        raise SyntaxProblem(str(error)) from None
     raw = text.encode()
-    for item in items:
+    for item in _parser().parse(text):
         ((kind, node),) = item["stmt"].items()
         start = item.get("stmt_location", 0)
         end = start + item["stmt_len"] if "stmt_len" in item else len(raw)
-        start = _first_word(raw, start, end)
-        sql, offset = raw[start:end], raw[:start].count(b"\n")
-        yield ParsedStatement(call, kind, node, sql.decode().strip(), offset)
-
-
-_BLANK = re.compile(rb"(?:\s|--[^\n]*)*")
-_EDGE = re.compile(rb"/\*|\*/")
-
-
-def _first_word(raw: bytes, start: int, end: int) -> int:
-    """Return where the first word of a statement is; the parser counts blanks and comments before it in."""
-    while True:
+        # The parser counts blanks and comments before a statement as a part of it.
         if blank := _BLANK.match(raw, start, end):
             start = blank.end()
-        if not raw.startswith(b"/*", start, end):
-            return start
-        depth = 0  # comments nest
-        for edge in _EDGE.finditer(raw, start, end):
-            depth += 1 if edge[0] == b"/*" else -1
-            if depth == 0:
-                start = edge.end()
-                break
+        yield ParsedStatement(call, kind, node, raw[start:end].decode().strip(), raw.count(b"\n", 0, start))
 
 
 def _unwrapped(statement: ParsedStatement) -> Iterator[ParsedStatement]:
-    """Return the statements of a DO block; any other statement as it is."""
+    """Return the statements within a DO block, or any other statement itself."""
     if statement.kind != "DoStmt":
         yield statement
         return
     arguments = {item["DefElem"]["defname"]: item["DefElem"]["arg"] for item in statement.node["args"]}
     body = arguments["as"]["String"]["sval"]
     top = statement.offset + statement.sql[: statement.sql.find(body)].count("\n")
-    parser = _parser()
-    try:
-        functions = parser.parse_pgsql(statement.sql)
-    except parser.PGQueryError as error:
-        raise SyntaxProblem(error.message) from None
     inside = [
         replace(inner, offset=top + line - 1 + inner.offset, guarded=guarded)
-        for line, sql, guarded in _executed(functions, guarded=False)
+        for line, sql, guarded in _executed(_parser().parse_pgsql(statement.sql), guarded=False)
         for inner in _statements(statement.call, sql)
     ]
     yield from inside or [statement]
@@ -158,7 +136,7 @@ _ENDS = {"PLpgSQL_stmt_commit": "COMMIT", "PLpgSQL_stmt_rollback": "ROLLBACK"}
 
 
 def _executed(tree: Any, *, guarded: bool) -> Iterator[tuple[int, str, bool]]:
-    """Return of each SQL statement in a PL/pgSQL tree its line, its text, and whether it is guarded."""
+    """Return line and text of each SQL statement in a PL/pgSQL tree, and whether it is guarded."""
     for name, value in _pairs(tree):
         if name in _STATEMENTS:
             yield value["lineno"], value[_STATEMENTS[name]]["PLpgSQL_expr"]["query"], guarded

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Violation:
     """A place in a revision file that breaks a rule.
 
-    :ivar line: in that file; None where it is the file as a whole.
-    :ivar direction: ``up`` or ``down``; None where the rule is not about one of them.
+    :ivar line: in that file; None for the file as a whole.
+    :ivar direction: ``up`` or ``down``; None where the rule is about neither.
     :ivar message: what was found.
     """
 
@@ -25,8 +25,8 @@ class LintProblem:
 
     :ivar rule: the name of the rule, as an ignore names it.
     :ivar file: the revision file, relative to the folder of ``alembic.ini``.
-    :ivar line: in that file; None where it is the file as a whole.
-    :ivar direction: ``up`` or ``down``; None where the rule is not about one of them.
+    :ivar line: in that file; None for the file as a whole.
+    :ivar direction: ``up`` or ``down``; None where the rule is about neither.
     :ivar message: what was found.
     :ivar help: what to write instead.
     """

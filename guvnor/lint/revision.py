@@ -1,16 +1,17 @@
-"""A revision file as the rules see it: its Python, and the parsed SQL of both directions."""
+"""A revision file as the rules read it: its Python, and the parsed SQL of both directions."""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import FunctionType, ModuleType
-from typing import Any
 
 from guvnor.lint.parsing import ParsedStatement, SyntaxProblem, parse_statements
 from guvnor.lint.problem import Violation
-from guvnor.lint.rendering import RenderedDirection, render
+from guvnor.lint.rendering import RenderedCall, RenderedDirection, render
 from guvnor.revisions import files as revision_files
 
 FUNCTIONS = {"up": "upgrade", "down": "downgrade"}
@@ -21,7 +22,7 @@ class RevisionSource:
     """A revision file.
 
     :ivar name: the file's name.
-    :ivar shown: its path, as a report shows it.
+    :ivar shown: its path in reports.
     :ivar text: its content.
     """
 
@@ -32,7 +33,7 @@ class RevisionSource:
     @property
     def number(self) -> int | None:
         """The number in the file's name; None when it has none."""
-        return revision_files.number(self.name)
+        return revision_files.number_of(self.name)
 
     @cached_property
     def tree(self) -> ast.Module:
@@ -46,26 +47,19 @@ class RevisionSource:
     def module(self) -> ModuleType:
         """The file, imported; tracebacks and frames of its functions name ``shown`` as their file."""
         module = ModuleType(self.name.removesuffix(".py"))
-        # A revision is code of this project, and every command of Alembic runs it too.
+        # A revision is code of this project, which every command of Alembic runs, too.
         exec(compile(self.tree, self.shown, "exec", dont_inherit=True), module.__dict__)  # noqa: S102
         return module
 
     def line_of(self, name: str) -> int | None:
         """Return the line on which a function or a variable of the file is defined."""
-        return getattr(self._definition(name), "lineno", None)
+        match = re.search(rf"^(def {name}\b|{name}\b[^=\n]*=)", self.text, re.MULTILINE)
+        return self.text.count("\n", 0, match.start()) + 1 if match else None
 
-    def assigned_constant(self, name: str) -> Any:
-        """Return the constant that the file assigns to a variable; None when it assigns none."""
-        value = getattr(self._definition(name), "value", None)
-        return value.value if isinstance(value, ast.Constant) else None
-
-    def _definition(self, name: str) -> ast.stmt | None:
-        """Return the statement that defines a name; None where there is none, or the file is not Python."""
-        try:
-            body = self.tree.body
-        except SyntaxError:
-            return None
-        return next((node for node in body if name in _defined(node)), None)
+    def assigned_string(self, name: str) -> str | None:
+        """Return the string that the file assigns to a variable; None when it assigns none."""
+        match = re.search(rf"^{name}\b[^=\n]*=\s*([\"'])(.*?)\1", self.text, re.MULTILINE)
+        return match[2] if match else None
 
     @cached_property
     def directions(self) -> tuple[RenderedDirection, ...]:
@@ -78,35 +72,26 @@ class RevisionSource:
         return tuple(rendered)
 
     @property
-    def statements(self) -> tuple[ParsedStatement, ...]:
+    def statements(self) -> list[ParsedStatement]:
         """Every statement of both directions that PostgreSQL's parser understands."""
-        return self._parsed[0]
+        return [item for item in self._parsed if isinstance(item, ParsedStatement)]
 
     @property
-    def refused(self) -> tuple[Violation, ...]:
+    def refused(self) -> list[Violation]:
         """What PostgreSQL's parser says of the SQL that it does not understand."""
-        return self._parsed[1]
+        return [item for item in self._parsed if isinstance(item, Violation)]
 
     @cached_property
-    def _parsed(self) -> tuple[tuple[ParsedStatement, ...], tuple[Violation, ...]]:
-        statements: list[ParsedStatement] = []
-        refused: list[Violation] = []
-        for call in (call for rendered in self.directions for call in rendered.calls):
-            try:
-                found = parse_statements(call)
-                complaint = None if found else "there is no statement in it"
-            except SyntaxProblem as problem:
-                found, complaint = [], str(problem)
-            statements += found
-            if complaint:
-                message = f"PostgreSQL does not understand the SQL: {complaint}."
-                refused.append(Violation(call.line, call.direction, message))
-        return tuple(statements), tuple(refused)
+    def _parsed(self) -> list[ParsedStatement | Violation]:
+        return [item for rendered in self.directions for call in rendered.calls for item in _parse(call)]
 
 
-def _defined(node: ast.stmt) -> list[str]:
-    """Return the function that a statement defines, or the variables that it assigns to."""
-    if isinstance(node, ast.FunctionDef):
-        return [node.name]
-    targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+def _parse(call: RenderedCall) -> Sequence[ParsedStatement | Violation]:
+    complaint = "there is no statement in it"
+    try:
+        if found := parse_statements(call):
+            return found
+    except SyntaxProblem as problem:
+        complaint = str(problem)
+    message = f"PostgreSQL does not understand the SQL: {complaint}."
+    return [Violation(call.line, call.direction, message)]

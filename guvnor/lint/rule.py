@@ -1,4 +1,4 @@
-"""What a rule is: the text that explains it, and a function that finds what breaks it."""
+"""A rule: the text that explains it, and a function that finds violations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from guvnor.lint.revision import RevisionSource
 class LintRule:
     """A rule, as ``docs/lint.md`` explains it.
 
-    :ivar meaning: what it asks for, in one sentence.
+    :ivar meaning: what it requires, in one sentence.
     :ivar why: what goes wrong otherwise.
     :ivar instead: what to write instead.
     :ivar bad: an example that breaks this rule and no other: the body of ``upgrade()``, a whole file where it

@@ -45,7 +45,7 @@ def _empty_direction(source: RevisionSource) -> Iterator[Violation]:
 
 def _not_repeatable(source: RevisionSource) -> Iterator[Violation]:
     for statement in source.statements:
-        # What an online operation makes of its names, it guards itself.
+        # An online operation guards the SQL that it generates.
         if statement.call.is_written_out and (words := repeatable.missing_guard(statement)):
             yield statement.violation(f"{statement.opening} fails when it is run again; it lacks {words}.")
 

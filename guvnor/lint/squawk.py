@@ -1,4 +1,4 @@
-"""Runs squawk, which knows what a statement does to a busy table, on the SQL of a revision."""
+"""Runs squawk on the SQL of a revision; it knows what a statement does to a busy table."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def problems(source: RevisionSource) -> Iterator[LintProblem]:
 
 
 def _program() -> str:
-    """Find the program; the one beside this Python comes first, because the wheel installs it there."""
+    """Find the program, first beside this Python, where the wheel installs it."""
     places = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
     program = shutil.which("squawk", path=places)
     if program is None:
@@ -59,8 +59,8 @@ def _program() -> str:
 def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
     """Return one direction as a script, and for each of its lines the line of the revision file.
 
-    BEGIN and COMMIT tell squawk what runs in a transaction. The lines that an online operation made from
-    names have no line of the file: squawk has to see them, but their author is this project.
+    BEGIN and COMMIT tell squawk what runs in a transaction. SQL that an online operation generates is in the
+    script, too, but has no line of the file: the author of the revision did not write it.
     """
     script, lines, in_transaction = "", list[int | None](), False
     for statement in statements:
@@ -69,11 +69,11 @@ def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
             script += "BEGIN;\n" if in_transaction else "COMMIT;\n"
             lines.append(None)
         if statement.kind == "CreateTableAsStmt" and statement.node.get("objtype") == "OBJECT_MATVIEW":
-            # squawk knows that a new table is not busy, but not that a new materialized view is not.
+            # squawk knows that a new table is not busy; tell it the same of a new materialized view.
             script += f"CREATE TABLE {quoted(statement.node['into']['rel']['relname'])} ();\n"
             lines.append(None)
         script += f"{statement.sql}\n;\n"
-        # One line more than the statement has: the semicolon's.
+        # The semicolon has a line, too.
         numbers = range(statement.sql.count("\n") + 2)
         lines += [statement.line_of(n) if statement.call.is_written_out else None for n in numbers]
     # Ignores are comments of Python; squawk's own must have no effect.
@@ -84,8 +84,8 @@ def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
 def _run(program: str, sql: str) -> list[dict[str, Any]]:
     """Run squawk over a script and return its warnings.
 
-    Rules that are off are filtered afterwards: squawk exits when told to exclude a rule that its version does
-    not know. The empty configuration keeps it from reading a file of the current directory.
+    The caller filters rules that are off: squawk fails on the exclusion of a rule that its version does not
+    know. The empty configuration keeps it from reading a file of the current directory.
     """
     done = subprocess.run(
         [program, f"--config={os.devnull}", "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"],

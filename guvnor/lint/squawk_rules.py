@@ -1,24 +1,13 @@
-"""The rules of squawk: which are enforced, what to write instead, and which are off, and why."""
+"""The rules of squawk: what to write instead of what an enforced one finds, and why the others are off."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 _DROPPED = (
-    "column",
-    "table",
-    "not-null",
-    "default",
-    "constraint",
-    "view",
-    "function",
-    "type",
-    "schema",
-    "sequence",
-    "domain",
-    "extension",
-    "generated-expression",
-)
+    "column", "table", "not-null", "default", "constraint", "view", "function", "type", "schema", "sequence",
+    "domain", "extension", "generated-expression",
+)  # fmt: skip
 _DROPS = tuple(f"ban-drop-{kind}" for kind in _DROPPED)
 
 UNTIL_UNUSED = (
@@ -64,7 +53,7 @@ ENFORCED: Mapping[str, str | None] = {
 """What to write instead, by rule; None where squawk's own help says it."""
 
 KEY_RULES = ("disallowed-unique-constraint", "adding-serial-primary-key-field")
-"""squawk asks for NOT VALID on a new key, too, which PostgreSQL does not allow there."""
+"""squawk asks for NOT VALID on a new key, too, where PostgreSQL does not allow it."""
 
 _TIMEOUTS = "The tool sets the timeouts, and `timeouts-not-overridden` guards them."
 _TRANSACTION = "`no-transaction-control` finds it."
@@ -97,4 +86,4 @@ OFF: Mapping[str, str] = {
 """Why a rule is off, by rule."""
 
 OFF_IN_DOWNGRADE = frozenset(_DROPS)
-"""A downgrade drops what the upgrade has made; in production the guard asks first."""
+"""A downgrade drops what the upgrade has created; in production the guard asks first."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Any
 
+from guvnor.reports.formats import annotation, as_document, code, counted, fenced, titled
 from guvnor.schema.compare import Finding
 from guvnor.schema.drift import DriftReport
 
@@ -19,9 +18,8 @@ def summary(report: DriftReport) -> str:
     """Return the result in one line."""
     if report.clean:
         return f"No drift: {report.actual} is what {report.expected} says."
-    count = len(report.findings)
-    things = "thing" if count == 1 else "things"
-    return f"Drift: {report.actual} differs from {report.expected} in {count} {things}."
+    things = counted(len(report.findings), "thing")
+    return f"Drift: {report.actual} differs from {report.expected} in {things}."
 
 
 def as_terminal(report: DriftReport) -> Group:
@@ -30,7 +28,7 @@ def as_terminal(report: DriftReport) -> Group:
     from rich.text import Text
 
     colors = {"missing": "red", "unexpected": "yellow", "different": "magenta"}
-    parts = [Text(("✅ " if report.clean else "❌ ") + summary(report))]
+    parts = [Text(titled(summary(report), clean=report.clean))]
     for finding in report.findings:
         title = Text(f"\n{_SIGNS[finding.change]} ", style=colors[finding.change])
         title.append(f"{finding.kind} {finding.object}", style="bold").append(f" is {finding.change}")
@@ -53,32 +51,31 @@ def as_json(report: DriftReport) -> str:
         "seconds": round(report.seconds, 3),
         "findings": [vars(finding) for finding in report.findings],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return as_document(document)
 
 
 def as_markdown(report: DriftReport) -> str:
     """Return the report as Markdown, as a pull request shows it."""
-    lines = [f"### {'✅' if report.clean else '❌'} {summary(report)}"]
+    lines = [f"### {titled(summary(report), clean=report.clean)}"]
     for finding in report.findings:
         title = f"{finding.kind} {code(finding.object)} is {finding.change}"
         lines += ["", f"#### `{_SIGNS[finding.change]}` {title}", "", finding.meaning, ""]
-        lines += _fenced("text", _details(finding))
+        lines += fenced("text", _details(finding))
         if finding.with_it:
             lines += ["", f"With it: {', '.join(map(code, finding.with_it))}"]
         if finding.sql:
-            lines += ["", *_fenced("sql", finding.sql.splitlines())]
+            lines += ["", *fenced("sql", finding.sql.splitlines())]
     return "\n".join(lines) + "\n"
 
 
 def as_github(report: DriftReport) -> str:
-    """Return the report as annotations of GitHub Actions, one a line (see its "Workflow commands")."""
+    """Return the report as annotations of GitHub Actions, one a line."""
     lines = []
     for finding in report.findings:
         text = "\n".join((finding.meaning, *_details(finding), *(finding.sql or "").splitlines()))
-        title = escaped(f"Drift: {finding.title}").replace(":", "%3A").replace(",", "%2C")
-        lines.append(f"::error title={title}::{escaped(text)}")
+        lines.append(annotation("error", text, title=f"Drift: {finding.title}"))
     if not report.findings:
-        lines.append(f"::notice title=No drift::{escaped(summary(report))}")
+        lines.append(annotation("notice", summary(report), title="No drift"))
     return "\n".join(lines) + "\n"
 
 
@@ -103,21 +100,3 @@ def _value(label: str, value: Any) -> list[str]:
         text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
     first, *rest = text.splitlines() or [""]
     return [f"{label}: {first}", *(f"    {line}" for line in rest)]
-
-
-def code(text: str) -> str:
-    """Return a text as code of Markdown."""
-    if "`" not in text:
-        return f"`{text}`"
-    fence = "`" * (max(map(len, re.findall("`+", text))) + 1)
-    return f"{fence} {text} {fence}"
-
-
-def _fenced(language: str, lines: list[str]) -> list[str]:
-    fence = "````" if any("```" in line for line in lines) else "```"
-    return [f"{fence}{language}", *lines, fence]
-
-
-def escaped(text: str) -> str:
-    """Escape what a workflow command would take for its end."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING
 
 from guvnor.lint.problem import LintReport
-from guvnor.reports.drift import code, escaped
+from guvnor.reports.formats import annotation, as_document, code, counted, titled
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -18,12 +17,9 @@ def summary(report: LintReport) -> str:
     """Return the result in one line."""
     if not report.revisions and report.clean:
         return "Lint: no new revision."
-    count = len(report.revisions)
-    where = f"{count} new {'revision' if count == 1 else 'revisions'}"
-    if report.clean:
-        return f"Lint: no problem in {where}."
-    problems = len(report.problems)
-    return f"Lint: {problems} {'problem' if problems == 1 else 'problems'} in {where}."
+    where = counted(len(report.revisions), "new revision")
+    problems = "no problem" if report.clean else counted(len(report.problems), "problem")
+    return f"Lint: {problems} in {where}."
 
 
 def as_terminal(report: LintReport) -> Group:
@@ -31,7 +27,7 @@ def as_terminal(report: LintReport) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    parts = [Text(("✅ " if report.clean else "❌ ") + summary(report))]
+    parts = [Text(titled(summary(report), clean=report.clean))]
     for problem in report.problems:
         parts.append(Text(f"\n{problem.place} ").append(problem.rule, style="bold red"))
         parts.append(Text(f"    {problem.message}"))
@@ -41,44 +37,31 @@ def as_terminal(report: LintReport) -> Group:
 
 def as_json(report: LintReport) -> str:
     """Return the report as one JSON document."""
-    return json.dumps(
-        {
-            "clean": report.clean,
-            "revisions": list(report.revisions),
-            "problems": [asdict(problem) for problem in report.problems],
-        },
-        indent=2,
-        ensure_ascii=False,
-    )
+    return as_document({"clean": report.clean, **asdict(report)})
 
 
 def as_markdown(report: LintReport) -> str:
-    """Return the report as Markdown, as a pull request shows it."""
-    lines = [f"### {'✅' if report.clean else '❌'} {summary(report)}"]
+    """Return the report as Markdown for a pull request."""
+    blocks = [f"### {titled(summary(report), clean=report.clean)}"]
     for problem in report.problems:
-        lines += [
-            "",
+        blocks += [
             f"#### {code(problem.rule)} in {code(problem.place)}",
-            "",
             escape(problem.message, quote=False),
-            "",
             "Instead: " + "<br>".join(escape(problem.help, quote=False).splitlines()),
         ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(blocks) + "\n"
 
 
 def as_github(report: LintReport) -> str:
-    """Return the report as annotations of GitHub Actions, one a line (see its "Workflow commands")."""
-    lines = []
-    for problem in report.problems:
-        where = {"file": problem.file, "line": problem.line, "title": f"Lint: {problem.rule}"}
-        properties = ",".join(
-            f"{name}={escaped(str(value)).replace(':', '%3A').replace(',', '%2C')}"
-            for name, value in where.items()
-            if value is not None
+    """Return the report as annotations of GitHub Actions, one a line."""
+    lines = [
+        annotation(
+            "error",
+            f"{problem.message}\n{problem.help}",
+            file=problem.file,
+            line=problem.line,
+            title=f"Lint: {problem.rule}",
         )
-        text = escaped(f"{problem.message}\n{problem.help}")
-        lines.append(f"::error {properties}::{text}")
-    if report.clean:
-        lines.append(f"::notice title=Lint::{escaped(summary(report))}")
+        for problem in report.problems
+    ] or [annotation("notice", summary(report), title="Lint")]
     return "\n".join(lines) + "\n"

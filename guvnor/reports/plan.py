@@ -30,7 +30,7 @@ def lines(preview: Preview) -> Iterator[str]:
         for sql, seen in _statements(preview, number):
             yield ""
             yield from (f"    {line}" for line in dedented(sql))
-            yield from (f"    -- {note}" for note in _notes(seen))
+            yield from (f"    -- {note}" for note in (notes(seen) if seen else ()))
     yield ""
     if preview.losses:
         yield "⚠️  Data that would be lost:"
@@ -61,17 +61,13 @@ def _statements(preview: Preview, number: int) -> Iterator[tuple[str, StatementE
         yield from ((effect.sql, effect) for effect in preview.statements[number])
 
 
-def _notes(effect: StatementEffect | None) -> Iterator[str]:
-    if effect is None:
-        return
+def notes(effect: StatementEffect) -> Iterator[str]:
+    """Yield what a statement does to tables that existed before it."""
     if effect.online:
         yield f"online: {ONLINE}"
-    for lock in effect.locks:
-        yield f"locks {lock.table}: {lock.mode}"
-    for table in effect.rewrites:
-        yield f"rewrites {table} as a whole"
-    for table in effect.scans:
-        yield f"reads {table} as a whole"
+    yield from (f"locks {lock.table}: {lock.mode}" for lock in effect.locks)
+    yield from (f"rewrites {table} as a whole" for table in effect.rewrites)
+    yield from (f"reads {table} as a whole" for table in effect.scans)
 
 
 def as_json(preview: Preview) -> dict[str, Any]:

@@ -1,12 +1,10 @@
-"""Values to try in a column: some of them fit the type, and the server says which of them the table takes."""
+"""Values to try in a column. The server says which of them the table takes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-
-_FIRST_DAY = 1  # of 2026-01
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -14,22 +12,23 @@ class Type:
     """The type of a column.
 
     :ivar sql: as SQL writes it: ``character varying(255)``.
+    :ivar is_array: whether the rest is about the elements of an array.
     :ivar category: as ``pg_type.typcategory`` has it.
-    :ivar name: of the type that is stored, below any domain; of the elements for an array.
+    :ivar name: of the type that is stored, below any domain.
     :ivar labels: of an enum.
     """
 
     sql: str
+    is_array: bool
     category: str
     name: str
     labels: tuple[str, ...] = ()
 
 
-# By name where the category does not tell; {n} is the number of the row, from 1.
+# By name where the category is too broad; {n} is the number of the row, from 1.
 _BY_NAME: dict[str, tuple[str, ...]] = {
     "uuid": ("00000000-0000-4000-8000-{n:012d}",),
-    "json": ('{{"row": {n}}}', "{{}}", "[]", '["{n}"]', "{n}", '"{n}"'),
-    "jsonb": ('{{"row": {n}}}', "{{}}", "[]", '["{n}"]', "{n}", '"{n}"'),
+    **dict.fromkeys(("json", "jsonb"), ('{{"row": {n}}}', "{{}}", "[]", '["{n}"]', "{n}", '"{n}"')),
     "bytea": ("row {n}", ""),
     "xml": ("<row>{n}</row>",),
     "macaddr": ("08:00:2b:01:02:{n:02x}",),
@@ -42,12 +41,10 @@ _BY_NAME: dict[str, tuple[str, ...]] = {
     "time": ("0{hour}:00", "23:59"),
     "timetz": ("0{hour}:00+00", "23:59+00"),
     "money": ("{n}", "0"),
-    "int4range": ("[{n}0,{n}5)", "empty"),
-    "int8range": ("[{n}0,{n}5)", "empty"),
-    "numrange": ("[{n}0,{n}5)", "empty"),
-    "daterange": ("[2026-01-{day:02d},2026-01-{next:02d})", "empty"),
-    "tsrange": ("[2026-01-{day:02d},2026-01-{next:02d})", "empty"),
-    "tstzrange": ("[2026-01-{day:02d},2026-01-{next:02d})", "empty"),
+    **dict.fromkeys(("int4range", "int8range", "numrange"), ("[{n}0,{n}5)", "empty")),
+    **dict.fromkeys(
+        ("daterange", "tsrange", "tstzrange"), ("[2026-01-{day:02d},2026-01-{next:02d})", "empty")
+    ),
     "point": ("({n},{n})",),
     "line": ("{{1,-1,{n}}}",),
     "lseg": ("(0,0),({n},{n})",),
@@ -75,19 +72,17 @@ _BY_CATEGORY: dict[str, tuple[str, ...]] = {
 def values(kind: Type, column: str, number: int, hints: Iterable[str]) -> list[str]:
     """Return values to try, the likeliest first, as text that the server casts to the type.
 
-    :param column: its name, which texts begin with.
-    :param number: of the row; other rows get other values where there are any.
-    :param hints: definitions of checks on the column. Their words are guesses, and no more than that.
+    :param column: its name, with which texts begin.
+    :param number: of the row; other rows get other values where the type has enough of them.
+    :param hints: definitions of checks on the column, whose words may be values that it takes.
     """
-    if kind.category == "E":
-        return _turned(kind.labels, number)
-    if kind.category == "A":
-        elements = values(
-            Type(kind.name, _ELEMENTS.get(kind.name, "S"), kind.name, kind.labels), column, number, ()
-        )
-        escaped = [element.replace("\\", "\\\\").replace('"', '\\"') for element in elements[:3]]
+    if kind.is_array:
+        elements = values(replace(kind, is_array=False), column, number, ())[:3]
+        escaped = [element.replace("\\", "\\\\").replace('"', '\\"') for element in elements]
         return [*(f'{{"{element}"}}' for element in escaped), "{}"]
-    day = _FIRST_DAY + number % 27
+    if kind.category == "E":
+        return _rotated(kind.labels, number)
+    day = 1 + number % 27
     words = {
         "n": number,
         "column": column,
@@ -98,17 +93,8 @@ def values(kind: Type, column: str, number: int, hints: Iterable[str]) -> list[s
     }
     patterns = _BY_NAME.get(kind.name) or _BY_CATEGORY.get(kind.category, ())
     own = [pattern.format(**words) for pattern in patterns]
-    said = [word for hint in hints for word in _words(hint, number)]
-    return list(dict.fromkeys((*own[:1], *_turned(said, number), *own[1:])))
-
-
-_ELEMENTS = {
-    **dict.fromkeys(("int2", "int4", "int8", "numeric", "float4", "float8"), "N"),
-    **dict.fromkeys(("date", "timestamp", "timestamptz"), "D"),
-    "bool": "B",
-    "inet": "I",
-    "interval": "T",
-}
+    hinted = [word for hint in hints for word in _words(hint, number)]
+    return list(dict.fromkeys((*own[:1], *_rotated(hinted, number), *own[1:])))
 
 
 def _words(definition: str, row: int) -> list[str]:
@@ -119,8 +105,8 @@ def _words(definition: str, row: int) -> list[str]:
     return found
 
 
-def _turned(items: Iterable[str], number: int) -> list[str]:
-    """Begin elsewhere for each row, so that rows differ."""
+def _rotated(items: Iterable[str], number: int) -> list[str]:
+    """Begin with another item for each row, so that rows differ."""
     listed = list(dict.fromkeys(items))
     start = number % len(listed) if listed else 0
     return listed[start:] + listed[:start]

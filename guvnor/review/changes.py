@@ -1,8 +1,9 @@
-"""What differs between two states of an object, attribute by attribute, and what a change of it means."""
+"""What differs between two states of an object, attribute by attribute, and what that means in production."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +17,12 @@ _STORED = ("table", "materialized view", "column")
 
 @dataclass(frozen=True)
 class Change:
-    """One object that a step makes, changes or drops.
+    """One object that a step creates, changes or drops.
 
     :ivar sign: ``+``, ``~`` or ``-``.
     :ivar attributes: of a changed one: name, value before, value after.
-    :ivar meaning: what it means for the application that is running meanwhile; empty where there is nothing
-        to be said.
-    :ivar parts: how many objects come or go with it, by kind.
+    :ivar meaning: what it means for the application that runs meanwhile; empty where there is nothing to say.
+    :ivar parts: how many objects are created or dropped with it, by kind.
     """
 
     sign: str
@@ -33,56 +33,55 @@ class Change:
 
 
 def of_effect(effect: Effect) -> tuple[Change, ...]:
-    """List what a step does; what only comes or goes with another object is counted there."""
-    found = [Change("+", item, meaning=_added(item), parts=parts) for item, parts in _roots(effect.added)]
+    """List what a step does; the parts of a table or view that it creates or drops are only counted."""
+    found = [Change("+", item, meaning=_added(item), parts=parts) for item, parts in _wholes(effect.added)]
     for old, new in zip(effect.was, effect.changed, strict=True):
-        names = compare.differing(old, new, None)
-        if names:
+        if names := compare.differing(old, new, None):
             values = tuple((name, old.attributes.get(name), new.attributes.get(name)) for name in names)
             found.append(Change("~", new, values, _changed(old, new, names)))
-    found += [
-        Change("-", item, meaning=consequences.missing(item), parts=parts)
-        for item, parts in _roots(effect.dropped)
-    ]
-    return tuple(found)
+    return (
+        *found,
+        *(
+            Change("-", item, meaning=consequences.missing(item), parts=parts)
+            for item, parts in _wholes(effect.dropped)
+        ),
+    )
 
 
 def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset()) -> list[str]:
-    """Name whatever differs between two snapshots of one database, to the last attribute.
+    """Describe each difference between two snapshots of one database, down to the last attribute.
 
     An extension may stay: it belongs to the database, and others may use it by then.
 
-    :param gone: handles of what was away in between. A column that comes back is the last one of its table:
-        that cannot be helped.
+    :param gone: handles of what did not exist in between. A column that was dropped and created again is the
+        last one of its table, so the order of that table's columns is not compared.
     """
-    shuffled = {
-        f"relation:{key.partition(':')[2].rpartition('.')[0]}" for key in gone if key.startswith("column:")
-    }
     lost = [f"{item} is missing" for key, item in before.objects.items() if key not in after.objects]
     extra = [f"{item} is left over" for item in left_over(before, after) if item.kind != "extension"]
-    different = []
-    for key, item in before.objects.items():
-        now = after.objects.get(key)
-        if now is None:
+    return [*lost, *extra, *_different(before, after, gone)]
+
+
+def _different(before: Snapshot, after: Snapshot, gone: AbstractSet[str]) -> Iterator[str]:
+    columns = [key.removeprefix("column:") for key in gone if key.startswith("column:")]
+    reordered = {f"relation:{column.rpartition('.')[0]}" for column in columns}
+    for key, old in before.objects.items():
+        if (new := after.objects.get(key)) is None:
             continue
-        names = [name for name, was in item.attributes.items() if now.attributes.get(name) != was]
-        different += [
-            f"{item}: {name} is {value(now.attributes.get(name))}, was {value(item.attributes[name])}"
-            for name in names
-            if not (name == "column order" and key in shuffled)
-        ]
-        if (item.granted, item.revoked) != (now.granted, now.revoked):
-            different.append(f"{item}: its privileges differ")
-    return [*lost, *extra, *different]
+        for name, was in old.attributes.items():
+            now = new.attributes.get(name)
+            if now != was and not (name == "column order" and key in reordered):
+                yield f"{old}: {name} is {value(now)}, was {value(was)}"
+        if (old.granted, old.revoked) != (new.granted, new.revoked):
+            yield f"{old}: its privileges differ"
 
 
 def left_over(before: Snapshot, after: Snapshot) -> list[Object]:
-    """Return the objects that have come."""
+    """Return the objects that are only in the later snapshot."""
     return [item for key, item in after.objects.items() if key not in before.objects]
 
 
 def stored(dropped: Sequence[Object]) -> tuple[Object, ...]:
-    """Pick from dropped objects what holds data: tables, and columns of others."""
+    """Pick from dropped objects what holds data: tables, and columns of other tables."""
     gone = {item.handle for item in dropped}
     return tuple(item for item in dropped if item.kind in _STORED and not gone.intersection(item.parents[:1]))
 
@@ -98,34 +97,21 @@ def value(content: Any) -> str:
     return " ".join(str(content).split())
 
 
-def _roots(objects: Sequence[Object]) -> list[tuple[Object, tuple[tuple[str, int], ...]]]:
-    """Leave out what comes or goes with a whole table or view of the list, and count it there, by kind."""
-    there = {item.handle: item for item in objects}
-    counts: dict[str, dict[str, int]] = {item.handle: {} for item in objects}
-    for item in objects:
-        whole = _whole(item, there)
-        if whole is not None:
-            kinds = counts[whole.handle]
-            kinds[item.kind] = kinds.get(item.kind, 0) + 1
-            del counts[item.handle]
-    return [(there[key], tuple(kinds.items())) for key, kinds in counts.items()]
+def _wholes(objects: Iterable[Object]) -> list[tuple[Object, tuple[tuple[str, int], ...]]]:
+    """Leave out the parts of each table or view of the list, and count them by kind."""
+    absent = {item.handle: item for item in objects}
+    counts: dict[str, Counter[str]] = {}
+    for key, item in absent.items():
+        whole = compare.outermost(key, absent)
+        if whole == key or not whole.startswith("relation:"):
+            counts.setdefault(key, Counter())
+        else:
+            counts.setdefault(whole, Counter())[item.kind] += 1
+    return [(absent[key], tuple(kinds.items())) for key, kinds in counts.items()]
 
 
-def _whole(item: Object, there: Mapping[str, Object]) -> Object | None:
-    """Return the table or view among others that an object belongs to."""
-    waiting, seen = [item], {item.handle}
-    while waiting:
-        for parent in waiting.pop().parents:
-            if parent in there and parent not in seen:
-                if parent.startswith("relation:"):
-                    return there[parent]
-                seen.add(parent)
-                waiting.append(there[parent])
-    return None
-
-
-# A change that is meant is something else than a difference that nobody meant, so the words of
-# guvnor.schema.consequences fit only what goes.
+# The words of guvnor.schema.consequences are about unintended differences; of intended changes, they fit only
+# what is dropped.
 _ADDED = {
     "index": "Every write of the table also writes it.",
     "constraint": "From then on, rows that break it are refused.",
@@ -163,7 +149,6 @@ def _added(item: Object) -> str:
 
 
 def _changed(old: Object, new: Object, names: Sequence[str]) -> str:
-    said = next((_CHANGED[name] for name in names if name in _CHANGED), "")
     if names == ["comment"]:
         return consequences.different(old, new, names)
-    return said
+    return next((_CHANGED[name] for name in names if name in _CHANGED), "")

@@ -1,9 +1,9 @@
-"""What the new revisions do, both ways: their SQL, the objects that change, the locks that are taken."""
+"""What the new revisions do in both directions: their SQL, the objects that change, the locks they take."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from guvnor import postgres
 from guvnor.database import Database
@@ -19,19 +19,19 @@ from guvnor.schema import rehearsal
 from guvnor.schema.rehearsal import StatementEffect
 from guvnor.schema.snapshot import Object
 
-# PostgreSQL documentation, "Explicit Locking": who has to wait for a holder of the lock.
-_STOPS_WRITERS = ("SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE")
+# PostgreSQL documentation, "Explicit Locking": the modes that make others wait, the strictest first.
 _STOPS_ALL = "ACCESS EXCLUSIVE"
+_STOPS = (_STOPS_ALL, "EXCLUSIVE", "SHARE ROW EXCLUSIVE", "SHARE")
 
 
-@dataclass(frozen=True)
+@dataclass
 class DirectionEffects:
-    """One way of a revision.
+    """What one direction of a revision does.
 
     :ivar sql: its statements, online operations between COMMIT and BEGIN.
     :ivar changes: what it does to the schema.
-    :ivar lost: tables and columns that it drops, with what they hold.
-    :ivar seen: what each statement did to tables that were there before; None where that was not looked at.
+    :ivar lost: tables and columns that it drops with the data in them.
+    :ivar seen: what each statement did to tables that existed before; None where that was not observed.
     """
 
     sql: tuple[str, ...]
@@ -42,7 +42,7 @@ class DirectionEffects:
 
 @dataclass(frozen=True)
 class RevisionEffects:
-    """One new revision."""
+    """What one new revision does."""
 
     revision: str
     description: str
@@ -56,20 +56,23 @@ class Range:
     """From the last revision of the main branch to the last one of the branch, and back.
 
     :ivar base: the revision before the first new one; None when there is none.
+    :ivar steps: all the way up, then all the way down.
+    :ivar directions: what each step does, in the same order.
+    :ivar parts: the same by revision.
     """
 
     tree: Tree
     base: str | None
     head: str
-    ups: tuple[Step, ...]
-    downs: tuple[Step, ...]
-    files: tuple[str, ...]
+    steps: tuple[Step, ...]
+    directions: tuple[DirectionEffects, ...]
+    parts: tuple[RevisionEffects, ...]
 
 
 def range_of(tree: Tree, new: Sequence[str]) -> Range:
-    """Find the way that the new files take.
+    """Plan the way up and down over the new revisions, and render its SQL; no database is needed.
 
-    :param tree: files that have been proved to be one line.
+    :param tree: validated revision files.
     :param new: names of the new ones among them; at least one.
     """
     found = revision_files.read(revision_files.directory(tree.configuration))
@@ -79,86 +82,62 @@ def range_of(tree: Tree, new: Sequence[str]) -> Range:
     nowhere = postgres.Identity("", 0, "", "", 0, "", 0, None, in_recovery=False, read_only=False)
     ups = plan.make(nowhere, base, find_steps(tree.script, Direction.UP, at_base, head)).steps
     downs = plan.make(nowhere, head, find_steps(tree.script, Direction.DOWN, at_head, base)).steps
-    return Range(tree, base, head, ups, downs, tuple(file.path.name for file in found[first:]))
-
-
-def written(found: Range) -> tuple[RevisionEffects, ...]:
-    """Write down the SQL of each revision; no database is needed."""
-    return tuple(
-        RevisionEffects(
-            up.revision,
-            up.description,
-            file,
-            DirectionEffects(up.statements),
-            DirectionEffects(down.statements),
-        )
-        for up, down, file in zip(found.ups, reversed(found.downs), found.files, strict=True)
+    steps = (*ups, *downs)
+    directions = tuple(DirectionEffects(step.statements) for step in steps)
+    parts = tuple(
+        RevisionEffects(step.revision, step.description, file.path.name, up, down)
+        for step, file, up, down in zip(ups, found[first:], directions, reversed(directions), strict=False)
     )
+    return Range(tree, base, head, steps, directions, parts)
 
 
-def with_changes(dsn: str, found: Range, parts: Sequence[RevisionEffects]) -> tuple[RevisionEffects, ...]:
-    """Add what each revision does to the schema, seen in a shadow.
+def add_changes(dsn: str, found: Range) -> None:
+    """Add what each revision does to the schema, observed in a shadow.
 
     :param dsn: of any database of the server; nothing in it is changed.
     """
     with postgres.closing(postgres.connect(dsn, purpose="review")) as connection:
-        effects = rehearsal.effects(connection, found.tree.script, found.base, [*found.ups, *found.downs])
-    by_key = {(effect.step.direction, effect.step.revision): effect for effect in effects}
-    created_here: set[str] = set()  # what the branch has made itself holds nothing when the upgrade drops it
-    done = []
-    for part in parts:
-        up, down = by_key[Direction.UP, part.revision], by_key[Direction.DOWN, part.revision]
-        old = [item for item in up.dropped if item.handle not in created_here]
-        done.append(
-            replace(
-                part,
-                up=replace(part.up, changes=changes.of_effect(up), lost=changes.stored(old)),
-                down=replace(part.down, changes=changes.of_effect(down), lost=changes.stored(down.dropped)),
-            )
-        )
-        created_here |= {item.handle for item in up.added}
-    return tuple(done)
+        effects = rehearsal.effects(connection, found.tree.script, found.base, found.steps)
+    created_here: set[str] = (
+        set()
+    )  # what the branch itself creates holds no data when a later upgrade drops it
+    for effect, direction in zip(effects, found.directions, strict=True):
+        dropped = effect.dropped
+        if effect.step.direction == Direction.UP:
+            dropped = tuple(item for item in dropped if item.handle not in created_here)
+            created_here |= {item.handle for item in effect.added}
+        direction.changes, direction.lost = changes.of_effect(effect), changes.stored(dropped)
 
 
-def with_locks(dsn: str, found: Range, parts: Sequence[RevisionEffects]) -> tuple[RevisionEffects, ...]:
-    """Add what each statement locks, rewrites and reads as a whole, seen in a scratch database.
+def add_locks(dsn: str, found: Range) -> None:
+    """Add what each statement locks, rewrites and reads in full, observed in a scratch database.
 
-    :param dsn: of any database of the server, with a role that may make databases.
+    :param dsn: of any database of the server, with a role that may create databases.
     """
     with scratch.database(dsn) as place:
-        seen = rehearsal.statements(
-            Database(place), found.tree.script, found.base, [*found.ups, *found.downs]
-        )
-    ups, downs = seen[: len(parts)], seen[: len(parts) - 1 : -1]
-    return tuple(
-        replace(part, up=replace(part.up, seen=tuple(up)), down=replace(part.down, seen=tuple(down)))
-        for part, up, down in zip(parts, ups, downs, strict=True)
-    )
+        seen = rehearsal.statements(Database(place), found.tree.script, found.base, found.steps)
+    for statements, direction in zip(seen, found.directions, strict=True):
+        direction.seen = tuple(statements)
 
 
-def stops(seen: Sequence[StatementEffect]) -> list[tuple[str, str]]:
-    """Find what makes the application wait for as long as a whole table takes.
+def stops(direction: DirectionEffects) -> list[tuple[str, str]]:
+    """Find what makes the application wait for as long as reading or writing a whole table takes.
 
-    :param seen: the statements of one way of a revision.
     :returns: pairs of table and reason.
     """
     found: list[tuple[str, str]] = []
     held: dict[str, set[str]] = {}
-    for statement in seen:
+    for statement in direction.seen or ():
         if statement.online:
             held = {}  # the transaction before it is committed
             continue
         for lock in statement.locks:
             held.setdefault(lock.table, set()).add(lock.mode)
         found += [(table, f"is written anew under {_STOPS_ALL}") for table in statement.rewrites]
-        for table in dict.fromkeys((*statement.scans, *_building(statement))):
-            modes = held.get(table, set())
-            mode = next((m for m in (_STOPS_ALL, *reversed(_STOPS_WRITERS)) if m in modes), None)
-            if mode and table not in statement.rewrites:
+        # The server does not count what an index build reads, but the build is known by its lock.
+        built = [lock.table for lock in statement.locks if lock.mode == "SHARE"]
+        for table in sorted({*statement.scans, *built}.difference(statement.rewrites)):
+            mode = next((mode for mode in _STOPS if mode in held.get(table, ())), None)
+            if mode:
                 found.append((table, f"is read as a whole under {mode}"))
     return list(dict.fromkeys(found))
-
-
-def _building(statement: StatementEffect) -> list[str]:
-    """Return the tables that an index is built on: what that reads is not counted, but its lock is SHARE."""
-    return [lock.table for lock in statement.locks if lock.mode == "SHARE"]

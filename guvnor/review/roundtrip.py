@@ -1,6 +1,6 @@
 """Up, down and up again on a real server, with rows in every table: what does not come back?
 
-The commands are those that a deploy job types, as processes of their own, in a scratch database.
+Each step runs the command that a deploy job runs, in a process, on a scratch database.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -25,16 +24,16 @@ from guvnor.review.rows import Filled, Row
 from guvnor.schema import drift, reading
 from guvnor.schema.snapshot import Snapshot
 
-LIMIT = 300.0  # seconds for a command; there are a few rows only, so one that takes longer never ends
+LIMIT = 300.0  # seconds for a command; with a few rows only, one that takes longer never ends
 
 
 @dataclass(frozen=True)
-class Problem:
+class TripProblem:
     """What went wrong at one point of the trip.
 
     :ivar after: the command: ``up to 003``.
-    :ivar exit_code: 1 when it failed, 6 when the schema or the rows are not what they should be.
-    :ivar lines: what differs, or why it failed.
+    :ivar exit_code: 1 when the command failed, 6 when the schema or the rows differ from what they should be.
+    :ivar lines: what differs, or why the command failed.
     """
 
     after: str
@@ -44,22 +43,30 @@ class Problem:
 
 @dataclass
 class RoundTrip:
-    """What the trip has shown.
+    """What the trip found.
 
-    :ivar filled: the rows that were there before the branch's revisions.
-    :ivar problems: in the order in which they were met; none when all came back.
-    :ivar dropped: the tables and columns whose rows and values the upgrade drops: they were not compared.
-    :ivar notes: what is worth knowing and no failure.
+    :ivar filled: the rows that were inserted before the branch's revisions ran.
+    :ivar problems: in the order in which they occurred; none when everything came back.
+    :ivar dropped: the tables and columns that the upgrade drops; their contents were not compared.
+    :ivar notes: what is worth knowing but no failure.
     """
 
     filled: Filled = field(default_factory=Filled)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[TripProblem] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Contents:
+    """What a database contains: its schema, and the rows of each table."""
+
+    schema: Snapshot
+    rows: Mapping[str, Sequence[Row]]
+
+
 class _Stop(Exception):  # noqa: N818 - not an error: the trip ends early
-    """A command failed: there is no way on."""
+    """A command failed, so that the trip cannot go on."""
 
 
 def run(dsn: str, tree: Tree, base: str | None, head: str) -> RoundTrip:
@@ -84,26 +91,26 @@ class _Traveller:
         if base is not None:
             self._migrate("up", base)
         self._trip.filled = rows.fill(self._dsn)
-        at_base, before, own = self._snapshot(), self._rows(), self._kept_by_triggers()
+        at_base, own = self._read(), self._kept_by_triggers()
         up = self._migrate("up", head)
         self._compare_with_revision(up)
-        # The way back has to cope with what was written meanwhile.
+        # The downgrade must cope with rows that were written after the upgrade.
         again = rows.fill(self._dsn, first=101)
         self._trip.notes += [
             f"Table {name} has no rows after the upgrade: {why}" for name, why in again.empty.items()
         ]
-        at_head, between = self._snapshot(), self._rows()
+        at_head = self._read()
         down = self._migrate("down", base or "base")
-        gone = at_base.objects.keys() - at_head.objects.keys()
-        self._trip.dropped += [
-            str(item) for item in changes.stored([at_base.objects[key] for key in sorted(gone)])
-        ]
-        self._compare(down, at_base, gone)
-        self._compare_rows(down, before, between, self._rows(), gone, own)
-        self._compare(self._migrate("up", head), at_head)
+        gone = at_base.schema.objects.keys() - at_head.schema.objects.keys()
+        dropped = changes.stored([at_base.schema.objects[key] for key in sorted(gone)])
+        self._trip.dropped += map(str, dropped)
+        back = self._read()
+        self._compare_schema(down, at_base, back, gone)
+        self._compare_rows(down, at_base, at_head, back, gone, own)
+        self._compare_schema(self._migrate("up", head), at_head, self._read())
 
     def _migrate(self, direction: str, to: str) -> str:
-        """Run ``guvnor migrate`` as a job would."""
+        """Run ``guvnor migrate`` as a deploy job would, and return direction and target."""
         kept = {name: text for name, text in os.environ.items() if not name.startswith("GUVNOR_")}
         path = [str(Path(guvnor.__file__).parent.parent), *filter(None, [kept.get("PYTHONPATH")])]
         name = f"{direction} to {to}"
@@ -129,93 +136,84 @@ class _Traveller:
             )
         except subprocess.TimeoutExpired:
             reason = f"it has not ended within {LIMIT:.0f} s, with a few rows only"
-            self._trip.problems.append(Problem(name, ExitCode.FAILED, (reason,)))
+            self._problem(name, ExitCode.FAILED, [reason])
             raise _Stop from None
         if done.returncode != 0:
             said = done.stderr.replace(f"{self._tree.configuration.parent}/", "")
-            self._trip.problems.append(Problem(name, ExitCode.FAILED, _reason(said)))
+            self._problem(name, ExitCode.FAILED, _reason(said))
             raise _Stop
         return name
 
-    def _snapshot(self) -> Snapshot:
+    def _problem(self, after: str, exit_code: ExitCode, lines: Sequence[str]) -> None:
+        self._trip.problems.append(TripProblem(after, exit_code, tuple(lines)))
+
+    def _read(self) -> _Contents:
         with closing(connect(self._dsn, purpose="review")) as connection:
-            return reading.read_live_schema(connection)[0]
+            schema = reading.read_live_schema(connection)[0]
+            found = {
+                table.name: rows.read(connection, table.name, [column.name for column in table.columns])
+                for table in tables.read(connection)
+            }
+            return _Contents(schema, found)
+
+    def _kept_by_triggers(self) -> dict[str, set[str]]:
+        """Return the columns of each table that its triggers change."""
+        with closing(connect(self._dsn, purpose="review")) as connection:
+            return {table.name: rows.kept_by_triggers(connection, table) for table in tables.read(connection)}
 
     def _compare_with_revision(self, after: str) -> None:
         report = drift.check(Database(self._dsn), self._tree.script)
         if not report.clean:
-            titles = tuple(f"{f.title}: {f.meaning}" for f in report.findings)
-            self._trip.problems.append(Problem(after, ExitCode.DRIFT, titles))
+            self._problem(after, ExitCode.DRIFT, [f"{f.title}: {f.meaning}" for f in report.findings])
 
-    def _compare(self, after: str, expected: Snapshot, gone: AbstractSet[str] = frozenset()) -> None:
-        found = self._snapshot()
-        self._trip.notes += [
-            f"After {after}, {item} stays."
-            for item in changes.left_over(expected, found)
-            if item.kind == "extension"
-        ]
-        if differences := changes.exact(expected, found, gone):
-            self._trip.problems.append(Problem(after, ExitCode.DRIFT, tuple(differences)))
-
-    def _rows(self) -> dict[str, tuple[list[str], list[Row]]]:
-        """Return the columns and the rows of every table."""
-        with closing(connect(self._dsn, purpose="review")) as connection:
-            found = {}
-            for table in tables.read(connection):
-                names = [column.name for column in table.columns]
-                found[table.name] = (names, rows.read(connection, table.name, names) if names else [])
-            return found
-
-    def _kept_by_triggers(self) -> dict[str, set[str]]:
-        """Return the columns that move by themselves, in every table."""
-        with closing(connect(self._dsn, purpose="review")) as connection:
-            return {table.name: rows.kept_by_triggers(connection, table) for table in tables.read(connection)}
+    def _compare_schema(
+        self, after: str, expected: _Contents, actual: _Contents, gone: AbstractSet[str] = frozenset()
+    ) -> None:
+        extra = changes.left_over(expected.schema, actual.schema)
+        self._trip.notes += [f"After {after}, {item} stays." for item in extra if item.kind == "extension"]
+        if differences := changes.exact(expected.schema, actual.schema, gone):
+            self._problem(after, ExitCode.DRIFT, differences)
 
     def _compare_rows(
         self,
         after: str,
-        before: Mapping[str, tuple[list[str], list[Row]]],
-        between: Mapping[str, tuple[list[str], list[Row]]],
-        now: Mapping[str, tuple[list[str], list[Row]]],
+        at_base: _Contents,
+        at_head: _Contents,
+        back: _Contents,
         gone: AbstractSet[str],
         own: Mapping[str, set[str]],
     ) -> None:
-        """Compare what remained all the while: rows of tables and columns that the upgrade did not drop."""
+        """Compare the rows of the tables and columns that the upgrade did not drop."""
         lines = []
-        for table, (columns, old) in before.items():
-            if table not in between or table not in now or f"relation:{table}" in gone:
+        for table, old in at_base.rows.items():
+            if table not in at_head.rows or table not in back.rows or f"relation:{table}" in gone:
                 continue
+            between, new = at_head.rows[table], back.rows[table]
             kept = [
                 column
-                for column in columns
-                if f"column:{table}.{column}" not in gone and column in now[table][0]
+                for column in (old[0] if old else ())
+                if f"column:{table}.{column}" not in gone and all(column in row for row in new)
             ]
             compared = [column for column in kept if column not in own.get(table, set())]
-            was, is_now = _only(compared, columns, old), _only(compared, *now[table])
-            if lost := Counter(was) - Counter(is_now):
-                differing = rows.changed_columns(was, is_now, compared)
+            if lost := rows.missing_rows(old, new, compared):
+                differing = rows.changed_columns(old, new, compared)
                 where = f" in {', '.join(differing)}" if differing else ""
-                lines.append(f"table {table}: {lost.total()} of {len(was)} rows are not as they were{where}")
+                lines.append(f"table {table}: {lost} of {len(old)} rows are not as they were{where}")
             moved = [column for column in kept if column not in compared]
-            if moved and rows.changed_columns(_only(moved, columns, old), _only(moved, *now[table]), moved):
+            if rows.changed_columns(old, new, moved):
                 self._trip.notes.append(
                     f"The revisions update rows of table {table}, and a trigger moves {', '.join(moved)}."
                 )
-            if (fewer := len(between[table][1]) - len(now[table][1])) > 0:
+            if (fewer := len(between) - len(new)) > 0:
                 self._trip.notes.append(
-                    f"The downgrade deletes {fewer} of {len(between[table][1])} rows of table {table}."
+                    f"The downgrade deletes {fewer} of {len(between)} rows of table {table}."
                 )
         if lines:
-            self._trip.problems.append(Problem(after, ExitCode.DRIFT, tuple(lines)))
-
-
-def _only(wanted: Sequence[str], columns: Sequence[str], found: Sequence[Row]) -> list[Row]:
-    places = [columns.index(column) for column in wanted]
-    return [tuple(row[place] for place in places) for row in found]
+            self._problem(after, ExitCode.DRIFT, lines)
 
 
 def _reason(errors: str) -> tuple[str, ...]:
-    """Take from what a command says to people why it failed; the last words of a traceback otherwise."""
+    """Return the message of a failed command without its state and next step; else its last line."""
     lines = [line for line in errors.splitlines() if line.strip()]
     start = next((place for place, line in enumerate(lines) if line.startswith("❌")), len(lines) - 1)
     said = [line.strip().removeprefix("❌").strip() for line in lines[max(start, 0) :]]

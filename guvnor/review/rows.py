@@ -1,7 +1,7 @@
-"""Fills the tables of any schema with a few rows, and reads rows back to be compared.
+"""Fills the tables of any schema with a few rows, and reads rows back to compare them.
 
-No value is known to fit beforehand: values are tried under a savepoint, and the server's error names the
-constraint, and so the columns, whose values are to be tried next.
+Which values a table takes is not known beforehand. Values are tried under a savepoint; the server's error
+names the constraint, and so the columns for which other values are tried next.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _TRIES = 300  # for one row
 _REFERRED = 20  # rows of another table that are tried
 _DEFAULT = object()  # leaves a column to the server
 
-Row = tuple[str | None, ...]
+Row = dict[str, str | None]
+"""The values of a row as text, by column."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Filled:
 
 @dataclass(frozen=True)
 class _Slot:
-    """Columns that get their values together, and the values to try: all that a foreign key has, or one."""
+    """The columns of a foreign key, or one other column, and the values to try in them."""
 
     columns: tuple[int, ...]
     choices: tuple[tuple[object, ...], ...]
@@ -48,7 +49,7 @@ class _Slot:
 def fill(dsn: str, *, first: int = 1) -> Filled:
     """Insert a few rows into every table; the last row of each has NULL wherever it is allowed.
 
-    :param first: the number of the first row, from which its values are made: another one at a second fill.
+    :param first: the number of the first row, from which values are made; a second fill needs another one.
     """
     done: dict[str, int] = {}
     empty: dict[str, str] = {}
@@ -56,9 +57,9 @@ def fill(dsn: str, *, first: int = 1) -> Filled:
         connection.autocommit = False
         waiting = list(tables.read(connection))
         while waiting:
-            # What others refer to comes first; where tables refer to each other, one has to begin.
+            # Tables that others refer to come first; of tables that refer to each other, any.
             unfilled = {table.name for table in waiting}
-            table = min(waiting, key=lambda t: len({r.table for r in t.references} & unfilled - {t.name}))
+            table = min(waiting, key=lambda t: len({c.table for c in t.constraints} & unfilled - {t.name}))
             waiting.remove(table)
             count, reason = 0, ""
             for number in range(first, first + ROWS):
@@ -73,14 +74,16 @@ def fill(dsn: str, *, first: int = 1) -> Filled:
 
 
 def read(connection: Connection, table: str, columns: Sequence[str]) -> list[Row]:
-    """Return all rows of a table as text, in any order."""
+    """Return all rows of a table, in any order; none for a table without columns."""
+    if not columns:
+        return []
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(f'{column}::text' for column in columns)} FROM {table}")
-        return cursor.fetchall()
+        return [dict(zip(columns, row, strict=True)) for row in cursor]
 
 
 def kept_by_triggers(connection: Connection, table: Table) -> set[str]:
-    """Return the columns that an UPDATE changes although it sets nothing anew, such as ``updated_at``.
+    """Return the columns that an UPDATE changes although it sets no new value, such as ``updated_at``.
 
     :param connection: in autocommit mode.
     """
@@ -94,18 +97,20 @@ def kept_by_triggers(connection: Connection, table: Table) -> set[str]:
             cursor.execute(f"UPDATE {table.name} SET {columns[0]} = {columns[0]}")
             return set(changed_columns(before, read(connection, table.name, columns), columns))
         except psycopg2.Error:
-            return set()  # a table that refuses updates keeps nothing up to date
+            return set()  # no trigger changes a table that refuses updates
         finally:
             cursor.execute("ROLLBACK")
 
 
+def missing_rows(before: Sequence[Row], after: Sequence[Row], columns: Sequence[str]) -> int:
+    """Return how many rows are missing afterwards, compared by some columns."""
+    old, new = (Counter(tuple(row[name] for name in columns) for row in rows) for rows in (before, after))
+    return (old - new).total()
+
+
 def changed_columns(before: Sequence[Row], after: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """Return the columns in which values of before are missing afterwards."""
-    return [
-        column
-        for place, column in enumerate(columns)
-        if Counter(row[place] for row in before) - Counter(row[place] for row in after)
-    ]
+    """Return the columns of which values are missing afterwards."""
+    return [column for column in columns if missing_rows(before, after, [column])]
 
 
 def _insert(connection: Connection, table: Table, number: int, *, sparse: bool) -> str | None:
@@ -163,8 +168,9 @@ def _try(connection: Connection, table: Table, chosen: Mapping[int, object]) -> 
 
 def _blamed(table: Table, error: psycopg2.Error) -> set[int]:
     """Return the numbers of the columns that an error is about; none when it does not say."""
-    if (columns := table.blamed.get(error.diag.constraint_name or "")) is not None:
-        return set(columns) - {0}  # an expression: any column may be in it
+    keys = [item.columns for item in table.constraints if item.name == error.diag.constraint_name]
+    if keys:
+        return {number for key in keys for number in key} - {0}  # an expression: any column may be in it
     return {column.number for column in table.columns if column.plain == error.diag.column_name}
 
 
@@ -173,21 +179,21 @@ def _slots(connection: Connection, table: Table, number: int, *, sparse: bool) -
     slots: list[_Slot] = []
     taken: set[int] = set()
     choices: list[tuple[object, ...]]
-    for reference in table.references:
+    for key in table.constraints:
         # A column of two foreign keys follows the first; whether the second agrees, the server says.
-        if taken & set(reference.columns) or not columns.keys() >= set(reference.columns):
+        if not key.table or taken & set(key.columns) or not columns.keys() >= set(key.columns):
             continue
-        there = read(connection, reference.table, reference.their_columns)[:_REFERRED]
-        start = number % len(there) if there else 0
-        choices = [*there[start:], *there[:start]]
-        if all(columns[place].nullable for place in reference.columns):
-            choices.insert(0 if sparse else len(choices), (None,) * len(reference.columns))
-        slots.append(_Slot(reference.columns, tuple(choices)))
-        taken |= set(reference.columns)
+        referred = read(connection, key.table, key.their_columns)[:_REFERRED]
+        start = number % len(referred) if referred else 0
+        choices = [tuple(row.values()) for row in (*referred[start:], *referred[:start])]
+        if all(columns[place].nullable for place in key.columns):
+            choices.insert(0 if sparse else len(choices), (None,) * len(key.columns))
+        slots.append(_Slot(key.columns, tuple(choices)))
+        taken |= set(key.columns)
     for column in table.columns:
         if column.number in taken or column.always_identity:
             continue
-        hints = [text for key, text in table.checks if column.number in key]
+        hints = [key.check for key in table.constraints if key.check and column.number in key.columns]
         singles: list[object] = list(candidates.values(column.type, column.plain, number, hints))
         if column.has_default:
             singles.insert(0 if column.in_key else len(singles), _DEFAULT)

@@ -1,7 +1,4 @@
-"""A scratch database: made for a review, and dropped after it.
-
-A process that is killed cannot drop its own; then the next review does.
-"""
+"""A scratch database for a review, which is dropped after it; after a killed one, by the next review."""
 
 from __future__ import annotations
 
@@ -15,19 +12,19 @@ from psycopg2 import extensions
 from guvnor.errors import PreflightError
 from guvnor.postgres import Connection, closing, connect, identifier
 
-# Of a scratch database; its user holds an advisory lock on the hexadecimal number that follows.
+# A hexadecimal number follows, on which the review that uses the database holds an advisory lock.
 _PREFIX = "guvnor_review_"
 
 
 class ScratchError(PreflightError):
-    """The scratch database could not be made."""
+    """The scratch database could not be created."""
 
 
 @contextlib.contextmanager
 def database(dsn: str) -> Iterator[str]:
-    """Make an empty database, and drop it at the end.
+    """Create an empty database, and drop it at the end.
 
-    :param dsn: of any database of the server, with a role that may make databases.
+    :param dsn: of any database of the server, with a role that may create databases.
     :returns: the connection string of the new one.
     :raises ScratchError: when the role may not.
     """
@@ -48,16 +45,16 @@ def database(dsn: str) -> Iterator[str]:
         try:
             yield extensions.make_dsn(dsn, dbname=name)
         finally:
-            # A connection of its own: the first one may have been lost meanwhile.
+            # Another connection, because the first may have been lost meanwhile.
             with closing(connect(dsn, purpose="review")) as other:
                 _drop(other, name)
 
 
 def _drop_abandoned(connection: Connection) -> None:
-    """Drop the databases of reviews whose session is gone, and its lock with it.
+    """Drop the databases of reviews whose session has ended, which released its lock.
 
-    The lock is looked up and not tried: that session may be connected to another database, and an advisory
-    lock counts in its own only (PostgreSQL documentation, pg_locks, which tells how a key is shown, too).
+    The lock is looked up instead of tried, because a lock counts in one database only, and that session may
+    be connected to another one. PostgreSQL's documentation of pg_locks says how it shows a key.
     """
     with connection.cursor() as cursor:
         cursor.execute(

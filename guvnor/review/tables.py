@@ -1,8 +1,7 @@
-"""The tables of a database as a generator of rows needs them, read from the catalogs."""
+"""The tables of a database, as the generator of rows reads them from the catalogs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from guvnor.bookkeeping.state import BOOKKEEPING_TABLES
@@ -14,11 +13,11 @@ from guvnor.review.candidates import Type
 class Column:
     """A column that takes values.
 
-    :ivar name: as SQL writes it.
-    :ivar plain: as it is.
-    :ivar has_default: whether a row may leave it to the server.
+    :ivar name: quoted for SQL where necessary.
+    :ivar plain: unquoted.
+    :ivar has_default: whether the server supplies a value when none is given.
     :ivar in_key: whether it is a part of the primary key.
-    :ivar always_identity: whether it may be left to the server only.
+    :ivar always_identity: whether only the server may supply the value.
     """
 
     number: int
@@ -32,11 +31,20 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A foreign key: numbers of the columns, and what they have to be found in."""
+class Constraint:
+    """A constraint or unique index of a table, or a constraint of a domain in it.
 
+    :ivar name: as an error names it.
+    :ivar columns: their numbers; 0 for an expression.
+    :ivar check: the definition of a check; None for any other.
+    :ivar table: the table that a foreign key refers to; None for any other.
+    :ivar their_columns: the columns that it refers to.
+    """
+
+    name: str
     columns: tuple[int, ...]
-    table: str
+    check: str | None
+    table: str | None
     their_columns: tuple[str, ...]
 
 
@@ -44,17 +52,13 @@ class Reference:
 class Table:
     """A table.
 
-    :ivar name: as SQL writes it.
+    :ivar name: quoted for SQL where necessary.
     :ivar columns: without generated ones.
-    :ivar blamed: numbers of the columns of each constraint and unique index, by its name.
-    :ivar checks: definitions of the checks, with the numbers of their columns; those of domains, too.
     """
 
     name: str
     columns: tuple[Column, ...]
-    references: tuple[Reference, ...]
-    blamed: Mapping[str, tuple[int, ...]]
-    checks: tuple[tuple[tuple[int, ...], str], ...]
+    constraints: tuple[Constraint, ...]
 
 
 _TABLES = """
@@ -67,7 +71,8 @@ _TABLES = """
 
 _COLUMNS = """
     SELECT a.attnum::integer, quote_ident(a.attname), a.attname::text,
-           format_type(a.atttypid, a.atttypmod), stored.typcategory::text,
+           format_type(a.atttypid, a.atttypmod), stored.typcategory = 'A',
+           COALESCE(element.typcategory, stored.typcategory)::text,
            COALESCE(element.typname, stored.typname)::text,
            ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum AS e
                  WHERE e.enumtypid = COALESCE(element.oid, stored.oid) ORDER BY e.enumsortorder),
@@ -93,38 +98,24 @@ _COLUMNS = """
     ORDER BY a.attnum
 """
 
-_REFERENCES = """
-    SELECT c.conkey::integer[], c.confrelid::regclass::text,
+_CONSTRAINTS = """
+    SELECT c.conname::text, c.conkey::integer[], CASE c.contype WHEN 'c' THEN pg_get_constraintdef(c.oid) END,
+           NULLIF(c.confrelid, 0)::regclass::text,
            ARRAY(SELECT quote_ident(a.attname) FROM unnest(c.confkey) WITH ORDINALITY AS k (number, place)
                  JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.number
                  ORDER BY k.place)
     FROM pg_catalog.pg_constraint AS c
-    WHERE c.conrelid = %s AND c.contype = 'f'
-    ORDER BY c.conname
-"""
-
-_BLAMED = """
-    SELECT conname::text, conkey::integer[] FROM pg_catalog.pg_constraint
-    WHERE conrelid = %(table)s AND conkey IS NOT NULL
+    WHERE c.conrelid = %(table)s AND c.conkey IS NOT NULL
     UNION ALL
-    SELECT i.indexrelid::regclass::text, i.indkey::integer[] FROM pg_catalog.pg_index AS i
+    SELECT i.indexrelid::regclass::text, i.indkey::integer[], NULL, NULL, '{}'
+    FROM pg_catalog.pg_index AS i
     WHERE i.indrelid = %(table)s AND i.indisunique
     UNION ALL
-    -- What the error about a value of a domain names.
-    SELECT c.conname::text, array_agg(a.attnum::integer)
+    SELECT c.conname::text, array_agg(a.attnum::integer), pg_get_constraintdef(c.oid), NULL, '{}'
     FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_constraint AS c ON c.contypid = a.atttypid
     WHERE a.attrelid = %(table)s AND NOT a.attisdropped
-    GROUP BY c.conname
-"""
-
-_CHECKS = """
-    SELECT conkey::integer[], pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint
-    WHERE conrelid = %(table)s AND contype = 'c' AND conkey IS NOT NULL
-    UNION ALL
-    SELECT ARRAY[a.attnum::integer], pg_get_constraintdef(c.oid)
-    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_constraint AS c ON c.contypid = a.atttypid
-    WHERE a.attrelid = %(table)s AND NOT a.attisdropped
-    ORDER BY 2
+    GROUP BY c.oid, c.conname
+    ORDER BY 1
 """
 
 
@@ -139,15 +130,12 @@ def _table(connection: Connection, oid: int, name: str) -> Table:
     with connection.cursor() as cursor:
         cursor.execute(_COLUMNS, (oid,))
         columns = tuple(
-            Column(number, quoted, plain, Type(sql, category, base, tuple(labels)), *flags)
-            for number, quoted, plain, sql, category, base, labels, *flags in cursor.fetchall()
+            Column(number, quoted, plain, Type(sql, is_array, category, base, tuple(labels)), *flags)
+            for number, quoted, plain, sql, is_array, category, base, labels, *flags in cursor.fetchall()
         )
-        cursor.execute(_REFERENCES, (oid,))
-        references = tuple(
-            Reference(tuple(key), table, tuple(their)) for key, table, their in cursor.fetchall()
+        cursor.execute(_CONSTRAINTS, {"table": oid})
+        constraints = tuple(
+            Constraint(constraint, tuple(key), check, other, tuple(their))
+            for constraint, key, check, other, their in cursor.fetchall()
         )
-        cursor.execute(_BLAMED, {"table": oid})
-        blamed = {constraint: tuple(key) for constraint, key in cursor.fetchall()}
-        cursor.execute(_CHECKS, {"table": oid})
-        checks = tuple((tuple(key), definition) for key, definition in cursor.fetchall())
-    return Table(name, columns, references, blamed, checks)
+    return Table(name, columns, constraints)

@@ -1,4 +1,4 @@
-"""What a branch brings: its own revision files, and those that there will be after the merge."""
+"""The revision files that a branch adds, and those that exist after its merge."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.revisions import files as revision_files
 
-# What would lead Git astray in another folder.
+# Git sets these for a hook; in another folder they would name the wrong repository.
 _OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 
 class BranchError(GuvnorError):
-    """Git does not tell which revisions are new."""
+    """Git cannot tell which revisions are new."""
 
     exit_code = ExitCode.USAGE
     state = "Nothing was changed."
@@ -29,7 +29,7 @@ class Branch:
     """The revision files of a work tree beside those of the main branch, by file name.
 
     :ivar main: the main branch, as Git calls it: ``origin/main``.
-    :ivar fork: the commit at which the two parted.
+    :ivar fork: the commit at which the two branches diverged.
     :ivar before: the texts that the main branch had there.
     :ivar here: the texts of the work tree, committed or not.
     :ivar there: the texts of the main branch now.
@@ -43,23 +43,23 @@ class Branch:
 
     @property
     def new(self) -> tuple[str, ...]:
-        """The files that the branch brings, those of a name that the main branch has given to another too."""
+        """The files that the branch adds, even where the main branch has another file of the same name."""
         added = self.here.keys() - self.before.keys()
         return tuple(sorted(name for name in added if self.here[name] != self.there.get(name)))
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The files of the main branch that the branch has written anew, or taken away."""
+        """The files of the main branch that the branch changes or deletes."""
         return tuple(sorted(n for n, text in self.before.items() if self.here.get(n) != text))
 
     @property
     def deleted(self) -> tuple[str, ...]:
-        """The files of the main branch that the branch has taken away."""
+        """The files of the main branch that the branch deletes."""
         return tuple(name for name in self.changed if name not in self.here)
 
     @property
     def merged(self) -> Mapping[str, str]:
-        """The texts after a merge: what one side has changed since the fork; where both have, this side's."""
+        """The texts after a merge: the changes of either side; where both changed a file, the branch's."""
         names = self.here.keys() | self.there.keys()
         sides = {
             name: self.there if self.here.get(name) == self.before.get(name) else self.here for name in names
@@ -94,10 +94,10 @@ def read(versions: Path) -> Branch:
 
 
 def _main_branch(folder: Path) -> str:
-    looked = _run(folder, "rev-parse", "--verify", "HEAD")
-    if looked.returncode != 0:
-        # Such as that it is another user's.
-        complaint = next(iter(looked.stderr.decode("utf-8", "replace").splitlines()), "nothing")
+    found = _run(folder, "rev-parse", "--verify", "HEAD")
+    if found.returncode != 0:
+        # Such as that another user owns it.
+        complaint = next(iter(found.stderr.decode("utf-8", "replace").splitlines()), "nothing")
         raise BranchError(
             f"{folder} is not in a Git checkout with a commit that can be read. Git says: {complaint}",
             next_step=f"git -C {folder} status\nguvnor schema lint --since REV   # REV: the last one not new",
@@ -117,10 +117,10 @@ def _main_branch(folder: Path) -> str:
 
 
 def _texts(versions: Path, commit: str) -> dict[str, str]:
-    """Return the revision files of a commit, read by one process however many they are."""
+    """Return the revision files of a commit, however many, by a single process."""
     listed = _git(versions, "ls-tree", "-z", commit, "--", "./") or ""
     entries = [entry.split("\t", 1) for entry in listed.split("\0") if entry.endswith(".py")]
-    # Of each: its mode, its type and its object.
+    # Before each name: mode, type and object.
     blobs = {name: about.split()[2] for about, name in entries if about.split()[1] == "blob"}
     done = _run(versions, "cat-file", "--batch", given="\n".join(blobs.values()).encode())
     answer, found = io.BytesIO(done.stdout), dict[str, str]()
@@ -128,7 +128,7 @@ def _texts(versions: Path, commit: str) -> dict[str, str]:
         _, kind, *size = answer.readline().split()  # documentation of git-cat-file, "Batch output"
         if kind != b"blob":
             raise BranchError(f"Git cannot read {name} of {commit}.", next_step="git fetch origin")
-        # An old file of the main branch may be in anything.
+        # An old file of the main branch may have any encoding.
         text = answer.read(int(size[0])).decode("utf-8-sig", "replace")
         answer.read(1)
         found[name] = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -144,8 +144,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _run(folder: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run git in a folder.
 
-    The folder says which repository it is: to a hook of a linked work tree, Git names its own in
-    ``GIT_DIR``, and would take the folder for the top of the work tree.
+    The folder decides the repository: for a hook of a linked work tree, ``GIT_DIR`` names another one.
 
     :param given: its standard input.
     """

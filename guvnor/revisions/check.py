@@ -1,4 +1,4 @@
-"""Whether the revision files are fit to be run: one line, both directions, nothing left to do."""
+"""Whether the revision files can be run: one line of revisions, both directions, no TODO left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load(script: ScriptDirectory) -> dict[str, Script]:
         return {revision.revision: revision for revision in script.walk_revisions()}
     except CommandError as error:
         raise RevisionFilesError(f"The migration files do not fit together: {error}") from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a file may fail in any way
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision can raise anything
         raise RevisionFilesError(
             f"A migration file cannot be read: {type(error).__name__}: {error}"
         ) from None
@@ -46,22 +46,20 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
         known = graph.get(revision.identifier)
         if known is None:
             raise RevisionFilesError(
-                f"{revision.path.name} does not say revision = {revision.identifier!r}: the number in a "
-                "file's name is "
-                "the revision."
+                f"{revision.path.name} does not say revision = {revision.identifier!r}: "
+                "the number in a file's name is the revision."
             )
         if known.down_revision != previous:
             raise RevisionFilesError(
-                f"{revision.path.name} says down_revision = {known.down_revision!r}; the one before it is "
-                f"{previous!r}."
+                f"{revision.path.name} says down_revision = {known.down_revision!r}; "
+                f"the one before it is {previous!r}."
             )
         for direction in ("upgrade", "downgrade"):
             function = getattr(known.module, direction, None)
             if not isinstance(function, types.FunctionType) or _is_empty(function):
                 raise RevisionFilesError(
-                    f"{revision.path.name} has {'an empty' if function else 'no'} {direction}(): every "
-                    "revision can be "
-                    "applied and rolled back.",
+                    f"{revision.path.name} has {'an empty' if function else 'no'} {direction}(): "
+                    "every revision can be applied and rolled back.",
                     next_step=f"$EDITOR {revision.path}",
                 )
         if left := todo.lines(files.text(revision.path)):

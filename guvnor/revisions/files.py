@@ -1,7 +1,7 @@
 """The revision files, read without Alembic: the number in a file's name is the revision.
 
-``status`` is polled by scripts and must be quick; importing Alembic takes longer than all else that it does.
-That files and Alembic's graph agree is proved by the pre-flight checks.
+Scripts poll ``status``, and importing Alembic would take longer than everything else that it does. The
+pre-flight checks make sure that the files and Alembic's graph agree.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ class Revision:
 def configuration_file() -> Path:
     """Find the ``alembic.ini`` to use.
 
-    The same one as plain ``alembic`` takes where there is one (``ALEMBIC_CONFIG``, else the current
-    directory); otherwise the one that came with this package: inside a wheel, or in the repository of an
-    editable install.
+    The one that plain ``alembic`` takes (``ALEMBIC_CONFIG``, else the current directory) where it exists;
+    otherwise the one of this package: inside a wheel, or in the repository of an editable install.
 
     :raises RevisionFilesError: when there is none.
     """
@@ -79,14 +78,15 @@ def directory(configuration: Path) -> Path:
     if not versions.is_dir():
         raise RevisionFilesError(
             f"no migration files found: the folder {versions} does not exist.",
-            next_step=f"ls {configuration.parent}   # script_location in {configuration.name} names the "
-            "folder",
+            next_step=(
+                f"ls {configuration.parent}   # script_location in {configuration.name} names the folder"
+            ),
         )
     return versions
 
 
 def text(path: Path) -> str:
-    """Return what stands in a revision file: UTF-8, with or without a byte order mark.
+    """Return the text of a revision file: UTF-8, with or without a byte order mark.
 
     :raises RevisionFilesError: when it is not, or cannot be read.
     """
@@ -104,21 +104,21 @@ def text(path: Path) -> str:
 
 
 def texts(versions: Path) -> dict[str, str]:
-    """Return what stands in the revision files of a folder, by their names.
+    """Return the texts of the revision files of a folder, by name.
 
     :raises RevisionFilesError: when one is not in UTF-8, or cannot be read.
     """
     return {path.name: text(path) for path in sorted(versions.glob("*.py"))}
 
 
-def number(name: str) -> int | None:
+def number_of(name: str) -> int | None:
     """Return the number in the name of a revision file; None when it is not named ``NNN_words.py``."""
     match = _NAME.fullmatch(name)
     return int(match["number"]) if match else None
 
 
 def listed(versions: Path) -> tuple[Revision, ...]:
-    """List the revision files of a folder in the order of their numbers, whatever these are.
+    """List the revision files of a folder in the order of their numbers, which may have gaps and duplicates.
 
     :raises RevisionFilesError: for no file at all, and for a name that is not ``NNN_words.py``.
     """
@@ -127,9 +127,8 @@ def listed(versions: Path) -> tuple[Revision, ...]:
         match = _NAME.fullmatch(path.name)
         if match is None:
             raise RevisionFilesError(
-                f"The migration file {path.name} is not named NNN_words.py (a number of at least three "
-                "digits, "
-                "then lower-case letters, digits and underscores).",
+                f"The migration file {path.name} is not named NNN_words.py "
+                "(a number of at least three digits, then lower-case letters, digits and underscores).",
                 next_step=f"ls {versions}",
             )
         found.append(Revision(match["number"], int(match["number"]), path))
@@ -142,18 +141,17 @@ def read(versions: Path) -> tuple[Revision, ...]:
     """List the revision files of a folder in the order of their numbers.
 
     :raises RevisionFilesError: for no file at all, a name that is not ``NNN_words.py``, and numbers with gaps
-        or doubles.
+        or duplicates.
     """
     found = listed(versions)
     for expected, revision in enumerate(found, start=1):
         if revision.number != expected:
             if revision.number < expected:
-                doubles = [r.path.name for r in found if r.number == revision.number]
-                problem = f"Two migration files have the number {revision.number}: {', '.join(doubles)}."
+                duplicates = [r.path.name for r in found if r.number == revision.number]
+                problem = f"Two migration files have the number {revision.number}: {', '.join(duplicates)}."
             else:
-                problem = (
-                    f"Migration file {expected:03d} is missing: the next one found is {revision.path.name}."
-                )
+                following = revision.path.name
+                problem = f"Migration file {expected:03d} is missing: the next one found is {following}."
             raise RevisionFilesError(problem, next_step=f"ls {versions}")
     return found
 
@@ -178,7 +176,7 @@ def find(revisions: tuple[Revision, ...], text: str) -> Revision | None:
 
 
 def check_title(title: str) -> None:
-    """Check that a revision file can be named after a title, and the title stand in its docstring.
+    """Check that a title can name a revision file and be written into its docstring.
 
     :raises UsageError: when it cannot (exit code 2).
     """

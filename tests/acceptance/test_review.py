@@ -114,7 +114,7 @@ def test_two_heads(clone: Clone, dsn: str, monkeypatch: pytest.MonkeyPatch) -> N
     ]  # fmt: skip
     monkeypatch.delenv("GITHUB_BASE_REF", raising=False)
     merged = branch.read(clone.versions).merged
-    files.plant(clone.directory / "merged", clone.versions.parent, merged).prove()
+    files.plant(clone.directory / "merged", clone.versions.parent, merged).validate()
 
 
 def follow(clone: Clone, text: str) -> None:

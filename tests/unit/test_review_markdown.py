@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from guvnor.reports import review as markdown
-from guvnor.reports.drift import code
+from guvnor.reports import review as review_report
+from guvnor.reports.formats import code
 from guvnor.review.effects import DirectionEffects, RevisionEffects
-from guvnor.review.review import Check, Review
+from guvnor.review.review import Review, ReviewCheck
 from guvnor.schema.compare import Finding
 from guvnor.schema.drift import DriftReport
 from guvnor.schema.rehearsal import Lock, StatementEffect
@@ -18,10 +18,8 @@ from guvnor.schema.rehearsal import Lock, StatementEffect
 
 def made(*parts: RevisionEffects, summary: str = "All is well.", next_step: str | None = None) -> Review:
     verdict = "failed" if next_step else "passed"
-    check = Check("Lint", verdict, summary, next_step, 3 if next_step else 0)
-    return Review(
-        "origin/main", tuple(part.file for part in parts), (check,), "alembic/versions", parts=parts
-    )
+    check = ReviewCheck("Lint", verdict, summary, next_step, 3 if next_step else 0)
+    return Review("origin/main", tuple(part.file for part in parts), "alembic/versions", [check], parts=parts)
 
 
 def part(number: int, statements: int = 1) -> RevisionEffects:
@@ -36,17 +34,17 @@ def part(number: int, statements: int = 1) -> RevisionEffects:
 
 
 def test_the_whole_report_is_not_cut() -> None:
-    text = markdown.written(made(part(3, 5000)))
-    assert len(text) > markdown.COMMENT_LIMIT
+    text = review_report.as_markdown(made(part(3, 5000)))
+    assert len(text) > review_report.COMMENT_LIMIT
     assert text.count("CREATE TABLE") == 5000
     assert "guvnor schema review" not in text
 
 
 @pytest.mark.parametrize("parts", [[part(3, 5000)], [part(n, 300) for n in range(3, 40)]])
 def test_long_parts_are_cut_and_say_so(parts: list[RevisionEffects]) -> None:
-    text = markdown.written(made(*parts, part(90)), markdown.COMMENT_LIMIT)
-    assert 20_000 < len(text) <= markdown.COMMENT_LIMIT < 65_536
-    assert text.startswith(f"{markdown.MARKER}\n## ✅ Migrations")
+    text = review_report.as_markdown(made(*parts, part(90)), review_report.COMMENT_LIMIT)
+    assert 20_000 < len(text) <= review_report.COMMENT_LIMIT < 65_536
+    assert text.startswith(f"{review_report.MARKER}\n## ✅ Migrations")
     assert "more lines: the whole report: guvnor schema review" in text
     # Every revision is there, and short parts are whole.
     assert all(f"### {p.revision}" in text for p in parts)
@@ -55,8 +53,8 @@ def test_long_parts_are_cut_and_say_so(parts: list[RevisionEffects]) -> None:
 
 
 def test_too_many_parts_are_cut_at_the_end() -> None:
-    text = markdown.written(made(*(part(n) for n in range(3, 900))), markdown.COMMENT_LIMIT)
-    assert 60_000 < len(text) <= markdown.COMMENT_LIMIT
+    text = review_report.as_markdown(made(*(part(n) for n in range(3, 900))), review_report.COMMENT_LIMIT)
+    assert 60_000 < len(text) <= review_report.COMMENT_LIMIT
     assert text.endswith("*… cut here: the whole report: guvnor schema review*\n")
     assert_balanced(text)
 
@@ -69,7 +67,7 @@ def assert_balanced(text: str) -> None:
 
 
 def test_what_a_branch_says_is_neither_markdown_nor_html() -> None:
-    text = markdown.written(
+    text = review_report.as_markdown(
         made(
             RevisionEffects(
                 "003",
@@ -93,7 +91,7 @@ def test_what_a_branch_says_is_neither_markdown_nor_html() -> None:
 
 
 def test_what_failed_comes_first_with_what_to_do() -> None:
-    text = markdown.written(made(part(3), summary="Problems: 2.", next_step="guvnor schema lint"))
+    text = review_report.as_markdown(made(part(3), summary="Problems: 2.", next_step="guvnor schema lint"))
     assert text.splitlines()[1] == "## ❌ Migrations: 1 of 1 check failed (1 new revision)"
     assert text.index("### What to do") < text.index("guvnor schema lint") < text.index("### 003")
 
@@ -101,7 +99,7 @@ def test_what_failed_comes_first_with_what_to_do() -> None:
 def test_a_cut_within_a_block_closes_it() -> None:
     finding = Finding("table", "t", "different", {"comment": "```"}, {"comment": "x\n" * 40_000}, "Odd.")
     review = replace(made(part(3)), drift=DriftReport("the models", "revision 003", (finding,), 0.1))
-    text = markdown.written(review, markdown.COMMENT_LIMIT)
+    text = review_report.as_markdown(review, review_report.COMMENT_LIMIT)
     cut = text[: text.index("*… ")]
     assert cut.rstrip().endswith("\n````")
     assert "### 003" in text
@@ -114,12 +112,12 @@ def test_backticks_in_a_name() -> None:
 def test_the_models_are_not_a_database() -> None:
     finding = Finding("table", "t", "unexpected", None, {}, "No revision knows it.")
     review = replace(made(part(3)), drift=DriftReport("the models", "revision 003", (finding,), 0.1))
-    text = markdown.written(review)
+    text = review_report.as_markdown(review)
     assert "The revisions make it, and the models do not have it." in text
     assert "No revision knows it." not in text
 
 
 @pytest.mark.parametrize(("sql", "shown"), [(";", ";"), ("SELECT 1 -- one", "SELECT 1 -- one\n;")])
 def test_odd_statements(sql: str, shown: str) -> None:
-    text = markdown.written(made(replace(part(3), up=DirectionEffects((sql,)))))
+    text = review_report.as_markdown(made(replace(part(3), up=DirectionEffects((sql,)))))
     assert f"```sql\n{shown}\n```" in text
