@@ -61,16 +61,16 @@ class Database:
         :raises ConfigurationError: when none is configured or the connection string is malformed.
         :raises LocalServerError: when the local server does not start.
         """
-        dsn = local_server() if settings.storage_type == "embedded" else settings.dsn
+        dsn = local_server() if settings.storage_type == "embedded" else settings.storage_dsn
         postgres.parse(dsn)
         return cls(
             dsn,
-            settings.role,
+            settings.storage_role,
             settings.production_environment,
             settings.allow_plaintext,
             settings.shadow_dsn,
-            settings.grantees,
-            settings.ignore,
+            settings.schema_grantees,
+            settings.schema_ignore,
         )
 
     @property
@@ -137,7 +137,7 @@ class Database:
             ) from None
         except psycopg2.errors.InsufficientPrivilege:
             login = connection.info.user
-            role, grantee = (postgres.identifier(connection, name) for name in (self.role, login))
+            role, grantee = (postgres.quote_ident(connection, name) for name in (self.role, login))
             raise RoleError(
                 f"Role {login} may not act as {self.role}, which storage.role names.",
                 next_step=f"GRANT {role} TO {grantee};",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import psycopg2
 
@@ -13,6 +13,9 @@ from guvnor.backup.file import BackupError
 from guvnor.postgres import Connection
 from guvnor.postgres.quoting import constant
 from guvnor.schema.snapshot import Object
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 # The text of a value depends on these, so they are the same when it is read and when it is put back.
 _SETTINGS = """\
@@ -87,13 +90,6 @@ class NotSeparableError(BackupError):
     next_step = "Take a backup of the whole database instead."
 
 
-class Writable(Protocol):
-    """A file, as far as a script needs one."""
-
-    def write(self, data: bytes, /) -> int:
-        """Write some bytes; returns how many."""
-
-
 @dataclass(frozen=True)
 class _Relation:
     """A relation of the live database.
@@ -163,7 +159,7 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
     return found
 
 
-def write_script(connection: Connection, dropped: Sequence[DroppedData], file: Writable) -> None:
+def write_script(connection: Connection, dropped: Sequence[DroppedData], file: SupportsWrite[bytes]) -> None:
     """Write the script that puts the data back.
 
     The data is in COPY's text format: a line is a row, whatever is in it. The number of rows follows it.
@@ -183,7 +179,7 @@ def write_script(connection: Connection, dropped: Sequence[DroppedData], file: W
     file.write(_TAIL.encode())
 
 
-def _write_data(connection: Connection, data: DroppedData, file: Writable) -> None:
+def _write_data(connection: Connection, data: DroppedData, file: SupportsWrite[bytes]) -> None:
     """Write a COPY statement with its data, and the number of rows."""
     query = f"SELECT {data.columns} FROM {data.source}"
     if data.statement:

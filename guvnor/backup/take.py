@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import logging
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import psycopg2
+from typing import TYPE_CHECKING
 
 from guvnor import __version__, postgres
 from guvnor.backup import dropped as dropped_data
 from guvnor.backup import file as backup_file
 from guvnor.backup import pg_dump
-from guvnor.backup.dropped import Writable
 from guvnor.backup.file import BackupCheckError, BackupError, Output
 from guvnor.bookkeeping import state
 from guvnor.database import Database
@@ -27,6 +24,9 @@ from guvnor.errors import last_lines
 from guvnor.online.progress import Progress
 from guvnor.postgres import Connection, scalar
 from guvnor.schema.snapshot import Object
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def back_up_dropped(
     began = time.monotonic()
     directory = _directory(options)
     name = f"{_stem(connection)}-dropped.sql.gz"
-    with _snapshot(connection):
+    with postgres.snapshot(connection, pg_dump.LOCK_WAIT):
         dropped = dropped_data.find_dropped(connection, objects)
         if not dropped:
             return None
@@ -205,39 +205,25 @@ def _stem(connection: Connection) -> str:
     return f"{database}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"[:-3] + f"Z-{version}"
 
 
-@contextlib.contextmanager
-def _snapshot(connection: Connection) -> Iterator[None]:
-    """Read the database as of one moment while the body runs."""
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        try:
-            cursor.execute(f"SET LOCAL lock_timeout = '{pg_dump.LOCK_WAIT}'")
-            yield
-        finally:
-            with contextlib.suppress(psycopg2.Error):
-                cursor.execute("ROLLBACK")
-
-
+@dataclass
 class _Metered:
-    """Passes on what is written and reports how much it was."""
+    """Passes on what is written, and reports how much it was."""
 
-    def __init__(self, file: Writable, report: OnProgress, what: str, total: int | None) -> None:
-        self._file = file
-        self._report = report
-        self._what = what
-        self._total = total or 0
-        self._done = 0
-        self._next = 0.0
+    file: SupportsWrite[bytes]
+    report: OnProgress
+    what: str
+    total: int | None
+    done: int = 0
+    next_report: float = 0.0
 
-    def write(self, data: bytes) -> int:
-        self._file.write(data)
-        self._done += len(data)
-        if (now := time.monotonic()) >= self._next:
-            self._next = now + _INTERVAL
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self.done += len(data)
+        if (now := time.monotonic()) >= self.next_report:
+            self.next_report = now + _INTERVAL
             # Data is mostly smaller than the tables that hold it; where it is not, the total says nothing.
-            total = self._total if self._done <= self._total else None
-            self._report(Progress(self._what, f"{self._done / 1e6:,.1f} MB written", self._done, total))
-        return len(data)
+            total = self.total if self.done <= (self.total or 0) else None
+            self.report(Progress(self.what, f"{self.done / 1e6:,.1f} MB written", self.done, total))
 
 
 def _taken(output: Output, options: BackupOptions, program: str, what: str, began: float) -> TakenBackup:

@@ -16,73 +16,10 @@ from datetime import datetime, time, timedelta
 from typing import Any
 
 from guvnor import __version__
-from guvnor.bookkeeping import invoker
-from guvnor.config import quoted, seconds
+from guvnor.bookkeeping import invoker, tables
+from guvnor.config import presentable, seconds
 from guvnor.errors import ExitCode, GuvnorError, UsageError
 from guvnor.postgres import Connection, scalar, tls
-
-TABLE = "guvnor_migration_history"
-KILLED, RUNNING = "killed", "running"  # outcomes of an attempt without an end
-LAYOUT = 1  # of the table; kept in its comment, so that an older tool knows that it is too old
-
-CREATE = (
-    """
-    CREATE TABLE IF NOT EXISTS guvnor_migration_history (
-        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        attempt uuid NOT NULL,
-        event text NOT NULL,
-        at timestamptz NOT NULL DEFAULT clock_timestamp(),
-        direction text NOT NULL,
-        revision text,
-        from_version text,
-        to_version text,
-        step text,
-        resumable boolean,
-        duration_ms bigint,
-        lock_wait_ms bigint,
-        tries integer,
-        database_bytes bigint,
-        checksum text,
-        sqlstate text,
-        error text,
-        database_role text NOT NULL DEFAULT session_user,
-        os_user text,
-        host text,
-        job text,
-        tool text NOT NULL,
-        database_identity text,
-        note text
-    )
-    """,
-    f"COMMENT ON TABLE guvnor_migration_history IS 'layout {LAYOUT}'",
-)
-
-# The owner's default privileges give the application data rights on all tables, so on these, too, which it
-# only reads. Run by the owner once they are made.
-READ_ONLY_FOR_OTHERS = """
-    DO $$
-    DECLARE
-        given record;
-    BEGIN
-        FOR given IN
-            SELECT DISTINCT c.oid::regclass AS relation,
-                   COALESCE(quote_ident(pg_get_userbyid(NULLIF(a.grantee, 0))), 'PUBLIC') AS grantee
-            FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
-            WHERE c.oid IN (to_regclass('public.alembic_version'), to_regclass('public.schema_migrations'),
-                            to_regclass('public.guvnor_migration_history'))
-              AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT'
-        LOOP
-            EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %s',
-                           given.relation, given.grantee);
-        END LOOP;
-    END
-    $$
-"""
-
-_INSERT = """
-    INSERT INTO public.guvnor_migration_history ({columns})
-    VALUES ({values})
-"""
 
 
 class ToolTooOldError(GuvnorError):
@@ -164,8 +101,9 @@ class Entry:
 
 
 def exists(connection: Connection) -> bool:
-    """Tell whether the history table is there."""
-    return bool(scalar(connection, "SELECT to_regclass('public.guvnor_migration_history') IS NOT NULL"))
+    """Tell whether the history table exists."""
+    with connection.cursor() as cursor:
+        return tables.HISTORY in tables.existing(cursor)
 
 
 def check_layout(connection: Connection) -> None:
@@ -177,11 +115,11 @@ def check_layout(connection: Connection) -> None:
         connection,
         "SELECT obj_description(to_regclass('public.guvnor_migration_history'), 'pg_class')",
     )
-    layout = int(comment.removeprefix("layout ")) if comment and comment[7:].isdecimal() else LAYOUT
-    if layout > LAYOUT:
+    layout = int(comment.removeprefix("layout ")) if comment and comment[7:].isdecimal() else tables.LAYOUT
+    if layout > tables.LAYOUT:
         raise ToolTooOldError(
             f"A newer release of guvnor keeps the history of this database (layout {layout}; "
-            f"this release, {__version__}, knows {LAYOUT})."
+            f"this release, {__version__}, knows {tables.LAYOUT})."
         )
 
 
@@ -203,9 +141,9 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
         "note": "; ".join(filter(None, (tls.note(cursor.connection), attempt.note))) or None,
         **columns,
     }
+    names, places = ", ".join(values), ", ".join(["%s"] * len(values))
     cursor.execute(
-        _INSERT.format(columns=", ".join(values), values=", ".join(["%s"] * len(values))),
-        tuple(values.values()),
+        f"INSERT INTO public.guvnor_migration_history ({names}) VALUES ({places})", tuple(values.values())
     )
 
 
@@ -250,13 +188,6 @@ def unfinished(connection: Connection) -> Start | None:
     return Start(*row) if row else None
 
 
-def create(cursor: Any) -> None:
-    """Create the history table when it is missing."""
-    cursor.execute("SELECT to_regclass('public.guvnor_migration_history') IS NULL")
-    if cursor.fetchone() == (True,):
-        cursor.execute(";".join((*CREATE, READ_ONLY_FOR_OTHERS)))
-
-
 def database_size(connection: Connection) -> int:
     """Return the size of the database in bytes; slow, so never inside a revision's transaction."""
     return int(scalar(connection, "SELECT pg_database_size(current_database())"))
@@ -284,7 +215,7 @@ def moment(text: str, now: datetime) -> datetime:
         return datetime.combine(now.date(), time.fromisoformat(text), now.tzinfo)
     except ValueError:
         raise UsageError(
-            f"{quoted(text)} is no moment such as 2026-03-01, 03:00, 2026-03-01T03:00, 90min or 7d.",
+            f"{presentable(text)} is no moment such as 2026-03-01, 03:00, 2026-03-01T03:00, 90min or 7d.",
             next_step="guvnor migrate history --help",
         ) from None
 

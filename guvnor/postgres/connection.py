@@ -185,10 +185,7 @@ def identify(connection: Connection) -> Identity:
 
 def pooled(connection: Connection) -> bool:
     """Tell whether a connection pooler stands between: it hands out a process number of its own."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (pid,) = cursor.fetchone() or (None,)
-    return bool(pid != connection.info.backend_pid)
+    return bool(scalar(connection, "SELECT pg_backend_pid()") != connection.info.backend_pid)
 
 
 @contextlib.contextmanager
@@ -199,6 +196,25 @@ def closing(connection: Connection) -> Iterator[Connection]:
     finally:
         with contextlib.suppress(psycopg2.Error):
             connection.close()
+
+
+@contextlib.contextmanager
+def snapshot(connection: Connection, lock_timeout: str = "0") -> Iterator[extensions.cursor]:
+    """Let all queries of the body see the same moment, and write nothing.
+
+    :param connection: in autocommit mode.
+    :param lock_timeout: as PostgreSQL takes it; without one, a query waits until it gets its lock.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{lock_timeout}'"
+        )
+        try:
+            yield cursor
+        finally:
+            if not connection.closed:
+                with contextlib.suppress(psycopg2.Error):
+                    cursor.execute("ROLLBACK")
 
 
 @contextlib.contextmanager
@@ -231,6 +247,6 @@ def scalar(connection: Connection, sql: str, parameters: Any = None) -> Any:
     return row[0] if row else None
 
 
-def identifier(connection: Connection, name: str) -> str:
-    """Return a name as SQL takes it: in quotes only where it needs them."""
+def quote_ident(connection: Connection, name: str) -> str:
+    """Return a name as SQL takes it, in quotes where the server says that it needs them."""
     return str(scalar(connection, "SELECT quote_ident(%s)", (name,)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from guvnor.config import MASK
 from guvnor.errors import PreflightError
+from guvnor.postgres.quoting import identifier
 
 
 class ConnectionFailedError(PreflightError):
@@ -136,7 +137,7 @@ def explained(text: str, fields: dict[str, str]) -> ConnectionFailedError:
         "role": role,
         "database": fields.get("dbname") or os.environ.get("PGDATABASE") or role,
     }
-    names |= {f"quoted_{name}": _identifier(names[name]) for name in ("role", "database")}
+    names |= {f"quoted_{name}": identifier(names[name]) for name in ("role", "database")}
     for reason in REASONS:
         if re.search(reason.pattern, text, re.IGNORECASE | re.DOTALL):
             error = ConnectionFailedError(
@@ -149,8 +150,3 @@ def explained(text: str, fields: dict[str, str]) -> ConnectionFailedError:
     if secret := fields.get("password") or os.environ.get("PGPASSWORD"):
         shown = shown.replace(secret, MASK)
     return ConnectionFailedError(f"database connection failed: {shown}", next_step=_READY.format(**names))
-
-
-def _identifier(name: str) -> str:
-    """Return a name as SQL takes it; there is no server that could be asked."""
-    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from guvnor.bookkeeping.state import BOOKKEEPING_TABLES
+from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
 from guvnor.schema.queries import database_wide, functions_and_types, parts_of_tables, rare, relations
 from guvnor.schema.snapshot import Object, Snapshot, handle, matcher

@@ -1,0 +1,169 @@
+"""Whether a migration can start from the state of a database, and what to type when it cannot."""
+
+from __future__ import annotations
+
+from guvnor.bookkeeping.state import State
+from guvnor.errors import ExitCode, GuvnorError
+from guvnor.revisions.files import Revision
+
+
+class StateError(GuvnorError):
+    """The state of the database needs a decision."""
+
+    exit_code = ExitCode.DECISION
+    next_step = "guvnor migrate status"
+
+
+class DirtyError(StateError):
+    """Database is in dirty state."""
+
+    found: State | None = None  # what the tables say
+
+
+class DisagreementError(StateError):
+    """The version tables disagree."""
+
+
+class NotAdoptedError(StateError):
+    """golang-migrate has migrated this database, and Alembic knows nothing of it."""
+
+
+class UnknownVersionError(StateError):
+    """The database is at a version that the migration files do not know."""
+
+
+class AheadError(StateError):
+    """The database is ahead of the migration files."""
+
+
+def is_ahead(state: State, revisions: tuple[Revision, ...]) -> bool:
+    """Tell whether the database is later than the newest file: the application was rolled back."""
+    return state.number > revisions[-1].number
+
+
+def ahead_error(state: State, revisions: tuple[Revision, ...]) -> AheadError:
+    """Return the error of a command that cannot do its work on a database ahead of the files."""
+    return AheadError(
+        f"The database is at version {state.number}, ahead of the migration files "
+        f"(newest: {revisions[-1].identifier}).",
+        state="Nothing was changed.",
+        next_step="Use the release that migrated it: guvnor migrate history",
+    )
+
+
+def check(state: State, revisions: tuple[Revision, ...]) -> None:
+    """Check that the state is one from which a migration can start.
+
+    A dirty state that can be resumed passes, as does a database ahead of the files.
+
+    :raises StateError: otherwise (exit code 5).
+    """
+    if state.alembic and len(state.alembic) > 1:
+        raise UnknownVersionError(
+            f"alembic_version holds several revisions ({', '.join(state.alembic)}); the migrations are one "
+            "line.",
+            state="Nothing was changed.",
+            next_step="guvnor migrate force REV   # after finding out which one the schema is at",
+        )
+    if state.dirty and max(state.golang or 0, state.number) > revisions[-1].number:
+        raise _dirty_ahead(state, revisions[-1])
+    if state.dirty and not state.resumable:
+        raise dirty_error(state)
+    if state.dirty:
+        return
+    if not state.alembic and state.golang is not None:
+        raise NotAdoptedError(
+            f"golang-migrate brought this database to version {state.golang}, and Alembic has no record of "
+            "it. "
+            "Running the migrations from the start would create again what is there.",
+            state=f"Nothing was changed; the schema is golang-migrate's version {state.golang}.",
+            next_step="guvnor migrate adopt",
+        )
+    if state.version and not _known(state.version, revisions):
+        raise UnknownVersionError(
+            f"The database is at revision {state.version}, which is none of the migration files "
+            f"({revisions[0].identifier} to {revisions[-1].identifier}).",
+            state="Nothing was changed.",
+            next_step="guvnor version   # is this the release that migrated the database?\nguvnor migrate "
+            "history",
+        )
+    if state.number != (state.golang or 0):
+        raise disagreement(state)
+
+
+def _known(identifier: str, revisions: tuple[Revision, ...]) -> bool:
+    return any(identifier == revision.identifier for revision in revisions) or (
+        identifier.isdecimal() and int(identifier) > revisions[-1].number
+    )
+
+
+def disagreement(state: State) -> DisagreementError:
+    """Describe version tables that say different things."""
+    last = {
+        True: "golang-migrate moved last (schema_migrations is the younger row)",
+        False: "Alembic moved last (alembic_version is the younger row)",
+        None: "which tool moved last cannot be told",
+    }[state.golang_moved_last]
+    younger = state.golang if state.golang_moved_last else state.number
+    return DisagreementError(
+        f"The version tables disagree: alembic_version says {state.version or 'nothing applied'}, "
+        "schema_migrations (golang-migrate) says "
+        f"{state.golang if state.golang is not None else 'nothing applied'}; "
+        f"{last}.",
+        state="Nothing was changed.",
+        next_step="guvnor migrate adopt   # compares the schema with both, and writes the one that it is\n"
+        f"guvnor migrate force {younger or 0}   # if you know that this is the version of the schema",
+    )
+
+
+def dirty_error(state: State) -> DirtyError:
+    """Describe a dirty state: who left it, when, at which step."""
+    target = max(state.golang or 0, 0)
+    start = state.unfinished
+    if start is not None and start.step is not None and start.target_number == target:
+        again = "can" if start.resumable else "cannot simply"
+        what = (
+            f"Revision {start.revision} ({start.direction}) was started {start.at:%Y-%m-%d %H:%M:%S %Z} by "
+            f"{start.who} and {start.ended} at the step: {start.step}. "
+            f"Its steps {again} be run again."
+        )
+    else:
+        what = (
+            f"golang-migrate left it: it was moving to version {target} and did not come to the end. "
+            f"Its files run as one implicit transaction, so version {target} is in the database either as a "
+            "whole or not at all."
+        )
+    error = DirtyError(
+        f"Database is in dirty state at version {target}. {what}",
+        state=f"alembic_version says {state.version or 'nothing applied'}; this command changed nothing.",
+        next_step="guvnor migrate repair",
+    )
+    error.found = state
+    return error
+
+
+def _dirty_ahead(state: State, newest: Revision) -> DirtyError:
+    """Describe a revision that is half done and that the migration files do not know."""
+    error = dirty_error(state)
+    error.message += f" The migration files do not know that version (newest: {newest.identifier})."
+    error.next_step = (
+        "guvnor migrate history   # names the release that began it; only that one, or a newer one, ends it\n"
+        f"guvnor migrate force {newest.number}   # if you have made the schema that of revision "
+        f"{newest.identifier} by hand"
+    )
+    return error
+
+
+def check_unmoved(seen: State, current: State) -> None:
+    """Check that the version is still what somebody has seen, and perhaps confirmed.
+
+    :param current: the state now, read under the run lock.
+    :raises GuvnorError: when it was moved in between (exit code 1).
+    """
+    if (seen.alembic, seen.golang, seen.dirty) != (current.alembic, current.golang, current.dirty):
+        raise GuvnorError(
+            "Somebody else moved the version of the database while this command was waiting: it is at "
+            f"version {current.number} now, not at {seen.number}.",
+            state="Nothing was changed by this command.",
+            next_step="guvnor migrate status",
+        )
