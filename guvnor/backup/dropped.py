@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from guvnor.backup.file import BackupError
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, rows
 from guvnor.postgres.quoting import constant
 from guvnor.schema.snapshot import Object
 
@@ -225,9 +225,7 @@ def _read_relations(connection: Connection, names: Sequence[str]) -> list[_Relat
 
     A partition is left out when its parent is among them.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_RELATIONS, (list(names),))
-        return [_Relation(*row) for row in cursor.fetchall()]
+    return [_Relation(*values) for values in rows(connection, _RELATIONS, (list(names),))]
 
 
 def _sorted(tables: Sequence[_Relation]) -> list[_Relation]:

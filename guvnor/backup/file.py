@@ -126,7 +126,7 @@ def _encrypted(output: Output, recipients: Sequence[Any]) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def written(
+def new_file(
     directory: Path, name: str, recipients: Sequence[str]
 ) -> Iterator[tuple[Output, Output | BinaryIO]]:
     """Write a file under a temporary name, with mode 0600, and rename it when the body ends without an error.

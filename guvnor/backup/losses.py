@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2 import errorcodes
 
-from guvnor.postgres import Connection, scalar
+from guvnor.postgres import Connection, scalar, snapshot
 from guvnor.schema.snapshot import Object
 
 _PATIENCE = "3s"  # for counting one table; after that the estimate is taken
@@ -61,18 +61,15 @@ def _count(connection: Connection, kind: str, name: str, table: str, column: str
 
     :returns: None when the table or column does not exist.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN READ ONLY")
-        try:
-            cursor.execute(f"SET LOCAL statement_timeout = '{_PATIENCE}'; SET LOCAL lock_timeout = '100ms'")
+    try:
+        with snapshot(connection, "100ms") as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = '{_PATIENCE}'")
             # Identity and name come from the server, quoted where need be.
             count = scalar(connection, f"SELECT count({column or '*'}) FROM public.{table}")
             return Loss(kind, name, count, exact=True)
-        except psycopg2.Error as error:
-            if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
-                return None
-        finally:
-            cursor.execute("ROLLBACK")
+    except psycopg2.Error as error:
+        if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
+            return None
     estimate = scalar(
         connection,
         """

@@ -50,7 +50,7 @@ class Tools:
         return int(self.version.partition(".")[0])
 
 
-def find(server_major: int) -> Tools:
+def find_tools(server_major: int) -> Tools:
     """Find the oldest pg_dump that is not older than the server.
 
     A newer one would work, but its archive may contain settings that the older server does not know.

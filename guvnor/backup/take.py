@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guvnor import __version__, postgres
-from guvnor.backup import dropped as dropped_data
-from guvnor.backup import file as backup_file
-from guvnor.backup import pg_dump
+from guvnor.backup import dropped as dropped_data, file as backup_file, pg_dump
 from guvnor.backup.file import BackupCheckError, BackupError, Output
 from guvnor.bookkeeping import state
 from guvnor.database import Database
@@ -91,7 +89,7 @@ def check_backup(database: Database, options: BackupOptions, *, whole: bool) -> 
     if not whole:
         return f"to {directory}, {how}"
     with postgres.closing(database.connect("backup")) as connection:
-        tools = pg_dump.find(connection.info.server_version // 10000)
+        tools = pg_dump.find_tools(connection.info.server_version // 10000)
         pg_dump.try_out(tools, connection)
     return f"with pg_dump {tools.version} of {tools.directory} to {directory}, {how}"
 
@@ -106,11 +104,11 @@ def back_up_database(database: Database, options: BackupOptions, report: OnProgr
     began = time.monotonic()
     directory = _directory(options)
     with postgres.closing(database.connect("backup")) as connection:
-        tools = pg_dump.find(connection.info.server_version // 10000)
+        tools = pg_dump.find_tools(connection.info.server_version // 10000)
         what = f"database {connection.info.dbname}"
         size = scalar(connection, "SELECT pg_database_size(current_database())")
         name = f"{_stem(connection)}.dump"
-        with backup_file.written(directory, name, options.recipients) as (output, plain):
+        with backup_file.new_file(directory, name, options.recipients) as (output, plain):
             metered = _Metered(plain, report, f"backup of {what}", size)
             pg_dump.archive(tools, connection, metered.write)
     return _taken(output, options, f"pg_dump {tools.version}", what, began)
@@ -142,7 +140,7 @@ def back_up_dropped(
             ([data.table for data in dropped if data.table == data.name],),
         )
         with (
-            backup_file.written(directory, name, options.recipients) as (output, plain),
+            backup_file.new_file(directory, name, options.recipients) as (output, plain),
             gzip.GzipFile(fileobj=plain, mode="wb") as script,
         ):
             metered = _Metered(script, report, "backup of what is dropped", size)

@@ -20,30 +20,14 @@ class DirtyError(StateError):
     found: State | None = None  # what the tables say
 
 
-class DisagreementError(StateError):
-    """The version tables disagree."""
-
-
-class NotAdoptedError(StateError):
-    """golang-migrate has migrated this database, and Alembic knows nothing of it."""
-
-
-class UnknownVersionError(StateError):
-    """The database is at a version that the migration files do not know."""
-
-
-class AheadError(StateError):
-    """The database is ahead of the migration files."""
-
-
 def is_ahead(state: State, revisions: tuple[Revision, ...]) -> bool:
     """Tell whether the database is later than the newest file: the application was rolled back."""
     return state.number > revisions[-1].number
 
 
-def ahead_error(state: State, revisions: tuple[Revision, ...]) -> AheadError:
+def ahead_error(state: State, revisions: tuple[Revision, ...]) -> StateError:
     """Return the error of a command that cannot do its work on a database ahead of the files."""
-    return AheadError(
+    return StateError(
         f"The database is at version {state.number}, ahead of the migration files "
         f"(newest: {revisions[-1].identifier}).",
         state="Nothing was changed.",
@@ -59,7 +43,7 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
     :raises StateError: otherwise (exit code 5).
     """
     if state.alembic and len(state.alembic) > 1:
-        raise UnknownVersionError(
+        raise StateError(
             f"alembic_version holds several revisions ({', '.join(state.alembic)}); the migrations are one "
             "line.",
             state="Nothing was changed.",
@@ -72,47 +56,40 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
     if state.dirty:
         return
     if not state.alembic and state.golang is not None:
-        raise NotAdoptedError(
+        raise StateError(
             f"golang-migrate brought this database to version {state.golang}, and Alembic has no record of "
-            "it. "
-            "Running the migrations from the start would create again what is there.",
+            "it. Running the migrations from the start would create existing objects again.",
             state=f"Nothing was changed; the schema is golang-migrate's version {state.golang}.",
             next_step="guvnor migrate adopt",
         )
     if state.version and not _known(state.version, revisions):
-        raise UnknownVersionError(
+        raise StateError(
             f"The database is at revision {state.version}, which is none of the migration files "
             f"({revisions[0].identifier} to {revisions[-1].identifier}).",
             state="Nothing was changed.",
-            next_step="guvnor version   # is this the release that migrated the database?\nguvnor migrate "
-            "history",
+            next_step="guvnor version   # is this the release that migrated the database?\n"
+            "guvnor migrate history",
         )
     if state.number != (state.golang or 0):
-        raise disagreement(state)
+        last = {
+            True: "golang-migrate moved last (schema_migrations is the younger row)",
+            False: "Alembic moved last (alembic_version is the younger row)",
+            None: "it is unknown which tool moved last",
+        }[state.golang_moved_last]
+        younger = state.golang if state.golang_moved_last else state.number
+        raise StateError(
+            f"The version tables disagree: alembic_version says {state.version or 'nothing applied'}, "
+            "schema_migrations (golang-migrate) says "
+            f"{state.golang if state.golang is not None else 'nothing applied'}; {last}.",
+            state="Nothing was changed.",
+            next_step="guvnor migrate adopt   # compares the schema with both, and writes the matching one\n"
+            f"guvnor migrate force {younger or 0}   # if you know that this is the version of the schema",
+        )
 
 
 def _known(identifier: str, revisions: tuple[Revision, ...]) -> bool:
     return any(identifier == revision.identifier for revision in revisions) or (
         identifier.isdecimal() and int(identifier) > revisions[-1].number
-    )
-
-
-def disagreement(state: State) -> DisagreementError:
-    """Describe version tables that say different things."""
-    last = {
-        True: "golang-migrate moved last (schema_migrations is the younger row)",
-        False: "Alembic moved last (alembic_version is the younger row)",
-        None: "which tool moved last cannot be told",
-    }[state.golang_moved_last]
-    younger = state.golang if state.golang_moved_last else state.number
-    return DisagreementError(
-        f"The version tables disagree: alembic_version says {state.version or 'nothing applied'}, "
-        "schema_migrations (golang-migrate) says "
-        f"{state.golang if state.golang is not None else 'nothing applied'}; "
-        f"{last}.",
-        state="Nothing was changed.",
-        next_step="guvnor migrate adopt   # compares the schema with both, and writes the one that it is\n"
-        f"guvnor migrate force {younger or 0}   # if you know that this is the version of the schema",
     )
 
 
@@ -155,8 +132,9 @@ def _dirty_ahead(state: State, newest: Revision) -> DirtyError:
 
 
 def check_unmoved(seen: State, current: State) -> None:
-    """Check that the version is still what somebody has seen, and perhaps confirmed.
+    """Check that the version is still the one that was read, and perhaps confirmed, before the run lock.
 
+    :param seen: the state that was read then.
     :param current: the state now, read under the run lock.
     :raises GuvnorError: when it was moved in between (exit code 1).
     """

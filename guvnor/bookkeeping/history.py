@@ -19,7 +19,7 @@ from guvnor import __version__
 from guvnor.bookkeeping import invoker, tables
 from guvnor.config import presentable, seconds
 from guvnor.errors import ExitCode, GuvnorError, UsageError
-from guvnor.postgres import Connection, scalar, tls
+from guvnor.postgres import Connection, row, rows, scalar, tls
 
 
 class ToolTooOldError(GuvnorError):
@@ -137,7 +137,7 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
         "to_version": attempt.to_version,
         "checksum": attempt.checksum,
         "tool": attempt.tool,
-        **invoker.columns(),
+        **invoker.history_columns(),
         "note": "; ".join(filter(None, (tls.note(cursor.connection), attempt.note))) or None,
         **columns,
     }
@@ -153,39 +153,38 @@ def unfinished(connection: Connection) -> Start | None:
     What it has committed may be the work of attempts before it: one that resumes may be killed before
     its first online step. So the online steps since the last success count.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT
-                started.attempt::text, started.direction, started.revision, started.from_version,
-                started.to_version, started.at,
-                concat(started.database_role, ' (', concat_ws(', ',
-                    started.os_user || '@' || started.host, started.job), ')'),
-                (SELECT later.event FROM public.guvnor_migration_history AS later
-                 WHERE later.attempt = started.attempt AND later.event IN ('failed', 'interrupted')
-                 ORDER BY later.id DESC LIMIT 1),
-                (SELECT online.step FROM public.guvnor_migration_history AS online
-                 WHERE online.event IN ('repair', 'online') AND online.id > last_success.id
-                   AND (online.revision, online.direction) = (started.revision, started.direction)
-                 ORDER BY online.id DESC LIMIT 1),
-                COALESCE((SELECT bool_and(online.resumable) FROM public.guvnor_migration_history AS online
-                          WHERE online.event = 'online' AND online.id > last_success.id
-                            AND (online.revision, online.direction) = (started.revision, started.direction)),
-                         false)
-            FROM (SELECT COALESCE(max(id), 0) AS id FROM public.guvnor_migration_history
-                  WHERE event = 'succeeded') AS last_success,
-            (
-                SELECT * FROM public.guvnor_migration_history
-                WHERE event = 'started' ORDER BY id DESC LIMIT 1
-            ) AS started
-            WHERE NOT EXISTS (
-                SELECT FROM public.guvnor_migration_history AS ended
-                WHERE ended.attempt = started.attempt AND ended.event = 'succeeded'
-            )
-            """
+    found = row(
+        connection,
+        """
+        SELECT
+            started.attempt::text, started.direction, started.revision, started.from_version,
+            started.to_version, started.at,
+            concat(started.database_role, ' (', concat_ws(', ',
+                started.os_user || '@' || started.host, started.job), ')'),
+            (SELECT later.event FROM public.guvnor_migration_history AS later
+             WHERE later.attempt = started.attempt AND later.event IN ('failed', 'interrupted')
+             ORDER BY later.id DESC LIMIT 1),
+            (SELECT online.step FROM public.guvnor_migration_history AS online
+             WHERE online.event IN ('repair', 'online') AND online.id > last_success.id
+               AND (online.revision, online.direction) = (started.revision, started.direction)
+             ORDER BY online.id DESC LIMIT 1),
+            COALESCE((SELECT bool_and(online.resumable) FROM public.guvnor_migration_history AS online
+                      WHERE online.event = 'online' AND online.id > last_success.id
+                        AND (online.revision, online.direction) = (started.revision, started.direction)),
+                     false)
+        FROM (SELECT COALESCE(max(id), 0) AS id FROM public.guvnor_migration_history
+              WHERE event = 'succeeded') AS last_success,
+        (
+            SELECT * FROM public.guvnor_migration_history
+            WHERE event = 'started' ORDER BY id DESC LIMIT 1
+        ) AS started
+        WHERE NOT EXISTS (
+            SELECT FROM public.guvnor_migration_history AS ended
+            WHERE ended.attempt = started.attempt AND ended.event = 'succeeded'
         )
-        row = cursor.fetchone()
-    return Start(*row) if row else None
+        """,
+    )
+    return Start(*found) if found else None
 
 
 def database_size(connection: Connection) -> int:
@@ -193,7 +192,7 @@ def database_size(connection: Connection) -> int:
     return int(scalar(connection, "SELECT pg_database_size(current_database())"))
 
 
-def moment(text: str, now: datetime) -> datetime:
+def parse_moment(text: str, now: datetime) -> datetime:
     """Read when something was: a date, a time of today, both (ISO 8601), or how long ago that was.
 
     :param text: ``2026-03-01``, ``03:00``, ``2026-03-01T03:00+00:00``, ``90min``, ``7d``; local time where no
@@ -229,37 +228,37 @@ def entries(
     :param failed: leave out those that succeeded, and one that is running.
     :param running: whether a run is at work now: the last attempt without an end is its, not a killed one's.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT *
-            FROM (
-                SELECT
-                    started.at, started.direction, started.revision, started.from_version,
-                    started.to_version,
-                    CASE WHEN ended.event IS NOT NULL THEN ended.event
-                         WHEN %(running)s AND started.id = max(started.id) OVER () THEN 'running'
-                         ELSE 'killed' END AS outcome,
-                    ended.duration_ms, ended.lock_wait_ms, ended.tries,
-                    measured.database_bytes - started.database_bytes, started.database_role,
-                    started.os_user, started.host, started.job, started.tool, started.checksum,
-                    ended.sqlstate, ended.error, started.note
-                FROM public.guvnor_migration_history AS started
-                LEFT JOIN LATERAL (
-                    SELECT * FROM public.guvnor_migration_history AS e
-                    WHERE e.attempt = started.attempt AND e.event IN ('succeeded', 'failed', 'interrupted')
-                    ORDER BY e.id DESC LIMIT 1
-                ) AS ended ON true
-                LEFT JOIN LATERAL (
-                    SELECT m.database_bytes FROM public.guvnor_migration_history AS m
-                    WHERE m.attempt = started.attempt AND m.event = 'measured' LIMIT 1
-                ) AS measured ON true
-                WHERE started.event = 'started'
-                ORDER BY started.id
-            ) AS attempts
-            WHERE (%(since)s::timestamptz IS NULL OR at >= %(since)s)
-              AND (NOT %(failed)s OR outcome NOT IN ('succeeded', 'running'))
-            """,
-            {"since": since, "failed": failed, "running": running},
-        )
-        return [Entry(*row) for row in cursor.fetchall()]
+    found = rows(
+        connection,
+        """
+        SELECT *
+        FROM (
+            SELECT
+                started.at, started.direction, started.revision, started.from_version,
+                started.to_version,
+                CASE WHEN ended.event IS NOT NULL THEN ended.event
+                     WHEN %(running)s AND started.id = max(started.id) OVER () THEN 'running'
+                     ELSE 'killed' END AS outcome,
+                ended.duration_ms, ended.lock_wait_ms, ended.tries,
+                measured.database_bytes - started.database_bytes, started.database_role,
+                started.os_user, started.host, started.job, started.tool, started.checksum,
+                ended.sqlstate, ended.error, started.note
+            FROM public.guvnor_migration_history AS started
+            LEFT JOIN LATERAL (
+                SELECT * FROM public.guvnor_migration_history AS e
+                WHERE e.attempt = started.attempt AND e.event IN ('succeeded', 'failed', 'interrupted')
+                ORDER BY e.id DESC LIMIT 1
+            ) AS ended ON true
+            LEFT JOIN LATERAL (
+                SELECT m.database_bytes FROM public.guvnor_migration_history AS m
+                WHERE m.attempt = started.attempt AND m.event = 'measured' LIMIT 1
+            ) AS measured ON true
+            WHERE started.event = 'started'
+            ORDER BY started.id
+        ) AS attempts
+        WHERE (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+          AND (NOT %(failed)s OR outcome NOT IN ('succeeded', 'running'))
+        """,
+        {"since": since, "failed": failed, "running": running},
+    )
+    return [Entry(*values) for values in found]

@@ -37,7 +37,7 @@ JOBS = (
 
 
 @cache
-def columns() -> dict[str, str | None]:
+def history_columns() -> dict[str, str | None]:
     """Return the columns of the history that say who runs this process."""
     try:
         user: str | None = getpass.getuser()

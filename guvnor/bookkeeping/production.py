@@ -12,7 +12,7 @@ from datetime import datetime
 
 from guvnor.bookkeeping import history, tables
 from guvnor.bookkeeping.history import Attempt
-from guvnor.postgres import Connection, identify
+from guvnor.postgres import Connection, identify, row
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,18 @@ def reason(environment: str | None, mark: Mark | None) -> str | None:
 
 def read_mark(connection: Connection) -> Mark | None:
     """Return who marked this very database as production; a restored copy's mark does not count."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT event, at, concat(database_role, ' (', os_user, '@', host, ')')
-            FROM public.guvnor_migration_history
-            WHERE event IN ('marked', 'unmarked') AND database_identity = %s
-            ORDER BY id DESC
-            LIMIT 1
-            """,
-            (database_identity(connection),),
-        )
-        row = cursor.fetchone()
-    return Mark(row[1], row[2]) if row and row[0] == "marked" else None
+    found = row(
+        connection,
+        """
+        SELECT event, at, concat(database_role, ' (', os_user, '@', host, ')')
+        FROM public.guvnor_migration_history
+        WHERE event IN ('marked', 'unmarked') AND database_identity = %s
+        ORDER BY id DESC
+        LIMIT 1
+        """,
+        (database_identity(connection),),
+    )
+    return Mark(*found[1:]) if found and found[0] == "marked" else None
 
 
 def set_mark(connection: Connection, *, production: bool) -> None:

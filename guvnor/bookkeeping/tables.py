@@ -91,7 +91,7 @@ def existing(cursor: Any) -> set[str]:
     return {name for (name,) in cursor}
 
 
-def create(connection: Connection, *, golang_migrate: bool = True) -> None:
+def create_missing(connection: Connection, *, golang_migrate: bool = True) -> None:
     """Create the bookkeeping tables that are missing.
 
     :param connection: in autocommit mode, holding the run lock.

@@ -60,7 +60,7 @@ def prepare_repair(connection: Connection, attempt: history.Attempt) -> None:
 @contextlib.contextmanager
 def _transaction(connection: Connection) -> Iterator[Any]:
     """Run the body in one transaction on a connection in autocommit mode; the tables exist in it."""
-    tables.create(connection)
+    tables.create_missing(connection)
     connection.autocommit = False
     try:
         with connection, connection.cursor() as cursor:

@@ -218,8 +218,13 @@ class Console(Observer):
 
     def _show_bar(self, progress: Progress) -> None:
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bar
+        from rich.progress import (
+            BarColumn,
+            Progress as Bar,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
 
         if self._bar is None:
             self._bar = Bar(

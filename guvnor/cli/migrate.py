@@ -24,8 +24,7 @@ from guvnor.cli.base import (
     wait_for_server_option,
 )
 from guvnor.cli.console import Console, result_kept_clean, say, show, show_table
-from guvnor.commands import migrate as commands
-from guvnor.commands import roles as least_privilege
+from guvnor.commands import migrate as commands, roles as least_privilege
 from guvnor.commands.roles import Names
 from guvnor.errors import GuvnorError
 from guvnor.revisions.direction import Direction

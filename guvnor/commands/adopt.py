@@ -108,7 +108,7 @@ def _candidates(current: State, files: tuple[Revision, ...], at: str | None) -> 
 
 
 def _unknown(current: State) -> list[Revision]:
-    raise consistency.UnknownVersionError(
+    raise consistency.StateError(
         f"The migration files know neither version {current.golang} of golang-migrate nor {current.version}.",
         state="Nothing was written.",
         next_step="guvnor version   # is this the release that migrated the database?",

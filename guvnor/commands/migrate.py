@@ -106,10 +106,10 @@ def entries(settings: Settings, since: str | None = None, *, failed: bool = Fals
     """Read the history of the database, the oldest attempt first.
 
     :param since: the moment before which attempts are left out: see
-        :func:`guvnor.bookkeeping.history.moment`.
+        :func:`guvnor.bookkeeping.history.parse_moment`.
     :param failed: leave out attempts that succeeded.
     """
-    start = history.moment(since, datetime.now().astimezone()) if since else None
+    start = history.parse_moment(since, datetime.now().astimezone()) if since else None
     with postgres.closing(Database.of(settings).connect()) as connection:
         if not history.exists(connection):
             return []

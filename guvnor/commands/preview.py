@@ -11,8 +11,7 @@ from guvnor.bookkeeping import consistency, state
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError
-from guvnor.revisions import check
-from guvnor.revisions import plan as planning
+from guvnor.revisions import check, plan as planning
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.plan import Plan
 from guvnor.revisions.script import downgrade_steps, read_revisions, script_directory, upgrade_steps

@@ -9,8 +9,7 @@ from guvnor import postgres
 from guvnor.application import GUVNOR
 from guvnor.config import Settings
 from guvnor.database import Database, local_server
-from guvnor.revisions import check as revision_check
-from guvnor.revisions import sql_revisions
+from guvnor.revisions import check as revision_check, sql_revisions
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.script import script_directory
 from guvnor.revisions.sql_revisions import SqlRevisions

@@ -46,7 +46,7 @@ def make_or_check(data: Path, account: programs.Account) -> None:
             f"rm -r {data}   # or begin with an empty server: this deletes its databases",
         )
     elif data.stat().st_uid != account.uid:  # namespaces have been denied, or allowed, since it was made
-        programs.run(["chown", "-R", "-h", str(account.uid), str(data)])
+        programs.run_program(["chown", "-R", "-h", str(account.uid), str(data)])
 
 
 def _make(data: Path, directory: Path, major: int, account: programs.Account) -> None:
@@ -64,7 +64,7 @@ def _make(data: Path, directory: Path, major: int, account: programs.Account) ->
     builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     temporary = tempfile.TemporaryDirectory(prefix="initdb-", dir=data.parent, ignore_cleanup_errors=True)
     with temporary as making:
-        initdb = programs.run(
+        initdb = programs.run_program(
             [
                 *account.prefix,
                 str(directory / "initdb"),

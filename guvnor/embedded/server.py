@@ -215,7 +215,7 @@ class LocalServer:
         # Relative paths, since pg_ctl does not quote them for the shell in which it starts the server.
         command = [*account.prefix, str(programs.binaries() / "pg_ctl"), "start", "--pgdata=data"]
         command += ["--log=server.log", f"--options={options}", "--timeout=10"]
-        started = programs.run(command, cwd=home.directory)
+        started = programs.run_program(command, cwd=home.directory)
         if self._await_ready() is not None:
             return
         if tcp and home.free_port() != port:  # another program has taken the port in the meantime

@@ -273,7 +273,7 @@ class Migration:
     def _execute(self, plan: Plan, taken: TakenBackup | None) -> tuple[Applied, ...]:
         """Run the steps of a plan, one after the other; those before a failing one stay applied."""
         ready, request = self._ready, self._request
-        tables.create(ready.connection, golang_migrate=request.project.golang_migrate)
+        tables.create_missing(ready.connection, golang_migrate=request.project.golang_migrate)
         note = f"backup: {taken.path or taken.what}" if taken else None
         applied = []
         with (

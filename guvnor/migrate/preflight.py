@@ -17,8 +17,7 @@ from guvnor.errors import GuvnorError, PreflightError
 from guvnor.migrate import edited_files, locks
 from guvnor.postgres import Connection, Identity, scalar
 from guvnor.project import Project
-from guvnor.revisions import check
-from guvnor.revisions import files as revision_files
+from guvnor.revisions import check, files as revision_files
 from guvnor.revisions.files import Revision
 from guvnor.revisions.script import script_directory
 

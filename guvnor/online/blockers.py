@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psycopg2
 
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, rows, scalar
 
 log = logging.getLogger(__name__)
 
@@ -49,34 +49,32 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
     :param connection: another connection than the one that waits, in autocommit mode.
     :param pid: of the backend that may wait.
     """
-    with connection.cursor() as cursor:
-        # pg_blocking_pids() locks the lock manager for a moment, so it is asked only for who does wait.
-        cursor.execute(
-            """
-            SELECT CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END
-            FROM pg_catalog.pg_stat_get_activity(%s)
-            """,
-            (pid,),
-        )
-        row = cursor.fetchone()
-        if row is None or row[0] is None:
-            return False, ()
-        pids = sorted(set(row[0]))
-        cursor.execute(
-            """
-            SELECT
-                blocking.pid, a.usename, a.application_name, a.state,
-                EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
-                upper(substring(a.query FROM '[A-Za-z]+')), a.query
-            FROM unnest(%s::integer[]) AS blocking (pid)
-            LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-            """,
-            (pids,),
-        )
-        rows = cursor.fetchall()
-    for found in rows:
-        log.debug("blocked", extra={"pid": found[0], "query": found[6]})
-    return True, tuple(Blocker(*found[:6]) for found in rows)
+    # pg_blocking_pids() locks the lock manager for a moment, so it is asked only for who does wait.
+    pids = scalar(
+        connection,
+        """
+        SELECT CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END
+        FROM pg_catalog.pg_stat_get_activity(%s)
+        """,
+        (pid,),
+    )
+    if pids is None:
+        return False, ()
+    found = rows(
+        connection,
+        """
+        SELECT
+            blocking.pid, a.usename, a.application_name, a.state,
+            EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
+            upper(substring(a.query FROM '[A-Za-z]+')), a.query
+        FROM unnest(%s::integer[]) AS blocking (pid)
+        LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+        """,
+        (sorted(set(pids)),),
+    )
+    for blocker in found:
+        log.debug("blocked", extra={"pid": blocker[0], "query": blocker[6]})
+    return True, tuple(Blocker(*blocker[:6]) for blocker in found)
 
 
 class LockMonitor:

@@ -14,7 +14,7 @@ from psycopg2 import errorcodes
 from guvnor.errors import GuvnorError
 from guvnor.online import backoff, plain_forms, progress
 from guvnor.online.progress import Progress
-from guvnor.postgres import Connection, scalar
+from guvnor.postgres import Connection, row, rows, scalar
 from guvnor.postgres.quoting import quoted
 
 log = logging.getLogger(__name__)
@@ -191,13 +191,12 @@ def _update_range(
     """
     began = time.monotonic()
     try:
-        with step.connection.cursor() as cursor:
-            cursor.execute(
-                f"WITH updated AS (UPDATE ONLY {relation} SET {assignments}\n"
-                f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}\n) "
-                f"RETURNING ({where}\n) AS again) SELECT bool_or(again), count(*) FROM updated"
-            )
-            endless, updated = cursor.fetchone() or (None, 0)
+        endless, updated = row(
+            step.connection,
+            f"WITH updated AS (UPDATE ONLY {relation} SET {assignments}\n"
+            f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}\n) "
+            f"RETURNING ({where}\n) AS again) SELECT bool_or(again), count(*) FROM updated",
+        ) or (None, 0)
     except psycopg2.Error as error:
         if error.pgcode != errorcodes.DEADLOCK_DETECTED:
             raise
@@ -232,16 +231,16 @@ def _await_replicas(step: OnlineStep) -> None:
 
 def _leaves(connection: Connection, table: str) -> list[str]:
     """Return the tables that hold the rows: the table itself, or the leaves of a partitioned one."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT COALESCE(leaf.relid, root.oid)::regclass::text
-            FROM (SELECT %s::regclass::oid AS oid) AS root
-            LEFT JOIN LATERAL (SELECT relid FROM pg_partition_tree(root.oid) WHERE isleaf) AS leaf ON true
-            """,
-            (quoted(table),),
-        )
-        return [name for (name,) in cursor.fetchall()]
+    found = rows(
+        connection,
+        """
+        SELECT COALESCE(leaf.relid, root.oid)::regclass::text
+        FROM (SELECT %s::regclass::oid AS oid) AS root
+        LEFT JOIN LATERAL (SELECT relid FROM pg_partition_tree(root.oid) WHERE isleaf) AS leaf ON true
+        """,
+        (quoted(table),),
+    )
+    return [name for (name,) in found]
 
 
 def _await_others(step: OnlineStep, index: str) -> None:

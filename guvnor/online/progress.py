@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import psycopg2
 
 from guvnor.online import blockers
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, row
 
 _INTERVAL = 0.5  # seconds between two looks
 
@@ -37,21 +37,20 @@ def index_build(connection: Connection, what: str, pid: int) -> Progress | None:
     :param pid: of the backend that builds.
     :returns: None when it builds none.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT phase,
-                   CASE WHEN tuples_total > 0 THEN tuples_done WHEN blocks_total > 0 THEN blocks_done
-                        WHEN lockers_total > 0 THEN lockers_done END,
-                   CASE WHEN tuples_total > 0 THEN tuples_total WHEN blocks_total > 0 THEN blocks_total
-                        WHEN lockers_total > 0 THEN lockers_total END
-            FROM pg_catalog.pg_stat_progress_create_index
-            WHERE pid = %s
-            """,
-            (pid,),
-        )
-        row = cursor.fetchone()
-    return Progress(what, *row) if row else None
+    found = row(
+        connection,
+        """
+        SELECT phase,
+               CASE WHEN tuples_total > 0 THEN tuples_done WHEN blocks_total > 0 THEN blocks_done
+                    WHEN lockers_total > 0 THEN lockers_done END,
+               CASE WHEN tuples_total > 0 THEN tuples_total WHEN blocks_total > 0 THEN blocks_total
+                    WHEN lockers_total > 0 THEN lockers_total END
+        FROM pg_catalog.pg_stat_progress_create_index
+        WHERE pid = %s
+        """,
+        (pid,),
+    )
+    return Progress(what, *found) if found else None
 
 
 def step(connection: Connection, what: str, pid: int) -> Progress | None:

@@ -134,7 +134,7 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
     try:
         connection: Connection = psycopg2.connect(dsn, fallback_application_name=name, client_encoding="UTF8")
     except psycopg2.Error as error:
-        raise connection_errors.explained(str(error), fields) from None
+        raise connection_errors.connection_failed(str(error), fields) from None
     connection.autocommit = True
     try:
         prepare(connection)
@@ -162,25 +162,23 @@ def prepare(connection: Connection) -> None:
 
 def identify(connection: Connection) -> Identity:
     """Read which server, database and role a connection reaches."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT
-                current_database(),
-                current_user,
-                current_setting('server_version_num')::integer,
-                current_setting('server_version'),
-                (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())::bigint,
-                CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-                     THEN (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) END,
-                pg_is_in_recovery(),
-                current_setting('default_transaction_read_only')::boolean
-            """
-        )
-        row = cursor.fetchone()
-    assert row is not None
-    info = connection.info
-    return Identity(info.host or "", info.port, *row)
+    found = row(
+        connection,
+        """
+        SELECT
+            current_database(),
+            current_user,
+            current_setting('server_version_num')::integer,
+            current_setting('server_version'),
+            (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())::bigint,
+            CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+                 THEN (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) END,
+            pg_is_in_recovery(),
+            current_setting('default_transaction_read_only')::boolean
+        """,
+    )
+    assert found is not None
+    return Identity(connection.info.host or "", connection.info.port, *found)
 
 
 def pooled(connection: Connection) -> bool:
@@ -241,10 +239,21 @@ def explained() -> Iterator[None]:
 
 def scalar(connection: Connection, sql: str, parameters: Any = None) -> Any:
     """Run a query that gives one value and return it; None when it gives no row."""
+    found = row(connection, sql, parameters)
+    return found[0] if found else None
+
+
+def row(connection: Connection, sql: str, parameters: Any = None) -> tuple[Any, ...] | None:
+    """Run a query and return its first row; None when it gives none."""
+    found = rows(connection, sql, parameters)
+    return found[0] if found else None
+
+
+def rows(connection: Connection, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+    """Run a query and return its rows."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        row = cursor.fetchone()
-    return row[0] if row else None
+        return cursor.fetchall()
 
 
 def quote_ident(connection: Connection, name: str) -> str:

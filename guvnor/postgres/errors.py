@@ -124,7 +124,7 @@ REASONS = (
 )
 
 
-def explained(text: str, fields: dict[str, str]) -> ConnectionFailedError:
+def connection_failed(text: str, fields: dict[str, str]) -> ConnectionFailedError:
     """Turn libpq's text into an error with a next step.
 
     :param text: what libpq says.

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from guvnor.reports import drift as drift_report
-from guvnor.reports import lint as lint_report
+from guvnor.reports import drift as drift_report, lint as lint_report
 from guvnor.reports.drift import code
 from guvnor.reports.plan import dedented
 from guvnor.review import changes

@@ -19,8 +19,7 @@ from guvnor.review import effects, files, roundtrip
 from guvnor.review.effects import Range, RevisionEffects
 from guvnor.review.files import Move, Tree
 from guvnor.review.roundtrip import RoundTrip
-from guvnor.revisions import branch
-from guvnor.revisions import files as revision_files
+from guvnor.revisions import branch, files as revision_files
 from guvnor.revisions.branch import Branch
 from guvnor.revisions.files import RevisionFilesError
 from guvnor.schema import drift
