@@ -101,7 +101,7 @@ class Database:
             time.sleep(min(_POLL, max(0.0, deadline - time.monotonic())))
 
     def tls_warnings(self, connection: Connection) -> tuple[str, ...]:
-        """Return what is worth knowing of the encryption of a connection that was let through."""
+        """Return warnings about the encryption of an open connection."""
         host = connection.info.host
         if tls.is_plaintext(connection):
             advice = "add sslmode=verify-full to the connection string"
@@ -133,7 +133,7 @@ class Database:
             ) from None
 
     def _require_tls(self, connection: Connection) -> None:
-        """Refuse a connection to a production database that others can read along, unless that is allowed."""
+        """Refuse an unencrypted connection to a production database, unless it is allowed."""
         if not tls.is_plaintext(connection):
             return
         host = connection.info.host
@@ -154,7 +154,7 @@ class Database:
             )
 
 
-@functools.cache  # a run has several connections
+@functools.cache  # once a run, which opens several connections
 def _put_on_record(host: str) -> None:
     log.warning(f"{tls.NOTE}, let through by allow_plaintext", extra={"host": host})
 

@@ -71,5 +71,5 @@ def configure(settings: Settings) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out what Alembic says of itself whenever it looks at a database: dialect, transactional DDL."""
+    """Drop the records in which Alembic describes each new context: dialect, transactional DDL."""
     return not (record.name == "alembic.runtime.migration" and record.funcName == "__init__")

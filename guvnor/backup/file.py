@@ -62,7 +62,7 @@ def parse_recipients(texts: Sequence[str]) -> list[Any]:
 
 
 class Output:
-    """A backup's file while it is written: counts and hashes what reaches the disk.
+    """A backup's file while it is written: counts and hashes the bytes that reach the disk.
 
     :ivar path: where the file is once it is complete.
     :ivar bytes: how many were written.

@@ -72,7 +72,7 @@ class TakenBackup:
 
 
 def check_backup(database: Database, options: BackupOptions, *, whole: bool) -> str:
-    """Find out before anything starts whether a backup can be taken.
+    """Check before the migration starts that a backup can be taken.
 
     :param whole: whether it is of the whole database, which needs pg_dump.
     :returns: how it will be taken, for the log.
@@ -98,7 +98,7 @@ def check_backup(database: Database, options: BackupOptions, *, whole: bool) -> 
 def back_up_database(database: Database, options: BackupOptions, report: OnProgress) -> TakenBackup:
     """Back up the whole database: an archive of pg_dump in custom format.
 
-    :param report: is told how many bytes were written, of the database's size, which is an upper bound.
+    :param report: is called with the bytes written; the total is the database's size, an upper bound.
     :raises BackupError: when it fails; no part of the backup is left then (exit code 1).
     """
     began = time.monotonic()
@@ -123,7 +123,7 @@ def back_up_dropped(
     :param connection: in autocommit mode.
     :param objects: that are gone after the step; see :func:`guvnor.schema.rehearsal.effects`. Those that the
         live database lacks are skipped.
-    :param report: is told how many bytes were written, of the size of the dropped tables.
+    :param report: is called with the bytes written; the total is the size of the dropped tables.
     :returns: None when the step drops no data.
     :raises BackupError: when it fails; no part of the backup is left then (exit code 1).
     """
@@ -179,7 +179,7 @@ def run_backup_command(database: Database, command: str, report: OnProgress) -> 
 
 
 def _directory(options: BackupOptions) -> Path:
-    """Return where the backup goes, as an absolute path: the history names it, wherever that is read.
+    """Return where the backup goes, as an absolute path: the history names it, and may be read elsewhere.
 
     :raises BackupCheckError: when no directory is named, or when encryption is required and impossible.
     """

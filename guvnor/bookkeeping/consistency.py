@@ -49,8 +49,16 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
             state="Nothing was changed.",
             next_step="guvnor migrate force REV   # after finding out which one the schema is at",
         )
-    if state.dirty and max(state.golang or 0, state.number) > revisions[-1].number:
-        raise _dirty_ahead(state, revisions[-1])
+    newest = revisions[-1]
+    if state.dirty and max(state.golang or 0, state.number) > newest.number:
+        error = dirty_error(state)
+        error.message += f" The migration files do not know that version (newest: {newest.identifier})."
+        error.next_step = (
+            "guvnor migrate history   # names the release that began it: use it or a newer one\n"
+            f"guvnor migrate force {newest.number}   # if you have made the schema that of revision "
+            f"{newest.identifier} by hand"
+        )
+        raise error
     if state.dirty and not state.resumable:
         raise dirty_error(state)
     if state.dirty:
@@ -119,18 +127,6 @@ def dirty_error(state: State) -> DirtyError:
     return error
 
 
-def _dirty_ahead(state: State, newest: Revision) -> DirtyError:
-    """Describe a revision that is half done and that the migration files do not know."""
-    error = dirty_error(state)
-    error.message += f" The migration files do not know that version (newest: {newest.identifier})."
-    error.next_step = (
-        "guvnor migrate history   # names the release that began it; only that one, or a newer one, ends it\n"
-        f"guvnor migrate force {newest.number}   # if you have made the schema that of revision "
-        f"{newest.identifier} by hand"
-    )
-    return error
-
-
 def check_unmoved(seen: State, current: State) -> None:
     """Check that the version is still the one that was read, and perhaps confirmed, before the run lock.
 
@@ -140,8 +136,8 @@ def check_unmoved(seen: State, current: State) -> None:
     """
     if (seen.alembic, seen.golang, seen.dirty) != (current.alembic, current.golang, current.dirty):
         raise GuvnorError(
-            "Somebody else moved the version of the database while this command was waiting: it is at "
-            f"version {current.number} now, not at {seen.number}.",
+            "Another session moved the version of the database while this command was waiting: from "
+            f"{seen.number} to {current.number}.",
             state="Nothing was changed by this command.",
             next_step="guvnor migrate status",
         )

@@ -3,7 +3,7 @@
 ``started`` is committed before the work, ``online`` together with the first committed step of a revision that
 cannot run in one transaction (and before each later one), ``succeeded`` in the revision's own transaction,
 ``failed`` or ``interrupted`` after the rollback, ``measured`` after it all. All events of one attempt share
-its number; an attempt without an end is a killed run. ``repair`` says that somebody chose to run a dirty
+its number; an attempt without an end is a killed run. ``repair`` says that a user chose to run a dirty
 revision again. ``marked`` and ``unmarked`` say whether this database is production.
 """
 
@@ -150,8 +150,8 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
 def unfinished(connection: Connection) -> Start | None:
     """Return the last attempt when it did not succeed, else None.
 
-    What it has committed may be the work of attempts before it: one that resumes may be killed before
-    its first online step. So the online steps since the last success count.
+    Its committed steps may come from earlier attempts, since an attempt that resumes may be killed before its
+    first online step. So all online steps since the last success count.
     """
     found = row(
         connection,
@@ -193,7 +193,7 @@ def database_size(connection: Connection) -> int:
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """Read when something was: a date, a time of today, both (ISO 8601), or how long ago that was.
+    """Read a point in time: a date, a time of today, both (ISO 8601), or how long ago it was.
 
     :param text: ``2026-03-01``, ``03:00``, ``2026-03-01T03:00+00:00``, ``90min``, ``7d``; local time where no
         zone is named.
@@ -214,7 +214,7 @@ def parse_moment(text: str, now: datetime) -> datetime:
         return datetime.combine(now.date(), time.fromisoformat(text), now.tzinfo)
     except ValueError:
         raise UsageError(
-            f"{presentable(text)} is no moment such as 2026-03-01, 03:00, 2026-03-01T03:00, 90min or 7d.",
+            f"{presentable(text)} is not a point in time such as 2026-03-01, 03:00, 2026-03-01T03:00, 90min, 7d.",
             next_step="guvnor migrate history --help",
         ) from None
 
@@ -226,7 +226,7 @@ def entries(
 
     :param since: leave out those that started before.
     :param failed: leave out those that succeeded, and one that is running.
-    :param running: whether a run is at work now: the last attempt without an end is its, not a killed one's.
+    :param running: whether a run is at work now; then the last attempt without an end is running, not killed.
     """
     found = rows(
         connection,

@@ -1,4 +1,4 @@
-"""Who runs this: the user, the machine, and the job of a CI system, a pod or a service of systemd."""
+"""Who runs a migration: the user, the machine, and the job of a CI system, a pod or a service of systemd."""
 
 from __future__ import annotations
 

@@ -67,6 +67,6 @@ def set_mark(connection: Connection, *, production: bool) -> None:
 
 
 def database_identity(connection: Connection) -> str:
-    """Return what tells this database from a copy: the cluster's identifier and the database's oid."""
+    """Return what distinguishes a database from its copies: its cluster's identifier and its oid."""
     identity = identify(connection)
     return f"{identity.system_identifier or ''}/{identity.oid}"

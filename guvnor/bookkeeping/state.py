@@ -23,9 +23,9 @@ class State:
         table is not kept in step, what it would hold.
     :ivar dirty: whether a revision is half done: golang-migrate's flag, or what the history says.
     :ivar golang_moved_last: whether ``schema_migrations`` was written after ``alembic_version``; None when
-        that cannot be told.
+        that is unknown.
     :ivar unfinished: the last start in the history that has no end.
-    :ivar production: who marked this very database as production, and when; None when nobody did.
+    :ivar production: who marked this very database as production, and when; None without a mark.
     """
 
     alembic: tuple[str, ...] | None

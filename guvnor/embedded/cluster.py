@@ -83,7 +83,7 @@ def _make(data: Path, directory: Path, major: int, account: programs.Account) ->
             raise LocalServerError(
                 f"initdb could not make {data}:\n{last_lines(initdb.stdout + initdb.stderr)}",
                 state="No server was started, and no data was made.",
-                next_step="guvnor db start   # when the cause is removed",
+                next_step="guvnor db start   # after fixing the cause",
             )
         Path(making, "data").replace(data)
 

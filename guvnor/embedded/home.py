@@ -90,7 +90,7 @@ class Home:
             where = f" ({error.filename})" if error.filename else ""
             raise LocalServerError(
                 f"The local server's files cannot be used: {error.strerror or error}{where}.",
-                state="Its data is as it was.",
+                state="Its data is unchanged.",
                 next_step=f"ls -ld {self.directory}\ndf -h {self.directory.parent}",
             ) from error
 

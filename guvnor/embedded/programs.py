@@ -13,7 +13,7 @@ from pathlib import Path
 
 from guvnor.errors import LocalServerError, last_lines
 
-NOTHING_STARTED = "No server was started; the data is as it was."
+NOTHING_STARTED = "No server was started; the data is unchanged."
 
 
 def binaries() -> Path:

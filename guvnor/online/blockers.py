@@ -1,4 +1,4 @@
-"""Who stands in the way: a second connection looks on while a statement waits for a lock."""
+"""Who blocks a statement: a second connection watches while the statement waits for a lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from guvnor.postgres import Connection, rows, scalar
 
 log = logging.getLogger(__name__)
 
-_INTERVAL = 0.01  # seconds between two looks; a tenth of the usual wait
+_INTERVAL = 0.01  # seconds between two polls; a tenth of the usual wait
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
     :param connection: another connection than the one that waits, in autocommit mode.
     :param pid: of the backend that may wait.
     """
-    # pg_blocking_pids() locks the lock manager for a moment, so it is asked only for who does wait.
+    # pg_blocking_pids() locks the lock manager for a moment, so it is called only for a backend that waits.
     pids = scalar(
         connection,
         """
@@ -78,15 +78,15 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
 
 
 class LockMonitor:
-    """Measures how long a backend waits for locks, and remembers the last who blocked it.
+    """Measures how long a backend waits for locks, and remembers its last blockers.
 
-    Looks on from a thread while a statement runs, through a connection that is idle meanwhile.
+    A thread polls the server while a statement runs, on a connection that is otherwise idle.
     """
 
     def __init__(self, connection: Connection, pid: int) -> None:
-        """Start looking on.
+        """Start the thread.
 
-        :param connection: the connection to look through, in autocommit mode.
+        :param connection: the connection to poll on, in autocommit mode.
         :param pid: of the backend to watch.
         """
         self.waited = 0.0  # seconds, in the current transaction
@@ -99,15 +99,15 @@ class LockMonitor:
         self._thread.start()
 
     def statement_begins(self) -> None:
-        """Say that a statement is about to run."""
+        """Start polling: a statement is about to run."""
         self._running.set()
 
     def statement_ended(self) -> None:
-        """Say that it has ended."""
+        """Stop polling: the statement has ended."""
         self._running.clear()
 
     def close(self) -> None:
-        """Stop looking on."""
+        """Stop the thread."""
         self._closed = True
         self._running.set()
         self._thread.join()

@@ -1,4 +1,4 @@
-"""How far a long step is, read from the server while it runs."""
+"""The progress of a long step, read from the server while the step runs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import psycopg2
 from guvnor.online import blockers
 from guvnor.postgres import Connection, row
 
-_INTERVAL = 0.5  # seconds between two looks
+_INTERVAL = 0.5  # seconds between two polls
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a long step is.
+    """The progress of a long step.
 
     :ivar what: the step, in words.
     :ivar phase: what the server is doing now.
@@ -32,7 +32,7 @@ class Progress:
 
 
 def index_build(connection: Connection, what: str, pid: int) -> Progress | None:
-    """Read how far a backend's index build is (PostgreSQL documentation, "CREATE INDEX Progress Reporting").
+    """Read the progress of an index build (PostgreSQL documentation, "CREATE INDEX Progress Reporting").
 
     :param pid: of the backend that builds.
     :returns: None when it builds none.
@@ -54,9 +54,9 @@ def index_build(connection: Connection, what: str, pid: int) -> Progress | None:
 
 
 def step(connection: Connection, what: str, pid: int) -> Progress | None:
-    """Read how far a backend's online step is: the index that it builds, and the session that it waits for.
+    """Read the progress of a backend's online step: its index build, and the session that it waits for.
 
-    It has no lock timeout, so whoever looks on has to know what it waits for.
+    The step has no lock timeout, so the report must name what it waits for.
 
     :param pid: of the backend that runs the step.
     :returns: None when it neither builds an index nor waits.
@@ -73,7 +73,7 @@ def step(connection: Connection, what: str, pid: int) -> Progress | None:
 def watching(read: Callable[[], Progress | None], report: Callable[[Progress], None]) -> Iterator[None]:
     """Read and report progress from a thread while the body runs a statement.
 
-    :param read: reads it, through another connection than the one that is busy.
+    :param read: reads it on another connection than the busy one.
     """
     done = threading.Event()
 
@@ -82,7 +82,7 @@ def watching(read: Callable[[], Progress | None], report: Callable[[Progress], N
             try:
                 progress = read()
             except psycopg2.Error:
-                return  # progress is a comfort; that the connection is gone is noticed elsewhere
+                return  # the run itself notices the lost connection
             if progress:
                 report(progress)
 

@@ -24,8 +24,8 @@ SCHEMA = "public"
 # libpq waits for ever by default, and a connect that waits cannot be interrupted.
 CONNECT_TIMEOUT = "10"
 
-# What a role or the server may set and what would end a migration halfway or change its meaning. Timeouts of
-# statements are set by each transaction for itself (PostgreSQL documentation, "Client Connection Defaults").
+# Settings of a role or the server that would end a migration halfway or change its meaning. Each transaction
+# sets its own timeouts (PostgreSQL documentation, "Client Connection Defaults").
 _SESSION = (
     ("search_path", SCHEMA),
     ("statement_timeout", "0"),
@@ -44,9 +44,9 @@ _SESSION = (
 
 
 class DatabaseError(GuvnorError):
-    """The database could not be used any more."""
+    """The database can no longer be used."""
 
-    state = "No revision was being run at that moment; what was finished before stays as it is."
+    state = "No revision was being run at that moment; finished revisions stay applied."
     next_step = "guvnor migrate status"
 
 

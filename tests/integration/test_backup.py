@@ -32,10 +32,10 @@ from guvnor.revisions import plan as planning
 from guvnor.revisions.script import script_directory
 from guvnor.schema import rehearsal
 from guvnor.schema.snapshot import Object
-from tests.expect import AT_1, AT_HEAD, succeeds, tables, versions
-from tests.facts import BOOKKEEPING
 from tests.support import sample_data
 from tests.support.command import CHECKOUT
+from tests.support.expect import AT_1, AT_HEAD, succeeds, tables, versions
+from tests.support.facts import BOOKKEEPING
 
 pyrage = pytest.importorskip("pyrage")
 

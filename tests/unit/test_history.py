@@ -35,7 +35,7 @@ def test_moments(text, moment):
 
 @pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "25:00", "-1d", "99999999999d", "9" * 400])
 def test_no_moments(text):
-    with pytest.raises(UsageError, match="is no moment such as"):
+    with pytest.raises(UsageError, match="is not a point in time such as"):
         history.parse_moment(text, NOW)
 
 
