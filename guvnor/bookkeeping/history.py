@@ -214,7 +214,8 @@ def parse_moment(text: str, now: datetime) -> datetime:
         return datetime.combine(now.date(), time.fromisoformat(text), now.tzinfo)
     except ValueError:
         raise UsageError(
-            f"{presentable(text)} is not a point in time such as 2026-03-01, 03:00, 2026-03-01T03:00, 90min, 7d.",
+            f"{presentable(text)} is not a point in time such as 2026-03-01, 03:00, 2026-03-01T03:00, "
+            "90min or 7d.",
             next_step="guvnor migrate history --help",
         ) from None
 

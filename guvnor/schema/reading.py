@@ -129,7 +129,7 @@ def _read_recorded(connection: Connection) -> str | None:
 
 @contextlib.contextmanager
 def _transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]:
-    """Hold one snapshot, and roll back at the end."""
+    """Read in one snapshot, and explain why a read fails."""
     try:
         with snapshot(connection, _LOCK_TIMEOUT) as cursor:
             yield cursor
