@@ -10,6 +10,7 @@ revision again. ``marked`` and ``unmarked`` say whether this database is product
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
@@ -32,9 +33,11 @@ class ToolTooOldError(GuvnorError):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run of one revision, or of a command that moves the version by itself (force, stamp, adopt)."""
+    """One run of one revision, or of a command that moves the version by itself (force, stamp, adopt).
 
-    number: str
+    Its fields are columns of the table.
+    """
+
     direction: str
     revision: str | None
     from_version: str | None
@@ -42,6 +45,7 @@ class Attempt:
     checksum: str | None = None
     tool: str = field(default=f"guvnor {__version__}")
     note: str | None = None
+    attempt: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
 @dataclass(frozen=True)
@@ -129,14 +133,8 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
     :param columns: further columns of the table by name.
     """
     values: Mapping[str, Any] = {
-        "attempt": attempt.number,
+        **vars(attempt),
         "event": event,
-        "direction": attempt.direction,
-        "revision": attempt.revision,
-        "from_version": attempt.from_version,
-        "to_version": attempt.to_version,
-        "checksum": attempt.checksum,
-        "tool": attempt.tool,
         **invoker.history_columns(),
         "note": "; ".join(filter(None, (tls.note(cursor.connection), attempt.note))) or None,
         **columns,

@@ -6,7 +6,6 @@ copy is not production.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -55,7 +54,7 @@ def read_mark(connection: Connection) -> Mark | None:
 
 def set_mark(connection: Connection, *, production: bool) -> None:
     """Record that this very database is production, or is no longer."""
-    attempt = Attempt(str(uuid.uuid4()), "mark", None, None, None)
+    attempt = Attempt("mark", None, None, None)
     with connection.cursor() as cursor:
         tables.create_history(cursor)
         history.record(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +34,7 @@ def set_version(connection: Connection, current: State, version: str | None, dir
     :param version: the identifier of the revision; None for no version.
     :param direction: the word for the history: ``force``, ``adopt``.
     """
-    attempt = history.Attempt(str(uuid.uuid4()), direction, version, current.version, version)
+    attempt = history.Attempt(direction, version, current.version, version)
     with _transaction(connection) as cursor:
         history.record(cursor, attempt, "started")
         _write_alembic(cursor, version)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -236,9 +235,7 @@ class Migration:
             consistency.check_unmoved(ready.state, current)
             taken = self._back_up(plan, current)
             self._locks.shut_out_golang()
-            attempt = history.Attempt(
-                str(uuid.uuid4()), direction, choice.revision, choice.from_version, choice.to_version
-            )
+            attempt = history.Attempt(direction, choice.revision, choice.from_version, choice.to_version)
             versions.prepare_repair(ready.connection, attempt)
             applied = self._execute(plan, taken)
             return self._outcome(self._read_state(), applied, backup=taken)

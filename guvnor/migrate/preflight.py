@@ -270,9 +270,11 @@ def _beyond_need(connection: Connection) -> tuple[str, ...]:
 
 def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:
     """Look at the extensions that the revisions create, where none of them has run yet."""
-    if not project.extensions or _is_migrated(connection):
+    if not project.extensions:
         return ()
     with connection.cursor() as cursor:
+        if state.recorded_version(cursor):
+            return ()
         cursor.execute(
             """
             SELECT wanted.name,
@@ -302,16 +304,6 @@ def _extensions(connection: Connection, project: Project, role: str, database: s
         for name, installed, available, _ in found
         if not (installed or available)
     )
-
-
-def _is_migrated(connection: Connection) -> bool:
-    """Tell whether a version table says that a revision has been applied."""
-    for table in ("alembic_version", "schema_migrations"):
-        if scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", (f"public.{table}",)) and scalar(
-            connection, f"SELECT EXISTS (SELECT FROM public.{table})"
-        ):
-            return True
-    return False
 
 
 def _state(
