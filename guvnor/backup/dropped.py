@@ -95,7 +95,7 @@ class _Relation:
     """A relation of the live database.
 
     :ivar kind: as pg_class has it.
-    :ivar columns: those that are stored: a computed one holds no value of its own.
+    :ivar columns: those that are stored; generated columns are not.
     :ivar key: the columns of the primary key.
     :ivar parents: the tables that its foreign keys refer to.
     """

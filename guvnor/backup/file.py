@@ -131,7 +131,7 @@ def new_file(
 ) -> Iterator[tuple[Output, Output | BinaryIO]]:
     """Write a file under a temporary name, with mode 0600, and rename it when the body ends without an error.
 
-    Its checksum, in the format of ``sha256sum``, is written to a file of its own before that.
+    Before that, its checksum is written to a second file in the format of ``sha256sum``.
 
     :param recipients: public keys to encrypt it for; when there are some, nothing plain reaches the disk.
     :returns: the file, and where the backup's bytes are written: the file itself or its encryption.

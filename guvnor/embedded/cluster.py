@@ -60,7 +60,7 @@ def _make(data: Path, directory: Path, major: int, account: programs.Account) ->
     # directory. The name is new each time: the initdb of a killed command may still be writing.
     for abandoned in data.parent.glob("initdb-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    # PostgreSQL 17 introduced a C.UTF-8 of its own; before, the operating system had to have one.
+    # PostgreSQL 17 has a built-in C.UTF-8; older versions need the operating system's.
     builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     temporary = tempfile.TemporaryDirectory(prefix="initdb-", dir=data.parent, ignore_cleanup_errors=True)
     with temporary as making:

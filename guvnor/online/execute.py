@@ -44,7 +44,7 @@ class OnlineStep:
     :ivar onlooker: another connection, for reading progress.
     :ivar pid: of the backend of ``connection``.
     :ivar what: the step, in words.
-    :ivar report: is called with how far the step is.
+    :ivar report: is called with the progress of the step.
     """
 
     connection: Connection

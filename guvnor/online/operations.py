@@ -98,7 +98,7 @@ class OnlineOperations:
         them.
 
         :param table: of the column.
-        :param column: that holds no NULL any more.
+        :param column: that no longer holds a NULL.
         """
         context = operations.migration_context
         check = f"guvnor_{table}_{column}_is_set"[:63]

@@ -122,7 +122,7 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
 
     The settings are applied with ``SET``: connection poolers refuse them as connection options.
 
-    :param dsn: libpq's connection string; it goes to libpq as it is.
+    :param dsn: libpq's connection string, passed on unchanged.
     :param purpose: a word for the application name, by which others recognize the connection.
     :raises ConfigurationError: when the connection string is empty or malformed (exit code 2).
     :raises ConnectionFailedError: with the reason in plain words (exit code 3).
@@ -182,7 +182,7 @@ def identify(connection: Connection) -> Identity:
 
 
 def pooled(connection: Connection) -> bool:
-    """Tell whether a connection pooler stands between: it hands out a process number of its own."""
+    """Tell whether the connection goes through a pooler, which reports a process number of its own."""
     return bool(scalar(connection, "SELECT pg_backend_pid()") != connection.info.backend_pid)
 
 

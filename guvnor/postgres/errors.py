@@ -22,17 +22,18 @@ class ConnectionFailedError(PreflightError):
     may_pass = False  # whether trying again later can help
 
 
+_READY = "pg_isready -h {host} -p {port}"
+
+
 @dataclass(frozen=True)
 class Reason:
     """A reason, recognized by its pattern; message and next step name {host}, {port}, {role}, {database}."""
 
     pattern: str
     message: str
-    next_step: str
+    next_step: str = _READY
     may_pass: bool = False
 
-
-_READY = "pg_isready -h {host} -p {port}"
 
 # libpq tries several addresses, with and without TLS, and says how each ended. What a server answered tells
 # more than that another address did not answer, and a wrong password more than a second try without TLS.
@@ -100,7 +101,6 @@ REASONS = (
     Reason(
         r"timeout expired|timed out",
         "no answer from {host}, port {port}, in time: wrong address, or a firewall drops the packets",
-        _READY,
         may_pass=True,
     ),
     Reason(
@@ -112,13 +112,11 @@ REASONS = (
     Reason(
         r"Connection refused|No such file or directory|could not connect to server",
         "the server at {host}, port {port}, refused the connection: it is not running, or listens elsewhere",
-        _READY,
         may_pass=True,
     ),
     Reason(
         r"server closed the connection|Connection reset|SSL SYSCALL|terminating connection",
         "the server at {host}, port {port}, closed the connection while it was being made",
-        _READY,
         may_pass=True,
     ),
 )
