@@ -1,4 +1,4 @@
-"""Guvnor, as the engine is told of it."""
+"""The tables and facts of Guvnor that the engine needs."""
 
 from __future__ import annotations
 

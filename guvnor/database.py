@@ -23,16 +23,6 @@ log = logging.getLogger(__name__)
 _POLL = 0.25  # seconds between two tries to reach a server that is starting
 
 
-class RoleError(PreflightError):
-    """The role of storage.role cannot be acted as."""
-
-
-class PlaintextError(PreflightError):
-    """Refused: a connection to a production database is not encrypted."""
-
-    state = "Nothing was changed."
-
-
 @dataclass(frozen=True)
 class Database:
     """A database and the rules for its sessions and its schema.
@@ -61,16 +51,16 @@ class Database:
         :raises ConfigurationError: when none is configured or the connection string is malformed.
         :raises LocalServerError: when the local server does not start.
         """
-        dsn = local_server() if settings.storage_type == "embedded" else settings.dsn
+        dsn = local_server() if settings.storage_type == "embedded" else settings.storage_dsn
         postgres.parse(dsn)
         return cls(
             dsn,
-            settings.role,
+            settings.storage_role,
             settings.production_environment,
             settings.allow_plaintext,
             settings.shadow_dsn,
-            settings.grantees,
-            settings.ignore,
+            settings.schema_grantees,
+            settings.schema_ignore,
         )
 
     @property
@@ -83,8 +73,7 @@ class Database:
 
         :param purpose: a word for the application name, by which others recognize the connection.
         :raises ConnectionFailedError: with the reason in plain words (exit code 3).
-        :raises RoleError: when the session may not act as the role (exit code 3).
-        :raises PlaintextError: when it is refused for the lack of TLS (exit code 3).
+        :raises PreflightError: when the session may not act as the role, or lacks TLS (exit code 3).
         """
         connection = postgres.connect(self.dsn, purpose=purpose)
         try:
@@ -112,7 +101,7 @@ class Database:
             time.sleep(min(_POLL, max(0.0, deadline - time.monotonic())))
 
     def tls_warnings(self, connection: Connection) -> tuple[str, ...]:
-        """Return what is worth knowing of the encryption of a connection that was let through."""
+        """Return warnings about the encryption of an open connection."""
         host = connection.info.host
         if tls.is_plaintext(connection):
             advice = "add sslmode=verify-full to the connection string"
@@ -131,20 +120,20 @@ class Database:
         try:
             scalar(connection, "SELECT set_config('role', %s, false)", (self.role,))
         except psycopg2.errors.InvalidParameterValue:
-            raise RoleError(
+            raise PreflightError(
                 f"The role {self.role}, which storage.role names, does not exist.",
                 next_step="guvnor migrate roles   # prints the SQL that makes it",
             ) from None
         except psycopg2.errors.InsufficientPrivilege:
             login = connection.info.user
-            role, grantee = (postgres.identifier(connection, name) for name in (self.role, login))
-            raise RoleError(
+            role, grantee = (postgres.quote_ident(connection, name) for name in (self.role, login))
+            raise PreflightError(
                 f"Role {login} may not act as {self.role}, which storage.role names.",
                 next_step=f"GRANT {role} TO {grantee};",
             ) from None
 
     def _require_tls(self, connection: Connection) -> None:
-        """Refuse a connection to a production database that others can read along, unless that is allowed."""
+        """Refuse an unencrypted connection to a production database, unless it is allowed."""
         if not tls.is_plaintext(connection):
             return
         host = connection.info.host
@@ -156,15 +145,16 @@ class Database:
             mark = production.read_mark(connection) if history.exists(connection) else None
         why = production.reason(self.environment, mark)
         if why is not None:
-            raise PlaintextError(
+            raise PreflightError(
                 f"Refused: the connection to {host} is not encrypted, and this is production ({why}).",
+                state="Nothing was changed.",
                 next_step="Add sslmode=verify-full (and sslrootcert=FILE) to the connection string.\n"
                 "Or repeat the command with --allow-plaintext (GUVNOR_ALLOW_PLAINTEXT=yes, plain alembic: "
                 "-x allow_plaintext=yes), which is put on record.",
             )
 
 
-@functools.cache  # a run has several connections
+@functools.cache  # once a run, which opens several connections
 def _put_on_record(host: str) -> None:
     log.warning(f"{tls.NOTE}, let through by allow_plaintext", extra={"host": host})
 

@@ -21,8 +21,8 @@ class ExitCode(IntEnum):
     REFUSED = 4  # by the production guard
     DECISION = 5  # dirty, or the version tables disagree
     DRIFT = 6  # drift, or a finding of a report
-    LOCKED = 7  # a lock could not be had in time
-    PENDING = 8  # migrations are pending, where that was asked
+    LOCKED = 7  # a lock was not acquired in time
+    PENDING = 8  # migrations are pending (status --exit-code)
     INTERRUPTED = 130  # by SIGINT
     TERMINATED = 143  # by SIGTERM
 

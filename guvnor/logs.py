@@ -5,6 +5,7 @@ Records go to standard error; results of commands are no log records and go to s
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -34,26 +35,22 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def _json_formatter() -> logging.Formatter:
-    from pythonjsonlogger.json import JsonFormatter
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, message and the fields of the record."""
 
-    class Formatter(JsonFormatter):
-        def add_fields(
-            self,
-            log_data: dict[str, Any],
-            record: logging.LogRecord,
-            message_dict: dict[str, Any],  # noqa: ARG002
-        ) -> None:
-            log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat()
-            log_data["level"] = _LEVEL_NAMES.get(record.levelname, record.levelname)
-            log_data["msg"] = record.getMessage()
-            if not record.name.startswith("guvnor"):
-                log_data["logger"] = record.name
-            log_data.update(fields(record))
-            if record.exc_info:
-                log_data["exception"] = self.formatException(record.exc_info)
-
-    return Formatter(json_ensure_ascii=False)
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one record as a JSON object."""
+        content = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": _LEVEL_NAMES.get(record.levelname, record.levelname),
+            "msg": record.getMessage(),
+        }
+        if not record.name.startswith("guvnor"):
+            content["logger"] = record.name
+        content |= fields(record)
+        if record.exc_info:
+            content["exception"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=False, default=str)
 
 
 def configure(settings: Settings) -> None:
@@ -64,7 +61,7 @@ def configure(settings: Settings) -> None:
         or not (settings.log_format or sys.stderr.isatty())
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_json_formatter() if as_json else TextFormatter())
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
@@ -74,5 +71,5 @@ def configure(settings: Settings) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out what Alembic says of itself whenever it looks at a database: dialect, transactional DDL."""
+    """Drop the records in which Alembic describes each new context: dialect, transactional DDL."""
     return not (record.name == "alembic.runtime.migration" and record.funcName == "__init__")

@@ -1,4 +1,4 @@
-"""What the engine is told of the application whose database it migrates."""
+"""The tables and facts that the engine needs of the application whose database it migrates."""
 
 from __future__ import annotations
 

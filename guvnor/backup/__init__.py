@@ -1,1 +1,1 @@
-"""What is kept before a migration loses it, and what a migration would lose."""
+"""Backups before a migration, and the data that a migration would lose."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import psycopg2
 
 from guvnor.backup.file import BackupError
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, rows
 from guvnor.postgres.quoting import constant
 from guvnor.schema.snapshot import Object
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 # The text of a value depends on these, so they are the same when it is read and when it is put back.
 _SETTINGS = """\
@@ -87,19 +90,12 @@ class NotSeparableError(BackupError):
     next_step = "Take a backup of the whole database instead."
 
 
-class Writable(Protocol):
-    """A file, as far as a script needs one."""
-
-    def write(self, data: bytes, /) -> int:
-        """Write some bytes; returns how many."""
-
-
 @dataclass(frozen=True)
 class _Relation:
     """A relation of the live database.
 
     :ivar kind: as pg_class has it.
-    :ivar columns: those that are stored: a computed one holds no value of its own.
+    :ivar columns: those that are stored; generated columns are not.
     :ivar key: the columns of the primary key.
     :ivar parents: the tables that its foreign keys refer to.
     """
@@ -163,7 +159,7 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
     return found
 
 
-def write_script(connection: Connection, dropped: Sequence[DroppedData], file: Writable) -> None:
+def write_script(connection: Connection, dropped: Sequence[DroppedData], file: SupportsWrite[bytes]) -> None:
     """Write the script that puts the data back.
 
     The data is in COPY's text format: a line is a row, whatever is in it. The number of rows follows it.
@@ -183,7 +179,7 @@ def write_script(connection: Connection, dropped: Sequence[DroppedData], file: W
     file.write(_TAIL.encode())
 
 
-def _write_data(connection: Connection, data: DroppedData, file: Writable) -> None:
+def _write_data(connection: Connection, data: DroppedData, file: SupportsWrite[bytes]) -> None:
     """Write a COPY statement with its data, and the number of rows."""
     query = f"SELECT {data.columns} FROM {data.source}"
     if data.statement:
@@ -229,9 +225,7 @@ def _read_relations(connection: Connection, names: Sequence[str]) -> list[_Relat
 
     A partition is left out when its parent is among them.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_RELATIONS, (list(names),))
-        return [_Relation(*row) for row in cursor.fetchall()]
+    return [_Relation(*values) for values in rows(connection, _RELATIONS, (list(names),))]
 
 
 def _sorted(tables: Sequence[_Relation]) -> list[_Relation]:

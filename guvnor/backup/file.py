@@ -62,7 +62,7 @@ def parse_recipients(texts: Sequence[str]) -> list[Any]:
 
 
 class Output:
-    """A backup's file while it is written: counts and hashes what reaches the disk.
+    """A backup's file while it is written: counts and hashes the bytes that reach the disk.
 
     :ivar path: where the file is once it is complete.
     :ivar bytes: how many were written.
@@ -126,12 +126,12 @@ def _encrypted(output: Output, recipients: Sequence[Any]) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def written(
+def new_file(
     directory: Path, name: str, recipients: Sequence[str]
 ) -> Iterator[tuple[Output, Output | BinaryIO]]:
     """Write a file under a temporary name, with mode 0600, and rename it when the body ends without an error.
 
-    Its checksum, in the format of ``sha256sum``, is written to a file of its own before that.
+    Before that, its checksum is written to a second file in the format of ``sha256sum``.
 
     :param recipients: public keys to encrypt it for; when there are some, nothing plain reaches the disk.
     :returns: the file, and where the backup's bytes are written: the file itself or its encryption.

@@ -1,4 +1,4 @@
-"""What the steps of a plan would lose: the rows of tables and the values of columns that they drop."""
+"""The data that a plan would lose: rows of the tables, and values of the columns, that it drops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2 import errorcodes
 
-from guvnor.postgres import Connection, scalar
+from guvnor.postgres import Connection, scalar, snapshot
 from guvnor.schema.snapshot import Object
 
 _PATIENCE = "3s"  # for counting one table; after that the estimate is taken
@@ -49,30 +49,26 @@ def read(connection: Connection, dropped: Iterable[Object]) -> tuple[Loss, ...]:
     tables = [item.identity for item in objects if item.kind in ("table", "materialized view")]
     gone = {f"relation:{table}" for table in tables}
     columns = [item for item in objects if item.kind == "column" and item.parents[0] not in gone]
-    losses = [_count(connection, "table", table, table, None) for table in tables]
-    for item in columns:
-        table = item.parents[0].partition(":")[2]
-        losses.append(_count(connection, "column", item.identity, table, item.name))
+    losses = [_count(connection, table) for table in tables]
+    losses += [_count(connection, item.parents[0].partition(":")[2], item.name) for item in columns]
     return tuple(loss for loss in losses if loss is not None)
 
 
-def _count(connection: Connection, kind: str, name: str, table: str, column: str | None) -> Loss | None:
-    """Count rows or values, or take the planner's estimate where that takes long.
+def _count(connection: Connection, table: str, column: str | None = None) -> Loss | None:
+    """Count the rows of a table or the values of a column; take the planner's estimate where that takes long.
 
     :returns: None when the table or column does not exist.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN READ ONLY")
-        try:
-            cursor.execute(f"SET LOCAL statement_timeout = '{_PATIENCE}'; SET LOCAL lock_timeout = '100ms'")
+    kind, name = ("column", f"{table}.{column}") if column else ("table", table)
+    try:
+        with snapshot(connection, "100ms") as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = '{_PATIENCE}'")
             # Identity and name come from the server, quoted where need be.
             count = scalar(connection, f"SELECT count({column or '*'}) FROM public.{table}")
             return Loss(kind, name, count, exact=True)
-        except psycopg2.Error as error:
-            if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
-                return None
-        finally:
-            cursor.execute("ROLLBACK")
+    except psycopg2.Error as error:
+        if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
+            return None
     estimate = scalar(
         connection,
         """

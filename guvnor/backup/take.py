@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import logging
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import psycopg2
+from typing import TYPE_CHECKING
 
 from guvnor import __version__, postgres
-from guvnor.backup import dropped as dropped_data
-from guvnor.backup import file as backup_file
-from guvnor.backup import pg_dump
-from guvnor.backup.dropped import Writable
+from guvnor.backup import dropped as dropped_data, file as backup_file, pg_dump
 from guvnor.backup.file import BackupCheckError, BackupError, Output
 from guvnor.bookkeeping import state
 from guvnor.database import Database
@@ -27,6 +22,9 @@ from guvnor.errors import last_lines
 from guvnor.online.progress import Progress
 from guvnor.postgres import Connection, scalar
 from guvnor.schema.snapshot import Object
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +72,7 @@ class TakenBackup:
 
 
 def check_backup(database: Database, options: BackupOptions, *, whole: bool) -> str:
-    """Find out before anything starts whether a backup can be taken.
+    """Check before the migration starts that a backup can be taken.
 
     :param whole: whether it is of the whole database, which needs pg_dump.
     :returns: how it will be taken, for the log.
@@ -91,7 +89,7 @@ def check_backup(database: Database, options: BackupOptions, *, whole: bool) -> 
     if not whole:
         return f"to {directory}, {how}"
     with postgres.closing(database.connect("backup")) as connection:
-        tools = pg_dump.find(connection.info.server_version // 10000)
+        tools = pg_dump.find_tools(connection.info.server_version // 10000)
         pg_dump.try_out(tools, connection)
     return f"with pg_dump {tools.version} of {tools.directory} to {directory}, {how}"
 
@@ -100,17 +98,17 @@ def check_backup(database: Database, options: BackupOptions, *, whole: bool) -> 
 def back_up_database(database: Database, options: BackupOptions, report: OnProgress) -> TakenBackup:
     """Back up the whole database: an archive of pg_dump in custom format.
 
-    :param report: is told how many bytes were written, of the database's size, which is an upper bound.
+    :param report: is called with the bytes written; the total is the database's size, an upper bound.
     :raises BackupError: when it fails; no part of the backup is left then (exit code 1).
     """
     began = time.monotonic()
     directory = _directory(options)
     with postgres.closing(database.connect("backup")) as connection:
-        tools = pg_dump.find(connection.info.server_version // 10000)
+        tools = pg_dump.find_tools(connection.info.server_version // 10000)
         what = f"database {connection.info.dbname}"
         size = scalar(connection, "SELECT pg_database_size(current_database())")
         name = f"{_stem(connection)}.dump"
-        with backup_file.written(directory, name, options.recipients) as (output, plain):
+        with backup_file.new_file(directory, name, options.recipients) as (output, plain):
             metered = _Metered(plain, report, f"backup of {what}", size)
             pg_dump.archive(tools, connection, metered.write)
     return _taken(output, options, f"pg_dump {tools.version}", what, began)
@@ -125,14 +123,14 @@ def back_up_dropped(
     :param connection: in autocommit mode.
     :param objects: that are gone after the step; see :func:`guvnor.schema.rehearsal.effects`. Those that the
         live database lacks are skipped.
-    :param report: is told how many bytes were written, of the size of the dropped tables.
+    :param report: is called with the bytes written; the total is the size of the dropped tables.
     :returns: None when the step drops no data.
     :raises BackupError: when it fails; no part of the backup is left then (exit code 1).
     """
     began = time.monotonic()
     directory = _directory(options)
     name = f"{_stem(connection)}-dropped.sql.gz"
-    with _snapshot(connection):
+    with postgres.snapshot(connection, pg_dump.LOCK_WAIT):
         dropped = dropped_data.find_dropped(connection, objects)
         if not dropped:
             return None
@@ -142,7 +140,7 @@ def back_up_dropped(
             ([data.table for data in dropped if data.table == data.name],),
         )
         with (
-            backup_file.written(directory, name, options.recipients) as (output, plain),
+            backup_file.new_file(directory, name, options.recipients) as (output, plain),
             gzip.GzipFile(fileobj=plain, mode="wb") as script,
         ):
             metered = _Metered(script, report, "backup of what is dropped", size)
@@ -181,7 +179,7 @@ def run_backup_command(database: Database, command: str, report: OnProgress) -> 
 
 
 def _directory(options: BackupOptions) -> Path:
-    """Return where the backup goes, as an absolute path: the history names it, wherever that is read.
+    """Return where the backup goes, as an absolute path: the history names it, and may be read elsewhere.
 
     :raises BackupCheckError: when no directory is named, or when encryption is required and impossible.
     """
@@ -205,39 +203,25 @@ def _stem(connection: Connection) -> str:
     return f"{database}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"[:-3] + f"Z-{version}"
 
 
-@contextlib.contextmanager
-def _snapshot(connection: Connection) -> Iterator[None]:
-    """Read the database as of one moment while the body runs."""
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        try:
-            cursor.execute(f"SET LOCAL lock_timeout = '{pg_dump.LOCK_WAIT}'")
-            yield
-        finally:
-            with contextlib.suppress(psycopg2.Error):
-                cursor.execute("ROLLBACK")
-
-
+@dataclass
 class _Metered:
-    """Passes on what is written and reports how much it was."""
+    """Passes on what is written, and reports how much it was."""
 
-    def __init__(self, file: Writable, report: OnProgress, what: str, total: int | None) -> None:
-        self._file = file
-        self._report = report
-        self._what = what
-        self._total = total or 0
-        self._done = 0
-        self._next = 0.0
+    file: SupportsWrite[bytes]
+    report: OnProgress
+    what: str
+    total: int | None
+    done: int = 0
+    next_report: float = 0.0
 
-    def write(self, data: bytes) -> int:
-        self._file.write(data)
-        self._done += len(data)
-        if (now := time.monotonic()) >= self._next:
-            self._next = now + _INTERVAL
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self.done += len(data)
+        if (now := time.monotonic()) >= self.next_report:
+            self.next_report = now + _INTERVAL
             # Data is mostly smaller than the tables that hold it; where it is not, the total says nothing.
-            total = self._total if self._done <= self._total else None
-            self._report(Progress(self._what, f"{self._done / 1e6:,.1f} MB written", self._done, total))
-        return len(data)
+            total = self.total if self.done <= (self.total or 0) else None
+            self.report(Progress(self.what, f"{self.done / 1e6:,.1f} MB written", self.done, total))
 
 
 def _taken(output: Output, options: BackupOptions, program: str, what: str, began: float) -> TakenBackup:

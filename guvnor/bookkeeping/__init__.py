@@ -1,1 +1,1 @@
-"""What the database keeps on record: the version tables, the history, and who ran what."""
+"""The bookkeeping in the database: the version tables, the history, and who ran each migration."""

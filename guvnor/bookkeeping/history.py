@@ -3,86 +3,24 @@
 ``started`` is committed before the work, ``online`` together with the first committed step of a revision that
 cannot run in one transaction (and before each later one), ``succeeded`` in the revision's own transaction,
 ``failed`` or ``interrupted`` after the rollback, ``measured`` after it all. All events of one attempt share
-its number; an attempt without an end is a killed run. ``repair`` says that somebody chose to run a dirty
+its number; an attempt without an end is a killed run. ``repair`` says that a user chose to run a dirty
 revision again. ``marked`` and ``unmarked`` say whether this database is production.
 """
 
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from typing import Any
 
 from guvnor import __version__
-from guvnor.bookkeeping import invoker
-from guvnor.config import quoted, seconds
+from guvnor.bookkeeping import invoker, tables
+from guvnor.config import presentable, seconds
 from guvnor.errors import ExitCode, GuvnorError, UsageError
-from guvnor.postgres import Connection, scalar, tls
-
-TABLE = "guvnor_migration_history"
-KILLED, RUNNING = "killed", "running"  # outcomes of an attempt without an end
-LAYOUT = 1  # of the table; kept in its comment, so that an older tool knows that it is too old
-
-CREATE = (
-    """
-    CREATE TABLE IF NOT EXISTS guvnor_migration_history (
-        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        attempt uuid NOT NULL,
-        event text NOT NULL,
-        at timestamptz NOT NULL DEFAULT clock_timestamp(),
-        direction text NOT NULL,
-        revision text,
-        from_version text,
-        to_version text,
-        step text,
-        resumable boolean,
-        duration_ms bigint,
-        lock_wait_ms bigint,
-        tries integer,
-        database_bytes bigint,
-        checksum text,
-        sqlstate text,
-        error text,
-        database_role text NOT NULL DEFAULT session_user,
-        os_user text,
-        host text,
-        job text,
-        tool text NOT NULL,
-        database_identity text,
-        note text
-    )
-    """,
-    f"COMMENT ON TABLE guvnor_migration_history IS 'layout {LAYOUT}'",
-)
-
-# The owner's default privileges give the application data rights on all tables, so on these, too, which it
-# only reads. Run by the owner once they are made.
-READ_ONLY_FOR_OTHERS = """
-    DO $$
-    DECLARE
-        given record;
-    BEGIN
-        FOR given IN
-            SELECT DISTINCT c.oid::regclass AS relation,
-                   COALESCE(quote_ident(pg_get_userbyid(NULLIF(a.grantee, 0))), 'PUBLIC') AS grantee
-            FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
-            WHERE c.oid IN (to_regclass('public.alembic_version'), to_regclass('public.schema_migrations'),
-                            to_regclass('public.guvnor_migration_history'))
-              AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT'
-        LOOP
-            EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %s',
-                           given.relation, given.grantee);
-        END LOOP;
-    END
-    $$
-"""
-
-_INSERT = """
-    INSERT INTO public.guvnor_migration_history ({columns})
-    VALUES ({values})
-"""
+from guvnor.postgres import Connection, row, rows, scalar, tls
 
 
 class ToolTooOldError(GuvnorError):
@@ -95,9 +33,11 @@ class ToolTooOldError(GuvnorError):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run of one revision, or of a command that moves the version by itself (force, stamp, adopt)."""
+    """One run of one revision, or of a command that moves the version by itself (force, stamp, adopt).
 
-    number: str
+    Its fields are columns of the table.
+    """
+
     direction: str
     revision: str | None
     from_version: str | None
@@ -105,6 +45,7 @@ class Attempt:
     checksum: str | None = None
     tool: str = field(default=f"guvnor {__version__}")
     note: str | None = None
+    attempt: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
 @dataclass(frozen=True)
@@ -164,8 +105,9 @@ class Entry:
 
 
 def exists(connection: Connection) -> bool:
-    """Tell whether the history table is there."""
-    return bool(scalar(connection, "SELECT to_regclass('public.guvnor_migration_history') IS NOT NULL"))
+    """Tell whether the history table exists."""
+    with connection.cursor() as cursor:
+        return tables.HISTORY in tables.existing(cursor)
 
 
 def check_layout(connection: Connection) -> None:
@@ -177,11 +119,11 @@ def check_layout(connection: Connection) -> None:
         connection,
         "SELECT obj_description(to_regclass('public.guvnor_migration_history'), 'pg_class')",
     )
-    layout = int(comment.removeprefix("layout ")) if comment and comment[7:].isdecimal() else LAYOUT
-    if layout > LAYOUT:
+    layout = int(comment.removeprefix("layout ")) if comment and comment[7:].isdecimal() else tables.LAYOUT
+    if layout > tables.LAYOUT:
         raise ToolTooOldError(
             f"A newer release of guvnor keeps the history of this database (layout {layout}; "
-            f"this release, {__version__}, knows {LAYOUT})."
+            f"this release, {__version__}, knows {tables.LAYOUT})."
         )
 
 
@@ -191,70 +133,56 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
     :param columns: further columns of the table by name.
     """
     values: Mapping[str, Any] = {
-        "attempt": attempt.number,
+        **vars(attempt),
         "event": event,
-        "direction": attempt.direction,
-        "revision": attempt.revision,
-        "from_version": attempt.from_version,
-        "to_version": attempt.to_version,
-        "checksum": attempt.checksum,
-        "tool": attempt.tool,
-        **invoker.columns(),
+        **invoker.history_columns(),
         "note": "; ".join(filter(None, (tls.note(cursor.connection), attempt.note))) or None,
         **columns,
     }
+    names, places = ", ".join(values), ", ".join(["%s"] * len(values))
     cursor.execute(
-        _INSERT.format(columns=", ".join(values), values=", ".join(["%s"] * len(values))),
-        tuple(values.values()),
+        f"INSERT INTO public.guvnor_migration_history ({names}) VALUES ({places})", tuple(values.values())
     )
 
 
 def unfinished(connection: Connection) -> Start | None:
     """Return the last attempt when it did not succeed, else None.
 
-    What it has committed may be the work of attempts before it: one that resumes may be killed before
-    its first online step. So the online steps since the last success count.
+    Its committed steps may come from earlier attempts, since an attempt that resumes may be killed before its
+    first online step. So all online steps since the last success count.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT
-                started.attempt::text, started.direction, started.revision, started.from_version,
-                started.to_version, started.at,
-                concat(started.database_role, ' (', concat_ws(', ',
-                    started.os_user || '@' || started.host, started.job), ')'),
-                (SELECT later.event FROM public.guvnor_migration_history AS later
-                 WHERE later.attempt = started.attempt AND later.event IN ('failed', 'interrupted')
-                 ORDER BY later.id DESC LIMIT 1),
-                (SELECT online.step FROM public.guvnor_migration_history AS online
-                 WHERE online.event IN ('repair', 'online') AND online.id > last_success.id
-                   AND (online.revision, online.direction) = (started.revision, started.direction)
-                 ORDER BY online.id DESC LIMIT 1),
-                COALESCE((SELECT bool_and(online.resumable) FROM public.guvnor_migration_history AS online
-                          WHERE online.event = 'online' AND online.id > last_success.id
-                            AND (online.revision, online.direction) = (started.revision, started.direction)),
-                         false)
-            FROM (SELECT COALESCE(max(id), 0) AS id FROM public.guvnor_migration_history
-                  WHERE event = 'succeeded') AS last_success,
-            (
-                SELECT * FROM public.guvnor_migration_history
-                WHERE event = 'started' ORDER BY id DESC LIMIT 1
-            ) AS started
-            WHERE NOT EXISTS (
-                SELECT FROM public.guvnor_migration_history AS ended
-                WHERE ended.attempt = started.attempt AND ended.event = 'succeeded'
-            )
-            """
+    found = row(
+        connection,
+        """
+        SELECT
+            started.attempt::text, started.direction, started.revision, started.from_version,
+            started.to_version, started.at,
+            concat(started.database_role, ' (', concat_ws(', ',
+                started.os_user || '@' || started.host, started.job), ')'),
+            (SELECT later.event FROM public.guvnor_migration_history AS later
+             WHERE later.attempt = started.attempt AND later.event IN ('failed', 'interrupted')
+             ORDER BY later.id DESC LIMIT 1),
+            (SELECT online.step FROM public.guvnor_migration_history AS online
+             WHERE online.event IN ('repair', 'online') AND online.id > last_success.id
+               AND (online.revision, online.direction) = (started.revision, started.direction)
+             ORDER BY online.id DESC LIMIT 1),
+            COALESCE((SELECT bool_and(online.resumable) FROM public.guvnor_migration_history AS online
+                      WHERE online.event = 'online' AND online.id > last_success.id
+                        AND (online.revision, online.direction) = (started.revision, started.direction)),
+                     false)
+        FROM (SELECT COALESCE(max(id), 0) AS id FROM public.guvnor_migration_history
+              WHERE event = 'succeeded') AS last_success,
+        (
+            SELECT * FROM public.guvnor_migration_history
+            WHERE event = 'started' ORDER BY id DESC LIMIT 1
+        ) AS started
+        WHERE NOT EXISTS (
+            SELECT FROM public.guvnor_migration_history AS ended
+            WHERE ended.attempt = started.attempt AND ended.event = 'succeeded'
         )
-        row = cursor.fetchone()
-    return Start(*row) if row else None
-
-
-def create(cursor: Any) -> None:
-    """Create the history table when it is missing."""
-    cursor.execute("SELECT to_regclass('public.guvnor_migration_history') IS NULL")
-    if cursor.fetchone() == (True,):
-        cursor.execute(";".join((*CREATE, READ_ONLY_FOR_OTHERS)))
+        """,
+    )
+    return Start(*found) if found else None
 
 
 def database_size(connection: Connection) -> int:
@@ -262,8 +190,8 @@ def database_size(connection: Connection) -> int:
     return int(scalar(connection, "SELECT pg_database_size(current_database())"))
 
 
-def moment(text: str, now: datetime) -> datetime:
-    """Read when something was: a date, a time of today, both (ISO 8601), or how long ago that was.
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Read a point in time: a date, a time of today, both (ISO 8601), or how long ago it was.
 
     :param text: ``2026-03-01``, ``03:00``, ``2026-03-01T03:00+00:00``, ``90min``, ``7d``; local time where no
         zone is named.
@@ -284,7 +212,8 @@ def moment(text: str, now: datetime) -> datetime:
         return datetime.combine(now.date(), time.fromisoformat(text), now.tzinfo)
     except ValueError:
         raise UsageError(
-            f"{quoted(text)} is no moment such as 2026-03-01, 03:00, 2026-03-01T03:00, 90min or 7d.",
+            f"{presentable(text)} is not a point in time such as 2026-03-01, 03:00, 2026-03-01T03:00, "
+            "90min or 7d.",
             next_step="guvnor migrate history --help",
         ) from None
 
@@ -296,39 +225,39 @@ def entries(
 
     :param since: leave out those that started before.
     :param failed: leave out those that succeeded, and one that is running.
-    :param running: whether a run is at work now: the last attempt without an end is its, not a killed one's.
+    :param running: whether a run is at work now; then the last attempt without an end is running, not killed.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT *
-            FROM (
-                SELECT
-                    started.at, started.direction, started.revision, started.from_version,
-                    started.to_version,
-                    CASE WHEN ended.event IS NOT NULL THEN ended.event
-                         WHEN %(running)s AND started.id = max(started.id) OVER () THEN 'running'
-                         ELSE 'killed' END AS outcome,
-                    ended.duration_ms, ended.lock_wait_ms, ended.tries,
-                    measured.database_bytes - started.database_bytes, started.database_role,
-                    started.os_user, started.host, started.job, started.tool, started.checksum,
-                    ended.sqlstate, ended.error, started.note
-                FROM public.guvnor_migration_history AS started
-                LEFT JOIN LATERAL (
-                    SELECT * FROM public.guvnor_migration_history AS e
-                    WHERE e.attempt = started.attempt AND e.event IN ('succeeded', 'failed', 'interrupted')
-                    ORDER BY e.id DESC LIMIT 1
-                ) AS ended ON true
-                LEFT JOIN LATERAL (
-                    SELECT m.database_bytes FROM public.guvnor_migration_history AS m
-                    WHERE m.attempt = started.attempt AND m.event = 'measured' LIMIT 1
-                ) AS measured ON true
-                WHERE started.event = 'started'
-                ORDER BY started.id
-            ) AS attempts
-            WHERE (%(since)s::timestamptz IS NULL OR at >= %(since)s)
-              AND (NOT %(failed)s OR outcome NOT IN ('succeeded', 'running'))
-            """,
-            {"since": since, "failed": failed, "running": running},
-        )
-        return [Entry(*row) for row in cursor.fetchall()]
+    found = rows(
+        connection,
+        """
+        SELECT *
+        FROM (
+            SELECT
+                started.at, started.direction, started.revision, started.from_version,
+                started.to_version,
+                CASE WHEN ended.event IS NOT NULL THEN ended.event
+                     WHEN %(running)s AND started.id = max(started.id) OVER () THEN 'running'
+                     ELSE 'killed' END AS outcome,
+                ended.duration_ms, ended.lock_wait_ms, ended.tries,
+                measured.database_bytes - started.database_bytes, started.database_role,
+                started.os_user, started.host, started.job, started.tool, started.checksum,
+                ended.sqlstate, ended.error, started.note
+            FROM public.guvnor_migration_history AS started
+            LEFT JOIN LATERAL (
+                SELECT * FROM public.guvnor_migration_history AS e
+                WHERE e.attempt = started.attempt AND e.event IN ('succeeded', 'failed', 'interrupted')
+                ORDER BY e.id DESC LIMIT 1
+            ) AS ended ON true
+            LEFT JOIN LATERAL (
+                SELECT m.database_bytes FROM public.guvnor_migration_history AS m
+                WHERE m.attempt = started.attempt AND m.event = 'measured' LIMIT 1
+            ) AS measured ON true
+            WHERE started.event = 'started'
+            ORDER BY started.id
+        ) AS attempts
+        WHERE (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+          AND (NOT %(failed)s OR outcome NOT IN ('succeeded', 'running'))
+        """,
+        {"since": since, "failed": failed, "running": running},
+    )
+    return [Entry(*values) for values in found]

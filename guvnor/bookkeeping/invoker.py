@@ -1,4 +1,4 @@
-"""Who runs this: the user, the machine, and the job of a CI system, a pod or a service of systemd."""
+"""Who runs a migration: the user, the machine, and the job of a CI system, a pod or a service of systemd."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ JOBS = (
 
 
 @cache
-def columns() -> dict[str, str | None]:
+def history_columns() -> dict[str, str | None]:
     """Return the columns of the history that say who runs this process."""
     try:
         user: str | None = getpass.getuser()

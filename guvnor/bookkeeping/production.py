@@ -6,13 +6,12 @@ copy is not production.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from guvnor.bookkeeping import history
+from guvnor.bookkeeping import history, tables
 from guvnor.bookkeeping.history import Attempt
-from guvnor.postgres import Connection, scalar
+from guvnor.postgres import Connection, identify, row
 
 
 @dataclass(frozen=True)
@@ -39,26 +38,25 @@ def reason(environment: str | None, mark: Mark | None) -> str | None:
 
 def read_mark(connection: Connection) -> Mark | None:
     """Return who marked this very database as production; a restored copy's mark does not count."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT event, at, concat(database_role, ' (', os_user, '@', host, ')')
-            FROM public.guvnor_migration_history
-            WHERE event IN ('marked', 'unmarked') AND database_identity = %s
-            ORDER BY id DESC
-            LIMIT 1
-            """,
-            (database_identity(connection),),
-        )
-        row = cursor.fetchone()
-    return Mark(row[1], row[2]) if row and row[0] == "marked" else None
+    found = row(
+        connection,
+        """
+        SELECT event, at, concat(database_role, ' (', os_user, '@', host, ')')
+        FROM public.guvnor_migration_history
+        WHERE event IN ('marked', 'unmarked') AND database_identity = %s
+        ORDER BY id DESC
+        LIMIT 1
+        """,
+        (database_identity(connection),),
+    )
+    return Mark(*found[1:]) if found and found[0] == "marked" else None
 
 
 def set_mark(connection: Connection, *, production: bool) -> None:
     """Record that this very database is production, or is no longer."""
-    attempt = Attempt(str(uuid.uuid4()), "mark", None, None, None)
+    attempt = Attempt("mark", None, None, None)
     with connection.cursor() as cursor:
-        history.create(cursor)
+        tables.create_history(cursor)
         history.record(
             cursor,
             attempt,
@@ -68,16 +66,6 @@ def set_mark(connection: Connection, *, production: bool) -> None:
 
 
 def database_identity(connection: Connection) -> str:
-    """Return what tells this database from a copy: the cluster's identifier and the database's oid."""
-    return str(
-        scalar(
-            connection,
-            """
-            SELECT concat(
-                CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-                     THEN (SELECT system_identifier FROM pg_catalog.pg_control_system()) END,
-                '/', (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-            )
-            """,
-        )
-    )
+    """Return what distinguishes a database from its copies: its cluster's identifier and its oid."""
+    identity = identify(connection)
+    return f"{identity.system_identifier or ''}/{identity.oid}"

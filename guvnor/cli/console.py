@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from guvnor import postgres
-from guvnor.bookkeeping.state import State, dirty_error
+from guvnor.bookkeeping.consistency import dirty_error
+from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate.observer import Observer
 
@@ -217,8 +218,13 @@ class Console(Observer):
 
     def _show_bar(self, progress: Progress) -> None:
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bar
+        from rich.progress import (
+            BarColumn,
+            Progress as Bar,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
 
         if self._bar is None:
             self._bar = Bar(

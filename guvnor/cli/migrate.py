@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from guvnor.bookkeeping import state
+from guvnor.bookkeeping import consistency
 from guvnor.cli.base import (
     Group,
     allow_plaintext_option,
@@ -24,8 +24,7 @@ from guvnor.cli.base import (
     wait_for_server_option,
 )
 from guvnor.cli.console import Console, result_kept_clean, say, show, show_table
-from guvnor.commands import migrate as commands
-from guvnor.commands import roles as least_privilege
+from guvnor.commands import migrate as commands, roles as least_privilege
 from guvnor.commands.roles import Names
 from guvnor.errors import GuvnorError
 from guvnor.revisions.direction import Direction
@@ -171,12 +170,12 @@ def repair(shown: Console, way: str | None) -> None:
     settings = resolve_settings()
     found, choices = commands.repair_choices(settings)
     if not choices:
-        state.check(found, read_revisions())
+        consistency.check(found, read_revisions())
         say("✅ Nothing to repair")
         return
     shown.choices(found, choices, commands.describe_interrupted(settings, found))
     if way is None:
-        sys.exit(state.DirtyError.exit_code)
+        sys.exit(consistency.DirtyError.exit_code)
     if way == "as-is":
         commands.force(settings, choices[-1].to_version or "base", shown.ask)
         say(f"✅ Version set to {choices[-1].to_version or 'none'}. The schema was not changed.")
@@ -247,7 +246,7 @@ def roles(
     The SQL makes four roles with exactly the rights that they need.
     """
     settings = resolve_settings()
-    names = Names(owner or settings.role or Names.owner, migrator, application, read_only)
+    names = Names(owner or settings.storage_role or Names.owner, migrator, application, read_only)
     if not check:
         sql = least_privilege.script(names)
         print_json({"roles": asdict(names), "sql": sql}) if as_json else say(sql.rstrip("\n"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guvnor import postgres
-from guvnor.bookkeeping import production, state
+from guvnor.bookkeeping import consistency, production, state, versions
 from guvnor.bookkeeping.state import State
 from guvnor.config import Settings
 from guvnor.database import Database
@@ -74,7 +74,7 @@ def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: b
                         state="Nothing was written.",
                         next_step="guvnor migrate adopt --accept-drift",
                     )
-            state.set_version(connection, current, revision.identifier, "adopt")
+            versions.set_version(connection, current, revision.identifier, "adopt")
             return Adoption(revision, report)
         finally:
             locks.release()
@@ -83,7 +83,7 @@ def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: b
 def _candidates(current: State, files: tuple[Revision, ...], at: str | None) -> list[Revision]:
     """Return the revisions that the schema may be at, the likeliest first; none: there is nothing to do."""
     if current.dirty:
-        raise state.dirty_error(current)
+        raise consistency.dirty_error(current)
     if at is not None:
         revision = find(files, at)
         if revision is None:
@@ -108,7 +108,7 @@ def _candidates(current: State, files: tuple[Revision, ...], at: str | None) -> 
 
 
 def _unknown(current: State) -> list[Revision]:
-    raise state.UnknownVersionError(
+    raise consistency.StateError(
         f"The migration files know neither version {current.golang} of golang-migrate nor {current.version}.",
         state="Nothing was written.",
         next_step="guvnor version   # is this the release that migrated the database?",

@@ -11,8 +11,7 @@ from typing import Any
 from guvnor import __version__, postgres
 from guvnor.backup import take
 from guvnor.backup.take import BackupOptions, TakenBackup
-from guvnor.commands import migrate as commands
-from guvnor.commands import preview
+from guvnor.commands import migrate as commands, preview
 from guvnor.commands.preview import Preview
 from guvnor.config import Settings
 from guvnor.database import Database

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from guvnor import postgres
 from guvnor.application import GUVNOR
-from guvnor.bookkeeping import history, production, state
-from guvnor.bookkeeping.state import State, StateError
+from guvnor.bookkeeping import consistency, history, production, state, versions
+from guvnor.bookkeeping.consistency import StateError
+from guvnor.bookkeeping.state import State
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import ExitCode
@@ -57,7 +58,7 @@ def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]
     with postgres.closing(Database.of(settings).connect()) as connection:
         current = state.read(connection)
         if running := locks.holder(connection, locks.RUN_LOCK):
-            raise state.StateError(
+            raise consistency.StateError(
                 f"Another migration is running: {running}. What looks unfinished is its work in progress.",
                 state="Nothing was changed by this command.",
             )
@@ -76,7 +77,7 @@ def status(settings: Settings) -> Status:
         current = state.read(connection)
         problem: StateError | None = None
         try:
-            state.check(current, files)
+            consistency.check(current, files)
         except StateError as error:
             problem = error
         applied = max(current.number, current.golang or 0 if not current.alembic else 0)
@@ -85,7 +86,7 @@ def status(settings: Settings) -> Status:
             state=current,
             pending=tuple(revision for revision in files if revision.number > applied),
             newest=files[-1],
-            ahead=state.is_ahead(current, files),
+            ahead=consistency.is_ahead(current, files),
             problem=problem,
             running=locks.holder(connection, locks.RUN_LOCK),
             known=tuple(describe_interrupted(settings, current)),
@@ -105,10 +106,10 @@ def entries(settings: Settings, since: str | None = None, *, failed: bool = Fals
     """Read the history of the database, the oldest attempt first.
 
     :param since: the moment before which attempts are left out: see
-        :func:`guvnor.bookkeeping.history.moment`.
+        :func:`guvnor.bookkeeping.history.parse_moment`.
     :param failed: leave out attempts that succeeded.
     """
-    start = history.moment(since, datetime.now().astimezone()) if since else None
+    start = history.parse_moment(since, datetime.now().astimezone()) if since else None
     with postgres.closing(Database.of(settings).connect()) as connection:
         if not history.exists(connection):
             return []
@@ -170,8 +171,8 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
         try:
             held.shut_out_golang()
             current = state.read(connection)
-            state.check_unmoved(seen, current)
-            state.set_version(connection, current, target.identifier if target else None, "force")
+            consistency.check_unmoved(seen, current)
+            versions.set_version(connection, current, target.identifier if target else None, "force")
         finally:
             held.release()
         return current

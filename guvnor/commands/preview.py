@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from guvnor import postgres
 from guvnor.backup import losses
 from guvnor.backup.losses import Loss
-from guvnor.bookkeeping import state
+from guvnor.bookkeeping import consistency, state
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError
-from guvnor.revisions import check
-from guvnor.revisions import plan as planning
+from guvnor.revisions import check, plan as planning
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.plan import Plan
 from guvnor.revisions.script import downgrade_steps, read_revisions, script_directory, upgrade_steps
@@ -52,11 +51,11 @@ def preview(settings: Settings, direction: str, to: str | None) -> Preview:
     database = Database.of(settings)
     with postgres.closing(database.connect("plan")) as connection:
         current = state.read(connection)
-        state.check(current, files)
+        consistency.check(current, files)
         identity = postgres.identify(connection)
-        if state.is_ahead(current, files):
+        if consistency.is_ahead(current, files):
             if direction == "down":
-                raise state.ahead_error(current, files)
+                raise consistency.ahead_error(current, files)
             return Preview(planning.make(identity, current.version, ()), (), (), None)
         steps = find_steps(script, current.alembic or ())
         plan = planning.make(identity, current.version, steps)

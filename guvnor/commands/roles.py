@@ -14,7 +14,7 @@ from inspect import cleandoc
 from pathlib import Path
 
 from guvnor import postgres
-from guvnor.bookkeeping import history
+from guvnor.bookkeeping import tables
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import PreflightError
@@ -89,7 +89,7 @@ def _sql(file: str, names: Names) -> str:
     variables = {
         **asdict(names),
         "objects": _read("roles_objects.sql").rstrip(),
-        "bookkeeping_is_read_only": cleandoc(history.READ_ONLY_FOR_OTHERS),
+        "bookkeeping_is_read_only": cleandoc(tables.READ_ONLY_FOR_OTHERS),
     }
     return _VARIABLE.sub(lambda found: _QUOTED_AS[found[1]](variables[found[2]]), _read(file))
 

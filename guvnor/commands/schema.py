@@ -9,8 +9,7 @@ from guvnor import postgres
 from guvnor.application import GUVNOR
 from guvnor.config import Settings
 from guvnor.database import Database, local_server
-from guvnor.revisions import check as revision_check
-from guvnor.revisions import sql_revisions
+from guvnor.revisions import check as revision_check, sql_revisions
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.script import script_directory
 from guvnor.revisions.sql_revisions import SqlRevisions
@@ -31,7 +30,7 @@ def check(settings: Settings, *, against_models: bool) -> DriftReport:
     :raises RevisionFilesError: when a revision file cannot be run.
     """
     revisions = _read_revisions(configuration_file())
-    if not settings.dsn and settings.storage_type == "postgres":
+    if not settings.storage_dsn and settings.storage_type == "postgres":
         return drift.check_files(Database(local_server()), revisions, GUVNOR.load_metadata())
     models = GUVNOR.load_metadata() if against_models else None
     return drift.check(Database.of(settings), revisions, models=models)
@@ -54,4 +53,4 @@ def objects(settings: Settings) -> list[Object]:
     """Return every object of the database's schema, in the order of kind and name."""
     with postgres.closing(Database.of(settings).connect()) as connection:
         found, _ = read_live_schema(connection)
-    return sorted(found.without(settings.ignore), key=lambda item: (item.kind, item.identity))
+    return sorted(found.without(settings.schema_ignore), key=lambda item: (item.kind, item.identity))

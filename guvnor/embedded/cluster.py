@@ -46,7 +46,7 @@ def make_or_check(data: Path, account: programs.Account) -> None:
             f"rm -r {data}   # or begin with an empty server: this deletes its databases",
         )
     elif data.stat().st_uid != account.uid:  # namespaces have been denied, or allowed, since it was made
-        programs.run(["chown", "-R", "-h", str(account.uid), str(data)])
+        programs.run_program(["chown", "-R", "-h", str(account.uid), str(data)])
 
 
 def _make(data: Path, directory: Path, major: int, account: programs.Account) -> None:
@@ -60,11 +60,11 @@ def _make(data: Path, directory: Path, major: int, account: programs.Account) ->
     # directory. The name is new each time: the initdb of a killed command may still be writing.
     for abandoned in data.parent.glob("initdb-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    # PostgreSQL 17 introduced a C.UTF-8 of its own; before, the operating system had to have one.
+    # PostgreSQL 17 has a built-in C.UTF-8; older versions need the operating system's.
     builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     temporary = tempfile.TemporaryDirectory(prefix="initdb-", dir=data.parent, ignore_cleanup_errors=True)
     with temporary as making:
-        initdb = programs.run(
+        initdb = programs.run_program(
             [
                 *account.prefix,
                 str(directory / "initdb"),
@@ -83,7 +83,7 @@ def _make(data: Path, directory: Path, major: int, account: programs.Account) ->
             raise LocalServerError(
                 f"initdb could not make {data}:\n{last_lines(initdb.stdout + initdb.stderr)}",
                 state="No server was started, and no data was made.",
-                next_step="guvnor db start   # when the cause is removed",
+                next_step="guvnor db start   # after fixing the cause",
             )
         Path(making, "data").replace(data)
 

@@ -90,7 +90,7 @@ class Home:
             where = f" ({error.filename})" if error.filename else ""
             raise LocalServerError(
                 f"The local server's files cannot be used: {error.strerror or error}{where}.",
-                state="Its data is as it was.",
+                state="Its data is unchanged.",
                 next_step=f"ls -ld {self.directory}\ndf -h {self.directory.parent}",
             ) from error
 
@@ -114,7 +114,7 @@ class Home:
 
         :param server: what the server wrote about itself.
         :returns: the process ID; 0 if the process cannot be seen from here, as in another container; None if
-            nobody listens.
+            no process listens.
         """
         with socket.socket(socket.AF_UNIX) as client:
             client.setblocking(False)

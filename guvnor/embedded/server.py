@@ -143,7 +143,7 @@ class LocalServer:
         if running is None:
             raise LocalServerError(
                 "The local server is not running.",
-                state="Its data is as it was.",
+                state="Its data is unchanged.",
                 next_step="guvnor db start",
             )
         variables = {"PGPORT": str(running.port), "PGUSER": ROLE, "PGDATABASE": DATABASE}
@@ -215,7 +215,7 @@ class LocalServer:
         # Relative paths, since pg_ctl does not quote them for the shell in which it starts the server.
         command = [*account.prefix, str(programs.binaries() / "pg_ctl"), "start", "--pgdata=data"]
         command += ["--log=server.log", f"--options={options}", "--timeout=10"]
-        started = programs.run(command, cwd=home.directory)
+        started = programs.run_program(command, cwd=home.directory)
         if self._await_ready() is not None:
             return
         if tcp and home.free_port() != port:  # another program has taken the port in the meantime
@@ -224,8 +224,8 @@ class LocalServer:
         said = home.log.read_bytes()[log_start:].decode(errors="replace") or started.stderr
         raise LocalServerError(
             f"The server did not start. The end of {home.log}:\n{last_lines(said)}",
-            state="The server is not running; its data is as it was.",
-            next_step="guvnor db start   # when the cause is removed",
+            state="The server is not running; its data is unchanged.",
+            next_step="guvnor db start   # after fixing the cause",
         )
 
     def _clean_up(self) -> None:

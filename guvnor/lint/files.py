@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guvnor.lint.revision import RevisionSource
-from guvnor.revisions import branch
-from guvnor.revisions import files as revision_files
+from guvnor.revisions import branch, files as revision_files
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def diagnose(settings: Settings, state: State) -> Diagnosis | None:
             with shadow.build(connection, shadow.from_revisions(script, choice.revision)) as built:
                 newer = built.snapshot()
                 findings = root_causes.differences(
-                    built, live, grantees=settings.grantees, ignore=settings.ignore
+                    built, live, grantees=settings.schema_grantees, ignore=settings.schema_ignore
                 )
     except GuvnorError:
         return None

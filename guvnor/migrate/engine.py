@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
 from guvnor import postgres
-from guvnor.bookkeeping import history, production, state
-from guvnor.bookkeeping.state import DirtyError, State
+from guvnor.bookkeeping import consistency, history, production, state, tables, versions
+from guvnor.bookkeeping.consistency import DirtyError
+from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
 from guvnor.migrate import diagnosis, guard, preflight, repair, signals
 from guvnor.migrate.backup_policy import BackupDecision, BackupPolicy
@@ -49,7 +49,7 @@ def migrate(request: Request) -> Outcome:
         migration = Migration(request, ready, canceller)
         if request.repair is not None:
             return migration.repair(request.repair)
-        if state.is_ahead(ready.state, ready.revisions):
+        if consistency.is_ahead(ready.state, ready.revisions):
             return migration.leave_alone(ready.state)
         current, plan = ready.state, migration.planner.plan(ready.state)
         if not plan.steps and not current.dirty:
@@ -146,7 +146,7 @@ class Migration:
 
         :raises AheadError: when that is refused, or a rollback was asked for.
         """
-        error = state.ahead_error(current, self._ready.revisions)
+        error = consistency.ahead_error(current, self._ready.revisions)
         if self._request.strict or self._request.direction is not Direction.UP:
             raise error
         log.warning(error.message)
@@ -199,7 +199,7 @@ class Migration:
         :raises StateError: when no migration can start from it.
         """
         current = self._read_state()
-        state.check(current, self._ready.revisions)
+        consistency.check(current, self._ready.revisions)
         return current
 
     def carry_out(self, plan: Plan, current: State) -> Outcome:
@@ -232,13 +232,11 @@ class Migration:
         self.confirm(plan, ready.state)
         with self.locked():
             current = self._read_state()
-            state.check_unmoved(ready.state, current)
+            consistency.check_unmoved(ready.state, current)
             taken = self._back_up(plan, current)
             self._locks.shut_out_golang()
-            attempt = history.Attempt(
-                str(uuid.uuid4()), direction, choice.revision, choice.from_version, choice.to_version
-            )
-            state.prepare_repair(ready.connection, attempt)
+            attempt = history.Attempt(direction, choice.revision, choice.from_version, choice.to_version)
+            versions.prepare_repair(ready.connection, attempt)
             applied = self._execute(plan, taken)
             return self._outcome(self._read_state(), applied, backup=taken)
 
@@ -272,7 +270,7 @@ class Migration:
     def _execute(self, plan: Plan, taken: TakenBackup | None) -> tuple[Applied, ...]:
         """Run the steps of a plan, one after the other; those before a failing one stay applied."""
         ready, request = self._ready, self._request
-        state.create_tables(ready.connection, golang_migrate=request.project.golang_migrate)
+        tables.create_missing(ready.connection, golang_migrate=request.project.golang_migrate)
         note = f"backup: {taken.path or taken.what}" if taken else None
         applied = []
         with (

@@ -9,7 +9,7 @@ from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy import text
 
 from guvnor import __version__
-from guvnor.bookkeeping import history, state
+from guvnor.bookkeeping import tables
 from guvnor.project import Project
 from guvnor.revisions.identifiers import number
 
@@ -31,7 +31,7 @@ def write(context: Any, project: Project) -> None:
     )
     migration = context.get_context()
     migration.impl.static_output("SET search_path = public;")
-    for statement in (*((state.CREATE_SCHEMA_MIGRATIONS,) if golang_migrate else ()), *history.CREATE):
+    for statement in ((tables.CREATE_SCHEMA_MIGRATIONS,) if golang_migrate else ()) + tables.CREATE_HISTORY:
         migration.impl.execute(text(statement))
     with context.begin_transaction():
         context.run_migrations()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic.script import ScriptDirectory
 
-from guvnor.bookkeeping import state
+from guvnor.bookkeeping import consistency
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
 from guvnor.migrate.request import Request
@@ -41,7 +41,7 @@ class Planner:
                 request.direction is Direction.UP and start.direction == Direction.UP and not steps
             ):
                 # A stamp runs nothing, and the target of an up is not to be passed.
-                raise state.dirty_error(current)
+                raise consistency.dirty_error(current)
             finish = find_steps(script, Direction(start.direction), heads, start.to_version)
             if steps[:1] != finish[:1]:
                 target = (start.to_version,) if start.to_version else ()

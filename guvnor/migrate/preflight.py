@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guvnor import postgres
-from guvnor.bookkeeping import state
+from guvnor.bookkeeping import consistency, state
 from guvnor.bookkeeping.state import State
 from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.database import Database
@@ -17,8 +17,7 @@ from guvnor.errors import GuvnorError, PreflightError
 from guvnor.migrate import edited_files, locks
 from guvnor.postgres import Connection, Identity, scalar
 from guvnor.project import Project
-from guvnor.revisions import check
-from guvnor.revisions import files as revision_files
+from guvnor.revisions import check, files as revision_files
 from guvnor.revisions.files import Revision
 from guvnor.revisions.script import script_directory
 
@@ -152,7 +151,7 @@ def _server(database: Database, connection: Connection, identity: Identity) -> C
             "or name all hosts and add target_session_attrs=read-write.",
         )
     if identity.read_only:
-        role, name = (postgres.identifier(connection, n) for n in (identity.role, identity.database))
+        role, name = (postgres.quote_ident(connection, n) for n in (identity.role, identity.database))
         raise ServerError(
             f"Transactions of role {identity.role} on database {identity.database} are read-only "
             "(default_transaction_read_only is on).",
@@ -192,7 +191,7 @@ def _permissions(
     connection: Connection, identity: Identity, project: Project, warnings: tuple[str, ...]
 ) -> Check:
     role, database = identity.role, identity.database
-    grantee = postgres.identifier(connection, role)
+    grantee = postgres.quote_ident(connection, role)
     if not scalar(connection, "SELECT to_regnamespace('public') IS NOT NULL"):
         raise PermissionDeniedError("The schema public does not exist.", next_step="CREATE SCHEMA public;")
     may_create = scalar(connection, "SELECT has_schema_privilege('public', 'CREATE')")
@@ -218,7 +217,7 @@ def _permissions(
         raise PermissionDeniedError(
             f"failed to create migrator: permission denied: the tables belong to {owner}, and role {role} "
             "may not act as it.",
-            next_step=f"GRANT {postgres.identifier(connection, owner)} TO {grantee};",
+            next_step=f"GRANT {postgres.quote_ident(connection, owner)} TO {grantee};",
         )
     login = _login(connection, role, grantee)
     return Check(
@@ -271,9 +270,11 @@ def _beyond_need(connection: Connection) -> tuple[str, ...]:
 
 def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:
     """Look at the extensions that the revisions create, where none of them has run yet."""
-    if not project.extensions or _is_migrated(connection):
+    if not project.extensions:
         return ()
     with connection.cursor() as cursor:
+        if state.recorded_version(cursor):
+            return ()
         cursor.execute(
             """
             SELECT wanted.name,
@@ -294,8 +295,8 @@ def _extensions(connection: Connection, project: Project, role: str, database: s
         raise PermissionDeniedError(
             f"failed to create migrator: permission denied: role {role} may not create the "
             f"extension{'s' if len(missing) > 1 else ''} {' and '.join(missing)} in database {database}.",
-            next_step=f"GRANT CREATE ON DATABASE {postgres.identifier(connection, database)} TO "
-            f"{postgres.identifier(connection, role)};\n"
+            next_step=f"GRANT CREATE ON DATABASE {postgres.quote_ident(connection, database)} TO "
+            f"{postgres.quote_ident(connection, role)};\n"
             + "\n".join(f'CREATE EXTENSION "{name}";   -- or have a superuser run this' for name in missing),
         )
     return tuple(
@@ -303,16 +304,6 @@ def _extensions(connection: Connection, project: Project, role: str, database: s
         for name, installed, available, _ in found
         if not (installed or available)
     )
-
-
-def _is_migrated(connection: Connection) -> bool:
-    """Tell whether a version table says that a revision has been applied."""
-    for table in ("alembic_version", "schema_migrations"):
-        if scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", (f"public.{table}",)) and scalar(
-            connection, f"SELECT EXISTS (SELECT FROM public.{table})"
-        ):
-            return True
-    return False
 
 
 def _state(
@@ -330,7 +321,7 @@ def _state(
             f"Another migration is running ({at})",
             warnings=(f"another migration is running: {other}",),
         )
-    state.check(current, found)
+    consistency.check(current, found)
     warnings = edited + _busy(connection)
     if current.dirty and current.unfinished:
         start = current.unfinished
@@ -338,7 +329,7 @@ def _state(
         what = f"revision {start.revision}, started {when}, {start.ended}"
         warnings += (f"{what} at the step: {start.step}; it can be finished",)
         return Check("state", f"Database is in a dirty state that can be finished ({at})", warnings=warnings)
-    if state.is_ahead(current, found):
+    if consistency.is_ahead(current, found):
         newest = found[-1].identifier
         warnings += (f"the database is at {at}, ahead of the migration files (newest: {newest})",)
     return Check("state", f"Database state is clean ({at})", warnings=warnings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +119,6 @@ class Runner:
 
     def _record(self, step: Step) -> history.Attempt:
         return history.Attempt(
-            number=str(uuid.uuid4()),
             direction=step.direction,
             revision=step.revision,
             from_version=step.from_version,

@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from psycopg2 import extensions
 from sqlalchemy import event
 
-from guvnor.bookkeeping import history, state
+from guvnor.bookkeeping import history, state, versions
 from guvnor.errors import GuvnorError
 from guvnor.migrate import fence
 from guvnor.migrate.lock_budget import LockBudget
@@ -121,7 +121,7 @@ class StepTransaction:
         self._count_waiting()
         with self._session.driver.cursor() as cursor:
             if self._golang_migrate:
-                state.write_golang(cursor, number(self._step.to_version) or None, dirty=False)
+                versions.write_golang(cursor, number(self._step.to_version) or None, dirty=False)
             history.record(cursor, self._record, "succeeded", **self.figures())
         self._locks.check_alive()
         self.stage.version_written = True
@@ -186,7 +186,7 @@ class StepTransaction:
         """Write, in the current transaction, that the revision is half done from here on."""
         stage = self.stage
         if not stage.committed and self._golang_migrate:
-            state.write_golang(cursor, number(self._step.to_version) or state.NO_VERSION, dirty=True)
+            versions.write_golang(cursor, number(self._step.to_version) or state.NO_VERSION, dirty=True)
         stage.committed = True
         history.record(
             cursor,

@@ -1,1 +1,1 @@
-"""The online operations: how revisions write them, how they run, how far they are and who is in the way."""
+"""The online operations: how revisions call them, how they run, their progress and their blockers."""

@@ -1,6 +1,6 @@
 """How long a try may wait for locks, and how long to pause after one that did not get them.
 
-While a statement waits for a lock, everyone who comes later queues behind it. So a try waits shortly, and the
+While a statement waits for a lock, everyone who comes later queues behind it. So a try waits briefly, and the
 pause after it is at least four times as long, which lets the queue drain.
 """
 

@@ -1,4 +1,4 @@
-"""Who stands in the way: a second connection looks on while a statement waits for a lock."""
+"""Who blocks a statement: a second connection watches while the statement waits for a lock."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import psycopg2
 
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, rows, scalar
 
 log = logging.getLogger(__name__)
 
-_INTERVAL = 0.01  # seconds between two looks; a tenth of the usual wait
+_INTERVAL = 0.01  # seconds between two polls; a tenth of the usual wait
 
 
 @dataclass(frozen=True)
@@ -49,46 +49,44 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
     :param connection: another connection than the one that waits, in autocommit mode.
     :param pid: of the backend that may wait.
     """
-    with connection.cursor() as cursor:
-        # pg_blocking_pids() locks the lock manager for a moment, so it is asked only for who does wait.
-        cursor.execute(
-            """
-            SELECT CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END
-            FROM pg_catalog.pg_stat_get_activity(%s)
-            """,
-            (pid,),
-        )
-        row = cursor.fetchone()
-        if row is None or row[0] is None:
-            return False, ()
-        pids = sorted(set(row[0]))
-        cursor.execute(
-            """
-            SELECT
-                blocking.pid, a.usename, a.application_name, a.state,
-                EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
-                upper(substring(a.query FROM '[A-Za-z]+')), a.query
-            FROM unnest(%s::integer[]) AS blocking (pid)
-            LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-            """,
-            (pids,),
-        )
-        rows = cursor.fetchall()
-    for found in rows:
-        log.debug("blocked", extra={"pid": found[0], "query": found[6]})
-    return True, tuple(Blocker(*found[:6]) for found in rows)
+    # pg_blocking_pids() locks the lock manager for a moment, so it is called only for a backend that waits.
+    pids = scalar(
+        connection,
+        """
+        SELECT CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END
+        FROM pg_catalog.pg_stat_get_activity(%s)
+        """,
+        (pid,),
+    )
+    if pids is None:
+        return False, ()
+    found = rows(
+        connection,
+        """
+        SELECT
+            blocking.pid, a.usename, a.application_name, a.state,
+            EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
+            upper(substring(a.query FROM '[A-Za-z]+')), a.query
+        FROM unnest(%s::integer[]) AS blocking (pid)
+        LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+        """,
+        (sorted(set(pids)),),
+    )
+    for blocker in found:
+        log.debug("blocked", extra={"pid": blocker[0], "query": blocker[6]})
+    return True, tuple(Blocker(*blocker[:6]) for blocker in found)
 
 
 class LockMonitor:
-    """Measures how long a backend waits for locks, and remembers the last who blocked it.
+    """Measures how long a backend waits for locks, and remembers its last blockers.
 
-    Looks on from a thread while a statement runs, through a connection that is idle meanwhile.
+    A thread polls the server while a statement runs, on a connection that is otherwise idle.
     """
 
     def __init__(self, connection: Connection, pid: int) -> None:
-        """Start looking on.
+        """Start the thread.
 
-        :param connection: the connection to look through, in autocommit mode.
+        :param connection: the connection to poll on, in autocommit mode.
         :param pid: of the backend to watch.
         """
         self.waited = 0.0  # seconds, in the current transaction
@@ -101,15 +99,15 @@ class LockMonitor:
         self._thread.start()
 
     def statement_begins(self) -> None:
-        """Say that a statement is about to run."""
+        """Start polling: a statement is about to run."""
         self._running.set()
 
     def statement_ended(self) -> None:
-        """Say that it has ended."""
+        """Stop polling: the statement has ended."""
         self._running.clear()
 
     def close(self) -> None:
-        """Stop looking on."""
+        """Stop the thread."""
         self._closed = True
         self._running.set()
         self._thread.join()

@@ -1,4 +1,4 @@
-"""What the online operations do on the server. Each looks first at what is there and does what is missing."""
+"""What the online operations do on the server. Each looks at the database first and does what is missing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 
 import psycopg2
 from psycopg2 import errorcodes
-from sqlalchemy import text
 
 from guvnor.errors import GuvnorError
-from guvnor.online import backoff, progress
+from guvnor.online import backoff, plain_forms, progress
 from guvnor.online.progress import Progress
-from guvnor.postgres import Connection, scalar
+from guvnor.postgres import Connection, row, rows, scalar
 from guvnor.postgres.quoting import quoted
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class OnlineStep:
     :ivar onlooker: another connection, for reading progress.
     :ivar pid: of the backend of ``connection``.
     :ivar what: the step, in words.
-    :ivar report: is told how far it is.
+    :ivar report: is called with the progress of the step.
     """
 
     connection: Connection
@@ -54,11 +53,10 @@ class OnlineStep:
     what: str
     report: Callable[[Progress], None]
 
-    def execute(self, sql: str, parameters: Any = None) -> int:
-        """Run a statement and return the number of rows it changed."""
+    def execute(self, sql: str, parameters: Any = None) -> None:
+        """Run a statement."""
         with self.connection.cursor() as cursor:
             cursor.execute(sql, parameters)
-            return int(cursor.rowcount)
 
 
 def create_index(step: OnlineStep, name: str, sql: str) -> None:
@@ -78,7 +76,7 @@ def create_index(step: OnlineStep, name: str, sql: str) -> None:
             return
         if valid is False:
             log.warning("dropping the invalid index of an interrupted build", extra={"index": name})
-            step.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+            step.execute(plain_forms.drop_index(name, concurrently=True))
         try:
             step.execute(sql)
         except psycopg2.Error as error:
@@ -95,37 +93,33 @@ def _drop_remains(step: OnlineStep, name: str) -> None:
     """Drop what a failed build left: an invalid index costs every write, and a unique one refuses some."""
     try:
         if _index_is_valid(step.connection, name) is False:
-            step.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+            step.execute(plain_forms.drop_index(name, concurrently=True))
     except psycopg2.Error:
         log.warning("the failed build left an invalid index, which the next run drops", extra={"index": name})
 
 
 def drop_index(step: OnlineStep, name: str) -> None:
-    """Drop an index concurrently, when it is there."""
+    """Drop an index concurrently, when it exists."""
     _await_others(step, name)
-    step.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+    step.execute(plain_forms.drop_index(name, concurrently=True))
 
 
-def validate_constraint(step: OnlineStep, table: str, name: str, statement: str) -> None:
+def validate_constraint(step: OnlineStep, table: str, name: str) -> None:
     """Validate a constraint when it is not valid yet.
 
     :raises OnlineStepError: when there is no such constraint.
     """
-    valid = scalar(
-        step.connection,
-        "SELECT convalidated FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass(%s) AND conname = %s",
-        (quoted(table), name),
-    )
+    valid = constraint_is_valid(step.connection, table, name)
     if valid is None:
         raise OnlineStepError(f"Table {table} has no constraint {name} to validate.")
     if not valid:
-        step.execute(statement)
+        step.execute(plain_forms.validate_constraint(table, name))
 
 
-def check_not_null(step: OnlineStep, table: str, name: str, statement: str) -> None:
-    """Validate the check that a column holds no NULL; one that fails is dropped, or it would refuse rows."""
+def check_not_null(step: OnlineStep, table: str, name: str) -> None:
+    """Validate the check that a column holds no NULL; drop it when that fails, or it would refuse rows."""
     try:
-        validate_constraint(step, table, name, statement)
+        validate_constraint(step, table, name)
     except psycopg2.errors.CheckViolation:
         drop_constraint(step, table, name)
         raise
@@ -134,7 +128,7 @@ def check_not_null(step: OnlineStep, table: str, name: str, statement: str) -> N
 def drop_constraint(step: OnlineStep, table: str, name: str) -> None:
     """Drop a constraint that could not be validated, so that it refuses no row from now on.
 
-    It takes ACCESS EXCLUSIVE, so it waits shortly and tries again; where that fails, the next run does it.
+    The statement takes ACCESS EXCLUSIVE, so each try waits briefly; when all fail, the next run drops it.
     """
     for trial, _ in zip(backoff.tries(), range(_DROP_TRIES), strict=False):
         try:
@@ -147,15 +141,15 @@ def drop_constraint(step: OnlineStep, table: str, name: str) -> None:
             time.sleep(trial.pause)
         finally:
             step.execute("SET lock_timeout = 0")
-    log.warning("a constraint that was not validated is left", extra={"table": table, "constraint": name})
+    log.warning("a constraint that was not validated remains", extra={"table": table, "constraint": name})
 
 
 def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None:
     """Update the rows that a predicate names, a range of blocks at a time; see ``op.backfill``.
 
     A range of blocks is a TID range scan (PostgreSQL 14 and later), so that the whole takes one pass over the
-    table, however small the ranges are. New row versions go elsewhere: it goes over the table until it finds
-    no row.
+    table, however small the ranges are. An UPDATE writes new row versions to other blocks, so the passes are
+    repeated until one finds no row.
     """
     blocks = _BATCH_FIRST
     for relation in _leaves(step.connection, table):
@@ -178,13 +172,13 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
 
 
 def _next_block(connection: Connection, relation: str, where: str, block: int) -> int | None:
-    """Find the first block from one on that holds a row to update; rows of others are only read."""
-    found = scalar(
+    """Find the first block, from a given one on, that holds a row to update."""
+    found: int | None = scalar(
         connection,
         f"SELECT (ctid::text::point)[0]::bigint FROM ONLY {relation} "
         f"WHERE ctid >= '({block},0)'::tid AND ({where}\n) LIMIT 1",  # it may end with a comment
     )
-    return None if found is None else int(found)
+    return found
 
 
 def _update_range(
@@ -197,13 +191,12 @@ def _update_range(
     """
     began = time.monotonic()
     try:
-        with step.connection.cursor() as cursor:
-            cursor.execute(
-                f"WITH updated AS (UPDATE ONLY {relation} SET {assignments}\n"
-                f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}\n) "
-                f"RETURNING ({where}\n) AS again) SELECT bool_or(again), count(*) FROM updated"
-            )
-            endless, updated = cursor.fetchone() or (None, 0)
+        endless, updated = row(
+            step.connection,
+            f"WITH updated AS (UPDATE ONLY {relation} SET {assignments}\n"
+            f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}\n) "
+            f"RETURNING ({where}\n) AS again) SELECT bool_or(again), count(*) FROM updated",
+        ) or (None, 0)
     except psycopg2.Error as error:
         if error.pgcode != errorcodes.DEADLOCK_DETECTED:
             raise
@@ -214,7 +207,8 @@ def _update_range(
             f"The backfill of {relation} would never end: rows that it has updated still match {where}."
         )
     took = time.monotonic() - began
-    total = _blocks(step.connection, relation)
+    size = "SELECT pg_relation_size(%s) / current_setting('block_size')::bigint"
+    total: int = scalar(step.connection, size, (relation,))
     step.report(Progress(step.what, "updating", min(block + blocks, total), total))
     time.sleep(took / 4)
     _await_replicas(step)
@@ -223,7 +217,7 @@ def _update_range(
 
 
 def _await_replicas(step: OnlineStep) -> None:
-    """Wait while a replica is far behind, where the role may see that (pg_monitor)."""
+    """Wait while a replica lags far behind, where the role may see that (pg_monitor)."""
     while True:
         lag = scalar(
             step.onlooker,
@@ -237,29 +231,23 @@ def _await_replicas(step: OnlineStep) -> None:
 
 def _leaves(connection: Connection, table: str) -> list[str]:
     """Return the tables that hold the rows: the table itself, or the leaves of a partitioned one."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT COALESCE(leaf.relid, root.oid)::regclass::text
-            FROM (SELECT %s::regclass::oid AS oid) AS root
-            LEFT JOIN LATERAL (SELECT relid FROM pg_partition_tree(root.oid) WHERE isleaf) AS leaf ON true
-            """,
-            (quoted(table),),
-        )
-        return [name for (name,) in cursor.fetchall()]
-
-
-def _blocks(connection: Connection, relation: str) -> int:
-    return int(
-        scalar(connection, "SELECT pg_relation_size(%s) / current_setting('block_size')::bigint", (relation,))
+    found = rows(
+        connection,
+        """
+        SELECT COALESCE(leaf.relid, root.oid)::regclass::text
+        FROM (SELECT %s::regclass::oid AS oid) AS root
+        LEFT JOIN LATERAL (SELECT relid FROM pg_partition_tree(root.oid) WHERE isleaf) AS leaf ON true
+        """,
+        (quoted(table),),
     )
+    return [name for (name,) in found]
 
 
 def _await_others(step: OnlineStep, index: str) -> None:
-    """Wait while another backend works on an index's table in a way that only one can.
+    """Wait while another backend holds SHARE UPDATE EXCLUSIVE on the table of an invalid index.
 
-    A build whose client was killed goes on; it holds SHARE UPDATE EXCLUSIVE on the table until its end, and
-    so would anything that has to wait for it (PostgreSQL documentation, "Explicit Locking").
+    The build of a killed client goes on, and holds that lock until its end (PostgreSQL documentation,
+    "Explicit Locking").
     """
     told = False
     while True:
@@ -293,21 +281,21 @@ def _await_others(step: OnlineStep, index: str) -> None:
 
 def _index_is_valid(connection: Connection, name: str) -> bool | None:
     """Tell whether an index is valid; None when there is none."""
-    valid = scalar(
+    valid: bool | None = scalar(
         connection,
         "SELECT indisvalid AND indisready FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(%s)",
         (quoted(name),),
     )
-    return None if valid is None else bool(valid)
+    return valid
 
 
 def _tune_for_index_build(step: OnlineStep) -> None:
     """Give an index build more memory and workers, for this session and within what the server allows.
 
-    Memory: as much as the shared buffers, by which the server's owner said what the machine has to give.
-    Workers: half of those that the owner has set (max_parallel_workers). Its default says nothing of the
-    machine, and on two cores four workers were seen to double the longest stall of the application; so they
-    are left to the server then. A session that is set higher already stays as it is.
+    Memory: as much as the shared buffers, which the server's owner has sized for the machine. Workers: half
+    of max_parallel_workers where the owner has set it. Its default does not fit every machine (on two cores,
+    four workers doubled the longest stall of the application), so the workers are left to the server then.
+    A higher setting of the session is kept.
     """
     step.execute(
         """
@@ -328,27 +316,17 @@ def _tune_for_index_build(step: OnlineStep) -> None:
     )
 
 
-def is_not_null(impl: Any, table: str, column: str) -> bool:
-    """Tell whether a column is NOT NULL, in the transaction of an Alembic implementation."""
-    return bool(
-        impl.connection.execute(
-            text(
-                "SELECT attnotnull FROM pg_catalog.pg_attribute "
-                "WHERE attrelid = to_regclass(:name) AND attname = :attribute"
-            ),
-            {"name": quoted(table), "attribute": column},
-        ).scalar()
-    )
+def is_not_null(connection: Connection, table: str, column: str) -> bool:
+    """Tell whether a column is NOT NULL."""
+    sql = "SELECT attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
+    return bool(scalar(connection, sql, (quoted(table), column)))
 
 
-def has_constraint(impl: Any, table: str, name: str) -> bool:
-    """Tell whether a table has a constraint, in the transaction of an Alembic implementation."""
-    return bool(
-        impl.connection.execute(
-            text(
-                "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint "
-                "WHERE conrelid = to_regclass(:name) AND conname = :constraint)"
-            ),
-            {"name": quoted(table), "constraint": name},
-        ).scalar()
+def constraint_is_valid(connection: Connection, table: str, name: str) -> bool | None:
+    """Tell whether a table's constraint is valid; None when there is none."""
+    valid: bool | None = scalar(
+        connection,
+        "SELECT convalidated FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass(%s) AND conname = %s",
+        (quoted(table), name),
     )
+    return valid

@@ -1,4 +1,4 @@
-"""The statement that each online operation comes down to in a transaction that must not commit."""
+"""The statement that stands for each online operation in a transaction that must not commit."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def create_index(sql: str) -> str:
     return _CONCURRENTLY.sub("", sql, count=1)
 
 
-def drop_index(name: str) -> str:
-    """Return the statement that drops an index."""
-    return f"DROP INDEX IF EXISTS {quoted(name)}"
+def drop_index(name: str, *, concurrently: bool = False) -> str:
+    """Return the statement that drops an index, or its online form."""
+    return f"DROP INDEX {'CONCURRENTLY ' if concurrently else ''}IF EXISTS {quoted(name)}"
 
 
 def validate_constraint(table: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""How far a long step is, read from the server while it runs."""
+"""The progress of a long step, read from the server while the step runs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 import psycopg2
 
 from guvnor.online import blockers
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, row
 
-_INTERVAL = 0.5  # seconds between two looks
+_INTERVAL = 0.5  # seconds between two polls
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a long step is.
+    """The progress of a long step.
 
     :ivar what: the step, in words.
     :ivar phase: what the server is doing now.
@@ -32,32 +32,31 @@ class Progress:
 
 
 def index_build(connection: Connection, what: str, pid: int) -> Progress | None:
-    """Read how far a backend's index build is (PostgreSQL documentation, "CREATE INDEX Progress Reporting").
+    """Read the progress of an index build (PostgreSQL documentation, "CREATE INDEX Progress Reporting").
 
     :param pid: of the backend that builds.
     :returns: None when it builds none.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT phase,
-                   CASE WHEN tuples_total > 0 THEN tuples_done WHEN blocks_total > 0 THEN blocks_done
-                        WHEN lockers_total > 0 THEN lockers_done END,
-                   CASE WHEN tuples_total > 0 THEN tuples_total WHEN blocks_total > 0 THEN blocks_total
-                        WHEN lockers_total > 0 THEN lockers_total END
-            FROM pg_catalog.pg_stat_progress_create_index
-            WHERE pid = %s
-            """,
-            (pid,),
-        )
-        row = cursor.fetchone()
-    return Progress(what, *row) if row else None
+    found = row(
+        connection,
+        """
+        SELECT phase,
+               CASE WHEN tuples_total > 0 THEN tuples_done WHEN blocks_total > 0 THEN blocks_done
+                    WHEN lockers_total > 0 THEN lockers_done END,
+               CASE WHEN tuples_total > 0 THEN tuples_total WHEN blocks_total > 0 THEN blocks_total
+                    WHEN lockers_total > 0 THEN lockers_total END
+        FROM pg_catalog.pg_stat_progress_create_index
+        WHERE pid = %s
+        """,
+        (pid,),
+    )
+    return Progress(what, *found) if found else None
 
 
 def step(connection: Connection, what: str, pid: int) -> Progress | None:
-    """Read how far a backend's online step is: the index that it builds, and the session that it waits for.
+    """Read the progress of a backend's online step: its index build, and the session that it waits for.
 
-    It has no lock timeout, so whoever looks on has to know what it waits for.
+    The step has no lock timeout, so the report must name what it waits for.
 
     :param pid: of the backend that runs the step.
     :returns: None when it neither builds an index nor waits.
@@ -74,7 +73,7 @@ def step(connection: Connection, what: str, pid: int) -> Progress | None:
 def watching(read: Callable[[], Progress | None], report: Callable[[Progress], None]) -> Iterator[None]:
     """Read and report progress from a thread while the body runs a statement.
 
-    :param read: reads it, through another connection than the one that is busy.
+    :param read: reads it on another connection than the busy one.
     """
     done = threading.Event()
 
@@ -83,7 +82,7 @@ def watching(read: Callable[[], Progress | None], report: Callable[[Progress], N
             try:
                 progress = read()
             except psycopg2.Error:
-                return  # progress is a comfort; that the connection is gone is noticed elsewhere
+                return  # the run itself notices the lost connection
             if progress:
                 report(progress)
 

@@ -24,8 +24,8 @@ SCHEMA = "public"
 # libpq waits for ever by default, and a connect that waits cannot be interrupted.
 CONNECT_TIMEOUT = "10"
 
-# What a role or the server may set and what would end a migration halfway or change its meaning. Timeouts of
-# statements are set by each transaction for itself (PostgreSQL documentation, "Client Connection Defaults").
+# Settings of a role or the server that would end a migration halfway or change its meaning. Each transaction
+# sets its own timeouts (PostgreSQL documentation, "Client Connection Defaults").
 _SESSION = (
     ("search_path", SCHEMA),
     ("statement_timeout", "0"),
@@ -44,9 +44,9 @@ _SESSION = (
 
 
 class DatabaseError(GuvnorError):
-    """The database could not be used any more."""
+    """The database can no longer be used."""
 
-    state = "No revision was being run at that moment; what was finished before stays as it is."
+    state = "No revision was being run at that moment; finished revisions stay applied."
     next_step = "guvnor migrate status"
 
 
@@ -122,7 +122,7 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
 
     The settings are applied with ``SET``: connection poolers refuse them as connection options.
 
-    :param dsn: libpq's connection string; it goes to libpq as it is.
+    :param dsn: libpq's connection string, passed on unchanged.
     :param purpose: a word for the application name, by which others recognize the connection.
     :raises ConfigurationError: when the connection string is empty or malformed (exit code 2).
     :raises ConnectionFailedError: with the reason in plain words (exit code 3).
@@ -134,7 +134,7 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
     try:
         connection: Connection = psycopg2.connect(dsn, fallback_application_name=name, client_encoding="UTF8")
     except psycopg2.Error as error:
-        raise connection_errors.explained(str(error), fields) from None
+        raise connection_errors.connection_failed(str(error), fields) from None
     connection.autocommit = True
     try:
         prepare(connection)
@@ -162,33 +162,28 @@ def prepare(connection: Connection) -> None:
 
 def identify(connection: Connection) -> Identity:
     """Read which server, database and role a connection reaches."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT
-                current_database(),
-                current_user,
-                current_setting('server_version_num')::integer,
-                current_setting('server_version'),
-                (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())::bigint,
-                CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-                     THEN (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) END,
-                pg_is_in_recovery(),
-                current_setting('default_transaction_read_only')::boolean
-            """
-        )
-        row = cursor.fetchone()
-    assert row is not None
-    info = connection.info
-    return Identity(info.host or "", info.port, *row)
+    found = row(
+        connection,
+        """
+        SELECT
+            current_database(),
+            current_user,
+            current_setting('server_version_num')::integer,
+            current_setting('server_version'),
+            (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())::bigint,
+            CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+                 THEN (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) END,
+            pg_is_in_recovery(),
+            current_setting('default_transaction_read_only')::boolean
+        """,
+    )
+    assert found is not None
+    return Identity(connection.info.host or "", connection.info.port, *found)
 
 
 def pooled(connection: Connection) -> bool:
-    """Tell whether a connection pooler stands between: it hands out a process number of its own."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (pid,) = cursor.fetchone() or (None,)
-    return bool(pid != connection.info.backend_pid)
+    """Tell whether the connection goes through a pooler, which reports a process number of its own."""
+    return bool(scalar(connection, "SELECT pg_backend_pid()") != connection.info.backend_pid)
 
 
 @contextlib.contextmanager
@@ -199,6 +194,25 @@ def closing(connection: Connection) -> Iterator[Connection]:
     finally:
         with contextlib.suppress(psycopg2.Error):
             connection.close()
+
+
+@contextlib.contextmanager
+def snapshot(connection: Connection, lock_timeout: str = "0") -> Iterator[extensions.cursor]:
+    """Let all queries of the body see the same moment, and write nothing.
+
+    :param connection: in autocommit mode.
+    :param lock_timeout: as PostgreSQL takes it; without one, a query waits until it gets its lock.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{lock_timeout}'"
+        )
+        try:
+            yield cursor
+        finally:
+            if not connection.closed:
+                with contextlib.suppress(psycopg2.Error):
+                    cursor.execute("ROLLBACK")
 
 
 @contextlib.contextmanager
@@ -225,12 +239,23 @@ def explained() -> Iterator[None]:
 
 def scalar(connection: Connection, sql: str, parameters: Any = None) -> Any:
     """Run a query that gives one value and return it; None when it gives no row."""
+    found = row(connection, sql, parameters)
+    return found[0] if found else None
+
+
+def row(connection: Connection, sql: str, parameters: Any = None) -> tuple[Any, ...] | None:
+    """Run a query and return its first row; None when it gives none."""
+    found = rows(connection, sql, parameters)
+    return found[0] if found else None
+
+
+def rows(connection: Connection, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+    """Run a query and return its rows."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        row = cursor.fetchone()
-    return row[0] if row else None
+        return cursor.fetchall()
 
 
-def identifier(connection: Connection, name: str) -> str:
-    """Return a name as SQL takes it: in quotes only where it needs them."""
+def quote_ident(connection: Connection, name: str) -> str:
+    """Return a name as SQL takes it, in quotes where the server says that it needs them."""
     return str(scalar(connection, "SELECT quote_ident(%s)", (name,)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from guvnor.config import MASK
 from guvnor.errors import PreflightError
+from guvnor.postgres.quoting import identifier
 
 
 class ConnectionFailedError(PreflightError):
@@ -21,17 +22,18 @@ class ConnectionFailedError(PreflightError):
     may_pass = False  # whether trying again later can help
 
 
+_READY = "pg_isready -h {host} -p {port}"
+
+
 @dataclass(frozen=True)
 class Reason:
     """A reason, recognized by its pattern; message and next step name {host}, {port}, {role}, {database}."""
 
     pattern: str
     message: str
-    next_step: str
+    next_step: str = _READY
     may_pass: bool = False
 
-
-_READY = "pg_isready -h {host} -p {port}"
 
 # libpq tries several addresses, with and without TLS, and says how each ended. What a server answered tells
 # more than that another address did not answer, and a wrong password more than a second try without TLS.
@@ -99,7 +101,6 @@ REASONS = (
     Reason(
         r"timeout expired|timed out",
         "no answer from {host}, port {port}, in time: wrong address, or a firewall drops the packets",
-        _READY,
         may_pass=True,
     ),
     Reason(
@@ -111,19 +112,17 @@ REASONS = (
     Reason(
         r"Connection refused|No such file or directory|could not connect to server",
         "the server at {host}, port {port}, refused the connection: it is not running, or listens elsewhere",
-        _READY,
         may_pass=True,
     ),
     Reason(
         r"server closed the connection|Connection reset|SSL SYSCALL|terminating connection",
         "the server at {host}, port {port}, closed the connection while it was being made",
-        _READY,
         may_pass=True,
     ),
 )
 
 
-def explained(text: str, fields: dict[str, str]) -> ConnectionFailedError:
+def connection_failed(text: str, fields: dict[str, str]) -> ConnectionFailedError:
     """Turn libpq's text into an error with a next step.
 
     :param text: what libpq says.
@@ -136,7 +135,7 @@ def explained(text: str, fields: dict[str, str]) -> ConnectionFailedError:
         "role": role,
         "database": fields.get("dbname") or os.environ.get("PGDATABASE") or role,
     }
-    names |= {f"quoted_{name}": _identifier(names[name]) for name in ("role", "database")}
+    names |= {f"quoted_{name}": identifier(names[name]) for name in ("role", "database")}
     for reason in REASONS:
         if re.search(reason.pattern, text, re.IGNORECASE | re.DOTALL):
             error = ConnectionFailedError(
@@ -149,8 +148,3 @@ def explained(text: str, fields: dict[str, str]) -> ConnectionFailedError:
     if secret := fields.get("password") or os.environ.get("PGPASSWORD"):
         shown = shown.replace(secret, MASK)
     return ConnectionFailedError(f"database connection failed: {shown}", next_step=_READY.format(**names))
-
-
-def _identifier(name: str) -> str:
-    """Return a name as SQL takes it; there is no server that could be asked."""
-    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'

@@ -1,7 +1,7 @@
 """Whether a connection is encrypted, and whether it leaves this machine.
 
-What counts is the address at the other end of the socket, not the name in the connection string: a Unix
-socket and a loopback address are local.
+The address at the other end of the socket decides, not the name in the connection string: a Unix socket and
+a loopback address are local.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def is_local(address: str) -> bool:
 def peer(connection: Connection) -> str:
     """Return the address at the other end of a connection; empty for a Unix socket.
 
-    Where the socket cannot be asked, it is the host as libpq knows it.
+    Where the socket has no address to read, it is the host as libpq knows it.
     """
     try:
         with socket.socket(fileno=os.dup(connection.info.socket)) as copy:
@@ -43,7 +43,7 @@ def peer(connection: Connection) -> str:
 
 
 def is_plaintext(connection: Connection) -> bool:
-    """Tell whether others on the network can read along: neither TLS nor GSSAPI, and not this machine."""
+    """Tell whether a connection leaves this machine with neither TLS nor GSSAPI encryption."""
     if connection.info.ssl_in_use or is_local(peer(connection)):
         return False
     with connection.cursor() as cursor:
@@ -52,5 +52,5 @@ def is_plaintext(connection: Connection) -> bool:
 
 
 def note(connection: Connection) -> str | None:
-    """Return what the history notes of a connection; None where there is nothing to note."""
+    """Return the note for the history about an unencrypted connection; None for any other."""
     return f"{NOTE} to {connection.info.host}" if is_plaintext(connection) else None

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from guvnor.reports import drift as drift_report
-from guvnor.reports import lint as lint_report
+from guvnor.reports import drift as drift_report, lint as lint_report
 from guvnor.reports.formats import code, counted, fenced
 from guvnor.reports.plan import dedented, notes
 from guvnor.review import changes

@@ -10,8 +10,7 @@ from guvnor.database import Database
 from guvnor.review import changes, scratch
 from guvnor.review.changes import Change
 from guvnor.review.files import Tree
-from guvnor.revisions import files as revision_files
-from guvnor.revisions import plan
+from guvnor.revisions import files as revision_files, plan
 from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Step
 from guvnor.revisions.script import find_steps

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
-from guvnor.revisions import check
-from guvnor.revisions import files as revision_files
+from guvnor.revisions import check, files as revision_files
 from guvnor.revisions.script import script_directory
 
 _INI = "[alembic]\nscript_location = %(here)s/alembic\npath_separator = os\n"

@@ -19,8 +19,7 @@ from guvnor.review import effects, files, roundtrip
 from guvnor.review.effects import Range, RevisionEffects, stops
 from guvnor.review.files import Tree
 from guvnor.review.roundtrip import RoundTrip
-from guvnor.revisions import branch, renumbering
-from guvnor.revisions import files as revision_files
+from guvnor.revisions import branch, files as revision_files, renumbering
 from guvnor.revisions.branch import Branch
 from guvnor.revisions.files import RevisionFilesError
 from guvnor.revisions.renumbering import Renumbering

@@ -10,7 +10,7 @@ import psycopg2
 from psycopg2 import extensions
 
 from guvnor.errors import PreflightError
-from guvnor.postgres import Connection, closing, connect, identifier
+from guvnor.postgres import Connection, closing, connect, quote_ident
 
 # A hexadecimal number follows, on which the review that uses the database holds an advisory lock.
 _PREFIX = "guvnor_review_"
@@ -37,7 +37,7 @@ def database(dsn: str) -> Iterator[str]:
                 cursor.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", (token,))
                 cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         except psycopg2.errors.InsufficientPrivilege:
-            role = identifier(admin, admin.info.user)
+            role = quote_ident(admin, admin.info.user)
             raise ScratchError(
                 f"Role {role} may not make a scratch database on the server that GUVNOR_SHADOW_DSN names.",
                 next_step=f"ALTER ROLE {role} CREATEDB;   -- or unset GUVNOR_SHADOW_DSN: the local server",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from guvnor.bookkeeping.state import BOOKKEEPING_TABLES
+from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
 from guvnor.review.candidates import Type
 

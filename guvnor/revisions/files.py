@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from guvnor.config import quoted
+from guvnor.config import presentable
 from guvnor.errors import PreflightError, UsageError
 
 _NAME = re.compile(r"(?P<number>\d{3,})_[a-z0-9_]+\.py")
@@ -170,7 +170,7 @@ def find(revisions: tuple[Revision, ...], text: str) -> Revision | None:
             return revision
     known = f"{revisions[0].identifier} to {revisions[-1].identifier}" if len(revisions) > 1 else "001"
     raise UsageError(
-        f"Unknown revision {quoted(text)}: the migration files know {known}, base and head.",
+        f"Unknown revision {presentable(text)}: the migration files know {known}, base and head.",
         next_step="guvnor migrate status",
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg2 import extensions
 
-from guvnor.bookkeeping.state import BOOKKEEPING_TABLES
+from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
 from guvnor.schema.ddl import INDEX
 from guvnor.schema.queries import database_wide, functions_and_types, parts_of_tables, rare, relations

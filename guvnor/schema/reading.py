@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2 import errorcodes
 
+from guvnor.bookkeeping import state
 from guvnor.database import Database
 from guvnor.errors import ExitCode, GuvnorError
-from guvnor.postgres import Connection, closing
+from guvnor.postgres import Connection, closing, snapshot
 from guvnor.schema import catalog
 from guvnor.schema.snapshot import Snapshot
 
@@ -70,7 +71,7 @@ def live_reader(database: Database) -> Iterator[LiveReader]:
     """Read a live schema in a thread; at the end of the block the reading stops, finished or not."""
     with closing(database.connect("schema check")) as connection, ThreadPoolExecutor(1) as thread:
         with _transaction(connection) as cursor:
-            recorded = _recorded(cursor)
+            recorded = state.recorded_version(cursor)
         reading = thread.submit(read_live_schema, connection)
         try:
             yield LiveReader(connection, recorded, reading)
@@ -91,7 +92,7 @@ def read_live_schema(connection: Connection) -> tuple[Snapshot, str | None]:
     for attempt in range(1, _TRIES + 1):
         try:
             with _transaction(connection) as cursor:
-                recorded = _recorded(cursor)
+                recorded = state.recorded_version(cursor)
                 return catalog.read(connection), recorded
         except psycopg2.Error as error:
             # Another session has dropped an object while it was being printed: read again.
@@ -103,12 +104,9 @@ def read_live_schema(connection: Connection) -> tuple[Snapshot, str | None]:
 
 @contextlib.contextmanager
 def _transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]:
-    """Hold one snapshot, and roll back at the end."""
+    """Read in one snapshot, and explain why a read fails."""
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"
-            )
+        with snapshot(connection, _LOCK_TIMEOUT) as cursor:
             yield cursor
     except psycopg2.errors.LockNotAvailable as error:
         raise LiveSchemaBusyError from error
@@ -117,30 +115,3 @@ def _transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]
             f"The live schema could not be read: {error.diag.message_primary}.",
             next_step="GRANT SELECT ON alembic_version, schema_migrations TO ...;",
         ) from error
-    finally:
-        if not connection.closed:
-            with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
-                cursor.execute("ROLLBACK")
-
-
-def _recorded(cursor: psycopg2.extensions.cursor) -> str | None:
-    """Read the revision that the database says it is at."""
-    cursor.execute(
-        """
-        SELECT to_regclass('public.alembic_version') IS NOT NULL,
-               -- other tools have a table of this name, too, with a version that is a text
-               EXISTS (SELECT FROM pg_catalog.pg_attribute
-                       WHERE attrelid = to_regclass('public.schema_migrations') AND attname = 'version'
-                         AND atttypid = 'bigint'::regtype)
-        """
-    )
-    has_alembic, has_golang = cursor.fetchone() or (False, False)
-    if has_alembic:
-        cursor.execute("SELECT version_num FROM public.alembic_version")
-        if row := cursor.fetchone():
-            return str(row[0])
-    if has_golang:
-        cursor.execute("SELECT version FROM public.schema_migrations WHERE version > 0")
-        if row := cursor.fetchone():
-            return f"{row[0]:03d}"
-    return None

@@ -22,7 +22,7 @@ STAGES = ["plan", "backup", "up", "verification"]
 @pytest.fixture
 def tools(server):
     try:
-        return pg_dump.find(server.major)
+        return pg_dump.find_tools(server.major)
     except BackupCheckError as error:
         pytest.skip(error.message)
 

@@ -66,7 +66,8 @@ def test_since(migrated, guvnor):
         found = entries(guvnor, migrated, "--since", since)
         assert [entry["revision"] for entry in found] == revisions, since
     assert entries(guvnor, migrated, "--since", "4d", "--failed") == []
-    ends(guvnor("migrate", "history", "--since", "yesterday", database=migrated), 2, "is no moment such as")
+    result = guvnor("migrate", "history", "--since", "yesterday", database=migrated)
+    ends(result, 2, "is not a point in time such as")
 
 
 def test_a_run_at_work_is_not_called_killed(at_version_1, guvnor):

@@ -75,7 +75,7 @@ def test_another_run_is_not_kept_out(at_version_1, guvnor):
     shown = guvnor.terminal(
         "migrate", "force", "base", database=at_version_1, env=PRODUCTION, answers=[(QUESTION, deploy)]
     )
-    ends(shown, 1, "Somebody else moved the version")
+    ends(shown, 1, "Another session moved the version")
     assert versions(at_version_1) == AT_HEAD
 
 

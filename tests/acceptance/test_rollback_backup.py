@@ -23,7 +23,7 @@ QUESTION = "Type 'yes' to continue: "
 @pytest.fixture
 def tools(server):
     try:
-        return pg_dump.find(server.major)
+        return pg_dump.find_tools(server.major)
     except BackupCheckError as error:
         pytest.skip(error.message)
 

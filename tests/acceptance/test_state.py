@@ -95,8 +95,8 @@ def test_an_empty_table_of_golang_migrate_is_an_empty_database(database, guvnor)
             "1",
         ),
         ("UPDATE alembic_version SET version_num = '001'", "Alembic", "1"),
-        ("TRUNCATE schema_migrations", "which tool moved last cannot be told", "2"),
-        ("DROP TABLE schema_migrations", "which tool moved last cannot be told", "2"),
+        ("TRUNCATE schema_migrations", "it is unknown which tool moved last", "2"),
+        ("DROP TABLE schema_migrations", "it is unknown which tool moved last", "2"),
     ],
 )
 def test_tables_that_disagree_need_a_decision(migrated, guvnor, move, word, force):

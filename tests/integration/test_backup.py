@@ -60,7 +60,7 @@ with open(given.file, "rb") as source, open(given.output, "wb") as target:
 def tools(server):
     """pg_dump and its companions that fit the server."""
     try:
-        return pg_dump.find(server.major)
+        return pg_dump.find_tools(server.major)
     except BackupCheckError as error:
         pytest.skip(error.message)
 
@@ -480,7 +480,7 @@ def test_a_full_disk_leaves_nothing(filled, key, request, full, encrypted):
 def test_what_a_killed_run_left_goes_and_what_another_writes_stays(filled, directory):
     left = directory / ".guvnor-20260101T000000.000Z-002.dump.unfinished"
     left.write_bytes(b"half")
-    with file.written(directory, "other.dump", ()) as (_, other):
+    with file.new_file(directory, "other.dump", ()) as (_, other):
         other.write(b"PGDMP")
         take.back_up_database(Database(filled.dsn), options(directory), quiet)
         assert not left.exists()
@@ -754,7 +754,7 @@ def test_a_pg_dump_older_than_the_server_is_said(server, filled, directory, tool
     monkeypatch.setattr(
         pg_dump, "_directories", lambda: [old_tools(tmp_path / "new", "99.1"), tools.directory]
     )
-    assert pg_dump.find(server.major) == tools, "no newer than need be"
+    assert pg_dump.find_tools(server.major) == tools, "no newer than need be"
 
 
 def test_a_wrong_connection_is_said_by_the_check(filled, directory):

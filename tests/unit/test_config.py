@@ -27,7 +27,11 @@ def load(tmp_path):
 
 def test_defaults(load):
     settings = load()
-    assert (settings.storage_type, settings.dsn, settings.environment) == ("postgres", "", "development")
+    assert (settings.storage_type, settings.storage_dsn, settings.environment) == (
+        "postgres",
+        "",
+        "development",
+    )
     assert (settings.log_level, settings.log_format) == ("info", "")
     assert (settings.lock_wait, settings.max_wait, settings.confirm) == (300.0, 600.0, "")
     assert set(settings.origins.values()) == {"default"}
@@ -41,18 +45,18 @@ def test_the_innermost_place_wins(load):
         "environment": {"GUVNOR_STORAGE_DSN": "from-environment", "GUVNOR_LOG_LEVEL": "error"},
         "flags": {"storage.dsn": "from-flag", "log.level": None},
     }
-    assert load(**places).dsn == "from-flag"
+    assert load(**places).storage_dsn == "from-flag"
     assert load(**places).origins["storage.dsn"] == "flag --storage-dsn"
     del places["flags"]
-    assert load(**places).dsn == "from-environment"
+    assert load(**places).storage_dsn == "from-environment"
     assert load(**places).log_level == "error"
     assert load(**places).origins["log.level"] == "environment GUVNOR_LOG_LEVEL"
     places["environment"] = {"GUVNOR_STORAGE_DSN": ""}  # empty is as good as not there
-    assert load(**places).dsn == "from-dotenv"
+    assert load(**places).storage_dsn == "from-dotenv"
     assert load(**places).origins["storage.dsn"] == ".env GUVNOR_STORAGE_DSN"
     del places["dotenv"]
     settings = load(**places)
-    assert (settings.dsn, settings.storage_type) == ("from-file", "embedded")
+    assert (settings.storage_dsn, settings.storage_type) == ("from-file", "embedded")
     assert settings.origins["storage.dsn"].startswith("file ")
     assert settings.origins["storage.dsn"].endswith("app.yaml")
 
@@ -70,7 +74,7 @@ def test_every_option_has_an_environment_variable(load):
     }
     settings = load(environment=values)
     assert settings.production
-    assert (settings.storage_type, settings.dsn) == ("embedded", DSN)
+    assert (settings.storage_type, settings.storage_dsn) == ("embedded", DSN)
     assert (settings.log_level, settings.log_format) == ("warning", "json")
     assert (settings.lock_wait, settings.max_wait, settings.confirm) == (0.5, 3600.0, "abc")
     for option in config.OPTIONS:
@@ -82,20 +86,20 @@ def test_every_option_has_an_environment_variable(load):
 
 def test_dotenv_is_taken_literally(load):
     dsn = "postgres://u:pa$HOME%24{x}@h/d"
-    assert load(dotenv=f"export GUVNOR_STORAGE_DSN='{dsn}'\n# a comment\nOTHER=1\n").dsn == dsn
+    assert load(dotenv=f"export GUVNOR_STORAGE_DSN='{dsn}'\n# a comment\nOTHER=1\n").storage_dsn == dsn
 
 
 def test_a_connection_string_may_end_in_a_line_break(load):
     """As those do that come from a mounted secret."""
-    assert load(environment={"GUVNOR_STORAGE_DSN": f"{DSN}\n"}).dsn == DSN
-    assert load(file=f"storage:\n  dsn: |\n    {DSN}\n").dsn == DSN
+    assert load(environment={"GUVNOR_STORAGE_DSN": f"{DSN}\n"}).storage_dsn == DSN
+    assert load(file=f"storage:\n  dsn: |\n    {DSN}\n").storage_dsn == DSN
 
 
 def test_other_sections_of_the_file_are_the_applications(load):
     file = f"server: {{port: 80}}\nlog: {{level: loud}}\n1: [x]\nstorage:\n  dsn: {DSN}\n  pool: 5\n"
-    assert load(file=file).dsn == DSN
-    assert load(file="").dsn == ""
-    assert load(file="storage:\n").dsn == ""
+    assert load(file=file).storage_dsn == DSN
+    assert load(file="").storage_dsn == ""
+    assert load(file="storage:\n").storage_dsn == ""
     assert load(file="storage: {dsn: , type: null}\n").storage_type == "postgres"
 
 

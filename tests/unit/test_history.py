@@ -30,13 +30,13 @@ NOW = datetime(2026, 3, 10, 12, 0, tzinfo=SOMEWHERE)
     ],
 )
 def test_moments(text, moment):
-    assert history.moment(text, NOW) == moment
+    assert history.parse_moment(text, NOW) == moment
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "25:00", "-1d", "99999999999d", "9" * 400])
 def test_no_moments(text):
-    with pytest.raises(UsageError, match="is no moment such as"):
-        history.moment(text, NOW)
+    with pytest.raises(UsageError, match="is not a point in time such as"):
+        history.parse_moment(text, NOW)
 
 
 SHA = "0123abc"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guvnor.revisions import check
-from guvnor.revisions import files as revision_files
+from guvnor.revisions import check, files as revision_files
 from guvnor.revisions.files import RevisionFilesError
 from guvnor.revisions.script import script_directory
 

@@ -1,0 +1,111 @@
+"""The bookkeeping tables: what they look like, which of them exist, and how they are made.
+
+``alembic_version`` is Alembic's. ``schema_migrations`` has golang-migrate's format, so that golang-migrate
+and the Go ``guvnor`` binary see the same truth: one row with the version as a number and a dirty flag, no row
+when nothing is applied, -1 for the way to no version. ``guvnor_migration_history`` is this project's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guvnor.postgres import Connection
+
+HISTORY = "guvnor_migration_history"
+BOOKKEEPING_TABLES = ("alembic_version", "schema_migrations", HISTORY)
+LAYOUT = 1  # of the history; kept in the table's comment, so that an older tool knows that it is too old
+
+CREATE_ALEMBIC_VERSION = """
+    CREATE TABLE IF NOT EXISTS alembic_version (
+        version_num varchar(32) NOT NULL,
+        CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+    )
+"""
+CREATE_SCHEMA_MIGRATIONS = """
+    CREATE TABLE IF NOT EXISTS schema_migrations (
+        version bigint NOT NULL PRIMARY KEY,
+        dirty boolean NOT NULL
+    )
+"""
+CREATE_HISTORY = (
+    """
+    CREATE TABLE IF NOT EXISTS guvnor_migration_history (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        attempt uuid NOT NULL,
+        event text NOT NULL,
+        at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        direction text NOT NULL,
+        revision text,
+        from_version text,
+        to_version text,
+        step text,
+        resumable boolean,
+        duration_ms bigint,
+        lock_wait_ms bigint,
+        tries integer,
+        database_bytes bigint,
+        checksum text,
+        sqlstate text,
+        error text,
+        database_role text NOT NULL DEFAULT session_user,
+        os_user text,
+        host text,
+        job text,
+        tool text NOT NULL,
+        database_identity text,
+        note text
+    )
+    """,
+    f"COMMENT ON TABLE guvnor_migration_history IS 'layout {LAYOUT}'",
+)
+
+# The owner's default privileges give the application data rights on all tables, so on these, too, which it
+# only reads. Run by the owner once they are made.
+READ_ONLY_FOR_OTHERS = """
+    DO $$
+    DECLARE
+        given record;
+    BEGIN
+        FOR given IN
+            SELECT DISTINCT c.oid::regclass AS relation,
+                   COALESCE(quote_ident(pg_get_userbyid(NULLIF(a.grantee, 0))), 'PUBLIC') AS grantee
+            FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+            WHERE c.oid IN (to_regclass('public.alembic_version'), to_regclass('public.schema_migrations'),
+                            to_regclass('public.guvnor_migration_history'))
+              AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT'
+        LOOP
+            EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %s',
+                           given.relation, given.grantee);
+        END LOOP;
+    END
+    $$
+"""
+
+
+def existing(cursor: Any) -> set[str]:
+    """Return the names of the bookkeeping tables that exist."""
+    cursor.execute(
+        "SELECT name FROM unnest(%s) AS name WHERE to_regclass('public.' || name) IS NOT NULL",
+        (list(BOOKKEEPING_TABLES),),
+    )
+    return {name for (name,) in cursor}
+
+
+def create_missing(connection: Connection, *, golang_migrate: bool = True) -> None:
+    """Create the bookkeeping tables that are missing.
+
+    :param connection: in autocommit mode, holding the run lock.
+    :param golang_migrate: whether golang-migrate's table is one of them.
+    """
+    wanted = {"alembic_version": CREATE_ALEMBIC_VERSION, HISTORY: ";".join(CREATE_HISTORY)}
+    if golang_migrate:
+        wanted["schema_migrations"] = CREATE_SCHEMA_MIGRATIONS
+    with connection.cursor() as cursor:
+        if wanted.keys() - existing(cursor):
+            cursor.execute(";".join((*wanted.values(), READ_ONLY_FOR_OTHERS)))
+
+
+def create_history(cursor: Any) -> None:
+    """Create the history table when it is missing."""
+    if HISTORY not in existing(cursor):
+        cursor.execute(";".join((*CREATE_HISTORY, READ_ONLY_FOR_OTHERS)))
