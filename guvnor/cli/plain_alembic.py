@@ -14,7 +14,6 @@ from typing import Any
 import alembic
 from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 from guvnor import __version__, config, logs, postgres
 from guvnor.cli import console
@@ -104,7 +103,7 @@ def _direction(script: ScriptDirectory, find_steps: Any, options: dict[str, Any]
         return Direction.STAMP
     try:
         return Direction.UP if find_steps(script, ()) else Direction.DOWN
-    except CommandError:
+    except (Exception, SystemExit):  # files that cannot be read are reported by the pre-flight checks
         return Direction.DOWN
 
 

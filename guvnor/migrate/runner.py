@@ -89,9 +89,9 @@ class Runner:
         :raises GuvnorError: when it does not come to its end; the steps before it stay applied.
         """
         record = self._record(step)
-        self._measure(record, "started")
         retries = Retries(self._request.settings.max_wait)
         transaction = self._transaction(step, record, retries)
+        self._measure(record, "started")
         self._monitor.blockers = ()
         try:
             while True:
