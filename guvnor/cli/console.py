@@ -19,7 +19,7 @@ from guvnor.migrate.observer import Observer
 
 if TYPE_CHECKING:
     from guvnor.migrate.guard import Risk
-    from guvnor.migrate.preflight import Check
+    from guvnor.migrate.preflight import PreflightCheck
     from guvnor.migrate.repair import Choice
     from guvnor.migrate.request import Outcome
     from guvnor.online.progress import Progress
@@ -153,7 +153,7 @@ class Console(Observer):
         finally:
             self._end_bar()
 
-    def checked(self, check: Check) -> None:
+    def checked(self, check: PreflightCheck) -> None:
         """Show a pre-flight check; the error of a failed one follows by itself."""
         if not self._started:
             self._started = True

@@ -103,7 +103,7 @@ def _direction(script: ScriptDirectory, find_steps: Any, options: dict[str, Any]
         return Direction.STAMP
     try:
         return Direction.UP if find_steps(script, ()) else Direction.DOWN
-    except (Exception, SystemExit):  # files that cannot be read are reported by the pre-flight checks
+    except (Exception, SystemExit):  # noqa: BLE001 - the pre-flight checks report files that cannot be read
         return Direction.DOWN
 
 

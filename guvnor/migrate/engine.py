@@ -8,8 +8,6 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
-
 from guvnor import postgres
 from guvnor.bookkeeping import history, production, state
 from guvnor.bookkeeping.state import DirtyError, State
@@ -20,7 +18,7 @@ from guvnor.migrate.locks import Locks
 from guvnor.migrate.planner import Planner
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Outcome, Request
-from guvnor.migrate.runner import Applied, Runner
+from guvnor.migrate.runner import Applied, StepRunner
 from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.signals import Canceller
 from guvnor.postgres.engine import connected
@@ -57,7 +55,7 @@ def migrate(request: Request) -> Outcome:
         while True:
             # Ask before the run lock is taken, so that a slow answer blocks nobody.
             migration.confirm(plan, current)
-            with migration.locked():
+            with migration.locks.held():
                 current = migration.look_again()
                 remaining = migration.planner.reconfirm(plan, current)
                 if remaining is not None:
@@ -133,11 +131,10 @@ class Migration:
             request.observer.progressed,
             canceller,
         )
-        self._locks = Locks(
+        self.locks = Locks(
             ready.connection,
             ready.identity.database,
             request.settings.lock_wait,
-            log.warning,
             golang_migrate=request.project.golang_migrate,
         )
 
@@ -183,16 +180,6 @@ class Migration:
         )
         guard.check(risk, self._request.settings.confirm, self._request.observer.ask)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run lock."""
-        self._locks.take()
-        try:
-            yield
-        finally:
-            with contextlib.suppress(psycopg2.Error):
-                self._locks.release()
-
     def look_again(self) -> State:
         """Read the state under the run lock: another run may have moved it.
 
@@ -230,11 +217,11 @@ class Migration:
         steps = find_steps(ready.script, direction, heads, choice.to_version)
         plan = planning.make(ready.identity, choice.from_version, steps)
         self.confirm(plan, ready.state)
-        with self.locked():
+        with self.locks.held():
             current = self._read_state()
             state.check_unmoved(ready.state, current)
             taken = self._back_up(plan, current)
-            self._locks.shut_out_golang()
+            self.locks.shut_out_golang()
             attempt = history.Attempt(
                 str(uuid.uuid4()), direction, choice.revision, choice.from_version, choice.to_version
             )
@@ -280,8 +267,8 @@ class Migration:
             alembic_environment(request.environment, ready.script) as environment,
         ):
             session = RevisionSession(connection)
-            runner = Runner(
-                environment, request, session, ready.connection, self._locks, self._canceller, note
+            runner = StepRunner(
+                environment, request, session, ready.connection, self.locks, self._canceller, note
             )
             with contextlib.closing(runner):
                 for step in plan.steps:

@@ -7,10 +7,12 @@ for in turn (PostgreSQL documentation, "Building Indexes Concurrently").
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import random
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +20,8 @@ import psycopg2
 
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import SCHEMA, Connection, scalar
+
+log = logging.getLogger(__name__)
 
 RUN_LOCK = 0x6775_766E_6F72  # "guvnor" in ASCII
 _GOLANG_SALT = 1486364155  # golang-migrate's own constant
@@ -108,11 +112,10 @@ class AdvisoryLock:
         self._what = what
         self.held = False
 
-    def take(self, patience: float, waiting: Callable[[str], None]) -> None:
-        """Take the lock, polling until it is free.
+    def take(self, patience: float) -> None:
+        """Take the lock, polling until it is free; log who holds it, at first and whenever that changes.
 
         :param patience: seconds to wait at most.
-        :param waiting: is told who holds the lock, at the start of the wait and whenever that changes.
         :raises LockTimeoutError: when it was not free in time (exit code 7).
         """
         deadline = time.monotonic() + patience
@@ -121,7 +124,7 @@ class AdvisoryLock:
         while not scalar(self._connection, "SELECT pg_try_advisory_lock(%s)", (self._key,)):
             current = holder(self._connection, self._key)
             if current and current != named:
-                waiting(f"waiting for {self._what}: {current}")
+                log.warning(f"waiting for {self._what}: {current}")
             named = current or named
             remaining = deadline - time.monotonic()
             if remaining <= 0:
@@ -155,34 +158,37 @@ class Locks:
     """The run lock, and golang-migrate's two locks for the transactional stretches of a revision."""
 
     def __init__(
-        self,
-        connection: Connection,
-        database: str,
-        patience: float,
-        waiting: Callable[[str], None],
-        *,
-        golang_migrate: bool = True,
+        self, connection: Connection, database: str, patience: float, *, golang_migrate: bool = True
     ) -> None:
-        """Prepare the locks; see :class:`AdvisoryLock` for the arguments.
+        """Prepare the locks.
 
+        :param connection: in autocommit mode; the locks live as long as its session.
+        :param database: the name of the database.
+        :param patience: seconds to wait for each lock at most.
         :param golang_migrate: whether golang-migrate works on the same database.
         """
         self._connection = connection
         self._patience = patience
-        self._waiting = waiting
         self._run = AdvisoryLock(connection, RUN_LOCK, "another migration")
         keys = golang_keys(database) if golang_migrate else ()
         self._golang = [AdvisoryLock(connection, key, "golang-migrate") for key in keys]
 
-    def take(self) -> None:
-        """Take the run lock."""
-        self._run.take(self._patience, self._waiting)
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run lock, and release at the end whatever is held by then."""
+        self._run.take(self._patience)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(psycopg2.Error):
+                self.let_golang_in()
+                self._run.release()
 
     def shut_out_golang(self) -> None:
         """Take golang-migrate's locks where they are not held yet."""
         for lock in self._golang:
             if not lock.held:
-                lock.take(self._patience, self._waiting)
+                lock.take(self._patience)
 
     def let_golang_in(self) -> None:
         """Release golang-migrate's locks: one waiting for them would hold up a concurrent index build.
@@ -213,8 +219,3 @@ class Locks:
             held = False
         if not held:
             raise LockLostError
-
-    def release(self) -> None:
-        """Release everything."""
-        self.let_golang_in()
-        self._run.release()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from guvnor.migrate.guard import Risk
-from guvnor.migrate.preflight import Check
+from guvnor.migrate.preflight import PreflightCheck
 from guvnor.online.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Observer:
     """Is told what happens, and asked for confirmations; this one keeps quiet and has nobody to ask."""
 
-    def checked(self, check: Check) -> None:
+    def checked(self, check: PreflightCheck) -> None:
         """Take note of a pre-flight check that has ended."""
 
     def ask(self, risk: Risk) -> bool | None:  # noqa: ARG002

@@ -35,7 +35,7 @@ class PermissionDeniedError(PreflightError):
 
 
 @dataclass(frozen=True)
-class Check:
+class PreflightCheck:
     """One pre-flight check that has ended.
 
     :ivar text: what was found, in one line.
@@ -61,7 +61,7 @@ class Ready:
     state: State
 
 
-Report = Callable[[Check], None]
+Report = Callable[[PreflightCheck], None]
 
 
 def run(
@@ -85,14 +85,16 @@ def run(
     """
     with _reported("configuration", report):
         database = Database.of(settings)
-        report(Check("configuration", f"Configuration loaded (database type {settings.storage_type})"))
+        report(
+            PreflightCheck("configuration", f"Configuration loaded (database type {settings.storage_type})")
+        )
     with _reported("connection", report):
         connection = database.wait_and_connect(patience, purpose)
     try:
         with _reported("connection", report):
             identity = postgres.identify(connection)
             warnings = database.tls_warnings(connection)
-            report(Check("connection", "Database connection successful", warnings=warnings))
+            report(PreflightCheck("connection", "Database connection successful", warnings=warnings))
         with _reported("server", report):
             report(_server(database, connection, identity))
         with _reported("permissions", report):
@@ -102,7 +104,7 @@ def run(
             found, script = _read_files(environment)
             check.validate(found, script)
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
-            report(Check("files", f"Migration files validated ({count})"))
+            report(PreflightCheck("files", f"Migration files validated ({count})"))
         with _reported("state", report):
             before = state.read(connection, golang_migrate=project.golang_migrate)
             edited = edited_files.warnings(connection, before, script)
@@ -110,7 +112,7 @@ def run(
             running = locks.holder(connection, locks.RUN_LOCK)
             current = state.read(connection, golang_migrate=project.golang_migrate)
             report(
-                Check("state", "Database state is to be repaired")
+                PreflightCheck("state", "Database state is to be repaired")
                 if repairing
                 else _state(connection, current, found, edited, running)
             )
@@ -134,11 +136,11 @@ def _reported(name: str, report: Report) -> Iterator[None]:
     try:
         yield
     except GuvnorError as error:
-        report(Check(name, error.message, error))
+        report(PreflightCheck(name, error.message, error))
         raise
 
 
-def _server(database: Database, connection: Connection, identity: Identity) -> Check:
+def _server(database: Database, connection: Connection, identity: Identity) -> PreflightCheck:
     if identity.major < OLDEST_SERVER:
         raise ServerError(
             f"The server runs PostgreSQL {identity.version_text}; version {OLDEST_SERVER} or newer is "
@@ -160,7 +162,7 @@ def _server(database: Database, connection: Connection, identity: Identity) -> C
             f"ALTER ROLE {role} IN DATABASE {name} SET default_transaction_read_only = off;",
         )
     warnings = _pooler(database, connection)
-    return Check(
+    return PreflightCheck(
         "server", f"Server is PostgreSQL {identity.version_text} and accepts writes", warnings=warnings
     )
 
@@ -190,7 +192,7 @@ def _pooler(database: Database, connection: Connection) -> tuple[str, ...]:
 
 def _permissions(
     connection: Connection, identity: Identity, project: Project, warnings: tuple[str, ...]
-) -> Check:
+) -> PreflightCheck:
     role, database = identity.role, identity.database
     grantee = postgres.identifier(connection, role)
     if not scalar(connection, "SELECT to_regnamespace('public') IS NOT NULL"):
@@ -221,7 +223,7 @@ def _permissions(
             next_step=f"GRANT {postgres.identifier(connection, owner)} TO {grantee};",
         )
     login = _login(connection, role, grantee)
-    return Check(
+    return PreflightCheck(
         "permissions",
         f"Permissions sufficient (role {role}{login})",
         warnings=warnings + _extensions(connection, project, role, database),
@@ -321,11 +323,11 @@ def _state(
     found: tuple[Revision, ...],
     edited: tuple[str, ...],
     other: locks.Holder | None,
-) -> Check:
+) -> PreflightCheck:
     at = f"version {current.number}" if current.version else "no migrations applied"
     if other:
         # What looks unfinished may be that one's work in progress; it is judged again when our turn comes.
-        return Check(
+        return PreflightCheck(
             "state",
             f"Another migration is running ({at})",
             warnings=(f"another migration is running: {other}",),
@@ -337,11 +339,13 @@ def _state(
         when = f"{start.at:%Y-%m-%d %H:%M:%S %Z}"
         what = f"revision {start.revision}, started {when}, {start.ended}"
         warnings += (f"{what} at the step: {start.step}; it can be finished",)
-        return Check("state", f"Database is in a dirty state that can be finished ({at})", warnings=warnings)
+        return PreflightCheck(
+            "state", f"Database is in a dirty state that can be finished ({at})", warnings=warnings
+        )
     if state.is_ahead(current, found):
         newest = found[-1].identifier
         warnings += (f"the database is at {at}, ahead of the migration files (newest: {newest})",)
-    return Check("state", f"Database state is clean ({at})", warnings=warnings)
+    return PreflightCheck("state", f"Database state is clean ({at})", warnings=warnings)
 
 
 def _busy(connection: Connection) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class Applied:
     tries: int
 
 
-class Runner:
+class StepRunner:
     """Runs steps through Alembic on one session, with the locks and the history on another."""
 
     def __init__(
@@ -187,7 +187,7 @@ class Runner:
         self._session.roll_back()
         now = self._read_state()
         cause = failures.driver_error(error)
-        result, outcome = failures.explained(
+        result, outcome = failures.describe(
             step,
             error,
             now,
