@@ -15,7 +15,7 @@ from guvnor.errors import GuvnorError
 from guvnor.migrate import diagnosis, guard, preflight, repair, signals
 from guvnor.migrate.backup_policy import BackupDecision, BackupPolicy
 from guvnor.migrate.locks import Locks
-from guvnor.migrate.planner import Planner
+from guvnor.migrate.planner import plan_request, reconfirm
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Outcome, Request
 from guvnor.migrate.runner import Applied, StepRunner
@@ -49,7 +49,7 @@ def migrate(request: Request) -> Outcome:
             return migration.repair(request.repair)
         if state.is_ahead(ready.state, ready.revisions):
             return migration.leave_alone(ready.state)
-        current, plan = ready.state, migration.planner.plan(ready.state)
+        current, plan = ready.state, plan_request(request, ready, ready.state)
         if not plan.steps and not current.dirty:
             return migration.nothing_to_do(current)
         while True:
@@ -57,10 +57,10 @@ def migrate(request: Request) -> Outcome:
             migration.confirm(plan, current)
             with migration.locks.held():
                 current = migration.look_again()
-                remaining = migration.planner.reconfirm(plan, current)
+                remaining = reconfirm(request, ready, plan, current)
                 if remaining is not None:
                     return migration.carry_out(remaining, current)
-                plan = migration.planner.plan(current)
+                plan = plan_request(request, ready, current)
 
 
 @contextlib.contextmanager
@@ -120,17 +120,8 @@ class Migration:
         self._request = request
         self._ready = ready
         self._canceller = canceller
-        self.planner = Planner(request, ready.script, ready.identity)
         self._decision = BackupDecision()
-        self._policy = BackupPolicy(
-            request.settings,
-            ready.database,
-            ready.script,
-            ready.connection,
-            request.backup,
-            request.observer.progressed,
-            canceller,
-        )
+        self._policy = BackupPolicy(request, ready, canceller)
         self.locks = Locks(
             ready.connection,
             ready.identity.database,
