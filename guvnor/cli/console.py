@@ -265,7 +265,7 @@ class Console(Observer):
             say(f"✅ Migration completed: {version}")
         else:
             say(f"✅ No change: {version}")
-        if outcome.drift is not None:
+        if outcome.drift and not outcome.drift.clean:
             from guvnor.schema.drift import DriftError
 
             raise DriftError(

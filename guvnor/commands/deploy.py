@@ -106,14 +106,14 @@ class Deployment(Observer):
         if not outcome.applied:
             for name in _NEXT.values():
                 self._skip(name, "nothing to do")
-        elif outcome.drift:
-            titles = [finding.title for finding in outcome.drift.findings]
-            self._record("verification", _FAILED, differences=titles)
-        elif outcome.verified:
-            self._record("verification", _DONE)
-        else:
+        elif outcome.drift is None:
             verify = self._request.settings.verify
             self._skip("verification", "the log says why it could not be done" if verify else "--no-verify")
+        elif outcome.drift.clean:
+            self._record("verification", _DONE)
+        else:
+            titles = [finding.title for finding in outcome.drift.findings]
+            self._record("verification", _FAILED, differences=titles)
         return outcome
 
     def run_dry(self, to: str | None) -> Preview:

@@ -86,14 +86,14 @@ def status(settings: Settings) -> Status:
             ahead=state.is_ahead(current, files),
             problem=problem,
             running=locks.holder(connection, locks.RUN_LOCK),
-            known=tuple(describe_interrupted(settings, current)),
+            known=describe_interrupted(settings, current),
         )
 
 
-def describe_interrupted(settings: Settings, current: State) -> list[str]:
+def describe_interrupted(settings: Settings, current: State) -> tuple[str, ...]:
     """Say in a few lines what of an interrupted revision is in the database."""
     if not current.dirty:
-        return []
+        return ()  # and spare the time to import what could tell
     from guvnor.migrate import diagnosis
 
     return diagnosis.describe(settings, current)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from guvnor.bookkeeping import history
 from guvnor.bookkeeping.state import State
 from guvnor.postgres import Connection
 from guvnor.revisions.identifiers import number
@@ -35,10 +36,9 @@ def warnings(connection: Connection, current: State, script: ScriptDirectory) ->
 
 def _applied(connection: Connection) -> list[tuple[str, str, str]]:
     """Return for each revision whose last run was an ``up`` its checksum, and when and by whom it was run."""
+    if not history.exists(connection):
+        return []
     with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('public.guvnor_migration_history') IS NOT NULL")
-        if cursor.fetchone() != (True,):
-            return []
         cursor.execute(
             """
             SELECT revision, checksum,

@@ -83,7 +83,7 @@ def _ready(request: Request) -> Iterator[Ready]:
             _announce(request, ready)
             yield ready
     except DirtyError as error:
-        known = diagnosis.describe(request.settings, error.found) if error.found else []
+        known = diagnosis.describe(request.settings, error.found) if error.found else ()
         error.state = "\n".join((error.state or "", *known))
         raise
 
@@ -191,8 +191,7 @@ class Migration:
         applied = self._execute(plan, taken)
         self._request.observer.executed(applied)
         drift = verification.new_drift() if verification else None
-        verified = verification is not None and verification.done
-        return self._outcome(self._read_state(), applied, backup=taken, verified=verified, drift=drift)
+        return self._outcome(self._read_state(), applied, backup=taken, drift=drift)
 
     def repair(self, name: str) -> Outcome:
         """Run the revision that left the database dirty, onward or back.
