@@ -10,15 +10,12 @@ import click
 
 from guvnor.cli.base import (
     Command,
-    allow_plaintext_option,
     backup_recipient_option,
-    confirm_option,
-    lock_wait_option,
-    max_wait_option,
     no_backup_option,
     no_verify_option,
     request_for,
     resolve_settings,
+    run_options,
     wait_for_server_option,
 )
 from guvnor.cli.console import Console, say
@@ -52,10 +49,7 @@ _HELP = "guvnor migrate deploy --help"
     help="Write the record of all stages as JSON.",
 )
 @wait_for_server_option
-@lock_wait_option
-@max_wait_option
-@confirm_option
-@allow_plaintext_option
+@run_options
 @click.pass_obj
 def deploy(
     shown: Console,
@@ -91,18 +85,18 @@ def deploy(
     wanted = None
     if directory or command:
         wanted = BackupOptions(directory, settings.backup_recipients, command, require_encryption)
-    request = request_for(
-        shown, settings, Direction.UP, upgrade_steps(to), patience=wait_for_server, backup=wanted
-    )
-    deployment = deploying.Deployment(request)
+    deployment = deploying.Deployment(shown)
     if result is not None:
         write_result(result, deploying.UNDER_WAY)
     with deployment.recorded():
+        request = request_for(
+            deployment, settings, Direction.UP, upgrade_steps(to), patience=wait_for_server, backup=wanted
+        )
         if dry_run:
-            for line in plan_report.lines(deployment.run_dry(to)):
+            for line in plan_report.lines(deployment.run_dry(request, to)):
                 say(line)
         else:
-            shown.outcome(deployment.run())
+            shown.outcome(deployment.run(request))
     say(("❌ " if deployment.error else "✅ ") + deployment.summary())
     if result is not None:
         with deployment.recorded():

@@ -14,12 +14,12 @@ from guvnor.cli.base import (
     confirm_option,
     json_option,
     lock_wait_option,
-    max_wait_option,
     no_verify_option,
     print_json,
     request_for,
     resolve_settings,
     rollback_backup_options,
+    run_options,
     shadow_dsn_option,
     wait_for_server_option,
 )
@@ -42,10 +42,7 @@ def migrate() -> None:
 @click.option("--strict", is_flag=True, help="Fail when the database is ahead of the files.")
 @no_verify_option
 @wait_for_server_option
-@lock_wait_option
-@max_wait_option
-@confirm_option
-@allow_plaintext_option
+@run_options
 @click.pass_obj
 def up(shown: Console, to: str | None, strict: bool, wait_for_server: float) -> None:
     """Apply pending migrations."""
@@ -61,10 +58,7 @@ def up(shown: Console, to: str | None, strict: bool, wait_for_server: float) -> 
 @migrate.command()
 @click.option("--to", metavar="REV", help="The last revision to keep, or base; one step back by default.")
 @rollback_backup_options
-@lock_wait_option
-@max_wait_option
-@confirm_option
-@allow_plaintext_option
+@run_options
 @click.pass_obj
 def down(shown: Console, to: str | None) -> None:
     """Roll back migrations, one step by default."""
@@ -161,10 +155,7 @@ def force(shown: Console, rev: str) -> None:
 @click.option("--back", "way", flag_value="back", help="Undo the interrupted revision.")
 @click.option("--as-is", "way", flag_value="as-is", help="Run nothing; accept the version as it is.")
 @rollback_backup_options
-@lock_wait_option
-@max_wait_option
-@confirm_option
-@allow_plaintext_option
+@run_options
 @click.pass_obj
 def repair(shown: Console, way: str | None) -> None:
     """Show the ways out of a dirty state, or take one."""

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from guvnor import __version__, postgres
@@ -72,17 +72,16 @@ class Deployment(Observer):
     :ivar error: what ended it; None when it came to its end.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, shown: Observer) -> None:
         """Prepare a deployment.
 
-        :param request: what is asked of ``up``; its observer is told what happens here, too.
+        :param shown: is told what happens, too.
         """
         self.error: GuvnorError | None = None
         self._stages: list[DeployStage] = []
         self._outcome: Outcome | None = None
         self._preview: Preview | None = None
-        self._shown = request.observer
-        self._request = replace(request, observer=self)
+        self._shown = shown
         self._began = time.monotonic()  # the stage that is under way
         self._under_way = "pre-flight"
 
@@ -97,17 +96,18 @@ class Deployment(Observer):
             if not any(stage.outcome == _FAILED for stage in self._stages):
                 self._record(self._under_way, _FAILED, error=error.message)
 
-    def run(self) -> Outcome:
-        """Run it; safe to run again after any failure: what is done is found done.
+    def run(self, request: Request) -> Outcome:
+        """Run an ``up``; safe to run again after any failure: what is done is found done.
 
+        :param request: with this deployment as its observer.
         :raises GuvnorError: of the stage that failed or was interrupted.
         """
-        outcome = self._outcome = migrate(self._request)
+        outcome = self._outcome = migrate(request)
         if not outcome.applied:
             for name in _NEXT.values():
                 self._skip(name, "nothing to do")
         elif outcome.drift is None:
-            verify = self._request.settings.verify
+            verify = request.settings.verify
             self._skip("verification", "the log says why it could not be done" if verify else "--no-verify")
         elif outcome.drift.clean:
             self._record("verification", _DONE)
@@ -116,14 +116,15 @@ class Deployment(Observer):
             self._record("verification", _FAILED, differences=titles)
         return outcome
 
-    def run_dry(self, to: str | None) -> Preview:
+    def run_dry(self, request: Request, to: str | None) -> Preview:
         """Run the checks and make the plan, and change nothing.
 
+        :param request: with this deployment as its observer.
         :param to: the last revision that would be applied; None for the newest.
         :raises GuvnorError: of the stage that failed or was interrupted.
         """
-        settings, backup = self._request.settings, self._request.backup
-        commands.run_preflight(settings, self.checked, self._request.patience)
+        settings, backup = request.settings, request.backup
+        commands.run_preflight(settings, self.checked, request.patience)
         found = self._preview = preview.preview(settings, "up", to)
         self._record("plan", _DONE, **_described(found.plan))
         would_be = {}

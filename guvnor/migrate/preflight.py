@@ -31,7 +31,11 @@ class ServerError(PreflightError):
 
 
 class PermissionDeniedError(PreflightError):
-    """failed to create migrator: permission denied"""
+    """The role may not do what a migration needs."""
+
+    def __init__(self, what: str, *, next_step: str) -> None:
+        """Say what is denied, after the words that users know."""
+        super().__init__(f"failed to create migrator: permission denied: {what}", next_step=next_step)
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class PreflightCheck:
 
     :ivar text: what was found, in one line.
     :ivar error: why it failed; None when it passed.
-    :ivar warnings: what does not stop a migration and is worth knowing.
+    :ivar warnings: problems that do not stop a migration.
     """
 
     name: str
@@ -106,15 +110,13 @@ def run(
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
             report(PreflightCheck("files", f"Migration files validated ({count})"))
         with _reported("state", report):
-            before = state.read(connection, golang_migrate=project.golang_migrate)
-            edited = edited_files.warnings(connection, before, script)
-            # Who is at work is read before the state: a run that ends between the two leaves it clean.
+            # The run lock is read before the state: a run that ends between the two leaves a clean state.
             running = locks.holder(connection, locks.RUN_LOCK)
             current = state.read(connection, golang_migrate=project.golang_migrate)
             report(
                 PreflightCheck("state", "Database state is to be repaired")
                 if repairing
-                else _state(connection, current, found, edited, running)
+                else _state(connection, current, found, script, running)
             )
     except BaseException:
         connection.close()
@@ -196,13 +198,12 @@ def _permissions(
     role, database = identity.role, identity.database
     grantee = postgres.identifier(connection, role)
     if not scalar(connection, "SELECT to_regnamespace('public') IS NOT NULL"):
-        raise PermissionDeniedError("The schema public does not exist.", next_step="CREATE SCHEMA public;")
+        raise PreflightError("The schema public does not exist.", next_step="CREATE SCHEMA public;")
     may_create = scalar(connection, "SELECT has_schema_privilege('public', 'CREATE')")
     may_use = scalar(connection, "SELECT has_schema_privilege('public', 'USAGE')")
     if not (may_create and may_use):
         raise PermissionDeniedError(
-            f"failed to create migrator: permission denied: role {role} may not create tables in schema "
-            "public.",
+            f"role {role} may not create tables in schema public.",
             next_step=f"GRANT USAGE, CREATE ON SCHEMA public TO {grantee};   -- as the owner of the schema",
         )
     owner = scalar(
@@ -218,8 +219,7 @@ def _permissions(
     )
     if owner:
         raise PermissionDeniedError(
-            f"failed to create migrator: permission denied: the tables belong to {owner}, and role {role} "
-            "may not act as it.",
+            f"the tables belong to {owner}, and role {role} may not act as it.",
             next_step=f"GRANT {postgres.identifier(connection, owner)} TO {grantee};",
         )
     login = _login(connection, role, grantee)
@@ -244,8 +244,7 @@ def _login(connection: Connection, role: str, grantee: str) -> str:
         "SELECT pg_has_role('pg_read_all_stats', 'USAGE') OR pg_has_role(session_user, 'USAGE')",
     ):
         raise PermissionDeniedError(
-            f"failed to create migrator: permission denied: role {role} may not see what the sessions of "
-            f"{login} are waiting for.",
+            f"role {role} may not see what the sessions of {login} are waiting for.",
             next_step=f"GRANT pg_read_all_stats TO {grantee};",
         )
     return f", logged in as {login}"
@@ -272,80 +271,71 @@ def _beyond_need(connection: Connection) -> tuple[str, ...]:
 
 
 def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:
-    """Look at the extensions that the revisions create, where none of them has run yet."""
+    """Check the extensions that the revisions create, where none of them has run yet."""
     if not project.extensions or _is_migrated(connection):
         return ()
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT wanted.name,
-                   EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = wanted.name),
-                   EXISTS (SELECT FROM pg_catalog.pg_available_extensions AS a WHERE a.name = wanted.name),
-                   has_database_privilege(current_database(), 'CREATE')
+            SELECT wanted.name, wanted.name IN (SELECT name FROM pg_catalog.pg_available_extensions)
             FROM unnest(%s::text[]) AS wanted (name)
+            WHERE wanted.name NOT IN (SELECT extname FROM pg_catalog.pg_extension)
             """,
             (list(project.extensions),),
         )
-        found = cursor.fetchall()
-    missing = [
-        name
-        for name, installed, available, may_create in found
-        if available and not installed and not may_create
-    ]
+        absent = cursor.fetchall()
+    may_create = scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')")
+    missing = [name for name, available in absent if available and not may_create]
     if missing:
         raise PermissionDeniedError(
-            f"failed to create migrator: permission denied: role {role} may not create the "
-            f"extension{'s' if len(missing) > 1 else ''} {' and '.join(missing)} in database {database}.",
+            f"role {role} may not create the extension{'s' if len(missing) > 1 else ''} "
+            f"{' and '.join(missing)} in database {database}.",
             next_step=f"GRANT CREATE ON DATABASE {postgres.identifier(connection, database)} TO "
             f"{postgres.identifier(connection, role)};\n"
             + "\n".join(f'CREATE EXTENSION "{name}";   -- or have a superuser run this' for name in missing),
         )
     return tuple(
         f"extension {name} is not available: {project.extensions[name]}"
-        for name, installed, available, _ in found
-        if not (installed or available)
+        for name, available in absent
+        if not available
     )
 
 
 def _is_migrated(connection: Connection) -> bool:
     """Tell whether a version table says that a revision has been applied."""
-    for table in ("alembic_version", "schema_migrations"):
-        if scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", (f"public.{table}",)) and scalar(
-            connection, f"SELECT EXISTS (SELECT FROM public.{table})"
-        ):
-            return True
-    return False
+    return any(
+        scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", (table,))
+        and scalar(connection, f"SELECT EXISTS (SELECT FROM {table})")
+        for table in ("public.alembic_version", "public.schema_migrations")
+    )
 
 
 def _state(
     connection: Connection,
     current: State,
     found: tuple[Revision, ...],
-    edited: tuple[str, ...],
-    other: locks.Holder | None,
+    script: ScriptDirectory,
+    running: locks.Holder | None,
 ) -> PreflightCheck:
     at = f"version {current.number}" if current.version else "no migrations applied"
-    if other:
-        # What looks unfinished may be that one's work in progress; it is judged again when our turn comes.
+    if running:
+        # What looks unfinished may be that run's work in progress; the state is checked under the run lock.
         return PreflightCheck(
             "state",
             f"Another migration is running ({at})",
-            warnings=(f"another migration is running: {other}",),
+            warnings=(f"another migration is running: {running}",),
         )
     state.check(current, found)
-    warnings = edited + _busy(connection)
+    text = "Database state is clean"
+    warnings = edited_files.warnings(connection, current, script) + _busy(connection)
     if current.dirty and current.unfinished:
-        start = current.unfinished
-        when = f"{start.at:%Y-%m-%d %H:%M:%S %Z}"
-        what = f"revision {start.revision}, started {when}, {start.ended}"
+        text, start = "Database is in a dirty state that can be finished", current.unfinished
+        what = f"revision {start.revision}, started {start.at:%Y-%m-%d %H:%M:%S %Z}, {start.ended}"
         warnings += (f"{what} at the step: {start.step}; it can be finished",)
-        return PreflightCheck(
-            "state", f"Database is in a dirty state that can be finished ({at})", warnings=warnings
-        )
-    if state.is_ahead(current, found):
+    elif state.is_ahead(current, found):
         newest = found[-1].identifier
         warnings += (f"the database is at {at}, ahead of the migration files (newest: {newest})",)
-    return PreflightCheck("state", f"Database state is clean ({at})", warnings=warnings)
+    return PreflightCheck("state", f"{text} ({at})", warnings=warnings)
 
 
 def _busy(connection: Connection) -> tuple[str, ...]:
