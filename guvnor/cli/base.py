@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from guvnor import config, logs
-from guvnor.cli.console import Console, say, show
+from guvnor.cli.console import Console, show
+from guvnor.cli.streams import say
 
 if TYPE_CHECKING:
     from guvnor.migrate.observer import Observer

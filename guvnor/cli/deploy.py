@@ -18,7 +18,8 @@ from guvnor.cli.base import (
     run_options,
     wait_for_server_option,
 )
-from guvnor.cli.console import Console, say
+from guvnor.cli.console import Console
+from guvnor.cli.streams import say
 from guvnor.errors import UsageError
 from guvnor.revisions.direction import Direction
 from guvnor.revisions.script import upgrade_steps
@@ -93,8 +94,7 @@ def deploy(
             deployment, settings, Direction.UP, upgrade_steps(to), patience=wait_for_server, backup=wanted
         )
         if dry_run:
-            for line in plan_report.lines(deployment.run_dry(request, to)):
-                say(line)
+            say("\n".join(plan_report.lines(deployment.run_dry(request, to))))
         else:
             shown.outcome(deployment.run(request))
     say(("❌ " if deployment.error else "✅ ") + deployment.summary())

@@ -23,7 +23,8 @@ from guvnor.cli.base import (
     shadow_dsn_option,
     wait_for_server_option,
 )
-from guvnor.cli.console import Console, result_kept_clean, say, show, show_table
+from guvnor.cli.console import Console, show, show_table
+from guvnor.cli.streams import result_kept_clean, say
 from guvnor.commands import migrate as commands
 from guvnor.commands import roles as least_privilege
 from guvnor.commands.roles import Names
@@ -87,8 +88,7 @@ def plan(direction: str, to: str | None, as_json: bool) -> None:
     if as_json:
         print_json(plan_report.as_json(found))
     else:
-        for line in plan_report.lines(found):
-            say(line)
+        say("\n".join(plan_report.lines(found)))
 
 
 @migrate.command()
@@ -103,8 +103,7 @@ def status(as_json: bool, exit_code: bool) -> None:
     if as_json:
         print_json(status_report.as_json(settings, found))
     else:
-        for line in status_report.lines(settings, found):
-            say(line)
+        say("\n".join(status_report.lines(settings, found)))
     if exit_code:
         sys.exit(found.exit_code)
 

@@ -16,8 +16,8 @@ from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.script import ScriptDirectory
 
 from guvnor import __version__, config, logs, postgres
-from guvnor.cli import console
 from guvnor.cli.console import Console
+from guvnor.cli.streams import open_closed_streams
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import UsageError
@@ -39,7 +39,7 @@ def run(context: Any, project: Project) -> None:
     :param context: the module ``alembic.context``.
     :param project: the application whose database is migrated.
     """
-    console.open_closed_streams()
+    open_closed_streams()
     shown = Console()
     with shown.explaining():
         settings = _settings(context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from guvnor import postgres
@@ -47,22 +47,18 @@ class BackupDecision:
     objects: tuple[Object, ...] | None = None
 
 
+@dataclass
 class BackupPolicy:
-    """Decides which backup a plan of one run needs, and takes it."""
+    """Decides which backup a plan of one run needs, and takes it.
 
-    def __init__(self, request: Request, ready: Ready, canceller: Canceller) -> None:
-        """Decide nothing yet.
+    :ivar canceller: cancels statements when a signal arrives.
+    """
 
-        :param canceller: cancels statements when a signal arrives.
-        """
-        self._settings = request.settings
-        self._whole = request.backup  # the backup of the whole database that was asked for
-        self._report = request.observer.progressed
-        self._ready = ready
-        self._database = ready.database
-        self._canceller = canceller
-        self._dropped: dict[tuple[str, str], tuple[Object, ...]] = {}
-        self._unknown: str | None = None
+    request: Request
+    ready: Ready
+    canceller: Canceller
+    _dropped: dict[tuple[str, str], tuple[Object, ...]] = field(default_factory=dict, init=False)
+    _unknown: str | None = field(default=None, init=False)
 
     def decide(self, plan: Plan, *, production: bool) -> BackupDecision:
         """Find out what a plan would lose, and make sure that the backup it needs can be taken.
@@ -70,14 +66,18 @@ class BackupPolicy:
         :raises NoBackupDirectoryError: when it needs one and no directory is named (exit code 4).
         :raises BackupCheckError: when it needs one that cannot be taken (exit code 3).
         """
-        settings = self._settings
+        settings = self.request.settings
         rolls_back = any(step.direction is Direction.DOWN for step in plan.steps)
         asked_for = settings.backup and settings.backup_directory is not None
         losses = self._losses(plan) if production or (rolls_back and asked_for) else ()
-        if self._whole is not None and plan.steps:
+        if self.request.backup is not None and plan.steps:
             from guvnor.backup.take import check_backup
 
-            return BackupDecision(losses, check_backup(self._database, self._whole, whole=True), self._whole)
+            return BackupDecision(
+                losses,
+                check_backup(self.ready.database, self.request.backup, whole=True),
+                self.request.backup,
+            )
         if not rolls_back or not (production or asked_for):
             return BackupDecision(losses)
         if not losses:
@@ -106,13 +106,17 @@ class BackupPolicy:
 
         taken: TakenBackup | None
         if options.command is not None:
-            taken = take.run_backup_command(self._database, options.command, self._report)
+            taken = take.run_backup_command(
+                self.ready.database, options.command, self.request.observer.progressed
+            )
         elif decision.objects is None:
-            taken = take.back_up_database(self._database, options, self._report)
+            taken = take.back_up_database(self.ready.database, options, self.request.observer.progressed)
         else:
-            with postgres.closing(self._database.connect("backup")) as connection:
-                self._canceller.connections.append(connection)
-                taken = take.back_up_dropped(connection, decision.objects, options, self._report)
+            with postgres.closing(self.ready.database.connect("backup")) as connection:
+                self.canceller.connections.append(connection)
+                taken = take.back_up_dropped(
+                    connection, decision.objects, options, self.request.observer.progressed
+                )
         if taken is not None:
             log.info("backup taken", extra=asdict(taken))
         return taken
@@ -122,17 +126,19 @@ class BackupPolicy:
         from guvnor.backup.dropped import NotSeparableError, find_dropped
         from guvnor.backup.take import BackupOptions, check_backup
 
-        options = BackupOptions(self._settings.backup_directory, self._settings.backup_recipients)
+        options = BackupOptions(
+            self.request.settings.backup_directory, self.request.settings.backup_recipients
+        )
         objects = self._find_dropped(plan)
         why = "it cannot be told what is dropped"
         if objects is not None:
             try:
-                find_dropped(self._ready.connection, objects)
-                how = check_backup(self._database, options, whole=False)
+                find_dropped(self.ready.connection, objects)
+                how = check_backup(self.ready.database, options, whole=False)
                 return BackupDecision(losses, f"of what is dropped, {how}", options, objects)
             except NotSeparableError as error:
                 why = error.message.rstrip(".")
-        how = check_backup(self._database, options, whole=True)
+        how = check_backup(self.ready.database, options, whole=True)
         return BackupDecision(losses, f"of the whole database ({why}), {how}", options)
 
     def _losses(self, plan: Plan) -> tuple[str, ...]:
@@ -144,7 +150,7 @@ class BackupPolicy:
         objects = self._find_dropped(plan)
         if objects is None:
             return (f"it cannot be told ({self._unknown})",)
-        found = losses.read(self._ready.connection, objects)
+        found = losses.read(self.ready.connection, objects)
         # The estimate for a table that was never analyzed is 0.
         return tuple(str(loss) for loss in found if loss.count or not loss.exact)
 
@@ -158,8 +164,8 @@ class BackupPolicy:
             from guvnor.schema import rehearsal
 
             try:
-                with postgres.closing(self._database.shadow.connect("shadow")) as connection:
-                    for effect in rehearsal.effects(connection, self._ready.script, plan.current, plan.steps):
+                with postgres.closing(self.ready.database.shadow.connect("shadow")) as connection:
+                    for effect in rehearsal.effects(connection, self.ready.script, plan.current, plan.steps):
                         self._dropped[effect.step.revision, effect.step.direction] = effect.dropped
             except GuvnorError as error:
                 self._unknown = error.message

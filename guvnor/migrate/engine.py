@@ -182,9 +182,9 @@ class Migration:
 
     def carry_out(self, plan: Plan, current: State) -> Outcome:
         """Back up, execute and verify, under the run lock."""
-        self._mark_production(current)
         if not plan.steps:
-            return self._outcome(current)
+            return self.nothing_to_do(current)
+        self._mark_production(current)
         self._request.observer.planned(plan)
         taken = self._back_up(plan, current)
         verification = self._begin_verification(plan)

@@ -98,19 +98,18 @@ def holder(connection: Connection, key: int) -> Holder | None:
     return Holder(*row) if row else None
 
 
+@dataclass
 class AdvisoryLock:
-    """One session advisory lock."""
+    """One session advisory lock.
 
-    def __init__(self, connection: Connection, key: int, what: str) -> None:
-        """Prepare a lock.
+    :ivar connection: in autocommit mode; the lock lives as long as its session.
+    :ivar what: what else holds it, for messages: ``another migration``.
+    """
 
-        :param connection: in autocommit mode; the lock lives as long as its session.
-        :param what: what holds it when somebody else does, for messages: ``another migration``.
-        """
-        self._connection = connection
-        self._key = key
-        self._what = what
-        self.held = False
+    connection: Connection
+    key: int
+    what: str
+    held: bool = False
 
     def take(self, patience: float) -> None:
         """Take the lock, polling until it is free; log who holds it, at first and whenever that changes.
@@ -121,15 +120,15 @@ class AdvisoryLock:
         deadline = time.monotonic() + patience
         pause = _POLL_FIRST
         named: Holder | None = None
-        while not scalar(self._connection, "SELECT pg_try_advisory_lock(%s)", (self._key,)):
-            current = holder(self._connection, self._key)
+        while not scalar(self.connection, "SELECT pg_try_advisory_lock(%s)", (self.key,)):
+            current = holder(self.connection, self.key)
             if current and current != named:
-                log.warning(f"waiting for {self._what}: {current}")
+                log.warning(f"waiting for {self.what}: {current}")
             named = current or named
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise LockTimeoutError(
-                    f"Waited {patience:.0f} s for {self._what}, which is still at work: "
+                    f"Waited {patience:.0f} s for {self.what}, which is still at work: "
                     f"{named or 'holder unknown'}.",
                     next_step="guvnor migrate status\n"
                     f"SELECT pg_terminate_backend({named.pid});   -- only if you know that it is stuck"
@@ -148,7 +147,7 @@ class AdvisoryLock:
         """
         if self.held:
             self.held = False
-            if not scalar(self._connection, "SELECT pg_advisory_unlock(%s)", (self._key,)):
+            if not scalar(self.connection, "SELECT pg_advisory_unlock(%s)", (self.key,)):
                 raise LockLostError(
                     "The server says that this session did not hold the advisory lock it took."
                 )

@@ -48,39 +48,32 @@ class Applied:
     tries: int
 
 
+@dataclass
 class StepRunner:
-    """Runs steps through Alembic on one session, with the locks and the history on another."""
+    """Runs steps through Alembic on one session, with the locks and the history on another.
 
-    def __init__(
-        self,
-        environment: Any,
-        request: Request,
-        session: RevisionSession,
-        control: Connection,
-        locks: Locks,
-        canceller: Canceller,
-        note: str | None,
-    ) -> None:
-        """Prepare a runner.
+    :ivar environment: Alembic's.
+    :ivar session: what the revisions run on.
+    :ivar control: in autocommit mode; holds the locks, writes the history and reads who blocks the session.
+    :ivar canceller: knows whether a signal has arrived.
+    :ivar note: what else the history says of each step.
+    """
 
-        :param environment: Alembic's.
-        :param session: what the revisions run on.
-        :param control: in autocommit mode; holds the locks, writes the history and looks on.
-        :param canceller: knows whether a signal has arrived.
-        :param note: what else the history says of each step.
-        """
-        self._environment = environment
-        self._request = request
-        self._session = session
-        self._control = control
-        self._locks = locks
-        self._canceller = canceller
-        self._note = note
-        self._monitor = LockMonitor(control, session.pid)
-        canceller.connections.append(session.driver)
+    environment: Any
+    request: Request
+    session: RevisionSession
+    control: Connection
+    locks: Locks
+    canceller: Canceller
+    note: str | None
+
+    def __post_init__(self) -> None:
+        """Start to measure lock waits, and let a signal cancel what runs on the session."""
+        self._monitor = LockMonitor(self.control, self.session.pid)
+        self.canceller.connections.append(self.session.driver)
 
     def close(self) -> None:
-        """Stop looking on."""
+        """Stop measuring lock waits."""
         self._monitor.close()
 
     def run(self, step: Step) -> Applied:
@@ -89,7 +82,7 @@ class StepRunner:
         :raises GuvnorError: when it does not come to its end; the steps before it stay applied.
         """
         record = self._record(step)
-        retries = Retries(self._request.settings.max_wait)
+        retries = Retries(self.request.settings.max_wait)
         transaction = self._transaction(step, record, retries)
         self._measure(record, "started")
         self._monitor.blockers = ()
@@ -97,12 +90,12 @@ class StepRunner:
             while True:
                 attempt = retries.next()
                 try:
-                    self._session.reset()
+                    self.session.reset()
                     with transaction.trying(attempt.wait):
-                        self._environment.run_migrations()
+                        self.environment.run_migrations()
                     break
                 except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
-                    self._session.roll_back()
+                    self.session.roll_back()
                     cause = failures.driver_error(error)
                     code = cause.pgcode if cause else None
                     if code not in RETRYABLE or not transaction.stage.resumable:
@@ -126,31 +119,31 @@ class StepRunner:
             from_version=step.from_version,
             to_version=step.to_version,
             checksum=step.checksum,
-            tool=self._request.tool,
-            note=self._note,
+            tool=self.request.tool,
+            note=self.note,
         )
 
     def _measure(self, record: history.Attempt, event: str) -> None:
         """Record an event with the size of the database."""
-        with self._control.cursor() as cursor:
-            history.record(cursor, record, event, database_bytes=history.database_size(self._control))
+        with self.control.cursor() as cursor:
+            history.record(cursor, record, event, database_bytes=history.database_size(self.control))
 
     def _transaction(self, step: Step, record: history.Attempt, retries: Retries) -> StepTransaction:
         """Set Alembic up to run one step, watched over by its transaction."""
         transaction = StepTransaction(
-            self._session,
-            self._control,
-            self._locks,
+            self.session,
+            self.control,
+            self.locks,
             self._monitor,
             retries,
             step,
             record,
-            golang_migrate=self._request.project.golang_migrate,
-            report=self._request.observer.progressed,
+            self.request.project.golang_migrate,
+            self.request.observer.progressed,
         )
-        self._environment.configure(
-            connection=self._session.connection,
-            target_metadata=self._request.project.load_metadata(),
+        self.environment.configure(
+            connection=self.session.connection,
+            target_metadata=self.request.project.load_metadata(),
             dont_mutate=True,  # it creates no table by itself
             version_table_schema=postgres.SCHEMA,
             transaction_per_migration=True,
@@ -184,7 +177,7 @@ class StepRunner:
         self, step: Step, record: history.Attempt, transaction: StepTransaction, error: BaseException
     ) -> GuvnorError:
         """Bring everything to rest, record the end and return the error to raise."""
-        self._session.roll_back()
+        self.session.roll_back()
         now = self._read_state()
         cause = failures.driver_error(error)
         result, outcome = failures.describe(
@@ -192,11 +185,11 @@ class StepRunner:
             error,
             now,
             committed=transaction.stage.committed,
-            signal_received=self._canceller.received,
-            connection_lost=bool(self._control.closed) or self._session.lost,
+            signal_received=self.canceller.received,
+            connection_lost=bool(self.control.closed) or self.session.lost,
         )
         # A server whose encoding cannot hold the text loses this record, not the explanation.
-        with contextlib.suppress(psycopg2.Error, UnicodeError), self._control.cursor() as cursor:
+        with contextlib.suppress(psycopg2.Error, UnicodeError), self.control.cursor() as cursor:
             history.record(
                 cursor,
                 record,
@@ -213,12 +206,12 @@ class StepRunner:
         A new connection may read the state before the server notices that the old one died, and report it
         wrongly.
         """
-        drivers = [self._control, *([] if self._session.lost else [self._session.driver])]
+        drivers = [self.control, *([] if self.session.lost else [self.session.driver])]
         for connection in drivers:
             try:
                 with connection.cursor() as cursor:
                     cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # nobody wants to wait now
-                return state.read(connection, golang_migrate=self._request.project.golang_migrate)
+                return state.read(connection, golang_migrate=self.request.project.golang_migrate)
             except psycopg2.Error:
                 continue
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guvnor.bookkeeping.state import number
-from guvnor.cli.console import plain
+from guvnor.cli.streams import plain
 from guvnor.errors import UsageError
 from guvnor.migrate import preflight
 from guvnor.migrate.locks import golang_keys
