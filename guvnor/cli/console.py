@@ -96,11 +96,6 @@ class Console(Observer):
         if check.name == "state" and not check.error:
             say("✅ Pre-flight checks passed")
 
-    def configuration_failed(self, problem: GuvnorError) -> None:
-        """Show that not even the settings could be read, as the first pre-flight check."""
-        say("Running pre-flight checks")
-        say(f"❌ {problem.message}")
-
     def choices(self, found: State, choices: Sequence[Choice], known: Sequence[str]) -> None:
         """Show what is known of a dirty state and the ways out of it."""
         say(f"⚠️  WARNING: {dirty_error(found).message}")

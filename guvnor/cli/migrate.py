@@ -28,7 +28,6 @@ from guvnor.cli.streams import result_kept_clean, say
 from guvnor.commands import migrate as commands
 from guvnor.commands import roles as least_privilege
 from guvnor.commands.roles import Names
-from guvnor.errors import GuvnorError
 from guvnor.revisions.direction import Direction
 from guvnor.revisions.script import downgrade_steps, read_revisions, upgrade_steps
 
@@ -208,11 +207,10 @@ def adopt(shown: Console, at: str | None, accept_drift: bool) -> None:
 @click.pass_obj
 def preflight(shown: Console, wait_for_server: float) -> None:
     """Run only the pre-flight checks."""
-    try:
+    from guvnor.migrate.preflight import reported
+
+    with reported("configuration", shown.checked):
         settings = resolve_settings()
-    except GuvnorError as error:
-        shown.configuration_failed(error)
-        raise
     commands.run_preflight(settings, shown.checked, wait_for_server)
 
 

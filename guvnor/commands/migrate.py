@@ -63,8 +63,9 @@ def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]
 
 
 def run_preflight(settings: Settings, report: preflight.Report, patience: float) -> None:
-    """Run the pre-flight checks alone; see :func:`guvnor.migrate.preflight.run`."""
-    preflight.run(settings, GUVNOR, report, patience=patience).connection.close()
+    """Run the pre-flight checks alone; see :func:`guvnor.migrate.preflight.passed`."""
+    with preflight.passed(settings, GUVNOR, report, patience=patience):
+        pass
 
 
 def status(settings: Settings) -> Status:

@@ -66,18 +66,14 @@ class BackupPolicy:
         :raises NoBackupDirectoryError: when it needs one and no directory is named (exit code 4).
         :raises BackupCheckError: when it needs one that cannot be taken (exit code 3).
         """
-        settings = self.request.settings
+        settings, whole = self.request.settings, self.request.backup
         rolls_back = any(step.direction is Direction.DOWN for step in plan.steps)
         asked_for = settings.backup and settings.backup_directory is not None
         losses = self._losses(plan) if production or (rolls_back and asked_for) else ()
-        if self.request.backup is not None and plan.steps:
+        if whole is not None and plan.steps:
             from guvnor.backup.take import check_backup
 
-            return BackupDecision(
-                losses,
-                check_backup(self.ready.database, self.request.backup, whole=True),
-                self.request.backup,
-            )
+            return BackupDecision(losses, check_backup(self.ready.database, whole, whole=True), whole)
         if not rolls_back or not (production or asked_for):
             return BackupDecision(losses)
         if not losses:
@@ -97,7 +93,7 @@ class BackupPolicy:
         :returns: None when no backup is needed.
         :raises BackupError: when it fails; no part of it is left then (exit code 1).
         """
-        if decision.options is None:  # rows may have come since
+        if decision.options is None:  # rows may have been added since
             decision = self.decide(plan, production=production)
         options = decision.options
         if options is None:
@@ -105,18 +101,15 @@ class BackupPolicy:
         from guvnor.backup import take
 
         taken: TakenBackup | None
+        database, report = self.ready.database, self.request.observer.progressed
         if options.command is not None:
-            taken = take.run_backup_command(
-                self.ready.database, options.command, self.request.observer.progressed
-            )
+            taken = take.run_backup_command(database, options.command, report)
         elif decision.objects is None:
-            taken = take.back_up_database(self.ready.database, options, self.request.observer.progressed)
+            taken = take.back_up_database(database, options, report)
         else:
-            with postgres.closing(self.ready.database.connect("backup")) as connection:
+            with postgres.closing(database.connect("backup")) as connection:
                 self.canceller.connections.append(connection)
-                taken = take.back_up_dropped(
-                    connection, decision.objects, options, self.request.observer.progressed
-                )
+                taken = take.back_up_dropped(connection, decision.objects, options, report)
         if taken is not None:
             log.info("backup taken", extra=asdict(taken))
         return taken
@@ -126,9 +119,8 @@ class BackupPolicy:
         from guvnor.backup.dropped import NotSeparableError, find_dropped
         from guvnor.backup.take import BackupOptions, check_backup
 
-        options = BackupOptions(
-            self.request.settings.backup_directory, self.request.settings.backup_recipients
-        )
+        settings = self.request.settings
+        options = BackupOptions(settings.backup_directory, settings.backup_recipients)
         objects = self._find_dropped(plan)
         why = "it cannot be told what is dropped"
         if objects is not None:

@@ -6,9 +6,9 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from guvnor import postgres
 from guvnor.bookkeeping import history, production, state
 from guvnor.bookkeeping.state import DirtyError, State
 from guvnor.errors import GuvnorError
@@ -65,12 +65,12 @@ def migrate(request: Request) -> Outcome:
 
 @contextlib.contextmanager
 def _ready(request: Request) -> Iterator[Ready]:
-    """Run the pre-flight checks, and hold the connection that they opened.
+    """Run the pre-flight checks, and announce the run.
 
     :raises DirtyError: with what of the interrupted revision is in the database.
     """
     try:
-        ready = preflight.run(
+        with preflight.passed(
             request.settings,
             request.project,
             request.observer.checked,
@@ -78,8 +78,7 @@ def _ready(request: Request) -> Iterator[Ready]:
             patience=request.patience,
             purpose="control",
             repairing=request.repair is not None,
-        )
-        with postgres.closing(ready.connection):
+        ) as ready:
             _announce(request, ready)
             yield ready
     except DirtyError as error:
@@ -108,34 +107,33 @@ def _announce(request: Request, ready: Ready) -> None:
     )
 
 
+@dataclass
 class Migration:
-    """What one request does to a database, part by part, in the order in which :func:`migrate` calls it."""
+    """What one request does to a database, part by part, in the order in which :func:`migrate` calls it.
 
-    def __init__(self, request: Request, ready: Ready, canceller: Canceller) -> None:
-        """Begin.
+    :ivar ready: what the pre-flight checks found.
+    :ivar canceller: cancels statements when a signal arrives.
+    """
 
-        :param ready: what the pre-flight checks found.
-        :param canceller: cancels statements when a signal arrives.
-        """
-        self._request = request
-        self._ready = ready
-        self._canceller = canceller
-        self._decision = BackupDecision()
-        self._policy = BackupPolicy(request, ready, canceller)
-        self.locks = Locks(
-            ready.connection,
-            ready.identity.database,
-            request.settings.lock_wait,
-            golang_migrate=request.project.golang_migrate,
-        )
+    request: Request
+    ready: Ready
+    canceller: Canceller
+    _decision: BackupDecision = field(default_factory=BackupDecision, init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare the locks and the backup."""
+        connection, database = self.ready.connection, self.ready.identity.database
+        settings, project = self.request.settings, self.request.project
+        self.locks = Locks(connection, database, settings.lock_wait, project.golang_migrate)
+        self._policy = BackupPolicy(self.request, self.ready, self.canceller)
 
     def leave_alone(self, current: State) -> Outcome:
         """Leave a database alone that is ahead of the files: the application was rolled back.
 
         :raises AheadError: when that is refused, or a rollback was asked for.
         """
-        error = state.ahead_error(current, self._ready.revisions)
-        if self._request.strict or self._request.direction is not Direction.UP:
+        error = state.ahead_error(current, self.ready.revisions)
+        if self.request.strict or self.request.direction is not Direction.UP:
             raise error
         log.warning(error.message)
         return self._outcome(current)
@@ -150,7 +148,7 @@ class Migration:
 
         :raises RefusedError: when it is not confirmed.
         """
-        why = production.reason(self._request.settings.production_environment, current.production)
+        why = production.reason(self.request.settings.production_environment, current.production)
         decision = self._decision = self._policy.decide(plan, production=why is not None)
         if why is None or not plan.steps:
             return
@@ -169,7 +167,7 @@ class Migration:
             hash=plan.hash,
             backup=decision.backup,
         )
-        guard.check(risk, self._request.settings.confirm, self._request.observer.ask)
+        guard.check(risk, self.request.settings.confirm, self.request.observer.ask)
 
     def look_again(self) -> State:
         """Read the state under the run lock: another run may have moved it.
@@ -177,7 +175,7 @@ class Migration:
         :raises StateError: when no migration can start from it.
         """
         current = self._read_state()
-        state.check(current, self._ready.revisions)
+        state.check(current, self.ready.revisions)
         return current
 
     def carry_out(self, plan: Plan, current: State) -> Outcome:
@@ -185,11 +183,11 @@ class Migration:
         if not plan.steps:
             return self.nothing_to_do(current)
         self._mark_production(current)
-        self._request.observer.planned(plan)
+        self.request.observer.planned(plan)
         taken = self._back_up(plan, current)
         verification = self._begin_verification(plan)
         applied = self._execute(plan, taken)
-        self._request.observer.executed(applied)
+        self.request.observer.executed(applied)
         drift = verification.new_drift() if verification else None
         return self._outcome(self._read_state(), applied, backup=taken, drift=drift)
 
@@ -198,7 +196,7 @@ class Migration:
 
         :param name: of the way out.
         """
-        ready = self._ready
+        ready = self.ready
         choice = repair.choose(ready.state, ready.revisions, name)
         if choice is None:
             return self._outcome(ready.state)
@@ -220,35 +218,35 @@ class Migration:
             return self._outcome(self._read_state(), applied, backup=taken)
 
     def _read_state(self) -> State:
-        return state.read(self._ready.connection, golang_migrate=self._request.project.golang_migrate)
+        return state.read(self.ready.connection, golang_migrate=self.request.project.golang_migrate)
 
     def _mark_production(self, current: State) -> None:
         """Mark the database at its first production run: from then on it is guarded from anywhere."""
-        if self._request.settings.production and current.production is None:
-            production.set_mark(self._ready.connection, production=True)
+        if self.request.settings.production and current.production is None:
+            production.set_mark(self.ready.connection, production=True)
 
     def _back_up(self, plan: Plan, current: State) -> TakenBackup | None:
         """Take the backup that is called for, before anything is changed."""
-        why = production.reason(self._request.settings.production_environment, current.production)
+        why = production.reason(self.request.settings.production_environment, current.production)
         taken = self._policy.back_up(plan, self._decision, production=why is not None)
-        self._request.observer.backed_up(taken)
+        self.request.observer.backed_up(taken)
         return taken
 
     def _begin_verification(self, plan: Plan) -> Verification | None:
         """Look at the schema before an upgrade, to know afterwards which differences are new."""
-        if not self._request.settings.verify or not any(s.direction is Direction.UP for s in plan.steps):
+        if not self.request.settings.verify or not any(s.direction is Direction.UP for s in plan.steps):
             return None
         from guvnor.migrate.verify import Verification
 
         try:
-            return Verification(self._ready.database, self._ready.script, self._ready.connection)
+            return Verification(self.ready.database, self.ready.script, self.ready.connection)
         except GuvnorError as error:
             log.warning("the schema cannot be verified", extra={"reason": error.message})
             return None
 
     def _execute(self, plan: Plan, taken: TakenBackup | None) -> tuple[Applied, ...]:
         """Run the steps of a plan, one after the other; those before a failing one stay applied."""
-        ready, request = self._ready, self._request
+        ready, request = self.ready, self.request
         state.create_tables(ready.connection, golang_migrate=request.project.golang_migrate)
         note = f"backup: {taken.path or taken.what}" if taken else None
         applied = []
@@ -258,7 +256,7 @@ class Migration:
         ):
             session = RevisionSession(connection)
             runner = StepRunner(
-                environment, request, session, ready.connection, self.locks, self._canceller, note
+                environment, request, session, ready.connection, self.locks, self.canceller, note
             )
             with contextlib.closing(runner):
                 for step in plan.steps:
@@ -266,5 +264,5 @@ class Migration:
         return tuple(applied)
 
     def _outcome(self, current: State, applied: tuple[Applied, ...] = (), **found: Any) -> Outcome:
-        newest = self._ready.revisions[-1].number
+        newest = self.ready.revisions[-1].number
         return Outcome(current.number, newest, applied, ahead=current.number > newest, **found)

@@ -153,29 +153,31 @@ class AdvisoryLock:
                 )
 
 
+@dataclass
 class Locks:
-    """The run lock, and golang-migrate's two locks for the transactional stretches of a revision."""
+    """The run lock, and golang-migrate's two locks for the transactional stretches of a revision.
 
-    def __init__(
-        self, connection: Connection, database: str, patience: float, *, golang_migrate: bool = True
-    ) -> None:
-        """Prepare the locks.
+    :ivar connection: in autocommit mode; the locks live as long as its session.
+    :ivar database: the name of the database.
+    :ivar patience: seconds to wait for each lock at most.
+    :ivar golang_migrate: whether golang-migrate works on the same database.
+    """
 
-        :param connection: in autocommit mode; the locks live as long as its session.
-        :param database: the name of the database.
-        :param patience: seconds to wait for each lock at most.
-        :param golang_migrate: whether golang-migrate works on the same database.
-        """
-        self._connection = connection
-        self._patience = patience
-        self._run = AdvisoryLock(connection, RUN_LOCK, "another migration")
-        keys = golang_keys(database) if golang_migrate else ()
-        self._golang = [AdvisoryLock(connection, key, "golang-migrate") for key in keys]
+    connection: Connection
+    database: str
+    patience: float
+    golang_migrate: bool = True
+
+    def __post_init__(self) -> None:
+        """Prepare the locks."""
+        self._run = AdvisoryLock(self.connection, RUN_LOCK, "another migration")
+        keys = golang_keys(self.database) if self.golang_migrate else ()
+        self._golang = [AdvisoryLock(self.connection, key, "golang-migrate") for key in keys]
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the run lock, and release at the end whatever is held by then."""
-        self._run.take(self._patience)
+        self._run.take(self.patience)
         try:
             yield
         finally:
@@ -187,7 +189,7 @@ class Locks:
         """Take golang-migrate's locks where they are not held yet."""
         for lock in self._golang:
             if not lock.held:
-                lock.take(self._patience)
+                lock.take(self.patience)
 
     def let_golang_in(self) -> None:
         """Release golang-migrate's locks: one waiting for them would hold up a concurrent index build.
@@ -204,7 +206,7 @@ class Locks:
         """
         try:
             held = scalar(
-                self._connection,
+                self.connection,
                 """
                 SELECT EXISTS (
                     SELECT FROM pg_catalog.pg_locks

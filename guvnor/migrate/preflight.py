@@ -68,7 +68,8 @@ class Ready:
 Report = Callable[[PreflightCheck], None]
 
 
-def run(
+@contextmanager
+def passed(
     settings: Settings,
     project: Project,
     report: Report,
@@ -77,39 +78,38 @@ def run(
     patience: float = 0.0,
     purpose: str = "",
     repairing: bool = False,
-) -> Ready:
-    """Run all checks; the first one that fails ends them.
+) -> Iterator[Ready]:
+    """Run all checks, and hold the connection that they opened; the first check that fails ends them.
 
     :param report: is told each check as it ends.
     :param environment: Alembic's environment, where an Alembic command has made one.
     :param patience: seconds to wait for a server that is still starting.
     :param repairing: whether the state is what is to be repaired, so that it is not judged.
-    :returns: an open connection and what was found; the caller closes the connection.
     :raises GuvnorError: of the first failing check, with its exit code.
     """
-    with _reported("configuration", report):
+    with reported("configuration", report):
         database = Database.of(settings)
         report(
             PreflightCheck("configuration", f"Configuration loaded (database type {settings.storage_type})")
         )
-    with _reported("connection", report):
+    with reported("connection", report):
         connection = database.wait_and_connect(patience, purpose)
-    try:
-        with _reported("connection", report):
+    with postgres.closing(connection):
+        with reported("connection", report):
             identity = postgres.identify(connection)
             warnings = database.tls_warnings(connection)
             report(PreflightCheck("connection", "Database connection successful", warnings=warnings))
-        with _reported("server", report):
+        with reported("server", report):
             report(_server(database, connection, identity))
-        with _reported("permissions", report):
+        with reported("permissions", report):
             beyond = () if settings.storage_type == "embedded" else _beyond_need(connection)
             report(_permissions(connection, identity, project, beyond))
-        with _reported("files", report):
+        with reported("files", report):
             found, script = _read_files(environment)
             check.validate(found, script)
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
             report(PreflightCheck("files", f"Migration files validated ({count})"))
-        with _reported("state", report):
+        with reported("state", report):
             # The run lock is read before the state: a run that ends between the two leaves a clean state.
             running = locks.holder(connection, locks.RUN_LOCK)
             current = state.read(connection, golang_migrate=project.golang_migrate)
@@ -118,10 +118,7 @@ def run(
                 if repairing
                 else _state(connection, current, found, script, running)
             )
-    except BaseException:
-        connection.close()
-        raise
-    return Ready(database, connection, identity, found, script, current)
+        yield Ready(database, connection, identity, found, script, current)
 
 
 def _read_files(environment: Any) -> tuple[tuple[Revision, ...], ScriptDirectory]:
@@ -133,7 +130,7 @@ def _read_files(environment: Any) -> tuple[tuple[Revision, ...], ScriptDirectory
 
 
 @contextmanager
-def _reported(name: str, report: Report) -> Iterator[None]:
+def reported(name: str, report: Report) -> Iterator[None]:
     """Report an error of the body as a failed check."""
     try:
         yield

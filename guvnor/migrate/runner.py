@@ -81,7 +81,11 @@ class StepRunner:
 
         :raises GuvnorError: when it does not come to its end; the steps before it stay applied.
         """
-        record = self._record(step)
+        versions = (step.from_version, step.to_version)
+        tool, note = self.request.tool, self.note
+        record = history.Attempt(
+            str(uuid.uuid4()), step.direction, step.revision, *versions, step.checksum, tool, note
+        )
         retries = Retries(self.request.settings.max_wait)
         transaction = self._transaction(step, record, retries)
         self._measure(record, "started")
@@ -110,18 +114,6 @@ class StepRunner:
             extra={"direction": step.direction, **transaction.figures()},
         )
         return Applied(step, time.monotonic() - retries.began, transaction.lock_wait, retries.count)
-
-    def _record(self, step: Step) -> history.Attempt:
-        return history.Attempt(
-            number=str(uuid.uuid4()),
-            direction=step.direction,
-            revision=step.revision,
-            from_version=step.from_version,
-            to_version=step.to_version,
-            checksum=step.checksum,
-            tool=self.request.tool,
-            note=self.note,
-        )
 
     def _measure(self, record: history.Attempt, event: str) -> None:
         """Record an event with the size of the database."""
