@@ -1,4 +1,4 @@
-"""Taking over a database that another tool migrated: its schema is compared, then the version written."""
+"""Adopting a database that another tool migrated: its schema is compared, then the version is written."""
 
 from __future__ import annotations
 

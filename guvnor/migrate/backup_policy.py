@@ -1,4 +1,4 @@
-"""What is backed up before a plan is run: decided before anything is asked, taken under the run lock."""
+"""The backup before a plan is run: decided before the confirmation is asked for, taken under the run lock."""
 
 from __future__ import annotations
 

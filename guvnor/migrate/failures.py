@@ -1,4 +1,4 @@
-"""What ends a run before its time: what happened, what state the database is in and what to type."""
+"""The errors that end a run early: what happened, what state the database is in and what to type next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The production guard: what can lose data is shown, and done only when somebody says so."""
+"""The production guard: what can lose data is shown first and needs a confirmation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORCE = "set the version of a database, whatever its schema is,"
 
 @dataclass(frozen=True)
 class Risk:
-    """What somebody has to confirm.
+    """What has to be confirmed.
 
     :ivar action: in the words that users know: ``rollback a migration``.
     :ivar why: why this is production.

@@ -56,7 +56,7 @@ class LockTimeoutError(GuvnorError):
 
 
 class LockLostError(GuvnorError):
-    """The connection that holds the run lock ended, so another runner may be at work."""
+    """The connection that holds the run lock ended, so another migration may be running."""
 
     state = "The revision was rolled back."
     next_step = "guvnor migrate status\nguvnor migrate up"

@@ -1,4 +1,4 @@
-"""Pre-flight checks: whether a migration can start, looked at in order, each on top of those before it."""
+"""Pre-flight checks: whether a migration can start. Each check relies on those before it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def passed(
     :param report: is told each check as it ends.
     :param environment: Alembic's environment, where an Alembic command has made one.
     :param patience: seconds to wait for a server that is still starting.
-    :param repairing: whether the state is what is to be repaired, so that it is not judged.
+    :param repairing: whether the state is about to be repaired, so that it is not checked.
     :raises GuvnorError: of the first failing check, with its exit code.
     """
     with reported("configuration", report):

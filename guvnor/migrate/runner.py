@@ -168,7 +168,7 @@ class StepRunner:
     def _ended(
         self, step: Step, record: history.Attempt, transaction: StepTransaction, error: BaseException
     ) -> GuvnorError:
-        """Bring everything to rest, record the end and return the error to raise."""
+        """Roll back, record the end and return the error to raise."""
         self.session.roll_back()
         now = self._read_state()
         cause = failures.driver_error(error)
@@ -202,7 +202,7 @@ class StepRunner:
         for connection in drivers:
             try:
                 with connection.cursor() as cursor:
-                    cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # nobody wants to wait now
+                    cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # the command is ending
                 return state.read(connection, golang_migrate=self.request.project.golang_migrate)
             except psycopg2.Error:
                 continue

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: cancel on the server, roll back, say so, and leave with 130 or 143.
+"""SIGINT and SIGTERM: cancel on the server, roll back, report it, and leave with 130 or 143.
 
 Python runs a signal's handler only when psycopg2 returns from the statement. So the signal's number is also
 written to a pipe (``signal.set_wakeup_fd``), from which a thread reads it and cancels what runs on the server

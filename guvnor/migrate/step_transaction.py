@@ -131,7 +131,7 @@ class StepTransaction:
             prepare(driver)
 
     def _on_begin(self, _: sqlalchemy.Connection) -> None:
-        """Open a transaction of the revision: timeouts anew, and a look whether it is still ours to run."""
+        """Open a transaction of the revision: set the lock timeout anew, and close the fence."""
         if self.session.outside:
             # The revision has left its transaction, by an online operation or by itself.
             self.locks.let_golang_in()
@@ -187,9 +187,9 @@ class StepTransaction:
         )
 
     def _check_own_transaction(self) -> None:
-        """Look whether the revision has ended its transaction behind the driver's back: COMMIT in its SQL.
+        """Check whether the revision has ended its transaction behind the driver's back: COMMIT in its SQL.
 
-        From then on every statement would be committed at once, and the version with none of them.
+        From then on every statement would be committed at once, separately from the version.
 
         :raises TransactionEndedError: when it has; the database is marked dirty then.
         """

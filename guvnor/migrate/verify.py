@@ -1,4 +1,4 @@
-"""After a migration: is the schema what the revision says, and if not, was it so before?"""
+"""Verification after a migration: whether the schema is the revision's, and which differences are new."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Verification:
                 return report
             known = {_key(finding) for finding in self._differences_before()}
         except (GuvnorError, psycopg2.Error, SQLAlchemyError) as error:
-            # The migration itself is done, whatever becomes of the look at it.
+            # The migration itself is done, whether or not its schema can be compared.
             reason = error.message if isinstance(error, GuvnorError) else str(error).strip()
             log.warning("the schema could not be verified: guvnor schema check", extra={"reason": reason})
             return None
