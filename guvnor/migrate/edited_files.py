@@ -1,4 +1,4 @@
-"""Whether the file of an applied revision was edited afterwards: other databases then get other statements."""
+"""Whether the file of an applied revision was edited afterwards: other databases then get another schema."""
 
 from __future__ import annotations
 
