@@ -58,14 +58,16 @@ _GLOBAL = (
 )
 
 
-class Command(click.Command):
-    """A command that takes the global flags, is handed a console and explains its errors."""
-
+class _TakesGlobalFlags(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Add the global flags."""
         super().__init__(*args, **kwargs)
         for add in _GLOBAL:
             add(self)
+
+
+class Command(_TakesGlobalFlags):
+    """A command that takes the global flags, is handed a console and explains its errors."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; an error is shown and ends the process with its exit code."""
@@ -74,17 +76,11 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
-class Group(click.Group):
+class Group(_TakesGlobalFlags, click.Group):
     """A group of commands that takes the global flags."""
 
     command_class = Command
     group_class = type
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Add the global flags."""
-        super().__init__(*args, **kwargs)
-        for add in _GLOBAL:
-            add(self)
 
 
 def resolve_settings() -> config.Settings:
