@@ -163,7 +163,7 @@ class Console(Observer):
             from guvnor.schema.drift import DriftError
 
             raise DriftError(
-                "The migration is applied, but the schema is not what its revision says; before the run it was.",
+                "The migration is applied, but the schema now differs from its revision.",
                 outcome.drift,
                 state=f"The database is at {version}, as the migration files left it.",
                 next_step="Reconcile what is listed above, then: guvnor schema check",
