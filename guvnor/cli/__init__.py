@@ -11,12 +11,12 @@ import click
 from guvnor import __version__
 from guvnor.cli.base import Group
 from guvnor.cli.configuration import config_group
-from guvnor.cli.console import open_closed_streams, say
 from guvnor.cli.db import db
 from guvnor.cli.deploy import deploy
 from guvnor.cli.migrate import migrate
 from guvnor.cli.review import review
 from guvnor.cli.schema import schema
+from guvnor.cli.streams import open_closed_streams, say
 from guvnor.config import MASK
 from guvnor.errors import ExitCode
 

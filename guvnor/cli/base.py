@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from guvnor import config, logs
-from guvnor.cli.console import Console, say, show
+from guvnor.cli.console import Console, show
+from guvnor.cli.streams import say
 
 if TYPE_CHECKING:
+    from guvnor.migrate.observer import Observer
     from guvnor.migrate.request import Request
     from guvnor.revisions.direction import Direction
     from guvnor.revisions.script import FindSteps
@@ -56,14 +58,16 @@ _GLOBAL = (
 )
 
 
-class Command(click.Command):
-    """A command that takes the global flags, is handed a console and explains its errors."""
-
+class _TakesGlobalFlags(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Add the global flags."""
         super().__init__(*args, **kwargs)
         for add in _GLOBAL:
             add(self)
+
+
+class Command(_TakesGlobalFlags):
+    """A command that takes the global flags, is handed a console and explains its errors."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; an error is shown and ends the process with its exit code."""
@@ -72,17 +76,11 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
-class Group(click.Group):
+class Group(_TakesGlobalFlags, click.Group):
     """A group of commands that takes the global flags."""
 
     command_class = Command
     group_class = type
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Add the global flags."""
-        super().__init__(*args, **kwargs)
-        for add in _GLOBAL:
-            add(self)
 
 
 def resolve_settings() -> config.Settings:
@@ -93,13 +91,13 @@ def resolve_settings() -> config.Settings:
 
 
 def request_for(
-    shown: Console, settings: config.Settings, direction: Direction, find_steps: FindSteps, **options: Any
+    observer: Observer, settings: config.Settings, direction: Direction, find_steps: FindSteps, **options: Any
 ) -> Request:
-    """Return a request for Guvnor's database that a console observes."""
+    """Return a request for Guvnor's database."""
     from guvnor.application import GUVNOR
     from guvnor.migrate.request import Request
 
-    return Request(settings, GUVNOR, direction, find_steps, shown, **options)
+    return Request(settings, GUVNOR, direction, find_steps, observer, **options)
 
 
 def print_json(value: Any) -> None:
@@ -107,6 +105,17 @@ def print_json(value: Any) -> None:
     import json
 
     say(json.dumps(value, indent=2, default=str))
+
+
+def _together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a decorator that adds several options, shown in this order."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -158,6 +167,8 @@ allow_plaintext_option = _setting(
     "--allow-plaintext",
     value="yes",
 )
+# What every command that runs revisions takes.
+run_options = _together(lock_wait_option, max_wait_option, confirm_option, allow_plaintext_option)
 backup_recipient_option = _setting(
     "backup.recipients",
     "Encrypt the backup for this age or SSH public key; repeatable.",
@@ -188,11 +199,8 @@ _backup_option = _setting(
 )
 
 
-def rollback_backup_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the flags about the backup of what a rollback drops."""
-    return _backup_option(backup_recipient_option(no_backup_option(command)))
-
-
+# The backup of what a rollback drops.
+rollback_backup_options = _together(_backup_option, backup_recipient_option, no_backup_option)
 wait_for_server_option = click.option(
     "--wait-for-server",
     metavar="SECONDS",

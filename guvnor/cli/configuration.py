@@ -6,7 +6,7 @@ import click
 
 from guvnor import config, postgres
 from guvnor.cli.base import Group, json_option, print_json, resolve_settings
-from guvnor.cli.console import say
+from guvnor.cli.streams import say
 from guvnor.errors import GuvnorError
 
 

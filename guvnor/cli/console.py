@@ -1,89 +1,28 @@
-"""What a person sees: the one renderer for ``guvnor`` and for plain ``alembic``."""
+"""What a person sees and is asked: the same for ``guvnor`` and for plain ``alembic``."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import logging
-import os
+import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from guvnor import postgres
 from guvnor.bookkeeping.consistency import dirty_error
 from guvnor.bookkeeping.state import State
-from guvnor.errors import ExitCode, GuvnorError
+from guvnor.cli.progress_bar import ProgressBar
+from guvnor.cli.streams import say
+from guvnor.errors import GuvnorError
 from guvnor.migrate.observer import Observer
+from guvnor.migrate.signals import RunInterrupted
 
 if TYPE_CHECKING:
     from guvnor.migrate.guard import Risk
-    from guvnor.migrate.preflight import Check
+    from guvnor.migrate.preflight import PreflightCheck
     from guvnor.migrate.repair import Choice
     from guvnor.migrate.request import Outcome
     from guvnor.online.progress import Progress
-
-log = logging.getLogger(__name__)
-
-_PLAIN = {"✅": "[ok]", "❌": "[failed]", "⚠️": "[warning]", "→": "->", "…": "...", "—": "-"}
-_LOG_EVERY = 5.0  # seconds between two records of progress
-
-
-def plain(text: str, encoding: str | None) -> str:
-    """Replace signs that a terminal of this encoding cannot show."""
-    try:
-        text.encode(encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        for sign, replacement in _PLAIN.items():
-            text = text.replace(sign, replacement)
-        return text.encode(encoding or "ascii", "replace").decode(encoding or "ascii")
-    return text
-
-
-def say(text: str = "", stream: TextIO | None = None) -> None:
-    """Write a line to standard output (or another stream), in signs that it can show."""
-    stream = stream or sys.stdout
-    try:
-        print(plain(text, _encoding(stream)), file=stream, flush=True)
-    except OSError as error:
-        _give_up(stream, error)
-
-
-def open_closed_streams() -> None:
-    """Let the streams that the caller has closed (``>&-``) lead nowhere; Python has None in their place."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
-
-
-def _give_up(stream: TextIO, error: OSError) -> None:
-    """Let a stream lead nowhere from now on, after a write to it has failed; the migration goes on.
-
-    A reader that has seen enough (``| head -1``) is no news; a full disk is told on standard error.
-
-    :param stream: one with a file descriptor.
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
-    if error.errno != errno.EPIPE and stream is not sys.stderr:
-        say(f"⚠️  WARNING: the output cannot be written and is lost: {error.strerror}.", sys.stderr)
-
-
-def result_kept_clean() -> contextlib.AbstractContextManager[object]:
-    """Send what revisions print to standard error: standard output is for the result."""
-    return contextlib.redirect_stdout(sys.stderr)
-
-
-def _encoding(stream: TextIO) -> str:
-    """Return what a stream can show. In the C locale Python writes UTF-8 all the same (PEP 540)."""
-    if sys.flags.utf8_mode and not {"PYTHONUTF8", "PYTHONIOENCODING"} & set(os.environ):
-        import locale
-
-        return locale.getencoding()
-    return stream.encoding
 
 
 def show(renderable: Any) -> None:
@@ -125,36 +64,29 @@ class Console(Observer):
     def __init__(self) -> None:
         """Show nothing yet."""
         self._started = False
-        self._bar: Any = None
-        self._task: Any = None
-        self._last_record = 0.0
+        self._bar = ProgressBar()
 
     @contextlib.contextmanager
     def explaining(self) -> Iterator[None]:
         """Show an error of the body and leave with its exit code."""
+        problem: GuvnorError
         try:
-            with postgres.explained():
+            with contextlib.closing(self._bar), postgres.explained():
                 yield
-        except GuvnorError as problem:
-            self._end_bar()
-            if (drift := getattr(problem, "report", None)) is not None:
-                from guvnor.reports.drift import as_terminal
+            return
+        except GuvnorError as failure:
+            problem = failure
+        except KeyboardInterrupt:  # outside of a migration, which explains its own interruption
+            state, next_step = "No revision was being run.", "guvnor migrate status"
+            problem = RunInterrupted("Interrupted.", signal.SIGINT, state=state, next_step=next_step)
+        if (drift := getattr(problem, "report", None)) is not None:
+            from guvnor.reports.drift import as_terminal
 
-                show(as_terminal(drift))
-            error(problem)
-            raise SystemExit(problem.exit_code) from None
-        except KeyboardInterrupt:  # outside of a migration, which has an explanation of its own
-            self._end_bar()
-            error(
-                GuvnorError(
-                    "Interrupted.", state="No revision was being run.", next_step="guvnor migrate status"
-                )
-            )
-            raise SystemExit(ExitCode.INTERRUPTED) from None
-        finally:
-            self._end_bar()
+            show(as_terminal(drift))
+        error(problem)
+        raise SystemExit(problem.exit_code)
 
-    def checked(self, check: Check) -> None:
+    def checked(self, check: PreflightCheck) -> None:
         """Show a pre-flight check; the error of a failed one follows by itself."""
         if not self._started:
             self._started = True
@@ -164,11 +96,6 @@ class Console(Observer):
             say(f"⚠️  WARNING: {warning}")
         if check.name == "state" and not check.error:
             say("✅ Pre-flight checks passed")
-
-    def configuration_failed(self, problem: GuvnorError) -> None:
-        """Show that not even the settings could be read, as the first pre-flight check."""
-        say("Running pre-flight checks")
-        say(f"❌ {problem.message}")
 
     def choices(self, found: State, choices: Sequence[Choice], known: Sequence[str]) -> None:
         """Show what is known of a dirty state and the ways out of it."""
@@ -205,53 +132,15 @@ class Console(Observer):
         return answer.strip() == b"yes"
 
     def progressed(self, progress: Progress) -> None:
-        """Show a bar on a terminal, else write a log record every few seconds."""
-        if sys.stderr.isatty() and "NO_PROGRESS" not in os.environ:
-            self._show_bar(progress)
-            return
-        now = time.monotonic()
-        if now - self._last_record >= _LOG_EVERY:
-            self._last_record = now
-            log.info(
-                progress.what, extra={"phase": progress.phase, "done": progress.done, "total": progress.total}
-            )
-
-    def _show_bar(self, progress: Progress) -> None:
-        from rich.console import Console as RichConsole
-        from rich.progress import (
-            BarColumn,
-            Progress as Bar,
-            TaskProgressColumn,
-            TextColumn,
-            TimeElapsedColumn,
-        )
-
-        if self._bar is None:
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                console=RichConsole(stderr=True),
-                transient=True,
-            )
-            self._task = self._bar.add_task(progress.what)
-            self._bar.start()
-        self._bar.update(
-            self._task,
-            description=f"{progress.what}: {progress.phase}",
-            completed=progress.done or 0,
-            total=progress.total,
-        )
-
-    def _end_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        """Show how far a long step is."""
+        self._bar.update(progress)
 
     def outcome(self, outcome: Outcome) -> None:
-        """Show what a command that moves the version has done."""
-        self._end_bar()
+        """Show what a command that moves the version has done.
+
+        :raises DriftError: when the schema differs from what was expected (exit code 6).
+        """
+        self._bar.close()
         if outcome.backup is not None:
             say(f"✅ Backup taken: {outcome.backup.path or outcome.backup.what}")
         for applied in outcome.applied:
@@ -262,20 +151,20 @@ class Console(Observer):
             say(f"✅ {what} {step.revision} {step.description} ({applied.duration:.2f} s{waited}{tries})")
         version = f"version {outcome.version}" if outcome.version else "no migrations applied"
         if outcome.ahead:
+            newest = f"(newest: {outcome.newest:03d})"
             say(
-                f"⚠️  WARNING: the database is at {version}, ahead of the migration files (newest: "
-                f"{outcome.newest:03d}). "
+                f"⚠️  WARNING: the database is at {version}, ahead of the migration files {newest}. "
                 "Nothing was done."
             )
         elif outcome.applied:
             say(f"✅ Migration completed: {version}")
         else:
             say(f"✅ No change: {version}")
-        if outcome.drift is not None:
+        if outcome.drift and not outcome.drift.clean:
             from guvnor.schema.drift import DriftError
 
             raise DriftError(
-                "The migration is applied, but the schema is not what its revision says. It was before.",
+                "The migration is applied, but the schema now differs from its revision.",
                 outcome.drift,
                 state=f"The database is at {version}, as the migration files left it.",
                 next_step="Reconcile what is listed above, then: guvnor schema check",

@@ -15,7 +15,8 @@ from guvnor.cli.base import (
     print_json,
     resolve_settings,
 )
-from guvnor.cli.console import Console, say
+from guvnor.cli.console import Console
+from guvnor.cli.streams import say
 from guvnor.commands import migrate as commands
 from guvnor.database import local_server_home
 from guvnor.errors import LocalServerError

@@ -10,19 +10,17 @@ import click
 
 from guvnor.cli.base import (
     Command,
-    allow_plaintext_option,
     backup_recipient_option,
-    confirm_option,
-    lock_wait_option,
-    max_wait_option,
     no_backup_option,
     no_verify_option,
     request_for,
     resolve_settings,
+    run_options,
     wait_for_server_option,
 )
-from guvnor.cli.console import Console, say
-from guvnor.errors import GuvnorError, UsageError
+from guvnor.cli.console import Console
+from guvnor.cli.streams import say
+from guvnor.errors import UsageError
 from guvnor.revisions.direction import Direction
 from guvnor.revisions.script import upgrade_steps
 
@@ -30,7 +28,7 @@ _HELP = "guvnor migrate deploy --help"
 
 
 @click.command(cls=Command)
-@click.option("--at-most", metavar="REV", help="The last revision to apply; all by default.")
+@click.option("--to", "--at-most", "to", metavar="REV", help="The last revision to apply; all by default.")
 @click.option("--dry-run", is_flag=True, help="Stop after the plan.")
 @click.option("--wait-only", is_flag=True, help="Only wait until another job has applied all.")
 @click.option(
@@ -44,7 +42,6 @@ _HELP = "guvnor migrate deploy --help"
 @click.option("--backup-command", "command", metavar="COMMAND", help="Run this instead of pg_dump.")
 @no_backup_option
 @click.option("--require-encryption", is_flag=True, help="Refuse to write an unencrypted backup.")
-@click.option("--skip-plan", is_flag=True, help="Do not log the plan.")
 @no_verify_option
 @click.option(
     "--result",
@@ -53,20 +50,16 @@ _HELP = "guvnor migrate deploy --help"
     help="Write the record of all stages as JSON.",
 )
 @wait_for_server_option
-@lock_wait_option
-@max_wait_option
-@confirm_option
-@allow_plaintext_option
+@run_options
 @click.pass_obj
 def deploy(
     shown: Console,
-    at_most: str | None,
+    to: str | None,
     dry_run: bool,
     wait_only: bool,
     directory: Path | None,
     command: str | None,
     require_encryption: bool,
-    skip_plan: bool,
     result: Path | None,
     wait_for_server: float,
 ) -> None:
@@ -76,6 +69,7 @@ def deploy(
     """
     from guvnor.backup.take import BackupOptions
     from guvnor.commands import deploy as deploying
+    from guvnor.reports import plan as plan_report
 
     settings = resolve_settings()
     if wait_only:
@@ -92,36 +86,23 @@ def deploy(
     wanted = None
     if directory or command:
         wanted = BackupOptions(directory, settings.backup_recipients, command, require_encryption)
-    deployment = deploying.Deployment(
-        request_for(shown, settings, Direction.UP, upgrade_steps(at_most), patience=wait_for_server),
-        deploying.Options(at_most=at_most, dry_run=dry_run, backup=wanted, show_plan=not skip_plan),
-    )
+    deployment = deploying.Deployment(shown)
     if result is not None:
         write_result(result, deploying.UNDER_WAY)
-    error: GuvnorError | None = None
-    try:
-        deployment.run()
-        _show(shown, deployment)
-    except GuvnorError as problem:
-        error = problem
-    say(("❌ " if error else "✅ ") + deploying.summary(deployment, error))
+    with deployment.recorded():
+        request = request_for(
+            deployment, settings, Direction.UP, upgrade_steps(to), patience=wait_for_server, backup=wanted
+        )
+        if dry_run:
+            say("\n".join(plan_report.lines(deployment.run_dry(request, to))))
+        else:
+            shown.outcome(deployment.run(request))
+    say(("❌ " if deployment.error else "✅ ") + deployment.summary())
     if result is not None:
-        try:
-            write_result(result, deploying.result(deployment, error))
-        except UsageError as unwritable:
-            error = error or unwritable
-    if error is not None:
-        raise error
-
-
-def _show(shown: Console, deployment: Any) -> None:
-    from guvnor.reports import plan as plan_report
-
-    if deployment.preview is not None:
-        for line in plan_report.lines(deployment.preview):
-            say(line)
-    if deployment.outcome is not None:
-        shown.outcome(deployment.outcome)
+        with deployment.recorded():
+            write_result(result, deployment.result())
+    if deployment.error is not None:
+        raise deployment.error
 
 
 def write_result(path: Path, record: dict[str, Any]) -> None:

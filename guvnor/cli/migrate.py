@@ -14,19 +14,19 @@ from guvnor.cli.base import (
     confirm_option,
     json_option,
     lock_wait_option,
-    max_wait_option,
     no_verify_option,
     print_json,
     request_for,
     resolve_settings,
     rollback_backup_options,
+    run_options,
     shadow_dsn_option,
     wait_for_server_option,
 )
-from guvnor.cli.console import Console, result_kept_clean, say, show, show_table
+from guvnor.cli.console import Console, show, show_table
+from guvnor.cli.streams import result_kept_clean, say
 from guvnor.commands import migrate as commands, roles as least_privilege
 from guvnor.commands.roles import Names
-from guvnor.errors import GuvnorError
 from guvnor.revisions.direction import Direction
 from guvnor.revisions.script import downgrade_steps, read_revisions, upgrade_steps
 
@@ -41,10 +41,7 @@ def migrate() -> None:
 @click.option("--strict", is_flag=True, help="Fail when the database is ahead of the files.")
 @no_verify_option
 @wait_for_server_option
-@lock_wait_option
-@max_wait_option
-@confirm_option
-@allow_plaintext_option
+@run_options
 @click.pass_obj
 def up(shown: Console, to: str | None, strict: bool, wait_for_server: float) -> None:
     """Apply pending migrations."""
@@ -60,10 +57,7 @@ def up(shown: Console, to: str | None, strict: bool, wait_for_server: float) -> 
 @migrate.command()
 @click.option("--to", metavar="REV", help="The last revision to keep, or base; one step back by default.")
 @rollback_backup_options
-@lock_wait_option
-@max_wait_option
-@confirm_option
-@allow_plaintext_option
+@run_options
 @click.pass_obj
 def down(shown: Console, to: str | None) -> None:
     """Roll back migrations, one step by default."""
@@ -92,8 +86,7 @@ def plan(direction: str, to: str | None, as_json: bool) -> None:
     if as_json:
         print_json(plan_report.as_json(found))
     else:
-        for line in plan_report.lines(found):
-            say(line)
+        say("\n".join(plan_report.lines(found)))
 
 
 @migrate.command()
@@ -108,8 +101,7 @@ def status(as_json: bool, exit_code: bool) -> None:
     if as_json:
         print_json(status_report.as_json(settings, found))
     else:
-        for line in status_report.lines(settings, found):
-            say(line)
+        say("\n".join(status_report.lines(settings, found)))
     if exit_code:
         sys.exit(found.exit_code)
 
@@ -160,10 +152,7 @@ def force(shown: Console, rev: str) -> None:
 @click.option("--back", "way", flag_value="back", help="Undo the interrupted revision.")
 @click.option("--as-is", "way", flag_value="as-is", help="Run nothing; accept the version as it is.")
 @rollback_backup_options
-@lock_wait_option
-@max_wait_option
-@confirm_option
-@allow_plaintext_option
+@run_options
 @click.pass_obj
 def repair(shown: Console, way: str | None) -> None:
     """Show the ways out of a dirty state, or take one."""
@@ -217,11 +206,10 @@ def adopt(shown: Console, at: str | None, accept_drift: bool) -> None:
 @click.pass_obj
 def preflight(shown: Console, wait_for_server: float) -> None:
     """Run only the pre-flight checks."""
-    try:
+    from guvnor.migrate.preflight import reported
+
+    with reported("configuration", shown.checked):
         settings = resolve_settings()
-    except GuvnorError as error:
-        shown.configuration_failed(error)
-        raise
     commands.run_preflight(settings, shown.checked, wait_for_server)
 
 

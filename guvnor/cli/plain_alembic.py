@@ -14,11 +14,10 @@ from typing import Any
 import alembic
 from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 from guvnor import __version__, config, logs, postgres
-from guvnor.cli import console
 from guvnor.cli.console import Console
+from guvnor.cli.streams import open_closed_streams
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import UsageError
@@ -40,7 +39,7 @@ def run(context: Any, project: Project) -> None:
     :param context: the module ``alembic.context``.
     :param project: the application whose database is migrated.
     """
-    console.open_closed_streams()
+    open_closed_streams()
     shown = Console()
     with shown.explaining():
         settings = _settings(context)
@@ -104,7 +103,7 @@ def _direction(script: ScriptDirectory, find_steps: Any, options: dict[str, Any]
         return Direction.STAMP
     try:
         return Direction.UP if find_steps(script, ()) else Direction.DOWN
-    except CommandError:
+    except (Exception, SystemExit):  # noqa: BLE001 - the pre-flight checks report files that cannot be read
         return Direction.DOWN
 
 

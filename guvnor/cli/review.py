@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from guvnor.cli.base import Command, resolve_settings, shadow_dsn_option
-from guvnor.cli.console import result_kept_clean, say
+from guvnor.cli.streams import result_kept_clean, say
 from guvnor.errors import UsageError
 
 

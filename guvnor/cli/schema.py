@@ -16,7 +16,7 @@ from guvnor.cli.base import (
     resolve_settings,
     shadow_dsn_option,
 )
-from guvnor.cli.console import result_kept_clean, say
+from guvnor.cli.streams import result_kept_clean, say
 from guvnor.errors import ExitCode
 
 

@@ -1,12 +1,12 @@
-"""Taking over a database that another tool migrated: its schema is compared, then the version written."""
+"""Adopting a database that another tool migrated: its schema is compared, then the version is written."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from guvnor import postgres
 from guvnor.bookkeeping import consistency, production, state, versions
 from guvnor.bookkeeping.state import State
+from guvnor.commands.migrate import bookkeeping_connection
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError, UsageError
@@ -14,7 +14,6 @@ from guvnor.migrate import guard
 from guvnor.migrate.locks import Locks
 from guvnor.postgres import Identity
 from guvnor.revisions import check
-from guvnor.revisions.confirmation import confirmation_hash
 from guvnor.revisions.files import Revision, configuration_file, find
 from guvnor.revisions.script import read_revisions, script_directory
 from guvnor.schema import drift
@@ -45,39 +44,69 @@ def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: b
     :raises DriftError: when the schema differs (exit code 6).
     :raises StateError: when the database is dirty (exit code 5).
     :raises UsageError: when no version is known and none is given.
+    :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
     files = read_revisions()
     database = Database.of(settings)
-    with postgres.closing(database.connect("adopt")) as connection:
-        identity = postgres.identify(connection)
-        seen = state.read(connection)
+    with bookkeeping_connection(settings, "adopt") as (connection, identity, seen):
         confirmed = None
-        if accept_drift and (why := production.reason(database.environment, seen.production)):
+        if accept_drift and production.reason(settings.production_environment, seen.production):
             # Ask before the run lock is taken, so that a slow answer blocks nobody; look again under it.
-            confirmed = _confirm(settings, database, identity, seen, _candidates(seen, files, at), why, ask)
-        locks = Locks(connection, identity.database, settings.lock_wait, lambda _: None)
-        locks.take()
-        try:
+            confirmed = _compare(database, seen, files, at)
+            if confirmed and confirmed.differences:
+                _confirm(settings, identity, seen, confirmed, ask)
+        locks = Locks(connection, identity.database, settings.lock_wait)
+        with locks.held():
             locks.shut_out_golang()
             current = state.read(connection)
-            candidates = _candidates(current, files, at)
-            if not candidates:
+            found = _compare(database, current, files, at)
+            if found is None:
                 return Adoption(None, None)
-            revision, report = _best(database, candidates)
-            if not report.clean:
+            if found.differences:
                 if not accept_drift:
-                    raise _differs(revision, report)
-                guarded = production.reason(database.environment, current.production) is not None
-                if guarded and _digest(identity, current, revision, report) != confirmed:
+                    raise _differs(found)
+                guarded = production.reason(settings.production_environment, current.production)
+                if guarded and found != confirmed:
                     raise GuvnorError(
                         "Version or schema are others now than those that were confirmed.",
                         state="Nothing was written.",
                         next_step="guvnor migrate adopt --accept-drift",
                     )
-            versions.set_version(connection, current, revision.identifier, "adopt")
-            return Adoption(revision, report)
-        finally:
-            locks.release()
+            versions.set_version(connection, current, found.revision.identifier, "adopt")
+            return Adoption(found.revision, found.report)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The revision that fits the schema best; equal to another when version and differences are the same.
+
+    :ivar version: that the tables say.
+    :ivar differences: of the schema, a line each.
+    """
+
+    version: str | None
+    revision: Revision
+    differences: tuple[str, ...]
+    report: DriftReport = field(compare=False)
+
+
+def _compare(
+    database: Database, current: State, files: tuple[Revision, ...], at: str | None
+) -> _Comparison | None:
+    """Compare the schema with each candidate until one fits; the first one counts when none does.
+
+    :returns: None when there is nothing to adopt.
+    """
+    script = script_directory(configuration_file())
+    check.load(script)
+    compared = []
+    for revision in _candidates(current, files, at):
+        report = drift.check(database, script, revision=revision.identifier)
+        titles = tuple(finding.title for finding in report.findings)
+        compared.append(_Comparison(current.version, revision, titles, report))
+        if report.clean:
+            return compared[-1]
+    return compared[0] if compared else None
 
 
 def _candidates(current: State, files: tuple[Revision, ...], at: str | None) -> list[Revision]:
@@ -102,12 +131,9 @@ def _candidates(current: State, files: tuple[Revision, ...], at: str | None) -> 
     numbers = [current.golang or 0, current.number]
     if current.golang_moved_last is False:
         numbers.reverse()
-    return [files[number - 1] for number in dict.fromkeys(numbers) if 0 < number <= len(files)] or _unknown(
-        current
-    )
-
-
-def _unknown(current: State) -> list[Revision]:
+    known = [files[number - 1] for number in dict.fromkeys(numbers) if 0 < number <= len(files)]
+    if known:
+        return known
     raise consistency.StateError(
         f"The migration files know neither version {current.golang} of golang-migrate nor {current.version}.",
         state="Nothing was written.",
@@ -115,65 +141,22 @@ def _unknown(current: State) -> list[Revision]:
     )
 
 
-def _best(database: Database, candidates: list[Revision]) -> tuple[Revision, DriftReport]:
-    """Compare with each candidate until one fits; the first one is reported when none does."""
-    script = script_directory(configuration_file())
-    check.load(script)
-    compared = []
-    for revision in candidates:
-        report = drift.check(database, script, revision=revision.identifier)
-        if report.clean:
-            return revision, report
-        compared.append((revision, report))
-    return compared[0]
-
-
-def _differs(revision: Revision, report: DriftReport) -> DriftError:
-    count = len(report.findings)
+def _differs(found: _Comparison) -> DriftError:
+    count = len(found.differences)
     return DriftError(
-        f"The schema of the database is not that of revision {revision.identifier}: it differs in "
+        f"The schema of the database is not that of revision {found.revision.identifier}: it differs in "
         f"{count} {'thing' if count == 1 else 'things'}.",
-        report,
+        found.report,
         state="Nothing was written.",
         next_step="Reconcile what is listed above, or take it as it is: guvnor migrate adopt --accept-drift",
     )
 
 
-def _confirm(
-    settings: Settings,
-    database: Database,
-    identity: Identity,
-    seen: State,
-    candidates: list[Revision],
-    why: str,
-    ask: guard.Ask,
-) -> str | None:
-    """Let somebody confirm the drift that there is; returns what was confirmed."""
-    if not candidates:
-        return None
-    revision, report = _best(database, candidates)
-    if report.clean:
-        return None
-    confirmation = _digest(identity, seen, revision, report)
-    guard.check(
-        guard.Risk(
-            "adopt a schema that differs from its revision",
-            why,
-            identity,
-            seen.version,
-            revision.identifier,
-            _titles(report),
-            confirmation,
-        ),
-        settings.confirm,
-        ask,
-    )
-    return confirmation
+def _confirm(settings: Settings, identity: Identity, seen: State, found: _Comparison, ask: guard.Ask) -> None:
+    """Have the differences of the schema confirmed.
 
-
-def _digest(identity: Identity, current: State, revision: Revision, report: DriftReport) -> str:
-    return confirmation_hash(identity, current.version, revision.identifier, ("adopt", *_titles(report)))
-
-
-def _titles(report: DriftReport) -> tuple[str, ...]:
-    return tuple(finding.title for finding in report.findings)
+    :raises RefusedError: when they are not confirmed (exit code 4).
+    """
+    action, differences = "adopt a schema that differs from its revision", found.differences
+    hashed = ("adopt", *differences)
+    guard.confirm(settings, ask, identity, seen, action, found.revision.identifier, differences, hashed)

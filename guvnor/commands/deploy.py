@@ -1,16 +1,17 @@
-"""The deploy job: pre-flight, plan, backup, up and verification as one run, with a record of every stage."""
+"""The deploy job: an ``up``, and beside it a record of its stages."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from guvnor import __version__, postgres
 from guvnor.backup import take
-from guvnor.backup.take import BackupOptions, TakenBackup
+from guvnor.backup.take import TakenBackup
 from guvnor.commands import migrate as commands, preview
 from guvnor.commands.preview import Preview
 from guvnor.config import Settings
@@ -20,7 +21,7 @@ from guvnor.migrate import signals
 from guvnor.migrate.engine import migrate
 from guvnor.migrate.guard import Risk
 from guvnor.migrate.observer import Observer
-from guvnor.migrate.preflight import Check
+from guvnor.migrate.preflight import PreflightCheck
 from guvnor.migrate.request import Outcome, Request
 from guvnor.migrate.runner import Applied
 from guvnor.online.progress import Progress
@@ -30,7 +31,9 @@ from guvnor.revisions.plan import Plan
 log = logging.getLogger(__name__)
 
 _POLL = 1.0  # seconds
-DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+_DONE, _SKIPPED, _FAILED = "done", "skipped", "failed"
+# What begins when a stage ends; the plan is confirmed where it has to be, and waits for its turn.
+_NEXT = {"pre-flight: state": "plan", "plan": "backup", "backup": "up", "up": "verification"}
 # What the result file says from the start, and for ever when the job is killed.
 UNDER_WAY = {
     "tool": f"guvnor {__version__}",
@@ -47,88 +50,89 @@ class StillPendingError(GuvnorError):
     next_step = "guvnor migrate status"
 
 
-@dataclass
-class Stage:
-    """One stage of a deployment.
+@dataclass(frozen=True)
+class DeployStage:
+    """One stage of a deployment, as the result file shows it.
 
     :ivar outcome: ``done``, ``skipped`` or ``failed``.
     :ivar seconds: how long it took.
-    :ivar detail: what is worth knowing of it, for the result file.
+    :ivar detail: what else is known of it.
     """
 
     name: str
     outcome: str
-    seconds: float = 0.0
-    detail: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a deployment does beyond ``up``.
-
-    :ivar at_most: the last revision to apply, for a dry run; all when None.
-    :ivar dry_run: stop after the plan.
-    :ivar backup: where and how the whole database is backed up first; None for no such backup.
-    :ivar show_plan: whether the plan is logged.
-    """
-
-    at_most: str | None = None
-    dry_run: bool = False
-    backup: BackupOptions | None = None
-    show_plan: bool = True
+    seconds: float
+    detail: dict[str, Any]
 
 
 class Deployment(Observer):
-    """A deployment and the record of its stages."""
+    """A deployment and the record of its stages.
 
-    def __init__(self, request: Request, options: Options) -> None:
+    :ivar error: what ended it; None when it came to its end.
+    """
+
+    def __init__(self, shown: Observer) -> None:
         """Prepare a deployment.
 
-        :param request: what is asked of ``up``; its observer is told what happens here, too.
+        :param shown: is told what happens, too.
         """
-        self.stages: list[Stage] = []
-        self.outcome: Outcome | None = None
-        self.preview: Preview | None = None
-        self._options = options
-        self._shown = request.observer
-        self._request = replace(request, observer=self, backup=options.backup)
+        self.error: GuvnorError | None = None
+        self._stages: list[DeployStage] = []
+        self._outcome: Outcome | None = None
+        self._preview: Preview | None = None
+        self._shown = shown
         self._began = time.monotonic()  # the stage that is under way
         self._under_way = "pre-flight"
 
-    def run(self) -> None:
-        """Do it all.
-
-        Safe to run again after any failure: what is done is found done.
-
-        :raises GuvnorError: of the stage that failed or was interrupted; it is on record, with those before.
-        """
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record an error of the body, and let it pass no further; the first one counts."""
         try:
             with postgres.explained(), signals.explained("Nothing was changed by this command."):
-                if self._options.dry_run:
-                    self._look()
-                else:
-                    self.outcome = migrate(self._request)
-                    self._record_outcome(self.outcome)
+                yield
         except GuvnorError as error:
-            if not any(stage.outcome == FAILED for stage in self.stages):
-                self._record(self._under_way, FAILED, error=error.message)
-            raise
+            self.error = self.error or error
+            if not any(stage.outcome == _FAILED for stage in self._stages):
+                self._record(self._under_way, _FAILED, error=error.message)
 
-    def _look(self) -> None:
-        """Run the checks and make the plan."""
-        settings = self._request.settings
-        commands.run_preflight(settings, self.checked, self._request.patience)
-        self._under_way = "plan"
-        self.preview = preview.preview(settings, "up", self._options.at_most)
-        self._record("plan", DONE, **_described(self.preview.plan))
-        if self._options.backup is not None:
-            self._under_way = "backup"
-            found = take.check_backup(Database.of(settings), self._options.backup, whole=True)
-            self._skip("backup", why="--dry-run", would_be=found)
+    def run(self, request: Request) -> Outcome:
+        """Run an ``up``; safe to run again after any failure: what is done is found done.
+
+        :param request: with this deployment as its observer.
+        :raises GuvnorError: of the stage that failed or was interrupted.
+        """
+        outcome = self._outcome = migrate(request)
+        if not outcome.applied:
+            for name in _NEXT.values():
+                self._skip(name, "nothing to do")
+        elif outcome.drift is None:
+            verify = request.settings.verify
+            self._skip("verification", "the log says why it could not be done" if verify else "--no-verify")
+        elif outcome.drift.clean:
+            self._record("verification", _DONE)
         else:
-            self._skip("backup", why="--dry-run")
-        self._skip("up", why="--dry-run")
-        self._skip("verification", why="--dry-run")
+            titles = [finding.title for finding in outcome.drift.findings]
+            self._record("verification", _FAILED, differences=titles)
+        return outcome
+
+    def run_dry(self, request: Request, to: str | None) -> Preview:
+        """Run the checks and make the plan, and change nothing.
+
+        :param request: with this deployment as its observer.
+        :param to: the last revision that would be applied; None for the newest.
+        :raises GuvnorError: of the stage that failed or was interrupted.
+        """
+        settings, backup = request.settings, request.backup
+        commands.run_preflight(settings, self.checked, request.patience)
+        found = self._preview = preview.preview(settings, "up", to)
+        self._record("plan", _DONE, **_described(found.plan))
+        would_be = {}
+        if backup is not None:
+            would_be["would_be"] = take.check_backup(Database.of(settings), backup, whole=True)
+        self._skip("backup", "--dry-run", **would_be)
+        self._skip("up", "--dry-run")
+        self._skip("verification", "--dry-run")
+        return found
 
     def ask(self, risk: Risk) -> bool | None:
         """Ask for a confirmation."""
@@ -138,32 +142,25 @@ class Deployment(Observer):
         """Pass on how far a long step is."""
         self._shown.progressed(progress)
 
-    def checked(self, check: Check) -> None:
+    def checked(self, check: PreflightCheck) -> None:
         """Record a pre-flight check, and pass it on."""
-        outcome = FAILED if check.error else DONE
+        outcome = _FAILED if check.error else _DONE
         self._record(f"pre-flight: {check.name}", outcome, text=check.text, warnings=list(check.warnings))
-        if check.name == "state":
-            self._under_way = "plan"  # which is confirmed where it has to be, and waits for its turn
         self._shown.checked(check)
 
     def planned(self, plan: Plan) -> None:
         """Record and log the plan."""
-        if self._options.show_plan:
-            log.info("plan", extra=_described(plan))
-            for step in plan.steps:
-                log.debug("plan", extra={"revision": step.revision, "statements": step.statements})
-            self._record("plan", DONE, **_described(plan))
-        else:
-            self._skip("plan", why="--skip-plan")
-        self._under_way = "backup"
+        log.info("plan", extra=_described(plan))
+        for step in plan.steps:
+            log.debug("plan", extra={"revision": step.revision, "statements": step.statements})
+        self._record("plan", _DONE, **_described(plan))
 
     def backed_up(self, taken: TakenBackup | None) -> None:
         """Record the backup, or that there is none."""
         if taken is not None:
-            self._record("backup", DONE, **asdict(taken))
+            self._record("backup", _DONE, **asdict(taken))
         else:
-            self._skip("backup", why="not asked for: --backup DIR")
-        self._under_way = "up"
+            self._skip("backup", "not asked for: --backup DIR")
 
     def executed(self, applied: Sequence[Applied]) -> None:
         """Record the steps that were run."""
@@ -177,33 +174,51 @@ class Deployment(Observer):
             }
             for done in applied
         ]
-        self._record("up", DONE, applied=steps)
-        self._under_way = "verification"
-
-    def _record_outcome(self, outcome: Outcome) -> None:
-        if not outcome.applied:
-            for name in ("plan", "backup", "up", "verification"):
-                self._skip(name, why="nothing to do")
-        elif outcome.drift:
-            titles = [finding.title for finding in outcome.drift.findings]
-            self._record("verification", FAILED, differences=titles)
-        elif outcome.verified:
-            self._record("verification", DONE)
-        else:
-            verify = self._request.settings.verify
-            self._skip(
-                "verification", why="the log says why it could not be done" if verify else "--no-verify"
-            )
+        self._record("up", _DONE, applied=steps)
 
     def _record(self, name: str, outcome: str, **detail: Any) -> None:
         """Record a stage that ends now; the next one begins."""
         now = time.monotonic()
-        self.stages.append(Stage(name, outcome, round(now - self._began, 3), detail))
+        self._stages.append(DeployStage(name, outcome, round(now - self._began, 3), detail))
         self._began = now
+        self._under_way = _NEXT.get(name, self._under_way)
 
-    def _skip(self, name: str, **detail: Any) -> None:
-        log.info(f"stage skipped: {name}", extra=detail)
-        self._record(name, SKIPPED, **detail)
+    def _skip(self, name: str, why: str, **detail: Any) -> None:
+        log.info(f"stage skipped: {name}", extra={"why": why, **detail})
+        self._record(name, _SKIPPED, why=why, **detail)
+
+    def summary(self) -> str:
+        """Say in one line how the deployment ended."""
+        error, outcome = self.error, self._outcome
+        if error is not None:
+            how = "was interrupted" if isinstance(error, signals.RunInterrupted) else "failed"
+            stage = next(stage.name for stage in self._stages if stage.outcome == _FAILED)
+            first = error.message.splitlines()[0]
+            return f"Deployment {how} in the stage {stage} with exit code {error.exit_code}: {first}"
+        if self._preview is not None:
+            steps = len(self._preview.plan.steps)
+            return f"Dry run: {steps} revision{'' if steps == 1 else 's'} would be applied"
+        assert outcome is not None
+        at = f"the database is at version {outcome.version}"
+        if outcome.applied:
+            return f"Deployed {len(outcome.applied)} revision(s): {at}"
+        ahead = f", ahead of the migration files (newest: {outcome.newest:03d})" if outcome.ahead else ""
+        return f"Nothing to deploy: {at}{ahead}"
+
+    def result(self) -> dict[str, Any]:
+        """Return the record for the result file."""
+        error, outcome = self.error, self._outcome
+        return {
+            "tool": UNDER_WAY["tool"],
+            "exit_code": error.exit_code if error else ExitCode.DONE,
+            "summary": self.summary(),
+            "version": outcome.version if outcome else None,
+            "applied": [done.step.revision for done in outcome.applied] if outcome else [],
+            "stages": [asdict(stage) for stage in self._stages],
+            "error": {"message": error.message, "state": error.state, "next": error.next_step}
+            if error
+            else None,
+        }
 
 
 def _described(plan: Plan) -> dict[str, Any]:
@@ -236,39 +251,3 @@ def wait_until_current(settings: Settings, patience: float) -> int:
                         f"is {found.newest.identifier}."
                     )
             time.sleep(min(_POLL, max(0.0, deadline - time.monotonic())))
-
-
-def result(deployment: Deployment, error: GuvnorError | None) -> dict[str, Any]:
-    """Return the record of a deployment for its result file."""
-    outcome = deployment.outcome
-    return {
-        "tool": f"guvnor {__version__}",
-        "exit_code": error.exit_code if error else 0,
-        "summary": summary(deployment, error),
-        "version": outcome.version if outcome else None,
-        "applied": [done.step.revision for done in outcome.applied] if outcome else [],
-        "stages": [asdict(stage) for stage in deployment.stages],
-        "error": {"message": error.message, "state": error.state, "next": error.next_step} if error else None,
-    }
-
-
-def summary(deployment: Deployment, error: GuvnorError | None) -> str:
-    """Say in one line how a deployment ended."""
-    if error is not None:
-        how = "was interrupted" if isinstance(error, signals.RunInterrupted) else "failed"
-        failed = [stage.name for stage in deployment.stages if stage.outcome == FAILED]
-        where = f" in the stage {failed[0]}" if failed else ""
-        return f"Deployment {how}{where} with exit code {error.exit_code}: {error.message.splitlines()[0]}"
-    if deployment.preview is not None:
-        steps = len(deployment.preview.plan.steps)
-        return f"Dry run: {steps} revision{'' if steps == 1 else 's'} would be applied"
-    outcome = deployment.outcome
-    assert outcome is not None
-    if outcome.ahead:
-        return (
-            f"Nothing to deploy: the database is at version {outcome.version}, ahead of the migration files "
-            f"(newest: {outcome.newest:03d})"
-        )
-    if not outcome.applied:
-        return f"Nothing to deploy: the database is at version {outcome.version}"
-    return f"Deployed {len(outcome.applied)} revision(s): the database is at version {outcome.version}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,14 +18,11 @@ from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import ExitCode
 from guvnor.migrate import guard, locks, preflight, repair, signals
-from guvnor.postgres import Identity
+from guvnor.postgres import Connection, Identity
 from guvnor.revisions import files as revision_files
-from guvnor.revisions.confirmation import confirmation_hash
 from guvnor.revisions.files import Revision
 from guvnor.revisions.identifiers import following
 from guvnor.revisions.script import alembic_config, read_revisions
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,9 @@ def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]
 
 
 def run_preflight(settings: Settings, report: preflight.Report, patience: float) -> None:
-    """Run the pre-flight checks alone; see :func:`guvnor.migrate.preflight.run`."""
-    preflight.run(settings, GUVNOR, report, patience=patience).connection.close()
+    """Run the pre-flight checks alone; see :func:`guvnor.migrate.preflight.passed`."""
+    with preflight.passed(settings, GUVNOR, report, patience=patience):
+        pass
 
 
 def status(settings: Settings) -> Status:
@@ -89,14 +88,14 @@ def status(settings: Settings) -> Status:
             ahead=consistency.is_ahead(current, files),
             problem=problem,
             running=locks.holder(connection, locks.RUN_LOCK),
-            known=tuple(describe_interrupted(settings, current)),
+            known=describe_interrupted(settings, current),
         )
 
 
-def describe_interrupted(settings: Settings, current: State) -> list[str]:
+def describe_interrupted(settings: Settings, current: State) -> tuple[str, ...]:
     """Say in a few lines what of an interrupted revision is in the database."""
     if not current.dirty:
-        return []
+        return ()  # and spare the time to import what could tell
     from guvnor.migrate import diagnosis
 
     return diagnosis.describe(settings, current)
@@ -157,43 +156,19 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
     target = revision_files.find(read_revisions(), to)
-    with (
-        signals.explained("No revision was being run.") as canceller,
-        postgres.closing(Database.of(settings).connect("force")) as connection,
-    ):
-        canceller.connections.append(connection)
-        identity = postgres.identify(connection)
-        seen = state.read(connection)
+    name = target.identifier if target else None
+    what = f"set the version to {name or 'none'}, whatever the schema is (it is left as it is)"
+    with bookkeeping_connection(settings, "force") as (connection, identity, seen):
         # Ask before the run lock is taken, so that a slow answer blocks nobody.
-        _confirm_force(settings, identity, seen, target, ask)
-        held = locks.Locks(connection, identity.database, settings.lock_wait, log.warning)
-        held.take()
-        try:
+        hashed = ("force", str(seen.golang), str(seen.dirty))
+        guard.confirm(settings, ask, identity, seen, guard.FORCE, name, (what,), hashed)
+        held = locks.Locks(connection, identity.database, settings.lock_wait)
+        with held.held():
             held.shut_out_golang()
             current = state.read(connection)
             consistency.check_unmoved(seen, current)
-            versions.set_version(connection, current, target.identifier if target else None, "force")
-        finally:
-            held.release()
+            versions.set_version(connection, current, name, "force")
         return current
-
-
-def _confirm_force(
-    settings: Settings, identity: Identity, current: State, target: Revision | None, ask: guard.Ask
-) -> None:
-    why = production.reason(settings.production_environment, current.production)
-    if why is None:
-        return
-    name = target.identifier if target else None
-    confirmation = confirmation_hash(
-        identity, current.version, name, ("force", str(current.golang), str(current.dirty))
-    )
-    what = f"set the version to {name or 'none'}, whatever the schema is (it is left as it is)"
-    guard.check(
-        guard.Risk(guard.FORCE, why, identity, current.version, name, (what,), confirmation),
-        settings.confirm,
-        ask,
-    )
 
 
 def set_production_mark(settings: Settings, ask: guard.Ask, *, marked: bool) -> None:
@@ -202,24 +177,23 @@ def set_production_mark(settings: Settings, ask: guard.Ask, *, marked: bool) -> 
     :param ask: asks for a confirmation when the mark is taken away.
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
+    with bookkeeping_connection(settings, "mark") as (connection, identity, current):
+        if not marked:
+            action, at = "take the production mark off a database", current.version
+            what = "the guard will no longer ask before a rollback"
+            guard.confirm(settings, ask, identity, current, action, at, (what,), ("unmark",))
+        production.set_mark(connection, production=marked)
+
+
+@contextlib.contextmanager
+def bookkeeping_connection(settings: Settings, purpose: str) -> Iterator[tuple[Connection, Identity, State]]:
+    """Connect for a command that writes bookkeeping alone, and let signals interrupt it.
+
+    :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
+    """
     with (
         signals.explained("No revision was being run.") as canceller,
-        postgres.closing(Database.of(settings).connect("mark")) as connection,
+        postgres.closing(Database.of(settings).connect(purpose)) as connection,
     ):
         canceller.connections.append(connection)
-        identity = postgres.identify(connection)
-        current = state.read(connection)
-        why = production.reason(settings.production_environment, current.production)
-        if not marked and why is not None:
-            confirmation = confirmation_hash(identity, current.version, current.version, ("unmark",))
-            risk = guard.Risk(
-                "take the production mark off a database",
-                why,
-                identity,
-                current.version,
-                current.version,
-                ("the guard will no longer ask before a rollback",),
-                confirmation,
-            )
-            guard.check(risk, settings.confirm, ask)
-        production.set_mark(connection, production=marked)
+        yield connection, postgres.identify(connection), state.read(connection)

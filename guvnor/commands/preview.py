@@ -64,12 +64,8 @@ def preview(settings: Settings, direction: str, to: str | None) -> Preview:
         except GuvnorError as error:
             return Preview(plan, (), (), None, error.message)
         lost = losses.read(connection, [item for effect in effects for item in effect.dropped])
-    seen = None
-    if settings.shadow_dsn:
-        seen = tuple(
-            tuple(step) for step in rehearsal.statements(database.shadow, script, plan.current, plan.steps)
-        )
-    why = (
-        None if seen is not None else "Locks are seen only in a scratch database: name one with --shadow-dsn."
-    )
-    return Preview(plan, tuple(effects), lost, seen, why)
+    if not settings.shadow_dsn:
+        why = "Locks are seen only in a scratch database: name one with --shadow-dsn."
+        return Preview(plan, tuple(effects), lost, None, why)
+    seen = rehearsal.statements(database.shadow, script, plan.current, plan.steps)
+    return Preview(plan, tuple(effects), lost, tuple(tuple(step) for step in seen))

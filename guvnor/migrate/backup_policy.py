@@ -1,4 +1,4 @@
-"""What is backed up before a plan is run: decided before anything is asked, taken under the run lock."""
+"""The backup before a plan is run: decided before the confirmation is asked for, taken under the run lock."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import logging
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from alembic.script import ScriptDirectory
-
 from guvnor import postgres
-from guvnor.config import Settings
-from guvnor.database import Database
 from guvnor.errors import GuvnorError
 from guvnor.migrate import guard
+from guvnor.migrate.preflight import Ready
+from guvnor.migrate.request import Request
 from guvnor.migrate.signals import Canceller
-from guvnor.postgres import Connection
 from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Plan
 
 if TYPE_CHECKING:
-    from guvnor.backup.take import BackupOptions, OnProgress, TakenBackup
+    from guvnor.backup.take import BackupOptions, TakenBackup
     from guvnor.schema.snapshot import Object
 
 log = logging.getLogger(__name__)
@@ -54,18 +51,11 @@ class BackupDecision:
 class BackupPolicy:
     """Decides which backup a plan of one run needs, and takes it.
 
-    :ivar connection: in autocommit mode.
-    :ivar whole: the backup of the whole database that was asked for; None when none was.
-    :ivar report: is told how far a backup is.
     :ivar canceller: cancels statements when a signal arrives.
     """
 
-    settings: Settings
-    database: Database
-    script: ScriptDirectory
-    connection: Connection
-    whole: BackupOptions | None
-    report: OnProgress
+    request: Request
+    ready: Ready
     canceller: Canceller
     _dropped: dict[tuple[str, str], tuple[Object, ...]] = field(default_factory=dict, init=False)
     _unknown: str | None = field(default=None, init=False)
@@ -76,14 +66,14 @@ class BackupPolicy:
         :raises NoBackupDirectoryError: when it needs one and no directory is named (exit code 4).
         :raises BackupCheckError: when it needs one that cannot be taken (exit code 3).
         """
-        settings = self.settings
+        settings, whole = self.request.settings, self.request.backup
         rolls_back = any(step.direction is Direction.DOWN for step in plan.steps)
         asked_for = settings.backup and settings.backup_directory is not None
         losses = self._losses(plan) if production or (rolls_back and asked_for) else ()
-        if self.whole is not None and plan.steps:
+        if whole is not None and plan.steps:
             from guvnor.backup.take import check_backup
 
-            return BackupDecision(losses, check_backup(self.database, self.whole, whole=True), self.whole)
+            return BackupDecision(losses, check_backup(self.ready.database, whole, whole=True), whole)
         if not rolls_back or not (production or asked_for):
             return BackupDecision(losses)
         if not losses:
@@ -103,7 +93,7 @@ class BackupPolicy:
         :returns: None when no backup is needed.
         :raises BackupError: when it fails; no part of it is left then (exit code 1).
         """
-        if decision.options is None:  # rows may have come since
+        if decision.options is None:  # rows may have been added since
             decision = self.decide(plan, production=production)
         options = decision.options
         if options is None:
@@ -111,14 +101,15 @@ class BackupPolicy:
         from guvnor.backup import take
 
         taken: TakenBackup | None
+        database, report = self.ready.database, self.request.observer.progressed
         if options.command is not None:
-            taken = take.run_backup_command(self.database, options.command, self.report)
+            taken = take.run_backup_command(database, options.command, report)
         elif decision.objects is None:
-            taken = take.back_up_database(self.database, options, self.report)
+            taken = take.back_up_database(database, options, report)
         else:
-            with postgres.closing(self.database.connect("backup")) as connection:
+            with postgres.closing(database.connect("backup")) as connection:
                 self.canceller.connections.append(connection)
-                taken = take.back_up_dropped(connection, decision.objects, options, self.report)
+                taken = take.back_up_dropped(connection, decision.objects, options, report)
         if taken is not None:
             log.info("backup taken", extra=asdict(taken))
         return taken
@@ -128,17 +119,18 @@ class BackupPolicy:
         from guvnor.backup.dropped import NotSeparableError, find_dropped
         from guvnor.backup.take import BackupOptions, check_backup
 
-        options = BackupOptions(self.settings.backup_directory, self.settings.backup_recipients)
+        settings = self.request.settings
+        options = BackupOptions(settings.backup_directory, settings.backup_recipients)
         objects = self._find_dropped(plan)
         why = "it cannot be told what is dropped"
         if objects is not None:
             try:
-                find_dropped(self.connection, objects)
-                how = check_backup(self.database, options, whole=False)
+                find_dropped(self.ready.connection, objects)
+                how = check_backup(self.ready.database, options, whole=False)
                 return BackupDecision(losses, f"of what is dropped, {how}", options, objects)
             except NotSeparableError as error:
                 why = error.message.rstrip(".")
-        how = check_backup(self.database, options, whole=True)
+        how = check_backup(self.ready.database, options, whole=True)
         return BackupDecision(losses, f"of the whole database ({why}), {how}", options)
 
     def _losses(self, plan: Plan) -> tuple[str, ...]:
@@ -150,7 +142,7 @@ class BackupPolicy:
         objects = self._find_dropped(plan)
         if objects is None:
             return (f"it cannot be told ({self._unknown})",)
-        found = losses.read(self.connection, objects)
+        found = losses.read(self.ready.connection, objects)
         # The estimate for a table that was never analyzed is 0.
         return tuple(str(loss) for loss in found if loss.count or not loss.exact)
 
@@ -164,8 +156,8 @@ class BackupPolicy:
             from guvnor.schema import rehearsal
 
             try:
-                with postgres.closing(self.database.shadow.connect("shadow")) as connection:
-                    for effect in rehearsal.effects(connection, self.script, plan.current, plan.steps):
+                with postgres.closing(self.ready.database.shadow.connect("shadow")) as connection:
+                    for effect in rehearsal.effects(connection, self.ready.script, plan.current, plan.steps):
                         self._dropped[effect.step.revision, effect.step.direction] = effect.dropped
             except GuvnorError as error:
                 self._unknown = error.message

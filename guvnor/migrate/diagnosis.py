@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from guvnor import postgres
 from guvnor.bookkeeping.state import State
 from guvnor.config import Settings
@@ -18,31 +16,18 @@ from guvnor.schema.reading import read_live_schema
 from guvnor.schema.snapshot import Object, Snapshot
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """The objects that tell a revision's version from the one before it, by how the database has them.
+def describe(settings: Settings, state: State) -> tuple[str, ...]:
+    """Say in a few lines what of an interrupted revision is in the database, and what is missing.
 
-    :ivar revision: the interrupted revision.
-    :ivar in_place: those that are as the revision makes them.
-    :ivar missing: those that are not there.
-    :ivar different: those that are there and differ; an index whose build broke off is one of them.
-    """
+    What counts are the objects that tell the revision's version from the one before it.
 
-    revision: str
-    in_place: tuple[str, ...]
-    missing: tuple[str, ...]
-    different: tuple[str, ...]
-
-
-def diagnose(settings: Settings, state: State) -> Diagnosis | None:
-    """Compare the database with the revision at which a dirty state says that a run stopped.
-
-    :returns: None where the expected schema cannot be built, or the revision is not known.
+    :returns: nothing where the state is not dirty, the expected schema cannot be built, or the revision is
+        not known.
     """
     try:
         choice = repair.choose(state, read_revisions(), repair.AS_IS)
         if choice is None:
-            return None
+            return ()
         script = script_directory(configuration_file())
         check.load(script)
         before = script.get_revision(choice.revision).down_revision
@@ -57,18 +42,18 @@ def diagnose(settings: Settings, state: State) -> Diagnosis | None:
                     built, live, grantees=settings.schema_grantees, ignore=settings.schema_ignore
                 )
     except GuvnorError:
-        return None
+        return ()
+    own = {key: item for key, item in newer.objects.items() if key not in older.objects}
     different = {finding.object for finding in findings if finding.change == "different"}
-    return _sorted(choice.revision, _own(older, newer), live, different)
+    lines = (f"     {how}: {_short(names)}" for how, names in _sorted(own, live, different).items() if names)
+    return (f"   Of revision {choice.revision}:", *lines)
 
 
-def _own(older: Snapshot, newer: Snapshot) -> dict[str, Object]:
-    """Return what only the newer schema has."""
-    return {key: item for key, item in newer.objects.items() if key not in older.objects}
+def _sorted(own: dict[str, Object], live: Snapshot, different: set[str]) -> dict[str, list[str]]:
+    """Sort the objects by how the database has them; a table stands for what belongs to it.
 
-
-def _sorted(revision: str, own: dict[str, Object], live: Snapshot, different: set[str]) -> Diagnosis:
-    """Sort the objects by how the database has them; a table stands for what belongs to it."""
+    :param different: those that differ; an index whose build broke off is one of them.
+    """
     in_place, missing, wrong = [], [], []
     for item in own.values():
         tables = [own[parent] for parent in item.parents if parent in own and parent.startswith("relation:")]
@@ -78,28 +63,9 @@ def _sorted(revision: str, own: dict[str, Object], live: Snapshot, different: se
             in_place += [] if tables else [str(item)]
         elif all(live.get(table.handle) is not None for table in tables):
             missing.append(str(item))
-    return Diagnosis(revision, *(tuple(sorted(names)) for names in (in_place, missing, wrong)))
+    return {"in place": in_place, "missing": missing, "invalid or different": wrong}
 
 
-def describe(settings: Settings, state: State) -> list[str]:
-    """Say in a few lines what of an interrupted revision is in the database, where that can be told."""
-    found = diagnose(settings, state) if state.dirty else None
-    return lines(found) if found else []
-
-
-def lines(diagnosis: Diagnosis) -> list[str]:
-    """Say in a few lines what is there and what is not."""
-    result = [f"   Of revision {diagnosis.revision}:"]
-    for words, names in (
-        ("in place", diagnosis.in_place),
-        ("missing", diagnosis.missing),
-        ("invalid or different", diagnosis.different),
-    ):
-        if names:
-            result.append(f"     {words}: {_short(names)}")
-    return result
-
-
-def _short(names: tuple[str, ...], most: int = 8) -> str:
+def _short(names: list[str], most: int = 8) -> str:
     rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+    return ", ".join(sorted(names)[:most]) + rest

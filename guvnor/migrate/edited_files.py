@@ -1,4 +1,4 @@
-"""Has the file of an applied revision been changed since? Then other databases get what this one has not."""
+"""Whether the file of an applied revision was edited afterwards: other databases then get another schema."""
 
 from __future__ import annotations
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
-
-from guvnor import postgres
 from guvnor.bookkeeping import consistency, history, production, state, tables, versions
 from guvnor.bookkeeping.consistency import DirtyError
 from guvnor.bookkeeping.state import State
@@ -17,10 +15,10 @@ from guvnor.errors import GuvnorError
 from guvnor.migrate import diagnosis, guard, preflight, repair, signals
 from guvnor.migrate.backup_policy import BackupDecision, BackupPolicy
 from guvnor.migrate.locks import Locks
-from guvnor.migrate.planner import Planner
+from guvnor.migrate.planner import plan_request, reconfirm
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Outcome, Request
-from guvnor.migrate.runner import Applied, Runner
+from guvnor.migrate.runner import Applied, StepRunner
 from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.signals import Canceller
 from guvnor.postgres.engine import connected
@@ -51,28 +49,28 @@ def migrate(request: Request) -> Outcome:
             return migration.repair(request.repair)
         if consistency.is_ahead(ready.state, ready.revisions):
             return migration.leave_alone(ready.state)
-        current, plan = ready.state, migration.planner.plan(ready.state)
+        current, plan = ready.state, plan_request(request, ready, ready.state)
         if not plan.steps and not current.dirty:
             return migration.nothing_to_do(current)
         while True:
             # Ask before the run lock is taken, so that a slow answer blocks nobody.
             migration.confirm(plan, current)
-            with migration.locked():
+            with migration.locks.held():
                 current = migration.look_again()
-                remaining = migration.planner.reconfirm(plan, current)
+                remaining = reconfirm(request, ready, plan, current)
                 if remaining is not None:
                     return migration.carry_out(remaining, current)
-                plan = migration.planner.plan(current)
+                plan = plan_request(request, ready, current)
 
 
 @contextlib.contextmanager
 def _ready(request: Request) -> Iterator[Ready]:
-    """Run the pre-flight checks, and hold the connection that they opened.
+    """Run the pre-flight checks, and announce the run.
 
     :raises DirtyError: with what of the interrupted revision is in the database.
     """
     try:
-        ready = preflight.run(
+        with preflight.passed(
             request.settings,
             request.project,
             request.observer.checked,
@@ -80,12 +78,11 @@ def _ready(request: Request) -> Iterator[Ready]:
             patience=request.patience,
             purpose="control",
             repairing=request.repair is not None,
-        )
-        with postgres.closing(ready.connection):
+        ) as ready:
             _announce(request, ready)
             yield ready
     except DirtyError as error:
-        known = diagnosis.describe(request.settings, error.found) if error.found else []
+        known = diagnosis.describe(request.settings, error.found) if error.found else ()
         error.state = "\n".join((error.state or "", *known))
         raise
 
@@ -110,44 +107,33 @@ def _announce(request: Request, ready: Ready) -> None:
     )
 
 
+@dataclass
 class Migration:
-    """What one request does to a database, part by part, in the order in which :func:`migrate` calls it."""
+    """What one request does to a database, part by part, in the order in which :func:`migrate` calls it.
 
-    def __init__(self, request: Request, ready: Ready, canceller: Canceller) -> None:
-        """Begin.
+    :ivar ready: what the pre-flight checks found.
+    :ivar canceller: cancels statements when a signal arrives.
+    """
 
-        :param ready: what the pre-flight checks found.
-        :param canceller: cancels statements when a signal arrives.
-        """
-        self._request = request
-        self._ready = ready
-        self._canceller = canceller
-        self.planner = Planner(request, ready.script, ready.identity)
-        self._decision = BackupDecision()
-        self._policy = BackupPolicy(
-            request.settings,
-            ready.database,
-            ready.script,
-            ready.connection,
-            request.backup,
-            request.observer.progressed,
-            canceller,
-        )
-        self._locks = Locks(
-            ready.connection,
-            ready.identity.database,
-            request.settings.lock_wait,
-            log.warning,
-            golang_migrate=request.project.golang_migrate,
-        )
+    request: Request
+    ready: Ready
+    canceller: Canceller
+    _decision: BackupDecision = field(default_factory=BackupDecision, init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare the locks and the backup."""
+        connection, database = self.ready.connection, self.ready.identity.database
+        settings, project = self.request.settings, self.request.project
+        self.locks = Locks(connection, database, settings.lock_wait, project.golang_migrate)
+        self._policy = BackupPolicy(self.request, self.ready, self.canceller)
 
     def leave_alone(self, current: State) -> Outcome:
         """Leave a database alone that is ahead of the files: the application was rolled back.
 
         :raises AheadError: when that is refused, or a rollback was asked for.
         """
-        error = consistency.ahead_error(current, self._ready.revisions)
-        if self._request.strict or self._request.direction is not Direction.UP:
+        error = consistency.ahead_error(current, self.ready.revisions)
+        if self.request.strict or self.request.direction is not Direction.UP:
             raise error
         log.warning(error.message)
         return self._outcome(current)
@@ -162,7 +148,7 @@ class Migration:
 
         :raises RefusedError: when it is not confirmed.
         """
-        why = production.reason(self._request.settings.production_environment, current.production)
+        why = production.reason(self.request.settings.production_environment, current.production)
         decision = self._decision = self._policy.decide(plan, production=why is not None)
         if why is None or not plan.steps:
             return
@@ -181,17 +167,7 @@ class Migration:
             hash=plan.hash,
             backup=decision.backup,
         )
-        guard.check(risk, self._request.settings.confirm, self._request.observer.ask)
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run lock."""
-        self._locks.take()
-        try:
-            yield
-        finally:
-            with contextlib.suppress(psycopg2.Error):
-                self._locks.release()
+        guard.check(risk, self.request.settings.confirm, self.request.observer.ask)
 
     def look_again(self) -> State:
         """Read the state under the run lock: another run may have moved it.
@@ -199,29 +175,28 @@ class Migration:
         :raises StateError: when no migration can start from it.
         """
         current = self._read_state()
-        consistency.check(current, self._ready.revisions)
+        consistency.check(current, self.ready.revisions)
         return current
 
     def carry_out(self, plan: Plan, current: State) -> Outcome:
         """Back up, execute and verify, under the run lock."""
-        self._mark_production(current)
         if not plan.steps:
-            return self._outcome(current)
-        self._request.observer.planned(plan)
+            return self.nothing_to_do(current)
+        self._mark_production(current)
+        self.request.observer.planned(plan)
         taken = self._back_up(plan, current)
         verification = self._begin_verification(plan)
         applied = self._execute(plan, taken)
-        self._request.observer.executed(applied)
+        self.request.observer.executed(applied)
         drift = verification.new_drift() if verification else None
-        verified = verification is not None and verification.done
-        return self._outcome(self._read_state(), applied, backup=taken, verified=verified, drift=drift)
+        return self._outcome(self._read_state(), applied, backup=taken, drift=drift)
 
     def repair(self, name: str) -> Outcome:
         """Run the revision that left the database dirty, onward or back.
 
         :param name: of the way out.
         """
-        ready = self._ready
+        ready = self.ready
         choice = repair.choose(ready.state, ready.revisions, name)
         if choice is None:
             return self._outcome(ready.state)
@@ -230,46 +205,46 @@ class Migration:
         steps = find_steps(ready.script, direction, heads, choice.to_version)
         plan = planning.make(ready.identity, choice.from_version, steps)
         self.confirm(plan, ready.state)
-        with self.locked():
+        with self.locks.held():
             current = self._read_state()
             consistency.check_unmoved(ready.state, current)
             taken = self._back_up(plan, current)
-            self._locks.shut_out_golang()
+            self.locks.shut_out_golang()
             attempt = history.Attempt(direction, choice.revision, choice.from_version, choice.to_version)
             versions.prepare_repair(ready.connection, attempt)
             applied = self._execute(plan, taken)
             return self._outcome(self._read_state(), applied, backup=taken)
 
     def _read_state(self) -> State:
-        return state.read(self._ready.connection, golang_migrate=self._request.project.golang_migrate)
+        return state.read(self.ready.connection, golang_migrate=self.request.project.golang_migrate)
 
     def _mark_production(self, current: State) -> None:
         """Mark the database at its first production run: from then on it is guarded from anywhere."""
-        if self._request.settings.production and current.production is None:
-            production.set_mark(self._ready.connection, production=True)
+        if self.request.settings.production and current.production is None:
+            production.set_mark(self.ready.connection, production=True)
 
     def _back_up(self, plan: Plan, current: State) -> TakenBackup | None:
         """Take the backup that is called for, before anything is changed."""
-        why = production.reason(self._request.settings.production_environment, current.production)
+        why = production.reason(self.request.settings.production_environment, current.production)
         taken = self._policy.back_up(plan, self._decision, production=why is not None)
-        self._request.observer.backed_up(taken)
+        self.request.observer.backed_up(taken)
         return taken
 
     def _begin_verification(self, plan: Plan) -> Verification | None:
         """Look at the schema before an upgrade, to know afterwards which differences are new."""
-        if not self._request.settings.verify or not any(s.direction is Direction.UP for s in plan.steps):
+        if not self.request.settings.verify or not any(s.direction is Direction.UP for s in plan.steps):
             return None
         from guvnor.migrate.verify import Verification
 
         try:
-            return Verification(self._ready.database, self._ready.script, self._ready.connection)
+            return Verification(self.ready.database, self.ready.script, self.ready.connection)
         except GuvnorError as error:
             log.warning("the schema cannot be verified", extra={"reason": error.message})
             return None
 
     def _execute(self, plan: Plan, taken: TakenBackup | None) -> tuple[Applied, ...]:
         """Run the steps of a plan, one after the other; those before a failing one stay applied."""
-        ready, request = self._ready, self._request
+        ready, request = self.ready, self.request
         tables.create_missing(ready.connection, golang_migrate=request.project.golang_migrate)
         note = f"backup: {taken.path or taken.what}" if taken else None
         applied = []
@@ -278,8 +253,8 @@ class Migration:
             alembic_environment(request.environment, ready.script) as environment,
         ):
             session = RevisionSession(connection)
-            runner = Runner(
-                environment, request, session, ready.connection, self._locks, self._canceller, note
+            runner = StepRunner(
+                environment, request, session, ready.connection, self.locks, self.canceller, note
             )
             with contextlib.closing(runner):
                 for step in plan.steps:
@@ -287,5 +262,5 @@ class Migration:
         return tuple(applied)
 
     def _outcome(self, current: State, applied: tuple[Applied, ...] = (), **found: Any) -> Outcome:
-        newest = self._ready.revisions[-1].number
+        newest = self.ready.revisions[-1].number
         return Outcome(current.number, newest, applied, ahead=current.number > newest, **found)

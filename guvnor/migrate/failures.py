@@ -1,4 +1,4 @@
-"""What ends a run before its time: what happened, what state the database is in and what to type."""
+"""The errors that end a run early: what happened, what state the database is in and what to type next."""
 
 from __future__ import annotations
 
@@ -32,31 +32,10 @@ _NEXT_STEPS = {
 }
 
 
-class RevisionFailedError(GuvnorError):
-    """A revision failed."""
-
-    def __init__(self, message: str, *, sqlstate: str | None, state: str, next_step: str) -> None:
-        """Take what the server said.
-
-        :param sqlstate: of the server's error; None when it was not the server's.
-        """
-        super().__init__(message, state=state, next_step=next_step)
-        self.sqlstate = sqlstate
-
-
 class BusyError(GuvnorError):
     """The locks that a revision needs could not be had in time."""
 
     exit_code = ExitCode.LOCKED
-
-    def __init__(self, message: str, *, blockers: tuple[Blocker, ...], state: str, next_step: str) -> None:
-        """Take who was in the way."""
-        super().__init__(message, state=state, next_step=next_step)
-        self.blockers = blockers
-
-
-class ConnectionLostError(GuvnorError):
-    """The connection to the database was lost."""
 
 
 def driver_error(error: BaseException) -> psycopg2.Error | None:
@@ -66,7 +45,7 @@ def driver_error(error: BaseException) -> psycopg2.Error | None:
     return error if isinstance(error, psycopg2.Error) else None
 
 
-def explained(
+def describe(
     step: Step,
     error: BaseException,
     state: State | None,
@@ -83,18 +62,23 @@ def explained(
     """
     if signal_received is not None:
         # Whatever the interruption looks like by now: closing a cancelled block raises errors of its own.
-        return interrupted(step, signal_received, state), "interrupted"
-    if isinstance(error, GuvnorError):
-        if committed or error.state is None:
-            error.state = where(state)
-        if error.next_step is None:
-            error.next_step = again_by(step, state)
-        return error, "failed"
+        return _interrupted(step, signal_received, state), "interrupted"
     cause = driver_error(error)
-    if cause is not None and (connection_lost or cause.pgcode in _SERVER_GONE):
-        return lost(step, state), "failed"
-    log.debug("the revision's error", exc_info=error)
-    return revision_failed(step, error, state), "failed"
+    if isinstance(error, GuvnorError):
+        result = error
+        if committed:
+            result.state = where(state)
+    elif cause is not None and (connection_lost or cause.pgcode in _SERVER_GONE):
+        result = GuvnorError(
+            f"The connection to the database was lost while revision {step.revision} was going "
+            f"{step.direction}."
+        )
+    else:
+        log.debug("the revision's error", exc_info=error)
+        result = _revision_failed(step, error, cause, again_by(step, state))
+    result.state = result.state or where(state)
+    result.next_step = result.next_step or again_by(step, state)
+    return result, "failed"
 
 
 def where(state: State | None) -> str:
@@ -130,24 +114,21 @@ def again_by(step: Step, state: State | None) -> str:
     return f"guvnor migrate {'down' if step.direction == 'down' else 'up'}"
 
 
-def revision_failed(step: Step, error: BaseException, state: State | None) -> RevisionFailedError:
-    """Describe a revision that failed by itself: an error of the server, or one of the revision's code."""
+def _revision_failed(
+    step: Step, error: BaseException, cause: psycopg2.Error | None, again: str
+) -> GuvnorError:
+    """Describe a revision that failed by itself: an error of the server, or one of the revision's code.
+
+    :param again: the command that goes on from here.
+    """
     name = f"Revision {step.revision} ({step.description}) failed going {step.direction}"
-    cause = driver_error(error)
-    again = again_by(step, state)
-    if isinstance(error, InvalidRequestError) or isinstance(
-        getattr(error, "orig", None), InvalidRequestError
-    ):
-        return RevisionFailedError(
+    if any(isinstance(e, InvalidRequestError) for e in (error, getattr(error, "orig", None))):
+        return GuvnorError(
             f"{name}: a colon before a word was taken for a bound parameter. {str(error).splitlines()[0]}",
-            sqlstate=None,
-            state=where(state),
             next_step="Write \\: for the colon in the statement of the revision (a cast, ::, is fine).",
         )
     if cause is None:
-        return RevisionFailedError(
-            f"{name}: {type(error).__name__}: {error}", sqlstate=None, state=where(state), next_step=again
-        )
+        return GuvnorError(f"{name}: {type(error).__name__}: {error}")
     diagnostics = cause.diag
     code = f" (SQLSTATE {cause.pgcode})" if cause.pgcode else ""
     lines = [f"{name}: {diagnostics.message_primary or str(cause).strip() or 'no reason was given'}{code}"]
@@ -157,26 +138,11 @@ def revision_failed(step: Step, error: BaseException, state: State | None) -> Re
     statement = getattr(error, "statement", None)
     if statement:
         lines.append(f"Statement:\n{_excerpt(statement)}")
-    return RevisionFailedError(
-        "\n".join(lines),
-        sqlstate=cause.pgcode,
-        state=where(state),
-        next_step=_NEXT_STEPS.get(
-            cause.pgcode or "", "Correct the revision or what it ran into, then: {again}"
-        ).format(again=again),
-    )
+    next_step = _NEXT_STEPS.get(cause.pgcode or "", "Correct the revision or what it ran into, then: {again}")
+    return GuvnorError("\n".join(lines), next_step=next_step.format(again=again))
 
 
-def lost(step: Step, state: State | None) -> ConnectionLostError:
-    """Describe a connection that ended while a revision was being run."""
-    return ConnectionLostError(
-        f"The connection to the database was lost while revision {step.revision} was going {step.direction}.",
-        state=where(state),
-        next_step=again_by(step, state),
-    )
-
-
-def interrupted(step: Step, number: int, state: State | None) -> RunInterrupted:
+def _interrupted(step: Step, number: int, state: State | None) -> RunInterrupted:
     """Describe a signal that arrived while a revision was being run; it may just have been finished.
 
     :param number: of the signal.
@@ -205,7 +171,6 @@ def busy(
     return BusyError(
         f"Could not get the locks that revision {step.revision} needs within {waited:.0f} s ({tries} tries). "
         f"In the way: {who}.",
-        blockers=blockers,
         state=where(state),
         next_step=f"{again_by(step, state)}   # once that transaction has ended{ends}",
     )

@@ -1,12 +1,16 @@
-"""The production guard: what can lose data is shown, and done only when somebody says so."""
+"""The production guard: what can lose data is shown first and needs a confirmation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from guvnor.bookkeeping import production
+from guvnor.bookkeeping.state import State
+from guvnor.config import Settings
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Identity
+from guvnor.revisions.confirmation import confirmation_hash
 
 ROLLBACK = "rollback a migration"
 DROP = "apply a migration that drops data"
@@ -15,7 +19,7 @@ FORCE = "set the version of a database, whatever its schema is,"
 
 @dataclass(frozen=True)
 class Risk:
-    """What somebody has to confirm.
+    """What has to be confirmed.
 
     :ivar action: in the words that users know: ``rollback a migration``.
     :ivar why: why this is production.
@@ -37,14 +41,39 @@ class Risk:
 
 
 class RefusedError(GuvnorError):
-    """Refused: this is a production database, and nobody confirmed."""
+    """Refused: this is a production database, and the command was not confirmed."""
 
     exit_code = ExitCode.REFUSED
     state = "Nothing was changed."
 
 
-# Shows a risk and asks; None where there is nobody to ask.
+# Shows a risk and asks for a confirmation; None without a terminal.
 Ask = Callable[[Risk], bool | None]
+
+
+def confirm(
+    settings: Settings,
+    ask: Ask,
+    database: Identity,
+    current: State,
+    action: str,
+    target: str | None,
+    details: tuple[str, ...],
+    hashed: tuple[str, ...],
+) -> None:
+    """Let an action that runs no revision pass in production only when it is confirmed.
+
+    :param action: in words; see :class:`Risk`.
+    :param target: the version afterwards.
+    :param details: what is done, a line each.
+    :param hashed: what the confirmation refers to beside database and versions.
+    :raises RefusedError: when it is not confirmed (exit code 4).
+    """
+    why = production.reason(settings.production_environment, current.production)
+    if why is not None:
+        confirmation = confirmation_hash(database, current.version, target, hashed)
+        risk = Risk(action, why, database, current.version, target, details, confirmation)
+        check(risk, settings.confirm, ask)
 
 
 def check(risk: Risk, confirmation: str, ask: Ask) -> None:
@@ -52,23 +81,21 @@ def check(risk: Risk, confirmation: str, ask: Ask) -> None:
 
     :param confirmation: the hash given with ``--confirm``, or nothing.
     :param ask: asks on a terminal.
-    :raises RefusedError: when nobody confirms (exit code 4).
+    :raises RefusedError: when it is not confirmed (exit code 4).
     """
     if confirmation:
         if confirmation == risk.hash:
             return
         raise RefusedError(
             f"The confirmation {confirmation} does not belong to this plan, whose hash is {risk.hash}: "
-            "database, "
-            "versions or statements are others than those that were confirmed.",
+            "database, versions or statements are others than those that were confirmed.",
             next_step=_look_again(risk),
         )
     answer = ask(risk)
     if answer is None:
         raise RefusedError(
             f"Refused to {risk.action} in production ({risk.why}) without a confirmation, and there is no "
-            "terminal "
-            f"to ask on. {_what(risk)}",
+            f"terminal to ask on. {_what(risk)}",
             next_step=_look_again(risk),
         )
     if not answer:

@@ -2,7 +2,8 @@
 
 PostgreSQL's ``lock_timeout`` counts for each statement (PostgreSQL documentation, "Client Connection
 Defaults"). A transaction that waits a little for each of several locks holds the first ones meanwhile, and
-everybody queues behind them. So what its statements have waited is taken off the timeout of the next one.
+other sessions queue behind them. So the time that its statements have waited is subtracted from the timeout
+of the next one.
 """
 
 from __future__ import annotations

@@ -7,10 +7,12 @@ for in turn (PostgreSQL documentation, "Building Indexes Concurrently").
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import random
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +20,8 @@ import psycopg2
 
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import SCHEMA, Connection, scalar
+
+log = logging.getLogger(__name__)
 
 RUN_LOCK = 0x6775_766E_6F72  # "guvnor" in ASCII
 _GOLANG_SALT = 1486364155  # golang-migrate's own constant
@@ -52,7 +56,7 @@ class LockTimeoutError(GuvnorError):
 
 
 class LockLostError(GuvnorError):
-    """The connection that holds the run lock ended, so another runner may be at work."""
+    """The connection that holds the run lock ended, so another migration may be running."""
 
     state = "The revision was rolled back."
     next_step = "guvnor migrate status\nguvnor migrate up"
@@ -94,39 +98,37 @@ def holder(connection: Connection, key: int) -> Holder | None:
     return Holder(*row) if row else None
 
 
+@dataclass
 class AdvisoryLock:
-    """One session advisory lock."""
+    """One session advisory lock.
 
-    def __init__(self, connection: Connection, key: int, what: str) -> None:
-        """Prepare a lock.
+    :ivar connection: in autocommit mode; the lock lives as long as its session.
+    :ivar what: what else holds it, for messages: ``another migration``.
+    """
 
-        :param connection: in autocommit mode; the lock lives as long as its session.
-        :param what: what holds it when somebody else does, for messages: ``another migration``.
-        """
-        self._connection = connection
-        self._key = key
-        self._what = what
-        self.held = False
+    connection: Connection
+    key: int
+    what: str
+    held: bool = False
 
-    def take(self, patience: float, waiting: Callable[[str], None]) -> None:
-        """Take the lock, polling until it is free.
+    def take(self, patience: float) -> None:
+        """Take the lock, polling until it is free; log who holds it, at first and whenever that changes.
 
         :param patience: seconds to wait at most.
-        :param waiting: is told who holds the lock, at the start of the wait and whenever that changes.
         :raises LockTimeoutError: when it was not free in time (exit code 7).
         """
         deadline = time.monotonic() + patience
         pause = _POLL_FIRST
         named: Holder | None = None
-        while not scalar(self._connection, "SELECT pg_try_advisory_lock(%s)", (self._key,)):
-            current = holder(self._connection, self._key)
+        while not scalar(self.connection, "SELECT pg_try_advisory_lock(%s)", (self.key,)):
+            current = holder(self.connection, self.key)
             if current and current != named:
-                waiting(f"waiting for {self._what}: {current}")
+                log.warning(f"waiting for {self.what}: {current}")
             named = current or named
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise LockTimeoutError(
-                    f"Waited {patience:.0f} s for {self._what}, which is still at work: "
+                    f"Waited {patience:.0f} s for {self.what}, which is still at work: "
                     f"{named or 'holder unknown'}.",
                     next_step="guvnor migrate status\n"
                     f"SELECT pg_terminate_backend({named.pid});   -- only if you know that it is stuck"
@@ -145,44 +147,49 @@ class AdvisoryLock:
         """
         if self.held:
             self.held = False
-            if not scalar(self._connection, "SELECT pg_advisory_unlock(%s)", (self._key,)):
+            if not scalar(self.connection, "SELECT pg_advisory_unlock(%s)", (self.key,)):
                 raise LockLostError(
                     "The server says that this session did not hold the advisory lock it took."
                 )
 
 
+@dataclass
 class Locks:
-    """The run lock, and golang-migrate's two locks for the transactional stretches of a revision."""
+    """The run lock, and golang-migrate's two locks for the transactional stretches of a revision.
 
-    def __init__(
-        self,
-        connection: Connection,
-        database: str,
-        patience: float,
-        waiting: Callable[[str], None],
-        *,
-        golang_migrate: bool = True,
-    ) -> None:
-        """Prepare the locks; see :class:`AdvisoryLock` for the arguments.
+    :ivar connection: in autocommit mode; the locks live as long as its session.
+    :ivar database: the name of the database.
+    :ivar patience: seconds to wait for each lock at most.
+    :ivar golang_migrate: whether golang-migrate works on the same database.
+    """
 
-        :param golang_migrate: whether golang-migrate works on the same database.
-        """
-        self._connection = connection
-        self._patience = patience
-        self._waiting = waiting
-        self._run = AdvisoryLock(connection, RUN_LOCK, "another migration")
-        keys = golang_keys(database) if golang_migrate else ()
-        self._golang = [AdvisoryLock(connection, key, "golang-migrate") for key in keys]
+    connection: Connection
+    database: str
+    patience: float
+    golang_migrate: bool = True
 
-    def take(self) -> None:
-        """Take the run lock."""
-        self._run.take(self._patience, self._waiting)
+    def __post_init__(self) -> None:
+        """Prepare the locks."""
+        self._run = AdvisoryLock(self.connection, RUN_LOCK, "another migration")
+        keys = golang_keys(self.database) if self.golang_migrate else ()
+        self._golang = [AdvisoryLock(self.connection, key, "golang-migrate") for key in keys]
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run lock, and release at the end whatever is held by then."""
+        self._run.take(self.patience)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(psycopg2.Error):
+                self.let_golang_in()
+                self._run.release()
 
     def shut_out_golang(self) -> None:
         """Take golang-migrate's locks where they are not held yet."""
         for lock in self._golang:
             if not lock.held:
-                lock.take(self._patience, self._waiting)
+                lock.take(self.patience)
 
     def let_golang_in(self) -> None:
         """Release golang-migrate's locks: one waiting for them would hold up a concurrent index build.
@@ -199,7 +206,7 @@ class Locks:
         """
         try:
             held = scalar(
-                self._connection,
+                self.connection,
                 """
                 SELECT EXISTS (
                     SELECT FROM pg_catalog.pg_locks
@@ -213,8 +220,3 @@ class Locks:
             held = False
         if not held:
             raise LockLostError
-
-    def release(self) -> None:
-        """Release everything."""
-        self.let_golang_in()
-        self._run.release()

@@ -1,4 +1,4 @@
-"""Whom a migration tells how far it is, and whom it asks."""
+"""What a migration reports its progress to, and asks for confirmations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from guvnor.migrate.guard import Risk
-from guvnor.migrate.preflight import Check
+from guvnor.migrate.preflight import PreflightCheck
 from guvnor.online.progress import Progress
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Is told what happens, and asked for confirmations; this one keeps quiet and has nobody to ask."""
+    """Is told what happens, and asked for confirmations; this one ignores what it is told."""
 
-    def checked(self, check: Check) -> None:
+    def checked(self, check: PreflightCheck) -> None:
         """Take note of a pre-flight check that has ended."""
 
     def ask(self, risk: Risk) -> bool | None:  # noqa: ARG002
-        """Show what is at stake and ask for a confirmation; None where there is nobody to ask."""
+        """Show a risk and ask for a confirmation; None without a terminal."""
         return None
 
     def progressed(self, progress: Progress) -> None:

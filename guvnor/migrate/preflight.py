@@ -1,4 +1,4 @@
-"""Pre-flight checks: whether a migration can start, looked at in order, each on top of those before it."""
+"""Pre-flight checks: whether a migration can start. Each check relies on those before it."""
 
 from __future__ import annotations
 
@@ -30,16 +30,20 @@ class ServerError(PreflightError):
 
 
 class PermissionDeniedError(PreflightError):
-    """failed to create migrator: permission denied"""
+    """The role may not do what a migration needs."""
+
+    def __init__(self, what: str, *, next_step: str) -> None:
+        """Say what is denied, after the words that users know."""
+        super().__init__(f"failed to create migrator: permission denied: {what}", next_step=next_step)
 
 
 @dataclass(frozen=True)
-class Check:
+class PreflightCheck:
     """One pre-flight check that has ended.
 
     :ivar text: what was found, in one line.
     :ivar error: why it failed; None when it passed.
-    :ivar warnings: what does not stop a migration and is worth knowing.
+    :ivar warnings: problems that do not stop a migration.
     """
 
     name: str
@@ -60,10 +64,11 @@ class Ready:
     state: State
 
 
-Report = Callable[[Check], None]
+Report = Callable[[PreflightCheck], None]
 
 
-def run(
+@contextmanager
+def passed(
     settings: Settings,
     project: Project,
     report: Report,
@@ -72,51 +77,47 @@ def run(
     patience: float = 0.0,
     purpose: str = "",
     repairing: bool = False,
-) -> Ready:
-    """Run all checks; the first one that fails ends them.
+) -> Iterator[Ready]:
+    """Run all checks, and hold the connection that they opened; the first check that fails ends them.
 
     :param report: is told each check as it ends.
     :param environment: Alembic's environment, where an Alembic command has made one.
     :param patience: seconds to wait for a server that is still starting.
-    :param repairing: whether the state is what is to be repaired, so that it is not judged.
-    :returns: an open connection and what was found; the caller closes the connection.
+    :param repairing: whether the state is about to be repaired, so that it is not checked.
     :raises GuvnorError: of the first failing check, with its exit code.
     """
-    with _reported("configuration", report):
+    with reported("configuration", report):
         database = Database.of(settings)
-        report(Check("configuration", f"Configuration loaded (database type {settings.storage_type})"))
-    with _reported("connection", report):
+        report(
+            PreflightCheck("configuration", f"Configuration loaded (database type {settings.storage_type})")
+        )
+    with reported("connection", report):
         connection = database.wait_and_connect(patience, purpose)
-    try:
-        with _reported("connection", report):
+    with postgres.closing(connection):
+        with reported("connection", report):
             identity = postgres.identify(connection)
             warnings = database.tls_warnings(connection)
-            report(Check("connection", "Database connection successful", warnings=warnings))
-        with _reported("server", report):
+            report(PreflightCheck("connection", "Database connection successful", warnings=warnings))
+        with reported("server", report):
             report(_server(database, connection, identity))
-        with _reported("permissions", report):
+        with reported("permissions", report):
             beyond = () if settings.storage_type == "embedded" else _beyond_need(connection)
             report(_permissions(connection, identity, project, beyond))
-        with _reported("files", report):
+        with reported("files", report):
             found, script = _read_files(environment)
             check.validate(found, script)
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
-            report(Check("files", f"Migration files validated ({count})"))
-        with _reported("state", report):
-            before = state.read(connection, golang_migrate=project.golang_migrate)
-            edited = edited_files.warnings(connection, before, script)
-            # Who is at work is read before the state: a run that ends between the two leaves it clean.
+            report(PreflightCheck("files", f"Migration files validated ({count})"))
+        with reported("state", report):
+            # The run lock is read before the state: a run that ends between the two leaves a clean state.
             running = locks.holder(connection, locks.RUN_LOCK)
             current = state.read(connection, golang_migrate=project.golang_migrate)
             report(
-                Check("state", "Database state is to be repaired")
+                PreflightCheck("state", "Database state is to be repaired")
                 if repairing
-                else _state(connection, current, found, edited, running)
+                else _state(connection, current, found, script, running)
             )
-    except BaseException:
-        connection.close()
-        raise
-    return Ready(database, connection, identity, found, script, current)
+        yield Ready(database, connection, identity, found, script, current)
 
 
 def _read_files(environment: Any) -> tuple[tuple[Revision, ...], ScriptDirectory]:
@@ -128,16 +129,16 @@ def _read_files(environment: Any) -> tuple[tuple[Revision, ...], ScriptDirectory
 
 
 @contextmanager
-def _reported(name: str, report: Report) -> Iterator[None]:
+def reported(name: str, report: Report) -> Iterator[None]:
     """Report an error of the body as a failed check."""
     try:
         yield
     except GuvnorError as error:
-        report(Check(name, error.message, error))
+        report(PreflightCheck(name, error.message, error))
         raise
 
 
-def _server(database: Database, connection: Connection, identity: Identity) -> Check:
+def _server(database: Database, connection: Connection, identity: Identity) -> PreflightCheck:
     if identity.major < OLDEST_SERVER:
         raise ServerError(
             f"The server runs PostgreSQL {identity.version_text}; version {OLDEST_SERVER} or newer is "
@@ -159,7 +160,7 @@ def _server(database: Database, connection: Connection, identity: Identity) -> C
             f"ALTER ROLE {role} IN DATABASE {name} SET default_transaction_read_only = off;",
         )
     warnings = _pooler(database, connection)
-    return Check(
+    return PreflightCheck(
         "server", f"Server is PostgreSQL {identity.version_text} and accepts writes", warnings=warnings
     )
 
@@ -189,17 +190,16 @@ def _pooler(database: Database, connection: Connection) -> tuple[str, ...]:
 
 def _permissions(
     connection: Connection, identity: Identity, project: Project, warnings: tuple[str, ...]
-) -> Check:
+) -> PreflightCheck:
     role, database = identity.role, identity.database
     grantee = postgres.quote_ident(connection, role)
     if not scalar(connection, "SELECT to_regnamespace('public') IS NOT NULL"):
-        raise PermissionDeniedError("The schema public does not exist.", next_step="CREATE SCHEMA public;")
+        raise PreflightError("The schema public does not exist.", next_step="CREATE SCHEMA public;")
     may_create = scalar(connection, "SELECT has_schema_privilege('public', 'CREATE')")
     may_use = scalar(connection, "SELECT has_schema_privilege('public', 'USAGE')")
     if not (may_create and may_use):
         raise PermissionDeniedError(
-            f"failed to create migrator: permission denied: role {role} may not create tables in schema "
-            "public.",
+            f"role {role} may not create tables in schema public.",
             next_step=f"GRANT USAGE, CREATE ON SCHEMA public TO {grantee};   -- as the owner of the schema",
         )
     owner = scalar(
@@ -215,12 +215,11 @@ def _permissions(
     )
     if owner:
         raise PermissionDeniedError(
-            f"failed to create migrator: permission denied: the tables belong to {owner}, and role {role} "
-            "may not act as it.",
+            f"the tables belong to {owner}, and role {role} may not act as it.",
             next_step=f"GRANT {postgres.quote_ident(connection, owner)} TO {grantee};",
         )
     login = _login(connection, role, grantee)
-    return Check(
+    return PreflightCheck(
         "permissions",
         f"Permissions sufficient (role {role}{login})",
         warnings=warnings + _extensions(connection, project, role, database),
@@ -241,8 +240,7 @@ def _login(connection: Connection, role: str, grantee: str) -> str:
         "SELECT pg_has_role('pg_read_all_stats', 'USAGE') OR pg_has_role(session_user, 'USAGE')",
     ):
         raise PermissionDeniedError(
-            f"failed to create migrator: permission denied: role {role} may not see what the sessions of "
-            f"{login} are waiting for.",
+            f"role {role} may not see what the sessions of {login} are waiting for.",
             next_step=f"GRANT pg_read_all_stats TO {grantee};",
         )
     return f", logged in as {login}"
@@ -269,40 +267,44 @@ def _beyond_need(connection: Connection) -> tuple[str, ...]:
 
 
 def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:
-    """Look at the extensions that the revisions create, where none of them has run yet."""
-    if not project.extensions:
+    """Check the extensions that the revisions create, where none of them has run yet."""
+    if not project.extensions or _is_migrated(connection):
         return ()
     with connection.cursor() as cursor:
         if state.recorded_version(cursor):
             return ()
         cursor.execute(
             """
-            SELECT wanted.name,
-                   EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = wanted.name),
-                   EXISTS (SELECT FROM pg_catalog.pg_available_extensions AS a WHERE a.name = wanted.name),
-                   has_database_privilege(current_database(), 'CREATE')
+            SELECT wanted.name, wanted.name IN (SELECT name FROM pg_catalog.pg_available_extensions)
             FROM unnest(%s::text[]) AS wanted (name)
+            WHERE wanted.name NOT IN (SELECT extname FROM pg_catalog.pg_extension)
             """,
             (list(project.extensions),),
         )
-        found = cursor.fetchall()
-    missing = [
-        name
-        for name, installed, available, may_create in found
-        if available and not installed and not may_create
-    ]
+        absent = cursor.fetchall()
+    may_create = scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')")
+    missing = [name for name, available in absent if available and not may_create]
     if missing:
         raise PermissionDeniedError(
-            f"failed to create migrator: permission denied: role {role} may not create the "
-            f"extension{'s' if len(missing) > 1 else ''} {' and '.join(missing)} in database {database}.",
+            f"role {role} may not create the extension{'s' if len(missing) > 1 else ''} "
+            f"{' and '.join(missing)} in database {database}.",
             next_step=f"GRANT CREATE ON DATABASE {postgres.quote_ident(connection, database)} TO "
             f"{postgres.quote_ident(connection, role)};\n"
             + "\n".join(f'CREATE EXTENSION "{name}";   -- or have a superuser run this' for name in missing),
         )
     return tuple(
         f"extension {name} is not available: {project.extensions[name]}"
-        for name, installed, available, _ in found
-        if not (installed or available)
+        for name, available in absent
+        if not available
+    )
+
+
+def _is_migrated(connection: Connection) -> bool:
+    """Tell whether a version table says that a revision has been applied."""
+    return any(
+        scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", (table,))
+        and scalar(connection, f"SELECT EXISTS (SELECT FROM {table})")
+        for table in ("public.alembic_version", "public.schema_migrations")
     )
 
 
@@ -310,29 +312,28 @@ def _state(
     connection: Connection,
     current: State,
     found: tuple[Revision, ...],
-    edited: tuple[str, ...],
-    other: locks.Holder | None,
-) -> Check:
+    script: ScriptDirectory,
+    running: locks.Holder | None,
+) -> PreflightCheck:
     at = f"version {current.number}" if current.version else "no migrations applied"
-    if other:
-        # What looks unfinished may be that one's work in progress; it is judged again when our turn comes.
-        return Check(
+    if running:
+        # What looks unfinished may be that run's work in progress; the state is checked under the run lock.
+        return PreflightCheck(
             "state",
             f"Another migration is running ({at})",
-            warnings=(f"another migration is running: {other}",),
+            warnings=(f"another migration is running: {running}",),
         )
     consistency.check(current, found)
-    warnings = edited + _busy(connection)
+    text = "Database state is clean"
+    warnings = edited_files.warnings(connection, current, script) + _busy(connection)
     if current.dirty and current.unfinished:
-        start = current.unfinished
-        when = f"{start.at:%Y-%m-%d %H:%M:%S %Z}"
-        what = f"revision {start.revision}, started {when}, {start.ended}"
+        text, start = "Database is in a dirty state that can be finished", current.unfinished
+        what = f"revision {start.revision}, started {start.at:%Y-%m-%d %H:%M:%S %Z}, {start.ended}"
         warnings += (f"{what} at the step: {start.step}; it can be finished",)
-        return Check("state", f"Database is in a dirty state that can be finished ({at})", warnings=warnings)
-    if consistency.is_ahead(current, found):
+    elif consistency.is_ahead(current, found):
         newest = found[-1].identifier
         warnings += (f"the database is at {at}, ahead of the migration files (newest: {newest})",)
-    return Check("state", f"Database state is clean ({at})", warnings=warnings)
+    return PreflightCheck("state", f"{text} ({at})", warnings=warnings)
 
 
 def _busy(connection: Connection) -> tuple[str, ...]:

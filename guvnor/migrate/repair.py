@@ -57,37 +57,17 @@ def choices(state: State, revisions: tuple[Revision, ...]) -> tuple[Choice, ...]
     onward, backward = Direction.UP, Direction.DOWN
     if target < source:
         onward, backward = backward, onward
-    there, here = _identifier(revisions, target), _identifier(revisions, source)
-    return (
-        Choice(
-            FORWARD,
-            onward,
-            revision,
-            here,
-            there,
-            f"runs revision {revision} {onward} again, all of it; what is in place already is left as it is",
-        ),
-        Choice(
-            BACK,
-            backward,
-            revision,
-            there,
-            here,
-            f"runs revision {revision} {backward}, all of it, and ends at version {source or 'none'}",
-        ),
-        Choice(
-            AS_IS,
-            None,
-            revision,
-            there,
-            there,
-            f"runs nothing and takes the schema for that of version {target or 'none'}",
-        ),
+    there, here = (revisions[number - 1].identifier if number else None for number in (target, source))
+    run_onward = (
+        f"runs revision {revision} {onward} again, all of it; what is in place already is left as it is"
     )
-
-
-def _identifier(revisions: tuple[Revision, ...], number: int) -> str | None:
-    return revisions[number - 1].identifier if number else None
+    run_backward = f"runs revision {revision} {backward}, all of it, and ends at version {source or 'none'}"
+    run_nothing = f"runs nothing and takes the schema for that of version {target or 'none'}"
+    return (
+        Choice(FORWARD, onward, revision, here, there, run_onward),
+        Choice(BACK, backward, revision, there, here, run_backward),
+        Choice(AS_IS, None, revision, there, there, run_nothing),
+    )
 
 
 def choose(state: State, revisions: tuple[Revision, ...], name: str) -> Choice | None:

@@ -58,8 +58,7 @@ class Outcome:
     :ivar applied: the steps that were run.
     :ivar ahead: whether the database is later than the newest file.
     :ivar backup: that was taken first; None when none was.
-    :ivar verified: whether the schema was compared with the expected one.
-    :ivar drift: how the schema differs from what was expected of the run; None when it does not.
+    :ivar drift: how the schema differs from what was expected of the run; None when it was not compared.
     """
 
     version: int
@@ -67,5 +66,4 @@ class Outcome:
     applied: tuple[Applied, ...] = field(default=())
     ahead: bool = False
     backup: TakenBackup | None = None
-    verified: bool = False
     drift: DriftReport | None = None

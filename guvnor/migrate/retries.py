@@ -9,7 +9,7 @@ from psycopg2 import errorcodes
 from guvnor.online import backoff
 from guvnor.online.backoff import Try
 
-# What another try may not run into: a lock that was not free in time, and a deadlock that this run lost.
+# Another try may succeed after these: a lock that was not free in time, and a deadlock that this run lost.
 RETRYABLE = (errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED)
 
 

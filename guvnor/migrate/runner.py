@@ -47,39 +47,32 @@ class Applied:
     tries: int
 
 
-class Runner:
-    """Runs steps through Alembic on one session, with the locks and the history on another."""
+@dataclass
+class StepRunner:
+    """Runs steps through Alembic on one session, with the locks and the history on another.
 
-    def __init__(
-        self,
-        environment: Any,
-        request: Request,
-        session: RevisionSession,
-        control: Connection,
-        locks: Locks,
-        canceller: Canceller,
-        note: str | None,
-    ) -> None:
-        """Prepare a runner.
+    :ivar environment: Alembic's.
+    :ivar session: what the revisions run on.
+    :ivar control: in autocommit mode; holds the locks, writes the history and reads who blocks the session.
+    :ivar canceller: knows whether a signal has arrived.
+    :ivar note: what else the history says of each step.
+    """
 
-        :param environment: Alembic's.
-        :param session: what the revisions run on.
-        :param control: in autocommit mode; holds the locks, writes the history and looks on.
-        :param canceller: knows whether a signal has arrived.
-        :param note: what else the history says of each step.
-        """
-        self._environment = environment
-        self._request = request
-        self._session = session
-        self._control = control
-        self._locks = locks
-        self._canceller = canceller
-        self._note = note
-        self._monitor = LockMonitor(control, session.pid)
-        canceller.connections.append(session.driver)
+    environment: Any
+    request: Request
+    session: RevisionSession
+    control: Connection
+    locks: Locks
+    canceller: Canceller
+    note: str | None
+
+    def __post_init__(self) -> None:
+        """Start to measure lock waits, and let a signal cancel what runs on the session."""
+        self._monitor = LockMonitor(self.control, self.session.pid)
+        self.canceller.connections.append(self.session.driver)
 
     def close(self) -> None:
-        """Stop looking on."""
+        """Stop measuring lock waits."""
         self._monitor.close()
 
     def run(self, step: Step) -> Applied:
@@ -87,21 +80,23 @@ class Runner:
 
         :raises GuvnorError: when it does not come to its end; the steps before it stay applied.
         """
-        record = self._record(step)
-        self._measure(record, "started")
-        retries = Retries(self._request.settings.max_wait)
+        versions = (step.from_version, step.to_version)
+        tool, note = self.request.tool, self.note
+        record = history.Attempt(step.direction, step.revision, *versions, step.checksum, tool, note)
+        retries = Retries(self.request.settings.max_wait)
         transaction = self._transaction(step, record, retries)
+        self._measure(record, "started")
         self._monitor.blockers = ()
         try:
             while True:
                 attempt = retries.next()
                 try:
-                    self._session.reset()
+                    self.session.reset()
                     with transaction.trying(attempt.wait):
-                        self._environment.run_migrations()
+                        self.environment.run_migrations()
                     break
                 except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
-                    self._session.roll_back()
+                    self.session.roll_back()
                     cause = failures.driver_error(error)
                     code = cause.pgcode if cause else None
                     if code not in RETRYABLE or not transaction.stage.resumable:
@@ -117,38 +112,27 @@ class Runner:
         )
         return Applied(step, time.monotonic() - retries.began, transaction.lock_wait, retries.count)
 
-    def _record(self, step: Step) -> history.Attempt:
-        return history.Attempt(
-            direction=step.direction,
-            revision=step.revision,
-            from_version=step.from_version,
-            to_version=step.to_version,
-            checksum=step.checksum,
-            tool=self._request.tool,
-            note=self._note,
-        )
-
     def _measure(self, record: history.Attempt, event: str) -> None:
         """Record an event with the size of the database."""
-        with self._control.cursor() as cursor:
-            history.record(cursor, record, event, database_bytes=history.database_size(self._control))
+        with self.control.cursor() as cursor:
+            history.record(cursor, record, event, database_bytes=history.database_size(self.control))
 
     def _transaction(self, step: Step, record: history.Attempt, retries: Retries) -> StepTransaction:
         """Set Alembic up to run one step, watched over by its transaction."""
         transaction = StepTransaction(
-            self._session,
-            self._control,
-            self._locks,
+            self.session,
+            self.control,
+            self.locks,
             self._monitor,
             retries,
             step,
             record,
-            golang_migrate=self._request.project.golang_migrate,
-            report=self._request.observer.progressed,
+            self.request.project.golang_migrate,
+            self.request.observer.progressed,
         )
-        self._environment.configure(
-            connection=self._session.connection,
-            target_metadata=self._request.project.load_metadata(),
+        self.environment.configure(
+            connection=self.session.connection,
+            target_metadata=self.request.project.load_metadata(),
             dont_mutate=True,  # it creates no table by itself
             version_table_schema=postgres.SCHEMA,
             transaction_per_migration=True,
@@ -181,20 +165,20 @@ class Runner:
     def _ended(
         self, step: Step, record: history.Attempt, transaction: StepTransaction, error: BaseException
     ) -> GuvnorError:
-        """Bring everything to rest, record the end and return the error to raise."""
-        self._session.roll_back()
+        """Roll back, record the end and return the error to raise."""
+        self.session.roll_back()
         now = self._read_state()
         cause = failures.driver_error(error)
-        result, outcome = failures.explained(
+        result, outcome = failures.describe(
             step,
             error,
             now,
             committed=transaction.stage.committed,
-            signal_received=self._canceller.received,
-            connection_lost=bool(self._control.closed) or self._session.lost,
+            signal_received=self.canceller.received,
+            connection_lost=bool(self.control.closed) or self.session.lost,
         )
         # A server whose encoding cannot hold the text loses this record, not the explanation.
-        with contextlib.suppress(psycopg2.Error, UnicodeError), self._control.cursor() as cursor:
+        with contextlib.suppress(psycopg2.Error, UnicodeError), self.control.cursor() as cursor:
             history.record(
                 cursor,
                 record,
@@ -211,12 +195,12 @@ class Runner:
         A new connection may read the state before the server notices that the old one died, and report it
         wrongly.
         """
-        drivers = [self._control, *([] if self._session.lost else [self._session.driver])]
+        drivers = [self.control, *([] if self.session.lost else [self.session.driver])]
         for connection in drivers:
             try:
                 with connection.cursor() as cursor:
-                    cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # nobody wants to wait now
-                return state.read(connection, golang_migrate=self._request.project.golang_migrate)
+                    cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # the command is ending
+                return state.read(connection, golang_migrate=self.request.project.golang_migrate)
             except psycopg2.Error:
                 continue
         return None

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: cancel on the server, roll back, say so, and leave with 130 or 143.
+"""SIGINT and SIGTERM: cancel on the server, roll back, report it, and leave with 130 or 143.
 
 Python runs a signal's handler only when psycopg2 returns from the statement. So the signal's number is also
 written to a pipe (``signal.set_wakeup_fd``), from which a thread reads it and cancels what runs on the server
@@ -63,11 +63,12 @@ class Canceller:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Canceller]:
-    """Turn the first SIGINT or SIGTERM into an :class:`Interrupt` in the main thread; later ones are only
-    noted.
+def explained(state: str) -> Iterator[Canceller]:
+    """Let the first SIGINT or SIGTERM interrupt the body, and explain that; later ones are only noted.
 
+    :param state: what state the database is in when a signal arrives.
     :returns: the canceller, to which connections are added as they are opened.
+    :raises RunInterrupted: when a signal has arrived (exit code 130 or 143).
     """
     canceller = Canceller()
     if threading.current_thread() is not threading.main_thread():
@@ -101,6 +102,8 @@ def interruptible() -> Iterator[Canceller]:
     thread.start()
     try:
         yield canceller
+    except Interrupt as interrupt:
+        raise RunInterrupted(f"Interrupted by {interrupt}.", interrupt.number, state=state) from None
     finally:
         noticed.set()
         signal.set_wakeup_fd(previous_fd)
@@ -109,18 +112,3 @@ def interruptible() -> Iterator[Canceller]:
         writer.close()
         thread.join(timeout=5)
         reader.close()
-
-
-@contextlib.contextmanager
-def explained(state: str) -> Iterator[Canceller]:
-    """Let the body be interrupted, and explain that.
-
-    :param state: what state the database is in when a signal arrives.
-    :returns: the canceller; see :func:`interruptible`.
-    :raises RunInterrupted: when a signal has arrived (exit code 130 or 143).
-    """
-    with interruptible() as canceller:
-        try:
-            yield canceller
-        except Interrupt as interrupt:
-            raise RunInterrupted(f"Interrupted by {interrupt}.", interrupt.number, state=state) from None

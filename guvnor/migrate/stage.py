@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 
+
+@dataclass
 class Stage:
     """How far a step is with its transactions.
 
@@ -13,13 +16,11 @@ class Stage:
     :ivar finished: whether that commit has come.
     """
 
-    def __init__(self) -> None:
-        """Begin a step."""
-        self.committed = False
-        self.resumable = True
-        self.online_step: str | None = None
-        self.version_written = False
-        self.finished = False
+    committed: bool = False
+    resumable: bool = True
+    online_step: str | None = None
+    version_written: bool = False
+    finished: bool = False
 
     def commit(self) -> bool:
         """Take note of a commit, and tell whether it marks the database dirty: it is not the last one."""

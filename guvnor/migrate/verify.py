@@ -1,9 +1,9 @@
-"""After a migration: is the schema what the revision says, and if not, was it so before?"""
+"""Verification after a migration: whether the schema is the revision's, and which differences are new."""
 
 from __future__ import annotations
 
 import logging
-import time
+from dataclasses import replace
 
 import psycopg2
 from alembic.script import ScriptDirectory
@@ -17,7 +17,6 @@ from guvnor.schema import drift, root_causes, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.drift import DriftReport
 from guvnor.schema.reading import read_live_schema
-from guvnor.schema.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -30,39 +29,33 @@ class Verification:
 
         :param control: in autocommit mode.
         """
-        self.done = False  # whether the schema was compared after the run
         self._database = database
         self._script = script
-        self._before: Snapshot
-        self._revision: str | None
         self._before, self._revision = read_live_schema(control)
 
     def new_drift(self) -> DriftReport | None:
         """Look at the schema after the run; older differences are only logged.
 
-        :returns: the differences that were not there before; None when there are none, or when the expected
-            schema cannot be built here.
+        :returns: the differences that were not there before; None when the expected schema cannot be built
+            here.
         """
-        began = time.monotonic()
         try:
             report = drift.check(self._database, self._script)
             if report.clean:
-                self.done = True
-                return None
+                return report
             known = {_key(finding) for finding in self._differences_before()}
         except (GuvnorError, psycopg2.Error, SQLAlchemyError) as error:
-            # The migration itself is done, whatever becomes of the look at it.
+            # The migration itself is done, whether or not its schema can be compared.
             reason = error.message if isinstance(error, GuvnorError) else str(error).strip()
             log.warning("the schema could not be verified: guvnor schema check", extra={"reason": reason})
             return None
-        self.done = True
         new = tuple(finding for finding in report.findings if _key(finding) not in known)
         if old := len(report.findings) - len(new):
             log.warning(
                 "the schema differs from its revision, as it did before this run: guvnor schema check",
                 extra={"differences": old},
             )
-        return DriftReport(report.expected, report.actual, new, time.monotonic() - began) if new else None
+        return replace(report, findings=new)
 
     def _differences_before(self) -> list[Finding]:
         database = self._database

@@ -253,17 +253,17 @@ def test_the_record_of_a_deployment(filled, guvnor, directory, result, tools):
 
 
 def test_what_is_left_out_is_said(filled, guvnor, result):
-    flags = ("--skip-plan", "--no-verify", "--no-backup")
+    flags = ("--no-verify", "--no-backup")
     done = guvnor("migrate", "deploy", *flags, "--result", result.path, database=filled)
     succeeds(done)
     assert result.outcomes() == [
         ("pre-flight", "done"),
-        ("plan", "skipped"),
+        ("plan", "done"),
         ("backup", "skipped"),
         ("up", "done"),
         ("verification", "skipped"),
     ]
-    for stage, why in (("plan", "--skip-plan"), ("backup", "not asked for"), ("verification", "--no-verify")):
+    for stage, why in (("backup", "not asked for"), ("verification", "--no-verify")):
         assert why in result.stage(stage)["detail"]["why"]
         assert f"stage skipped: {stage}" in done.err
     ends(guvnor("migrate", "deploy", "--no-backup", "--backup", ".", database=filled), 2)
@@ -290,8 +290,8 @@ def test_a_dry_run_changes_nothing(filled, guvnor, result):
     assert (versions(filled), events(filled)) == (AT_1, before)
 
 
-def test_at_most(database, guvnor, result):
-    succeeds(guvnor("migrate", "deploy", "--at-most", "1", "--result", result.path, database=database))
+def test_to_a_revision(database, guvnor, result):
+    succeeds(guvnor("migrate", "deploy", "--to", "1", "--result", result.path, database=database))
     assert result.read()["applied"] == ["001"]
     assert versions(database) == AT_1
     ends(guvnor("migrate", "deploy", "--at-most", "7", "--result", result.path, database=database), 2, "7")

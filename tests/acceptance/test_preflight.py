@@ -411,6 +411,14 @@ def test_a_file_that_cannot_be_read_is_named(migrated, project, guvnor, broken, 
         ends(shown, 3, message)
 
 
+@pytest.mark.parametrize("broken", ["no Python", "leaves"])
+@pytest.mark.parametrize("words", [("upgrade", "head"), ("downgrade", "-1"), ("stamp", "001")], ids=" ".join)
+def test_plain_alembic_names_a_file_that_cannot_be_read(migrated, project, alembic, broken, words):
+    text, message = BROKEN[broken]
+    project.add_revision("SELECT 1").write_bytes(text)
+    ends(alembic(*words, database=migrated, cwd=project.directory), 3, message)
+
+
 def test_a_directory_that_is_gone_is_told(guvnor, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()

@@ -21,6 +21,12 @@ ASKING = {
     "adopt": (("adopt", "--at", "1", "--accept-drift"), "", AT_1),
     "repair": (("repair", "--back", "--no-backup"), "half done", AT_HEAD),
 }
+INTERRUPTIBLE = [
+    ("migrate", "force", "1"),
+    ("migrate", "down"),
+    ("migrate", "adopt", "--at", "1", "--accept-drift"),
+    ("db", "mark", "--not-production"),
+]
 
 
 @pytest.fixture(params=ASKING)
@@ -95,18 +101,14 @@ def test_another_plan_is_asked_for_anew(at_version_1, guvnor):
 
 
 @pytest.mark.parametrize(("typed", "code"), [("\x03", 130), ("\x04", 4), ("no\n", 4), ("\udcff\n", 4)])
-@pytest.mark.parametrize(
-    "words", [("migrate", "force", "1"), ("migrate", "down"), ("db", "mark", "--not-production")]
-)
+@pytest.mark.parametrize("words", INTERRUPTIBLE, ids=" ".join)
 def test_whoever_does_not_say_yes_is_told_where_things_are(guvnor, migrated, words, typed, code):
     shown = guvnor.terminal(*words, database=migrated, env=PRODUCTION, answers=[(QUESTION, typed)])
     ends(shown, code, "\n❌ ", "   State: No", "   Next:  ")
     assert versions(migrated) == AT_HEAD
 
 
-@pytest.mark.parametrize(
-    "words", [("migrate", "force", "1"), ("migrate", "down"), ("db", "mark", "--not-production")]
-)
+@pytest.mark.parametrize("words", INTERRUPTIBLE, ids=" ".join)
 def test_control_c_is_heard_where_the_caller_ignores_it(guvnor, migrated, words):
     """``nohup`` and ``&`` in a script start a command with SIGINT ignored."""
     shown = guvnor.terminal(

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from guvnor.bookkeeping.state import number
-from guvnor.cli.console import plain
+from guvnor.cli.streams import plain
 from guvnor.errors import UsageError
 from guvnor.migrate import preflight
 from guvnor.migrate.locks import golang_keys
@@ -16,6 +15,7 @@ from guvnor.online import backoff
 from guvnor.postgres import Identity
 from guvnor.revisions import files as revision_files
 from guvnor.revisions.files import Revision, RevisionFilesError
+from guvnor.revisions.identifiers import number
 from guvnor.revisions.plan import checksum
 
 TWO = tuple(Revision(f"00{n}", n, Path(f"00{n}_x.py")) for n in (1, 2))

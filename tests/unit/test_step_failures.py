@@ -1,0 +1,53 @@
+"""What ends a step: which error is raised, what state it names, and what the history says."""
+
+from __future__ import annotations
+
+import signal
+
+import psycopg2
+
+from guvnor.errors import ExitCode, GuvnorError
+from guvnor.migrate import failures
+from guvnor.migrate.signals import RunInterrupted
+from guvnor.revisions.direction import Direction
+from guvnor.revisions.plan import Step
+
+STEP = Step(None, Direction.UP, "002", "test", "001", "002")  # type: ignore[arg-type]
+
+
+def describe(
+    error: BaseException, *, committed: bool = False, received: int | None = None, lost: bool = False
+) -> tuple[GuvnorError, str]:
+    return failures.describe(
+        STEP, error, None, committed=committed, signal_received=received, connection_lost=lost
+    )
+
+
+def test_a_signal_outweighs_the_error_that_it_caused() -> None:
+    error, outcome = describe(psycopg2.OperationalError("gone"), received=signal.SIGTERM, lost=True)
+    assert isinstance(error, RunInterrupted)
+    assert error.exit_code is ExitCode.TERMINATED
+    assert outcome == "interrupted"
+
+
+def test_an_error_of_ours_keeps_the_state_that_it_names() -> None:
+    refused = GuvnorError("No.", state="Untouched.", next_step="wait")
+    assert describe(refused) == (refused, "failed")
+    assert (refused.state, refused.next_step) == ("Untouched.", "wait")
+
+
+def test_once_a_part_is_committed_the_state_is_read_from_the_database() -> None:
+    error, _ = describe(GuvnorError("No.", state="Untouched."), committed=True)
+    assert error.state == failures.where(None)
+    assert error.next_step == "guvnor migrate up"
+
+
+def test_a_lost_connection_is_no_failure_of_the_revision() -> None:
+    error, _ = describe(psycopg2.OperationalError("server closed the connection"), lost=True)
+    assert error.message == "The connection to the database was lost while revision 002 was going up."
+
+
+def test_a_failed_revision_says_where_and_why() -> None:
+    error, outcome = describe(ValueError("no such thing"))
+    assert error.message == "Revision 002 (test) failed going up: ValueError: no such thing"
+    assert (error.state, error.next_step, outcome) == (failures.where(None), "guvnor migrate up", "failed")
