@@ -12,16 +12,13 @@ from guvnor.bookkeeping import consistency, history, production, state, tables, 
 from guvnor.bookkeeping.consistency import DirtyError
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
-from guvnor.migrate import diagnosis, guard, preflight, repair, signals
+from guvnor.migrate import guard, preflight, repair, signals
 from guvnor.migrate.backup_policy import BackupDecision, BackupPolicy
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.planner import plan_request, reconfirm
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Outcome, Request
-from guvnor.migrate.runner import Applied, StepRunner
-from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.signals import Canceller
-from guvnor.postgres.engine import connected
 from guvnor.revisions import plan as planning
 from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Plan
@@ -29,6 +26,7 @@ from guvnor.revisions.script import alembic_environment, find_steps
 
 if TYPE_CHECKING:
     from guvnor.backup.take import TakenBackup
+    from guvnor.migrate.runner import Applied
     from guvnor.migrate.verify import Verification
 
 log = logging.getLogger(__name__)
@@ -82,6 +80,8 @@ def _ready(request: Request) -> Iterator[Ready]:
             _announce(request, ready)
             yield ready
     except DirtyError as error:
+        from guvnor.migrate import diagnosis
+
         known = diagnosis.describe(request.settings, error.found) if error.found else ()
         error.state = "\n".join((error.state or "", *known))
         raise
@@ -244,6 +244,11 @@ class Migration:
 
     def _execute(self, plan: Plan, taken: TakenBackup | None) -> tuple[Applied, ...]:
         """Run the steps of a plan, one after the other; those before a failing one stay applied."""
+        # Imported where there is something to run: most runs find nothing to do, and have to be quick.
+        from guvnor.migrate.runner import StepRunner
+        from guvnor.migrate.session import RevisionSession
+        from guvnor.postgres.engine import connected
+
         ready, request = self.ready, self.request
         tables.create_missing(ready.connection, golang_migrate=request.project.golang_migrate)
         note = f"backup: {taken.path or taken.what}" if taken else None
