@@ -197,16 +197,15 @@ def closing(connection: Connection) -> Iterator[Connection]:
 
 
 @contextlib.contextmanager
-def snapshot(connection: Connection, lock_timeout: str = "0") -> Iterator[extensions.cursor]:
+def snapshot(connection: Connection, lock_timeout: str = "") -> Iterator[extensions.cursor]:
     """Let all queries of the body see the same moment, and write nothing.
 
     :param connection: in autocommit mode.
-    :param lock_timeout: as PostgreSQL takes it; without one, a query waits until it gets its lock.
+    :param lock_timeout: as PostgreSQL takes it; that of the session when left out.
     """
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{lock_timeout}'"
-        )
+        cursor.execute(f"{begin}; SET LOCAL lock_timeout = '{lock_timeout}'" if lock_timeout else begin)
         try:
             yield cursor
         finally:
