@@ -98,7 +98,7 @@ def _compare(
     :returns: None when there is nothing to adopt.
     """
     script = script_directory(configuration_file())
-    check.load(script)
+    check.load_files(script)
     compared = []
     for revision in _candidates(current, files, at):
         report = drift.check(database, script, revision=revision.identifier)

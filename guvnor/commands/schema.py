@@ -45,7 +45,7 @@ def _read_revisions(configuration: Path) -> SqlRevisions | ScriptDirectory:
         return sql_revisions.read(configuration)
     except sql_revisions.NeedsAlembicError:
         script = script_directory(configuration)
-        revision_check.load(script)
+        revision_check.load_files(script)
         return script
 
 

@@ -29,7 +29,7 @@ def describe(settings: Settings, state: State) -> tuple[str, ...]:
         if choice is None:
             return ()
         script = script_directory(configuration_file())
-        check.load(script)
+        check.load_files(script)
         before = script.get_revision(choice.revision).down_revision
         database = Database.of(settings)
         with postgres.closing(database.connect("diagnosis")) as connection:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from alembic.script import Script, ScriptDirectory
 
 
-def load(script: ScriptDirectory) -> dict[str, Script]:
+def load_files(script: ScriptDirectory) -> dict[str, Script]:
     """Let Alembic read the revision files, and return what it finds in each.
 
     :raises RevisionFilesError: when one cannot be run, or Alembic finds no order in them.
@@ -34,7 +34,7 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
 
     :raises RevisionFilesError: when they do not.
     """
-    graph = load(script)
+    graph = load_files(script)
     heads = script.get_heads()
     if len(heads) > 1:
         raise RevisionFilesError(
