@@ -431,7 +431,7 @@ def test_a_directory_that_is_gone_is_told(guvnor, tmp_path):
         check=False,
     )
     assert shown.returncode == 2
-    assert "❌ The current directory is not there any more" in shown.stderr
+    assert "❌ The current directory no longer exists" in shown.stderr
     assert "Traceback" not in shown.stderr
 
 
