@@ -227,4 +227,4 @@ class _Metered:
 def _taken(output: Output, options: BackupOptions, program: str, what: str, began: float) -> TakenBackup:
     seconds = round(time.monotonic() - began, 3)
     encrypted = bool(options.recipients)
-    return TakenBackup(output.path, output.bytes, output.sha256, encrypted, program, what, seconds)
+    return TakenBackup(output.path, output.size, output.digest.hexdigest(), encrypted, program, what, seconds)
