@@ -20,8 +20,6 @@ from guvnor.postgres.quoting import quoted
 log = logging.getLogger(__name__)
 
 _POLL = 0.2  # seconds
-_MEMORY_MOST_KB = 1024 * 1024
-_WORKERS_MOST = 4
 BATCH_TARGET = 0.2  # seconds that one batch of a backfill should take
 _BATCH_FIRST = 32  # blocks
 _BATCH_MOST = 16384  # blocks
@@ -292,27 +290,26 @@ def _index_is_valid(connection: Connection, name: str) -> bool | None:
 def _tune_for_index_build(step: OnlineStep) -> None:
     """Give an index build more memory and workers, for this session and within what the server allows.
 
-    Memory: as much as the shared buffers, which the server's owner has sized for the machine. Workers: half
-    of max_parallel_workers where the owner has set it. Its default does not fit every machine (on two cores,
-    four workers doubled the longest stall of the application), so the workers are left to the server then.
-    A higher setting of the session is kept.
+    Memory: as much as the shared buffers, which the server's owner has sized for the machine, up to 1 GB.
+    Workers: half of max_parallel_workers, up to four, where the owner has set it. Its default does not fit
+    every machine (on two cores, four workers doubled the longest stall of the application), so the workers
+    are left to the server then. A higher setting of the session is kept.
     """
     step.execute(
         """
         SELECT
             set_config('maintenance_work_mem', greatest(
                 (SELECT setting::bigint FROM pg_settings WHERE name = 'maintenance_work_mem'),
-                least(%s, (SELECT setting::bigint * 8 FROM pg_settings WHERE name = 'shared_buffers'))
+                least(1048576, (SELECT setting::bigint * 8 FROM pg_settings WHERE name = 'shared_buffers'))
             )::text || 'kB', false),
             set_config('max_parallel_maintenance_workers', greatest(
                 current_setting('max_parallel_maintenance_workers')::integer,
-                (SELECT least(%s, setting::integer / 2, current_setting('max_worker_processes')::integer)
+                (SELECT least(4, setting::integer / 2, current_setting('max_worker_processes')::integer)
                  FROM pg_settings WHERE name = 'max_parallel_workers' AND source <> 'default')
             )::text, false),
             -- a build goes on when its client is killed; the next run waits for it
             set_config('client_connection_check_interval', '0', false)
-        """,
-        (_MEMORY_MOST_KB, _WORKERS_MOST),
+        """
     )
 
 

@@ -32,10 +32,9 @@ class Progress:
 
 
 def index_build(connection: Connection, what: str, pid: int) -> Progress | None:
-    """Read the progress of an index build (PostgreSQL documentation, "CREATE INDEX Progress Reporting").
+    """Read the progress of a backend's index build; None when it builds none.
 
-    :param pid: of the backend that builds.
-    :returns: None when it builds none.
+    See the PostgreSQL documentation, "CREATE INDEX Progress Reporting".
     """
     found = row(
         connection,
@@ -58,7 +57,6 @@ def step(connection: Connection, what: str, pid: int) -> Progress | None:
 
     The step has no lock timeout, so the report must name what it waits for.
 
-    :param pid: of the backend that runs the step.
     :returns: None when it neither builds an index nor waits.
     """
     waits, blocked_by = blockers.read(connection, pid)
