@@ -206,7 +206,7 @@ def load(
             "The current directory no longer exists, or cannot be read.", next_step="cd"
         ) from None
     dotenv = _read_dotenv(dotenv_path)
-    file: Mapping[str, str] = {}
+    file: Mapping[str, str | None] = {}
     texts: dict[str, str] = {}
     origins: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -233,7 +233,7 @@ def load(
     return Settings(**values, values=texts, origins=origins)
 
 
-def _read_dotenv(path: Path) -> dict[str, str]:
+def _read_dotenv(path: Path) -> dict[str, str | None]:
     try:
         text = path.read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -242,11 +242,10 @@ def _read_dotenv(path: Path) -> dict[str, str]:
         raise ConfigurationError(f"The file {path} cannot be read: {_reason(error)}.") from None
     from dotenv import dotenv_values
 
-    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    return {name: value for name, value in values.items() if value}
+    return dotenv_values(stream=io.StringIO(text), interpolate=False)
 
 
-def _read_file(path: Path) -> dict[str, str]:
+def _read_file(path: Path) -> dict[str, str | None]:
     """Read our options from the application's YAML file; its other sections are the application's."""
     import yaml
 
@@ -261,13 +260,7 @@ def _read_file(path: Path) -> dict[str, str]:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise ConfigurationError(f"The configuration file {path} is not YAML{place}.") from None
-    values = {}
-    for option in OPTIONS:
-        if option.in_file:
-            value = _lookup(content, option, path)
-            if value is not None:
-                values[option.name] = value
-    return values
+    return {option.name: _lookup(content, option, path) for option in OPTIONS if option.in_file}
 
 
 def _lookup(content: Any, option: Option, path: Path) -> str | None:

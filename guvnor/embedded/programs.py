@@ -176,22 +176,13 @@ def _make(data: Path, directory: Path, major: int, account: Account) -> None:
         shutil.rmtree(abandoned, ignore_errors=True)
     # PostgreSQL 17 has a built-in C.UTF-8; older versions need the operating system's.
     builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    locale = builtin if major >= 17 else ["--locale=C.UTF-8"]
+    authentication = ["--auth-local=trust", "--auth-host=scram-sha-256"]
     with tempfile.TemporaryDirectory(prefix="initdb-", dir=data.parent, ignore_cleanup_errors=True) as making:
-        initdb = run_program(
-            [
-                *account.prefix,
-                str(directory / "initdb"),
-                f"--pgdata={making}/data",
-                f"--username={SUPERUSER}",
-                "--encoding=UTF8",
-                *(builtin if major >= 17 else ["--locale=C.UTF-8"]),
-                "--data-checksums",
-                "--auth-local=trust",
-                "--auth-host=scram-sha-256",
-                "--no-instructions",
-            ],
-            cwd=data.parent,
-        )
+        command = [*account.prefix, str(directory / "initdb"), f"--pgdata={making}/data"]
+        command += [f"--username={SUPERUSER}", "--encoding=UTF8", *locale, *authentication]
+        command += ["--data-checksums", "--no-instructions"]
+        initdb = run_program(command, cwd=data.parent)
         if initdb.returncode != 0:
             raise LocalServerError(
                 f"initdb could not make {data}:\n{last_lines(initdb.stdout + initdb.stderr)}",

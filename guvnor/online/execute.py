@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
-from psycopg2 import errorcodes
 
 from guvnor.errors import GuvnorError
 from guvnor.online import backoff, plain_forms, progress
@@ -77,9 +76,9 @@ def create_index(step: OnlineStep, name: str, sql: str) -> None:
             step.execute(plain_forms.drop_index(name, concurrently=True))
         try:
             step.execute(sql)
-        except psycopg2.Error as error:
-            if error.pgcode == errorcodes.DUPLICATE_TABLE:
-                continue  # another backend has finished the same index meanwhile
+        except psycopg2.errors.DuplicateTable:
+            continue  # another backend has finished the same index meanwhile
+        except psycopg2.Error:
             _drop_remains(step, name)
             raise
         if _index_is_valid(step.connection, name):
@@ -133,9 +132,7 @@ def drop_constraint(step: OnlineStep, table: str, name: str) -> None:
             step.execute(f"SET lock_timeout = '{round(trial.wait * 1000)}ms'")
             step.execute(f"ALTER TABLE {quoted(table)} DROP CONSTRAINT IF EXISTS {quoted(name)}")
             return
-        except psycopg2.Error as error:
-            if error.pgcode != errorcodes.LOCK_NOT_AVAILABLE:
-                raise
+        except psycopg2.errors.LockNotAvailable:
             time.sleep(trial.pause)
         finally:
             step.execute("SET lock_timeout = 0")
@@ -195,9 +192,7 @@ def _update_range(
             f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}\n) "
             f"RETURNING ({where}\n) AS again) SELECT bool_or(again), count(*) FROM updated",
         ) or (None, 0)
-    except psycopg2.Error as error:
-        if error.pgcode != errorcodes.DEADLOCK_DETECTED:
-            raise
+    except psycopg2.errors.DeadlockDetected:
         time.sleep(BATCH_TARGET)
         return block, blocks, 0
     if endless:

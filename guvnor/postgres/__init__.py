@@ -178,11 +178,6 @@ def identify(connection: Connection) -> Identity:
     return Identity(connection.info.host or "", connection.info.port, *found)
 
 
-def pooled(connection: Connection) -> bool:
-    """Tell whether the connection goes through a pooler, which reports a process number of its own."""
-    return bool(scalar(connection, "SELECT pg_backend_pid()") != connection.info.backend_pid)
-
-
 @contextlib.contextmanager
 def snapshot(connection: Connection, lock_timeout: str = "0") -> Iterator[extensions.cursor]:
     """Let all queries of the body see the same moment, and write nothing.
