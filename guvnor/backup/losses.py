@@ -66,16 +66,13 @@ def _count(connection: Connection, table: str, column: str | None = None) -> Los
     except psycopg2.Error as error:
         if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
             return None
-    estimate = scalar(
-        connection,
-        """
+    sql = """
         SELECT greatest(c.reltuples, 0)
                * (1 - COALESCE((SELECT s.null_frac FROM pg_catalog.pg_stats AS s
                                 WHERE s.schemaname = 'public' AND s.tablename = c.relname
                                   AND quote_ident(s.attname) = %s), 0))
         FROM pg_catalog.pg_class AS c
         WHERE c.oid = to_regclass(%s)
-        """,
-        (column, f"public.{table}"),
-    )
+    """
+    estimate = scalar(connection, sql, (column, f"public.{table}"))
     return Loss(kind, name, round(estimate or 0), exact=False)

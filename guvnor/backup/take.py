@@ -134,11 +134,9 @@ def back_up_dropped(
         dropped = dropped_data.find_dropped(connection, objects)
         if not dropped:
             return None
-        size = scalar(
-            connection,
-            "SELECT sum(pg_table_size(name))::bigint FROM unnest(%s::regclass[]) AS name",
-            ([data.table for data in dropped if data.table == data.name],),
-        )
+        tables = [data.table for data in dropped if data.table == data.name]
+        sql = "SELECT sum(pg_table_size(name))::bigint FROM unnest(%s::regclass[]) AS name"
+        size = scalar(connection, sql, (tables,))
         with (
             backup_file.new_file(directory, name, options.recipients) as (output, plain),
             gzip.GzipFile(fileobj=plain, mode="wb") as script,

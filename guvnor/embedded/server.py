@@ -49,10 +49,7 @@ class LocalServer:
     """The local server of one project."""
 
     def __init__(self, home: Path) -> None:
-        """Set the paths; nothing is created or started.
-
-        :param home: the project's ``.guvnor/`` folder.
-        """
+        """Set the paths to the project's folder ``.guvnor/``; nothing is created or started."""
         self._home = Home(home)
 
     def start(self, *, tcp: bool = False) -> LocalServerStatus:

@@ -49,28 +49,22 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
     :param connection: another connection than the one that waits, in autocommit mode.
     """
     # pg_blocking_pids() locks the lock manager for a moment, so it is called only for a backend that waits.
-    pids = scalar(
-        connection,
-        """
+    blocking_pids = """
         SELECT CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END
         FROM pg_catalog.pg_stat_get_activity(%s)
-        """,
-        (pid,),
-    )
+    """
+    pids = scalar(connection, blocking_pids, (pid,))
     if pids is None:
         return False, ()
-    found = rows(
-        connection,
-        """
+    sessions = """
         SELECT
             blocking.pid, a.usename, a.application_name, a.state,
             EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
             upper(substring(a.query FROM '[A-Za-z]+')), a.query
         FROM unnest(%s::integer[]) AS blocking (pid)
         LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-        """,
-        (sorted(set(pids)),),
-    )
+    """
+    found = rows(connection, sessions, (sorted(set(pids)),))
     for blocker in found:
         log.debug("blocked", extra={"pid": blocker[0], "query": blocker[6]})
     return True, tuple(Blocker(*blocker[:6]) for blocker in found)

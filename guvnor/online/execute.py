@@ -211,29 +211,20 @@ def _update_range(
 
 def _await_replicas(step: OnlineStep) -> None:
     """Wait while a replica lags far behind, where the role may see that (pg_monitor)."""
-    while True:
-        lag = scalar(
-            step.onlooker,
-            "SELECT EXTRACT(EPOCH FROM max(replay_lag))::float8 FROM pg_catalog.pg_stat_replication",
-        )
-        if lag is None or lag < _LAG_MOST:
-            return
+    sql = "SELECT EXTRACT(EPOCH FROM max(replay_lag))::float8 FROM pg_catalog.pg_stat_replication"
+    while (lag := scalar(step.onlooker, sql) or 0.0) >= _LAG_MOST:
         step.report(Progress(step.what, f"waiting for a replica that is {lag:.0f} s behind"))
         time.sleep(1)
 
 
 def _leaves(connection: Connection, table: str) -> list[str]:
     """Return the tables that hold the rows: the table itself, or the leaves of a partitioned one."""
-    found = rows(
-        connection,
-        """
+    sql = """
         SELECT COALESCE(leaf.relid, root.oid)::regclass::text
         FROM (SELECT %s::regclass::oid AS oid) AS root
         LEFT JOIN LATERAL (SELECT relid FROM pg_partition_tree(root.oid) WHERE isleaf) AS leaf ON true
-        """,
-        (quoted(table),),
-    )
-    return [name for (name,) in found]
+    """
+    return [name for (name,) in rows(connection, sql, (quoted(table),))]
 
 
 def _await_others(step: OnlineStep, index: str) -> None:
@@ -242,24 +233,18 @@ def _await_others(step: OnlineStep, index: str) -> None:
     The build of a killed client goes on, and holds that lock until its end (PostgreSQL documentation,
     "Explicit Locking").
     """
+    sql = """
+        SELECT l.pid
+        FROM pg_catalog.pg_index AS i
+        JOIN pg_catalog.pg_locks AS l ON l.relation = i.indrelid
+        JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid AND a.backend_type = 'client backend'
+        WHERE i.indexrelid = to_regclass(%s) AND NOT i.indisvalid
+          AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        LIMIT 1
+    """
     told = False
-    while True:
-        pid = scalar(
-            step.connection,
-            """
-            SELECT l.pid
-            FROM pg_catalog.pg_index AS i
-            JOIN pg_catalog.pg_locks AS l ON l.relation = i.indrelid
-            JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid AND a.backend_type = 'client backend'
-            WHERE i.indexrelid = to_regclass(%s) AND NOT i.indisvalid
-              AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
-              AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-            LIMIT 1
-            """,
-            (quoted(index),),
-        )
-        if pid is None:
-            return
+    while (pid := scalar(step.connection, sql, (quoted(index),))) is not None:
         if not told:
             log.info(
                 "another backend is still building this index, waiting for it",
@@ -274,11 +259,8 @@ def _await_others(step: OnlineStep, index: str) -> None:
 
 def _index_is_valid(connection: Connection, name: str) -> bool | None:
     """Tell whether an index is valid; None when there is none."""
-    valid: bool | None = scalar(
-        connection,
-        "SELECT indisvalid AND indisready FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(%s)",
-        (quoted(name),),
-    )
+    sql = "SELECT indisvalid AND indisready FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(%s)"
+    valid: bool | None = scalar(connection, sql, (quoted(name),))
     return valid
 
 

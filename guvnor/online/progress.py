@@ -36,9 +36,7 @@ def index_build(connection: Connection, what: str, pid: int) -> Progress | None:
 
     See the PostgreSQL documentation, "CREATE INDEX Progress Reporting".
     """
-    found = row(
-        connection,
-        """
+    sql = """
         SELECT phase,
                CASE WHEN tuples_total > 0 THEN tuples_done WHEN blocks_total > 0 THEN blocks_done
                     WHEN lockers_total > 0 THEN lockers_done END,
@@ -46,9 +44,8 @@ def index_build(connection: Connection, what: str, pid: int) -> Progress | None:
                     WHEN lockers_total > 0 THEN lockers_total END
         FROM pg_catalog.pg_stat_progress_create_index
         WHERE pid = %s
-        """,
-        (pid,),
-    )
+    """
+    found = row(connection, sql, (pid,))
     return Progress(what, *found) if found else None
 
 

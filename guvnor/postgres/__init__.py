@@ -159,9 +159,7 @@ def prepare(connection: Connection) -> None:
 
 def identify(connection: Connection) -> Identity:
     """Read which server, database and role a connection reaches."""
-    found = row(
-        connection,
-        """
+    sql = """
         SELECT
             current_database(),
             current_user,
@@ -172,9 +170,8 @@ def identify(connection: Connection) -> Identity:
                  THEN (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) END,
             pg_is_in_recovery(),
             current_setting('default_transaction_read_only')::boolean
-        """,
-    )
-    assert found is not None
+    """
+    (found,) = rows(connection, sql)
     return Identity(connection.info.host or "", connection.info.port, *found)
 
 
