@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +42,24 @@ def seconds(text: str) -> float:
     return float(match[1]) * _UNITS[match[2] or "s"]
 
 
-def _choice(text: str, unknown: str, *allowed: str) -> str:
+def _choice(unknown: str, allowed: tuple[str, ...], text: str) -> str:
     value = text.strip().lower()
     if value not in allowed:
         raise ValueError(f"{unknown}: {presentable(text)}; known are {', '.join(filter(None, allowed))}")
     return value
 
 
-def _storage_type(text: str) -> str:
-    return _choice(text, "unsupported database type", "postgres", "embedded")
+_storage_type = partial(_choice, "unsupported database type", ("postgres", "embedded"))
+_log_format = partial(_choice, "unknown log format", ("text", "json", ""))
 
 
 def _log_level(text: str) -> str:
-    level = _choice(text, "unknown log level", "debug", "info", "warning", "warn", "error")
+    level = _choice("unknown log level", ("debug", "info", "warning", "warn", "error"), text)
     return "warning" if level == "warn" else level
 
 
-def _log_format(text: str) -> str:
-    return _choice(text, "unknown log format", "text", "json", "")
-
-
 def _yes(text: str) -> bool:
-    return _choice(text, "neither yes nor no", "yes", "no") == "yes"
+    return _choice("neither yes nor no", ("yes", "no"), text) == "yes"
 
 
 def _path(text: str) -> Path | None:

@@ -143,18 +143,16 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
 
 def prepare(connection: Connection) -> None:
     """Set a session to what a migration needs; see ``_SESSION``."""
+    # Unknown settings (older servers) are passed over by the catalog, so that one statement sets all.
+    sql = """
+        SELECT set_config(wanted.name, wanted.value, false)
+        FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
+        JOIN pg_catalog.pg_settings AS known USING (name)
+        WHERE known.setting IS DISTINCT FROM wanted.value
+          AND (wanted.name <> 'client_connection_check_interval' OR version() !~ 'Visual C|mingw')
+    """
     with connection.cursor() as cursor:
-        # Unknown settings (older servers) are passed over by the catalog, so that one statement sets all.
-        cursor.execute(
-            """
-            SELECT set_config(wanted.name, wanted.value, false)
-            FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
-            JOIN pg_catalog.pg_settings AS known USING (name)
-            WHERE known.setting IS DISTINCT FROM wanted.value
-              AND (wanted.name <> 'client_connection_check_interval' OR version() !~ 'Visual C|mingw')
-            """,
-            ([name for name, _ in _SESSION], [value for _, value in _SESSION]),
-        )
+        cursor.execute(sql, ([name for name, _ in _SESSION], [value for _, value in _SESSION]))
 
 
 def identify(connection: Connection) -> Identity:
