@@ -298,8 +298,9 @@ def is_not_null(connection: Connection, table: str, column: str) -> bool:
 
 def constraint_is_valid(connection: Connection, table: str, name: str) -> bool | None:
     """Tell whether a table's constraint is valid; None when there is none."""
-    sql = (
-        "SELECT convalidated FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass(%s) AND conname = %s"
+    valid: bool | None = scalar(
+        connection,
+        "SELECT convalidated FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass(%s) AND conname = %s",
+        (quoted(table), name),
     )
-    valid: bool | None = scalar(connection, sql, (quoted(table), name))
     return valid
