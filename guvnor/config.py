@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +42,24 @@ def seconds(text: str) -> float:
     return float(match[1]) * _UNITS[match[2] or "s"]
 
 
-def _choice(text: str, unknown: str, *allowed: str) -> str:
+def _choice(unknown: str, allowed: tuple[str, ...], text: str) -> str:
     value = text.strip().lower()
     if value not in allowed:
         raise ValueError(f"{unknown}: {presentable(text)}; known are {', '.join(filter(None, allowed))}")
     return value
 
 
-def _storage_type(text: str) -> str:
-    return _choice(text, "unsupported database type", "postgres", "embedded")
+_storage_type = partial(_choice, "unsupported database type", ("postgres", "embedded"))
+_log_format = partial(_choice, "unknown log format", ("text", "json", ""))
 
 
 def _log_level(text: str) -> str:
-    level = _choice(text, "unknown log level", "debug", "info", "warning", "warn", "error")
+    level = _choice("unknown log level", ("debug", "info", "warning", "warn", "error"), text)
     return "warning" if level == "warn" else level
 
 
-def _log_format(text: str) -> str:
-    return _choice(text, "unknown log format", "text", "json", "")
-
-
 def _yes(text: str) -> bool:
-    return _choice(text, "neither yes nor no", "yes", "no") == "yes"
+    return _choice("neither yes nor no", ("yes", "no"), text) == "yes"
 
 
 def _path(text: str) -> Path | None:
@@ -206,7 +203,7 @@ def load(
             "The current directory no longer exists, or cannot be read.", next_step="cd"
         ) from None
     dotenv = _read_dotenv(dotenv_path)
-    file: Mapping[str, str] = {}
+    file: Mapping[str, str | None] = {}
     texts: dict[str, str] = {}
     origins: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -233,7 +230,7 @@ def load(
     return Settings(**values, values=texts, origins=origins)
 
 
-def _read_dotenv(path: Path) -> dict[str, str]:
+def _read_dotenv(path: Path) -> dict[str, str | None]:
     try:
         text = path.read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -242,11 +239,10 @@ def _read_dotenv(path: Path) -> dict[str, str]:
         raise ConfigurationError(f"The file {path} cannot be read: {_reason(error)}.") from None
     from dotenv import dotenv_values
 
-    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    return {name: value for name, value in values.items() if value}
+    return dotenv_values(stream=io.StringIO(text), interpolate=False)
 
 
-def _read_file(path: Path) -> dict[str, str]:
+def _read_file(path: Path) -> dict[str, str | None]:
     """Read our options from the application's YAML file; its other sections are the application's."""
     import yaml
 
@@ -261,13 +257,7 @@ def _read_file(path: Path) -> dict[str, str]:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise ConfigurationError(f"The configuration file {path} is not YAML{place}.") from None
-    values = {}
-    for option in OPTIONS:
-        if option.in_file:
-            value = _lookup(content, option, path)
-            if value is not None:
-                values[option.name] = value
-    return values
+    return {option.name: _lookup(content, option, path) for option in OPTIONS if option.in_file}
 
 
 def _lookup(content: Any, option: Option, path: Path) -> str | None:

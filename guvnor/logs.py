@@ -65,11 +65,8 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    handler.addFilter(_is_news)
+    # Left out: how Alembic describes each new context (dialect, transactional DDL).
+    no_news = ("alembic.runtime.migration", "__init__")
+    handler.addFilter(lambda record: (record.name, record.funcName) != no_news)
     for name in ("alembic.runtime.plugins", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Drop the records in which Alembic describes each new context: dialect, transactional DDL."""
-    return not (record.name == "alembic.runtime.migration" and record.funcName == "__init__")

@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,41 +62,35 @@ def parse_recipients(texts: Sequence[str]) -> list[Any]:
     return found
 
 
+@dataclass
 class Output:
     """A backup's file while it is written: counts and hashes the bytes that reach the disk.
 
     :ivar path: where the file is once it is complete.
-    :ivar bytes: how many were written.
+    :ivar size: how many bytes were written.
     :ivar failure: of the disk; the encryption reports no more than its text.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        """Write to an open file, which gets its path later."""
-        self.path = path
-        self.bytes = 0
-        self.failure: OSError | None = None
-        self._digest = hashlib.sha256()
-        self._file = file
+    path: Path
+    file: BinaryIO
+    size: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+    failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
         """Write bytes to the disk."""
         try:
-            self._file.write(data)
+            self.file.write(data)
         except OSError as error:
             self.failure = error
             raise
-        self._digest.update(data)
-        self.bytes += len(data)
+        self.digest.update(data)
+        self.size += len(data)
         return len(data)
 
     def flush(self) -> None:
         """Hand everything to the operating system; the encryption calls this."""
-        self._file.flush()
-
-    @property
-    def sha256(self) -> str:
-        """The checksum of the file."""
-        return self._digest.hexdigest()
+        self.file.flush()
 
 
 @contextlib.contextmanager
@@ -149,7 +144,7 @@ def new_file(
                 yield output, plain
             _sync(file)
             with _private(checksum) as summed:
-                summed.write(f"{output.sha256}  {path.name}\n".encode())
+                summed.write(f"{output.digest.hexdigest()}  {path.name}\n".encode())
                 _sync(summed)
             unfinished.rename(path)
             _sync_directory(directory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg2
@@ -37,18 +37,15 @@ class Loss:
         return f"{self.kind} {self.name} with {'' if self.exact else 'about '}{self.count:,} {unit}"
 
 
-def read(connection: Connection, dropped: Iterable[Object]) -> tuple[Loss, ...]:
-    """Count what is in the tables and columns that a plan drops.
-
-    Objects that the live database lacks are skipped.
+def read(connection: Connection, dropped: Sequence[Object]) -> tuple[Loss, ...]:
+    """Count what is in the tables and columns that a plan drops and that the live database has.
 
     :param connection: in autocommit mode.
     :param dropped: the objects that are gone after the plan.
     """
-    objects = list(dropped)
-    tables = [item.identity for item in objects if item.kind in ("table", "materialized view")]
+    tables = [item.identity for item in dropped if item.kind in ("table", "materialized view")]
     gone = {f"relation:{table}" for table in tables}
-    columns = [item for item in objects if item.kind == "column" and item.parents[0] not in gone]
+    columns = [item for item in dropped if item.kind == "column" and item.parents[0] not in gone]
     losses = [_count(connection, table) for table in tables]
     losses += [_count(connection, item.parents[0].partition(":")[2], item.name) for item in columns]
     return tuple(loss for loss in losses if loss is not None)
@@ -69,16 +66,13 @@ def _count(connection: Connection, table: str, column: str | None = None) -> Los
     except psycopg2.Error as error:
         if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
             return None
-    estimate = scalar(
-        connection,
-        """
+    sql = """
         SELECT greatest(c.reltuples, 0)
                * (1 - COALESCE((SELECT s.null_frac FROM pg_catalog.pg_stats AS s
                                 WHERE s.schemaname = 'public' AND s.tablename = c.relname
                                   AND quote_ident(s.attname) = %s), 0))
         FROM pg_catalog.pg_class AS c
         WHERE c.oid = to_regclass(%s)
-        """,
-        (column, f"public.{table}"),
-    )
+    """
+    estimate = scalar(connection, sql, (column, f"public.{table}"))
     return Loss(kind, name, round(estimate or 0), exact=False)

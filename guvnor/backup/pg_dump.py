@@ -43,11 +43,7 @@ class Tools:
 
     directory: Path
     version: str
-
-    @property
-    def major(self) -> int:
-        """The major version."""
-        return int(self.version.partition(".")[0])
+    major: int
 
 
 def find_tools(server_major: int) -> Tools:
@@ -83,18 +79,18 @@ def _directories() -> Iterator[Path]:
 
 def _tools(directory: Path) -> Tools | None:
     """Return the tools in a directory; None unless both are there and run."""
-    version = ""
+    tools = None
     for name in ("pg_restore", "pg_dump"):
         command = [str(directory / name), "--version"]
         try:
             printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         except OSError:
             return None
-        match = re.search(r"\(PostgreSQL\) (\d+[\w.]*)", printed)
+        match = re.search(r"\(PostgreSQL\) ((\d+)[\w.]*)", printed)
         if match is None:
             return None
-        version = match[1]
-    return Tools(directory, version)
+        tools = Tools(directory, match[1], int(match[2]))
+    return tools
 
 
 def connection_environment(connection: Connection) -> dict[str, str]:
@@ -112,15 +108,11 @@ def connection_environment(connection: Connection) -> dict[str, str]:
             "The TLS client key has a password (sslpassword), which pg_dump cannot be given.",
             next_step="openssl pkey -in KEY -out KEY_WITHOUT_PASSWORD && chmod 600 KEY_WITHOUT_PASSWORD",
         )
-    # A list of addresses does not tell which host answered; the host's name does.
-    address = "" if "," in parameters.get("hostaddr", "") else parameters.get("hostaddr", "")
     parameters |= dict.fromkeys(_LEFT_OUT, "")
-    parameters |= {
-        "host": info.host,
-        "hostaddr": address,
-        "port": str(info.port),
-        "password": info.password or "",
-    }
+    parameters |= {"host": info.host, "port": str(info.port), "password": info.password or ""}
+    # A list of addresses does not tell which host answered; the host's name does.
+    address = parameters.get("hostaddr", "")
+    parameters["hostaddr"] = "" if "," in address else address
     variables = {
         _VARIABLES.get(name, "PG" + name.replace("_", "").upper()): value
         for name, value in parameters.items()

@@ -134,11 +134,9 @@ def back_up_dropped(
         dropped = dropped_data.find_dropped(connection, objects)
         if not dropped:
             return None
-        size = scalar(
-            connection,
-            "SELECT sum(pg_table_size(name))::bigint FROM unnest(%s::regclass[]) AS name",
-            ([data.table for data in dropped if data.table == data.name],),
-        )
+        tables = [data.table for data in dropped if data.table == data.name]
+        sql = "SELECT sum(pg_table_size(name))::bigint FROM unnest(%s::regclass[]) AS name"
+        size = scalar(connection, sql, (tables,))
         with (
             backup_file.new_file(directory, name, options.recipients) as (output, plain),
             gzip.GzipFile(fileobj=plain, mode="wb") as script,
@@ -227,4 +225,4 @@ class _Metered:
 def _taken(output: Output, options: BackupOptions, program: str, what: str, began: float) -> TakenBackup:
     seconds = round(time.monotonic() - began, 3)
     encrypted = bool(options.recipients)
-    return TakenBackup(output.path, output.bytes, output.sha256, encrypted, program, what, seconds)
+    return TakenBackup(output.path, output.size, output.digest.hexdigest(), encrypted, program, what, seconds)

@@ -29,7 +29,6 @@ from guvnor.errors import LocalServerError
 
 ROLE = DATABASE = "guvnor"
 LOCALHOST = "127.0.0.1"
-DEFAULT_PORT = 5432
 
 # sockaddr_un.sun_path has 108 bytes on Linux and 104 elsewhere, including the terminating zero.
 _SOCKET_PATH_LIMIT = 103
@@ -57,10 +56,7 @@ class Home:
     """The folder ``.guvnor/`` of one project."""
 
     def __init__(self, directory: Path) -> None:
-        """Set the paths; no file is created.
-
-        :param directory: the folder.
-        """
+        """Set the paths; no file is created."""
         self.directory = directory.absolute().resolve()
         self.data = self.directory / "data"
         self.log = self.directory / "server.log"
@@ -112,7 +108,6 @@ class Home:
         The pid file alone proves nothing: after a kill, the number in it may belong to a zombie or to another
         program.
 
-        :param server: what the server wrote about itself.
         :returns: the process ID; 0 if the process cannot be seen from here, as in another container; None if
             no process listens.
         """
@@ -140,7 +135,7 @@ class Home:
         """Read the port chosen for TCP; before that, PostgreSQL's default, which only names the socket."""
         with contextlib.suppress(OSError, ValueError):
             return int((self.directory / "port").read_text())
-        return DEFAULT_PORT
+        return 5432
 
     def free_port(self) -> int:
         """Choose the port for TCP: the same as last time if it is free, otherwise another."""

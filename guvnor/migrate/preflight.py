@@ -172,9 +172,9 @@ def _pooler(database: Database, connection: Connection) -> tuple[str, ...]:
     a second connection in a transaction is given the server process of the first one, which is idle; where
     several processes take turns, the first one's own process changes.
     """
-    if not postgres.pooled(connection):
-        return ()
     pid = "SELECT pg_backend_pid()"
+    if scalar(connection, pid) == connection.info.backend_pid:  # a pooler reports a number of its own
+        return ()
     for _ in range(3):
         first = scalar(connection, pid)
         with postgres.closing(database.connect()) as second:

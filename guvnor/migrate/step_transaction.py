@@ -101,7 +101,7 @@ class StepTransaction:
             if not self.stage.finished:  # Alembic's commit was that of a transaction long gone
                 raise self._ended_by_itself()
         finally:
-            self.monitor.statement_ended()
+            self.monitor.polling.clear()
             self._count_waiting()
             for name, listener in listeners.items():
                 event.remove(connection, name, listener)
@@ -157,10 +157,10 @@ class StepTransaction:
         if not self.session.outside:
             self._check_own_transaction()
             self._set_lock_timeout(cursor)
-        self.monitor.statement_begins()
+        self.monitor.polling.set()
 
     def _after_statement(self, *_: Any) -> None:
-        self.monitor.statement_ended()
+        self.monitor.polling.clear()
         if not self.session.outside:
             self._check_own_transaction()
 

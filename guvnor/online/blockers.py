@@ -47,31 +47,24 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
     """Tell whether a backend waits for a heavyweight lock, and who blocks it.
 
     :param connection: another connection than the one that waits, in autocommit mode.
-    :param pid: of the backend that may wait.
     """
     # pg_blocking_pids() locks the lock manager for a moment, so it is called only for a backend that waits.
-    pids = scalar(
-        connection,
-        """
+    blocking_pids = """
         SELECT CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END
         FROM pg_catalog.pg_stat_get_activity(%s)
-        """,
-        (pid,),
-    )
+    """
+    pids = scalar(connection, blocking_pids, (pid,))
     if pids is None:
         return False, ()
-    found = rows(
-        connection,
-        """
+    sessions = """
         SELECT
             blocking.pid, a.usename, a.application_name, a.state,
             EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
             upper(substring(a.query FROM '[A-Za-z]+')), a.query
         FROM unnest(%s::integer[]) AS blocking (pid)
         LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-        """,
-        (sorted(set(pids)),),
-    )
+    """
+    found = rows(connection, sessions, (sorted(set(pids)),))
     for blocker in found:
         log.debug("blocked", extra={"pid": blocker[0], "query": blocker[6]})
     return True, tuple(Blocker(*blocker[:6]) for blocker in found)
@@ -80,46 +73,34 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
 class LockMonitor:
     """Measures how long a backend waits for locks, and remembers its last blockers.
 
-    A thread polls the server while a statement runs, on a connection that is otherwise idle.
+    A thread polls the server on a connection that is otherwise idle, while ``polling`` is set.
     """
 
     def __init__(self, connection: Connection, pid: int) -> None:
-        """Start the thread.
-
-        :param connection: the connection to poll on, in autocommit mode.
-        :param pid: of the backend to watch.
-        """
+        """Start the thread, which watches a backend on another connection, in autocommit mode."""
         self.waited = 0.0  # seconds, in the current transaction
         self.blockers: tuple[Blocker, ...] = ()
         self._connection = connection
         self._pid = pid
-        self._running = threading.Event()
+        self.polling = threading.Event()  # set while a statement runs
         self._closed = False
         self._thread = threading.Thread(target=self._look, name="lock watch", daemon=True)
         self._thread.start()
 
-    def statement_begins(self) -> None:
-        """Start polling: a statement is about to run."""
-        self._running.set()
-
-    def statement_ended(self) -> None:
-        """Stop polling: the statement has ended."""
-        self._running.clear()
-
     def close(self) -> None:
         """Stop the thread."""
         self._closed = True
-        self._running.set()
+        self.polling.set()
         self._thread.join()
 
     def _look(self) -> None:
         waiting_since: float | None = None
         while True:
-            self._running.wait()
+            self.polling.wait()
             if self._closed:
                 return
             time.sleep(_INTERVAL)
-            if not self._running.is_set():
+            if not self.polling.is_set():
                 waiting_since = None
                 continue
             try:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
-from psycopg2 import errorcodes
 
 from guvnor.errors import GuvnorError
 from guvnor.online import backoff, plain_forms, progress
@@ -20,8 +19,6 @@ from guvnor.postgres.quoting import quoted
 log = logging.getLogger(__name__)
 
 _POLL = 0.2  # seconds
-_MEMORY_MOST_KB = 1024 * 1024
-_WORKERS_MOST = 4
 BATCH_TARGET = 0.2  # seconds that one batch of a backfill should take
 _BATCH_FIRST = 32  # blocks
 _BATCH_MOST = 16384  # blocks
@@ -79,9 +76,9 @@ def create_index(step: OnlineStep, name: str, sql: str) -> None:
             step.execute(plain_forms.drop_index(name, concurrently=True))
         try:
             step.execute(sql)
-        except psycopg2.Error as error:
-            if error.pgcode == errorcodes.DUPLICATE_TABLE:
-                continue  # another backend has finished the same index meanwhile
+        except psycopg2.errors.DuplicateTable:
+            continue  # another backend has finished the same index meanwhile
+        except psycopg2.Error:
             _drop_remains(step, name)
             raise
         if _index_is_valid(step.connection, name):
@@ -135,9 +132,7 @@ def drop_constraint(step: OnlineStep, table: str, name: str) -> None:
             step.execute(f"SET lock_timeout = '{round(trial.wait * 1000)}ms'")
             step.execute(f"ALTER TABLE {quoted(table)} DROP CONSTRAINT IF EXISTS {quoted(name)}")
             return
-        except psycopg2.Error as error:
-            if error.pgcode != errorcodes.LOCK_NOT_AVAILABLE:
-                raise
+        except psycopg2.errors.LockNotAvailable:
             time.sleep(trial.pause)
         finally:
             step.execute("SET lock_timeout = 0")
@@ -197,9 +192,7 @@ def _update_range(
             f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}\n) "
             f"RETURNING ({where}\n) AS again) SELECT bool_or(again), count(*) FROM updated",
         ) or (None, 0)
-    except psycopg2.Error as error:
-        if error.pgcode != errorcodes.DEADLOCK_DETECTED:
-            raise
+    except psycopg2.errors.DeadlockDetected:
         time.sleep(BATCH_TARGET)
         return block, blocks, 0
     if endless:
@@ -218,29 +211,20 @@ def _update_range(
 
 def _await_replicas(step: OnlineStep) -> None:
     """Wait while a replica lags far behind, where the role may see that (pg_monitor)."""
-    while True:
-        lag = scalar(
-            step.onlooker,
-            "SELECT EXTRACT(EPOCH FROM max(replay_lag))::float8 FROM pg_catalog.pg_stat_replication",
-        )
-        if lag is None or lag < _LAG_MOST:
-            return
+    sql = "SELECT EXTRACT(EPOCH FROM max(replay_lag))::float8 FROM pg_catalog.pg_stat_replication"
+    while (lag := scalar(step.onlooker, sql) or 0.0) >= _LAG_MOST:
         step.report(Progress(step.what, f"waiting for a replica that is {lag:.0f} s behind"))
         time.sleep(1)
 
 
 def _leaves(connection: Connection, table: str) -> list[str]:
     """Return the tables that hold the rows: the table itself, or the leaves of a partitioned one."""
-    found = rows(
-        connection,
-        """
+    sql = """
         SELECT COALESCE(leaf.relid, root.oid)::regclass::text
         FROM (SELECT %s::regclass::oid AS oid) AS root
         LEFT JOIN LATERAL (SELECT relid FROM pg_partition_tree(root.oid) WHERE isleaf) AS leaf ON true
-        """,
-        (quoted(table),),
-    )
-    return [name for (name,) in found]
+    """
+    return [name for (name,) in rows(connection, sql, (quoted(table),))]
 
 
 def _await_others(step: OnlineStep, index: str) -> None:
@@ -249,24 +233,18 @@ def _await_others(step: OnlineStep, index: str) -> None:
     The build of a killed client goes on, and holds that lock until its end (PostgreSQL documentation,
     "Explicit Locking").
     """
+    sql = """
+        SELECT l.pid
+        FROM pg_catalog.pg_index AS i
+        JOIN pg_catalog.pg_locks AS l ON l.relation = i.indrelid
+        JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid AND a.backend_type = 'client backend'
+        WHERE i.indexrelid = to_regclass(%s) AND NOT i.indisvalid
+          AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        LIMIT 1
+    """
     told = False
-    while True:
-        pid = scalar(
-            step.connection,
-            """
-            SELECT l.pid
-            FROM pg_catalog.pg_index AS i
-            JOIN pg_catalog.pg_locks AS l ON l.relation = i.indrelid
-            JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid AND a.backend_type = 'client backend'
-            WHERE i.indexrelid = to_regclass(%s) AND NOT i.indisvalid
-              AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
-              AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-            LIMIT 1
-            """,
-            (quoted(index),),
-        )
-        if pid is None:
-            return
+    while (pid := scalar(step.connection, sql, (quoted(index),))) is not None:
         if not told:
             log.info(
                 "another backend is still building this index, waiting for it",
@@ -281,38 +259,34 @@ def _await_others(step: OnlineStep, index: str) -> None:
 
 def _index_is_valid(connection: Connection, name: str) -> bool | None:
     """Tell whether an index is valid; None when there is none."""
-    valid: bool | None = scalar(
-        connection,
-        "SELECT indisvalid AND indisready FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(%s)",
-        (quoted(name),),
-    )
+    sql = "SELECT indisvalid AND indisready FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(%s)"
+    valid: bool | None = scalar(connection, sql, (quoted(name),))
     return valid
 
 
 def _tune_for_index_build(step: OnlineStep) -> None:
     """Give an index build more memory and workers, for this session and within what the server allows.
 
-    Memory: as much as the shared buffers, which the server's owner has sized for the machine. Workers: half
-    of max_parallel_workers where the owner has set it. Its default does not fit every machine (on two cores,
-    four workers doubled the longest stall of the application), so the workers are left to the server then.
-    A higher setting of the session is kept.
+    Memory: as much as the shared buffers, which the server's owner has sized for the machine, up to 1 GB.
+    Workers: half of max_parallel_workers, up to four, where the owner has set it. Its default does not fit
+    every machine (on two cores, four workers doubled the longest stall of the application), so the workers
+    are left to the server then. A higher setting of the session is kept.
     """
     step.execute(
         """
         SELECT
             set_config('maintenance_work_mem', greatest(
                 (SELECT setting::bigint FROM pg_settings WHERE name = 'maintenance_work_mem'),
-                least(%s, (SELECT setting::bigint * 8 FROM pg_settings WHERE name = 'shared_buffers'))
+                least(1048576, (SELECT setting::bigint * 8 FROM pg_settings WHERE name = 'shared_buffers'))
             )::text || 'kB', false),
             set_config('max_parallel_maintenance_workers', greatest(
                 current_setting('max_parallel_maintenance_workers')::integer,
-                (SELECT least(%s, setting::integer / 2, current_setting('max_worker_processes')::integer)
+                (SELECT least(4, setting::integer / 2, current_setting('max_worker_processes')::integer)
                  FROM pg_settings WHERE name = 'max_parallel_workers' AND source <> 'default')
             )::text, false),
             -- a build goes on when its client is killed; the next run waits for it
             set_config('client_connection_check_interval', '0', false)
-        """,
-        (_MEMORY_MOST_KB, _WORKERS_MOST),
+        """
     )
 
 

@@ -46,7 +46,6 @@ class OnlineOperations:
         A valid index of that name is left alone; one that a surviving backend still builds is awaited; an
         invalid one is dropped concurrently and built again.
 
-        :param name: of the index.
         :param sql: the statement: ``CREATE [UNIQUE] INDEX CONCURRENTLY IF NOT EXISTS name ON ...``.
         :raises OnlineStepError: when the statement would lock writers out.
         """
@@ -64,10 +63,7 @@ class OnlineOperations:
 
     @classmethod
     def drop_index_concurrently(cls, operations: Operations, name: str) -> None:
-        """Drop an index, when it exists, without locking out readers and writers.
-
-        :param name: of the index.
-        """
+        """Drop an index, when it exists, without locking out readers and writers."""
         _invoke(
             operations.migration_context,
             f"drop index {name}",
@@ -80,7 +76,6 @@ class OnlineOperations:
     def validate_constraint(cls, operations: Operations, table: str, name: str) -> None:
         """Validate a foreign key or check outside of the revision's transaction, without blocking writers.
 
-        :param table: of the constraint.
         :param name: of the constraint, added before as ``NOT VALID``.
         """
         _invoke(
@@ -98,7 +93,6 @@ class OnlineOperations:
         TABLE). The check is added and dropped in the revision's transactions, and validated online between
         them.
 
-        :param table: of the column.
         :param column: that no longer holds a NULL.
         """
         context = operations.migration_context
@@ -143,7 +137,6 @@ class OnlineOperations:
         A new value must not be used in the transaction that adds it (PostgreSQL documentation, ALTER TYPE),
         so that one is committed at once.
 
-        :param name: of the enum.
         :param before: the value that comes after it; None for none.
         :param after: the value that comes before it; without either, it becomes the last one.
         """
@@ -162,7 +155,6 @@ class OnlineOperations:
         It resumes by its own predicate, so ``where`` must no longer hold for a row that has been updated. The
         batches adapt to a target duration, with pauses between them, and wait for replicas that lag.
 
-        :param table: of the rows.
         :param assignments: what follows SET: ``priority = 'normal'``.
         :param where: which rows are still to be done: ``priority IS NULL``.
         """

@@ -32,14 +32,11 @@ class Progress:
 
 
 def index_build(connection: Connection, what: str, pid: int) -> Progress | None:
-    """Read the progress of an index build (PostgreSQL documentation, "CREATE INDEX Progress Reporting").
+    """Read the progress of a backend's index build; None when it builds none.
 
-    :param pid: of the backend that builds.
-    :returns: None when it builds none.
+    See the PostgreSQL documentation, "CREATE INDEX Progress Reporting".
     """
-    found = row(
-        connection,
-        """
+    sql = """
         SELECT phase,
                CASE WHEN tuples_total > 0 THEN tuples_done WHEN blocks_total > 0 THEN blocks_done
                     WHEN lockers_total > 0 THEN lockers_done END,
@@ -47,9 +44,8 @@ def index_build(connection: Connection, what: str, pid: int) -> Progress | None:
                     WHEN lockers_total > 0 THEN lockers_total END
         FROM pg_catalog.pg_stat_progress_create_index
         WHERE pid = %s
-        """,
-        (pid,),
-    )
+    """
+    found = row(connection, sql, (pid,))
     return Progress(what, *found) if found else None
 
 
@@ -58,7 +54,6 @@ def step(connection: Connection, what: str, pid: int) -> Progress | None:
 
     The step has no lock timeout, so the report must name what it waits for.
 
-    :param pid: of the backend that runs the step.
     :returns: None when it neither builds an index nor waits.
     """
     waits, blocked_by = blockers.read(connection, pid)

@@ -1,22 +1,237 @@
-"""PostgreSQL as a client sees it: connections, their TLS, why one fails, and quoting."""
+"""PostgreSQL as a client sees it: connections, how they are set, and queries."""
 
-from guvnor.postgres.connection import (
-    APPLICATION_NAME as APPLICATION_NAME,
-    SCHEMA as SCHEMA,
-    Connection as Connection,
-    DatabaseError as DatabaseError,
-    Identity as Identity,
-    closing as closing,
-    connect as connect,
-    explained as explained,
-    identify as identify,
-    masked as masked,
-    parse as parse,
-    pooled as pooled,
-    prepare as prepare,
-    quote_ident as quote_ident,
-    row as row,
-    rows as rows,
-    scalar as scalar,
-    snapshot as snapshot,
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing as closing
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+from psycopg2 import errorcodes, extensions
+
+from guvnor import __version__
+from guvnor.config import MASK
+from guvnor.errors import ConfigurationError, GuvnorError
+from guvnor.postgres.errors import connection_failed
+
+Connection = extensions.connection
+
+APPLICATION_NAME = f"guvnor {__version__}"
+SCHEMA = "public"
+
+# Settings of a role or the server that would end a migration halfway or change its meaning. Each transaction
+# sets its own timeouts (PostgreSQL documentation, "Client Connection Defaults").
+_SESSION = (
+    ("search_path", SCHEMA),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("transaction_timeout", "0"),  # since PostgreSQL 17
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    ("client_connection_check_interval", "500"),  # ms: a killed client's statement ends soon
+    ("check_function_bodies", "on"),
+    ("standard_conforming_strings", "on"),
+    ("client_min_messages", "notice"),
+    ("jit", "off"),  # to compile a query of the catalogs takes longer than to run it
 )
+
+
+class DatabaseError(GuvnorError):
+    """The database can no longer be used."""
+
+    state = "No revision was being run at that moment; finished revisions stay applied."
+    next_step = "guvnor migrate status"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which database a connection reaches, for people and for the plan's hash.
+
+    :ivar system_identifier: of the cluster, None where the role may not read it.
+    :ivar oid: of the database.
+    """
+
+    host: str
+    port: int
+    database: str
+    role: str
+    server_version: int
+    version_text: str
+    oid: int
+    system_identifier: str | None
+    in_recovery: bool
+    read_only: bool
+
+    @property
+    def major(self) -> int:
+        """The server's major version."""
+        return self.server_version // 10000
+
+
+def parse(dsn: str) -> dict[str, str]:
+    """Let libpq take a connection string apart.
+
+    libpq reads some passwords with characters that a URL needs escaped as part of another field, and quotes
+    that field in its messages. So a string whose fields cannot be is refused here, without quoting any of it.
+
+    :raises ConfigurationError: when it is empty or malformed; its text never shows any of the string.
+    """
+    if not dsn.strip():
+        raise ConfigurationError(
+            "The database's connection string (DSN) is empty.",
+            next_step="export GUVNOR_STORAGE_DSN='postgres://USER:PASSWORD@HOST:5432/DATABASE'\n"
+            "GUVNOR_STORAGE_TYPE=embedded guvnor migrate up   # or use the local development server",
+        )
+    try:
+        fields: dict[str, str] = extensions.parse_dsn(dsn)
+    except (psycopg2.Error, UnicodeError, ValueError):
+        fields = {"host": "@"}
+    names = fields.get("host", "") + fields.get("dbname", "")
+    if "@" in names or not re.fullmatch(r"[\d,]*", fields.get("port", "")):
+        raise ConfigurationError(
+            "The database's connection string (DSN) is malformed. It is not shown, since it may hold a "
+            "password.",
+            next_step="Write it as postgres://USER:PASSWORD@HOST:5432/DATABASE. In the password, encode "
+            "what is no letter, no digit and none of -._~ (@ is %40, / is %2F, : is %3A).",
+        )
+    return fields
+
+
+def masked(dsn: str) -> str:
+    """Return a connection string that may be shown: as keywords, its passwords masked."""
+    fields = parse(dsn)
+    for name in ("password", "sslpassword", "oauth_client_secret"):
+        if name in fields:
+            fields[name] = MASK
+    text: str = extensions.make_dsn(**fields)
+    return text
+
+
+def connect(dsn: str, *, purpose: str = "") -> Connection:
+    """Open a connection in autocommit mode whose session is set to what a migration needs.
+
+    The settings are applied with ``SET``: connection poolers refuse them as connection options.
+
+    :param dsn: libpq's connection string, passed on unchanged.
+    :param purpose: a word for the application name, by which others recognize the connection.
+    :raises ConfigurationError: when the connection string is empty or malformed (exit code 2).
+    :raises ConnectionFailedError: with the reason in plain words (exit code 3).
+    """
+    fields = parse(dsn)
+    # libpq waits for ever by default, and a connect that waits cannot be interrupted.
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+    # A setting of the caller's wins over libpq's fallback.
+    name = f"{APPLICATION_NAME} {purpose}".strip()
+    try:
+        connection: Connection = psycopg2.connect(dsn, fallback_application_name=name, client_encoding="UTF8")
+    except psycopg2.Error as error:
+        raise connection_failed(str(error), fields) from None
+    connection.autocommit = True
+    try:
+        prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare(connection: Connection) -> None:
+    """Set a session to what a migration needs; see ``_SESSION``."""
+    # Unknown settings (older servers) are passed over by the catalog, so that one statement sets all.
+    sql = """
+        SELECT set_config(wanted.name, wanted.value, false)
+        FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
+        JOIN pg_catalog.pg_settings AS known USING (name)
+        WHERE known.setting IS DISTINCT FROM wanted.value
+          AND (wanted.name <> 'client_connection_check_interval' OR version() !~ 'Visual C|mingw')
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(sql, ([name for name, _ in _SESSION], [value for _, value in _SESSION]))
+
+
+def identify(connection: Connection) -> Identity:
+    """Read which server, database and role a connection reaches."""
+    sql = """
+        SELECT
+            current_database(),
+            current_user,
+            current_setting('server_version_num')::integer,
+            current_setting('server_version'),
+            (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())::bigint,
+            CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+                 THEN (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) END,
+            pg_is_in_recovery(),
+            current_setting('default_transaction_read_only')::boolean
+    """
+    (found,) = rows(connection, sql)
+    return Identity(connection.info.host or "", connection.info.port, *found)
+
+
+@contextlib.contextmanager
+def snapshot(connection: Connection, lock_timeout: str = "") -> Iterator[extensions.cursor]:
+    """Let all queries of the body see the same moment, and write nothing.
+
+    :param connection: in autocommit mode.
+    :param lock_timeout: as PostgreSQL takes it; that of the session when left out.
+    """
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{begin}; SET LOCAL lock_timeout = '{lock_timeout}'" if lock_timeout else begin)
+        try:
+            yield cursor
+        finally:
+            if not connection.closed:
+                with contextlib.suppress(psycopg2.Error):
+                    cursor.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn an error of the driver that nothing else has explained into one with a next step.
+
+    :raises DatabaseError: instead of the driver's error, or of SQLAlchemy's around it.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = getattr(error, "orig", error)
+        if not isinstance(cause, psycopg2.Error):
+            raise
+        code = cause.pgcode
+        if code is None or code in ("57P01", "57P02", "57P03"):
+            raise DatabaseError("The connection to the database was lost.") from error
+        rights = code in (errorcodes.INSUFFICIENT_PRIVILEGE, errorcodes.READ_ONLY_SQL_TRANSACTION)
+        raise DatabaseError(
+            f"The server refused: {cause.diag.message_primary} (SQLSTATE {code})",
+            next_step="guvnor migrate preflight   # names what is missing" if rights else None,
+        ) from error
+
+
+def scalar(connection: Connection, sql: str, parameters: Any = None) -> Any:
+    """Run a query that gives one value and return it; None when it gives no row."""
+    found = row(connection, sql, parameters)
+    return found[0] if found else None
+
+
+def row(connection: Connection, sql: str, parameters: Any = None) -> tuple[Any, ...] | None:
+    """Run a query and return its first row; None when it gives none."""
+    found = rows(connection, sql, parameters)
+    return found[0] if found else None
+
+
+def rows(connection: Connection, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+    """Run a query and return its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchall()
+
+
+def quote_ident(connection: Connection, name: str) -> str:
+    """Return a name as SQL takes it, in quotes where the server says that it needs them."""
+    return str(scalar(connection, "SELECT quote_ident(%s)", (name,)))
