@@ -406,7 +406,7 @@ def test_a_file_that_cannot_be_read_is_named(migrated, project, guvnor, broken, 
         succeeds(shown, "No drift")  # runs as Python, and that is all that counts here
     elif words[1] == "lint" and broken != "Latin-1":
         assert shown.code == 3
-        assert "The file cannot be read" in shown.out
+        assert "The file cannot be imported" in shown.out
     else:
         ends(shown, 3, message)
 
