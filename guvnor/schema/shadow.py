@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, rows
 from guvnor.revisions.sql_revisions import SqlRevision, SqlRevisions
 from guvnor.schema import catalog
 from guvnor.schema.enums import Enums
@@ -218,11 +218,7 @@ def _scripts_up_to(script: ScriptDirectory, revision: str) -> list[Script] | Non
 
 def from_models(metadata: sqlalchemy.MetaData) -> Make:
     """Return what builds a schema from SQLAlchemy's metadata."""
-
-    def run(shadow: Shadow) -> None:
-        metadata.create_all(shadow.connection, checkfirst=False)
-
-    return run
+    return lambda shadow: metadata.create_all(shadow.connection, checkfirst=False)
 
 
 @contextlib.contextmanager
@@ -270,38 +266,33 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
     """Start the transaction and make the schema."""
     name = f"guvnor_shadow_{secrets.token_hex(8)}"
     try:
-        with driver.cursor() as cursor:
-            # The settings end with the transaction. Event triggers of others must not fire for what nobody
-            # will see; only a superuser may hold them back.
-            cursor.execute(
-                f"""
-                SET TRANSACTION READ WRITE;
-                SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
-                SELECT set_config('session_replication_role', 'replica', true)
-                WHERE current_setting('is_superuser')::boolean;
-                CREATE SCHEMA {name};
-                SET LOCAL search_path = {name}, public;
-                SELECT current_schema()::regnamespace::oid::bigint,
-                       -- every relation of the live schema has a twin, and each is locked until the end
-                       (SELECT count(*) + count(*) FILTER (WHERE reltoastrelid <> 0) * 2 FROM pg_class
-                        WHERE relnamespace = to_regnamespace('public')
-                          AND relkind IN ('r', 'p', 'i', 'I', 'S', 'm', 'v')),
-                       current_setting('max_locks_per_transaction')::bigint
-                           * (current_setting('max_connections')::bigint
-                              + current_setting('max_prepared_transactions')::bigint)
-                """
-            )
-            row = cursor.fetchone()
+        # The settings end with the transaction. Event triggers of others must not fire for what nobody will
+        # see; only a superuser may hold them back.
+        sql = f"""
+            SET TRANSACTION READ WRITE;
+            SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
+            SELECT set_config('session_replication_role', 'replica', true)
+            WHERE current_setting('is_superuser')::boolean;
+            CREATE SCHEMA {name};
+            SET LOCAL search_path = {name}, public;
+            SELECT current_schema()::regnamespace::oid::bigint,
+                   -- every relation of the live schema has a twin, and each is locked until the end
+                   (SELECT count(*) + count(*) FILTER (WHERE reltoastrelid <> 0) * 2 FROM pg_class
+                    WHERE relnamespace = to_regnamespace('public')
+                      AND relkind IN ('r', 'p', 'i', 'I', 'S', 'm', 'v')),
+                   current_setting('max_locks_per_transaction')::bigint
+                       * (current_setting('max_connections')::bigint
+                          + current_setting('max_prepared_transactions')::bigint)
+            """
+        ((oid, needed, room),) = rows(driver, sql)
     except psycopg2.Error as error:
         raise explained(error, None) from error
-    assert row is not None
-    oid, needed, room = row
     if needed > room * _LOCKS_SHARE:
         raise ShadowUnavailableError(
             f"The expected schema needs about {needed} locks; this server has room for {room} for everybody.",
             next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction (now for {room} locks in all)",
         )
-    return Shadow(driver, name, catalog.read_global(driver, name), EscapeGuard(driver, oid), enums)
+    return Shadow(driver, name, catalog.read_global(driver, oid), EscapeGuard(driver, oid), enums)
 
 
 def _end(shadow: Shadow) -> None:
@@ -311,8 +302,8 @@ def _end(shadow: Shadow) -> None:
         driver.rollback()
         with contextlib.suppress(psycopg2.Error), driver.cursor() as cursor:
             shadow.guard.end()
-            cursor.execute("SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s", (shadow.name,))
-            if cursor.fetchone() is not None:
+            cursor.execute("SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", (shadow.name,))
+            if cursor.rowcount:
                 cursor.execute(f"DROP SCHEMA {shadow.name} CASCADE")
                 driver.commit()
         driver.rollback()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import cached_property
 from typing import Any
@@ -64,13 +64,11 @@ class Snapshot:
     :ivar objects: by handle.
     :ivar owner: the role that owns the bookkeeping table ``alembic_version``; None where there is none.
     :ivar available: the extensions that this server could install.
-    :ivar server_version: as ``server_version_num``, such as 150018.
     """
 
     objects: Mapping[str, Object]
     owner: str | None = None
-    available: frozenset[str] = field(default_factory=frozenset)
-    server_version: int = 0
+    available: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[Object]:
         """Go through the objects."""

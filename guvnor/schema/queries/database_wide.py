@@ -42,14 +42,12 @@ def objects(version: int) -> str:
                   pg_get_userbyid(o.defaclrole),
                   CASE WHEN o.defaclnamespace = 0 THEN '' ELSE ' in public' END),
            '{{}}', NULL, NULL, NULL, NULL,
-           CASE WHEN o.defaclnamespace = 0 THEN ARRAY({entries("o.defaclacl", "o.defaclrole")} EXCEPT
-                                                      {entries("b.builtin", "o.defaclrole")})
-                ELSE ARRAY({entries("o.defaclacl", "o.defaclrole")}) END,
-           CASE WHEN o.defaclnamespace = 0 THEN ARRAY({entries("b.builtin", "o.defaclrole")} EXCEPT
-                                                      {entries("o.defaclacl", "o.defaclrole")}) END
+           ARRAY({entries("o.defaclacl", "o.defaclrole")} EXCEPT {entries("b.builtin", "o.defaclrole")}),
+           ARRAY({entries("b.builtin", "o.defaclrole")} EXCEPT {entries("o.defaclacl", "o.defaclrole")})
     FROM pg_default_acl AS o
-    CROSS JOIN LATERAL (
-        SELECT acldefault(CASE o.defaclobjtype WHEN 'S' THEN 's' ELSE o.defaclobjtype END, o.defaclrole)
+    CROSS JOIN LATERAL (  -- those in a schema come on top of the built-in ones
+        SELECT CASE WHEN o.defaclnamespace = 0 THEN acldefault(
+            CASE o.defaclobjtype WHEN 'S' THEN 's' ELSE o.defaclobjtype END, o.defaclrole) END
     ) AS b (builtin)
     WHERE o.defaclnamespace IN (0, %(schema)s) AND o.defaclobjtype <> 'L'
     UNION ALL
