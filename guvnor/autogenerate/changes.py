@@ -30,11 +30,6 @@ class Alteration:
     after: Object
     names: tuple[str, ...]
 
-    @property
-    def reversed(self) -> Alteration:
-        """The same in the other direction."""
-        return Alteration(self.after, self.before, self.names)
-
 
 @dataclass(frozen=True)
 class Changes:
@@ -61,8 +56,8 @@ class Changes:
             after=self.before,
             added=self.dropped,
             dropped=self.added,
-            altered=[alteration.reversed for alteration in self.altered],
-            renamed=[rename.reversed for rename in reversed(self.renamed)],
+            altered=[Alteration(a.after, a.before, a.names) for a in self.altered],
+            renamed=[Rename(r.item, r.after, r.before) for r in reversed(self.renamed)],
             back=not self.back,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import psycopg2
@@ -18,6 +18,7 @@ from guvnor.autogenerate.emitted_operations import (
     guarded,
     todo,
 )
+from guvnor.postgres import row
 from guvnor.postgres.quoting import unquoted
 from guvnor.schema import column_ddl, ddl
 from guvnor.schema.shadow import Shadow
@@ -52,9 +53,10 @@ def add(changes: Changes, shadow: Shadow, item: Object) -> Iterator[EmittedOpera
     table, name, values = table_of(item), item.name, item.attributes
     whole, bare = column_ddl.definition(item), column_ddl.type_of(values)
     must_be_filled = column_ddl.must_be_filled(item)
-    rewrites = not must_be_filled and _adding_rewrites(shadow, table, whole)
+    probe = f"ALTER TABLE {table} ADD COLUMN guvnor_probe"
+    rewrites = not must_be_filled and _touches_rows(shadow, table, [f"{probe} {whole}"])
     # A domain with a check rewrites the table even without a default.
-    if rewrites and (values["default"] is None or _adding_rewrites(shadow, table, bare)):
+    if rewrites and (values["default"] is None or _touches_rows(shadow, table, [f"{probe} {bare}"])):
         yield todo(
             Phase.CHANGE,
             f"the new column {item.identity} has the whole table written anew while nobody can use it. Where "
@@ -114,9 +116,16 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
     if new["generated"] or old["generated"]:
         yield todo(Phase.CHANGE, f"the type of the generated column {after.identity} becomes {kind}.")
         return
+    # Without the checks, which are verified again even where no row is written.
     every_check = {check.name for side in (changes.before, changes.after) for check in _checks(side, after)}
+    probe = [
+        *(f"DROP CONSTRAINT IF EXISTS {name}" for name in every_check),
+        f"ALTER COLUMN {after.name} DROP DEFAULT",
+        column_ddl.retype(after, old, cast=True),
+        column_ddl.retype(after, new, cast=False),
+    ]
     sorts_anew = old["collation"] != new["collation"]
-    touches = sorts_anew or _retyping_touches_rows(shadow, before, after, every_check)
+    touches = sorts_anew or _touches_rows(shadow, table, [f"ALTER TABLE {table} {part}" for part in probe])
     checks = [] if touches else _standing_checks(changes, after)
     actions = [
         *(f"DROP CONSTRAINT IF EXISTS {check.name}" for check in checks),
@@ -163,37 +172,16 @@ def _is_of_view(changes: Changes, item: Object) -> bool:
     return relation is not None and "view" in relation.kind
 
 
-def _adding_rewrites(shadow: Shadow, table: str, definition: str) -> bool:
-    """Tell whether a new column of a definition rewrites the whole table; see :func:`_touches_rows`."""
-    return _touches_rows(shadow, table, [f"ALTER TABLE {table} ADD COLUMN guvnor_probe {definition}"])
-
-
-def _retyping_touches_rows(shadow: Shadow, before: Object, after: Object, without: Collection[str]) -> bool:
-    """Tell whether another type makes the server read or write all rows, or rebuild an index.
-
-    A check on the column is verified again even where no row is written.
-
-    :param without: constraints to leave out of it.
-    """
-    table = table_of(after)
-    prepare = [f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {constraint}" for constraint in without]
-    prepare.append(f"ALTER TABLE {table} ALTER COLUMN {after.name} DROP DEFAULT")
-    prepare.append(column_ddl.retype(after, before.attributes))
-    return _touches_rows(shadow, table, [*prepare, column_ddl.retype(after, after.attributes, cast=False)])
-
-
 def _touches_rows(shadow: Shadow, table: str, statements: Sequence[str]) -> bool:
     """Try statements on the empty tables of the shadow, and tell whether the last one touches a table's rows.
 
     The files of the table and its indexes and the number of scans tell. True where it cannot be tried.
     """
     try:
-        with shadow.undone(), shadow.driver.cursor() as cursor:
+        with shadow.undone():
             for sql in statements:
-                cursor.execute(_FILES_AND_SCANS, (table,))
-                before = cursor.fetchone()
+                before = row(shadow.driver, _FILES_AND_SCANS, (table,))
                 shadow.execute(sql)
-            cursor.execute(_FILES_AND_SCANS, (table,))
-            return cursor.fetchone() != before
+            return row(shadow.driver, _FILES_AND_SCANS, (table,)) != before
     except psycopg2.Error:
         return True

@@ -51,11 +51,6 @@ class Rename:
     before: str
     after: str
 
-    @property
-    def reversed(self) -> Rename:
-        """The way back."""
-        return Rename(self.item, self.after, self.before)
-
 
 @dataclass(frozen=True)
 class RootCauses:
@@ -131,9 +126,8 @@ def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
             continue
         names = [n for n in ("type", "collation") if wanted.attributes.get(n) != there.attributes.get(n)]
         if wanted.kind == "column" and names:
-            computed = wanted.attributes["generated"]
-            sql = column_ddl.retype(wanted, there.attributes, cast=not computed)
-            yield different(wanted, there, names, None), sql
+            action = column_ddl.retype(wanted, there.attributes, cast=not wanted.attributes["generated"])
+            yield different(wanted, there, names, None), f"ALTER TABLE {table_of(wanted)} {action}"
         if wanted.kind == "type" and ddl.renamed_label(wanted, there):
             statements, _ = ddl.alter(there, wanted, ["labels"])
             yield different(wanted, there, ["labels"], None), terminated(s.sql for s in statements)
