@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from guvnor.schema import consequences, ddl, privileges
@@ -17,9 +17,6 @@ _ORDER = (
     "column", "constraint", "index", "trigger", "policy", "rule", "statistics", "view", "materialized view",
     "privilege",
 )  # fmt: skip
-
-# Kinds that hold no data: they can be built again from the definition that the finding shows.
-_REBUILT = ("index", "statistics")
 
 # Attributes that change by themselves when something that they mention is dropped.
 _FOLLOWING = frozenset({"default", "definition", "sql body", "column order", "comment on index"})
@@ -47,7 +44,7 @@ class Finding:
     actual: Mapping[str, Any] | None
     meaning: str
     sql: str | None = None
-    with_it: tuple[str, ...] = field(default=())
+    with_it: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -132,7 +129,6 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
 
 def different(expected: Object, actual: Object, names: Sequence[str], owner: str | None) -> Finding:
     """Make the finding of an object whose attributes differ."""
-
     if "owner" in names:  # whoever built the shadow owns what is expected
         expected = replace(expected, attributes={**expected.attributes, "owner": owner})
 
@@ -163,7 +159,8 @@ def _unexpected(item: Object) -> Finding:
     content = _content(item)
     if item.kind == "default privileges":
         content |= {"granted": sorted(item.granted), "revoked": sorted(item.revoked)}
-    sql = safe(ddl.drop(item)) if item.kind in _REBUILT else None
+    # These hold no data: they can be built again from the definition that the finding shows.
+    sql = safe(ddl.drop(item)) if item.kind in ("index", "statistics") else None
     return Finding(item.kind, item.identity, "unexpected", None, content, consequences.unexpected(item), sql)
 
 
