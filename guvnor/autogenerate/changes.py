@@ -166,7 +166,7 @@ def _following(comparison: RootCauses) -> Iterable[Alteration]:
     """Find objects that differ only because another one is missing, such as a function in a default."""
     with_it = {what for finding in comparison.findings for what in finding.with_it}
     for key, after in comparison.expected.objects.items():
-        before = comparison.actual.get(key)
+        before = comparison.actual.objects.get(key)
         if before is not None and str(after) in with_it and after.kind == before.kind:
             names = [name for name in differing(after, before, None) if name != "column order"]
             if names:

@@ -9,15 +9,7 @@ import psycopg2
 
 from guvnor.autogenerate import other_objects
 from guvnor.autogenerate.changes import Alteration, Changes
-from guvnor.autogenerate.emitted_operations import (
-    ADDED_AGAIN,
-    EmittedOperation,
-    Phase,
-    emitted,
-    execute,
-    guarded,
-    todo,
-)
+from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, guarded, todo
 from guvnor.postgres import row
 from guvnor.postgres.quoting import unquoted
 from guvnor.schema import column_ddl, ddl
@@ -144,10 +136,9 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
         return
     remarks = [f"LOCKS {table} while all its rows are read or written: nobody can use it until then."]
     if not touches:
-        remarks = [_NOTICED]
-    if checks:
-        remarks += [_VALIDATED_AFTERWARDS, *([] if changes.back else [ADDED_AGAIN])]
-    yield execute(Phase.CHANGE, sql, *remarks)
+        remarks = [_NOTICED, *([_VALIDATED_AFTERWARDS] if checks else [])]
+    made = statement(sql, replaces="constraint" if checks else "")
+    yield from emitted(Phase.CHANGE, [made], *remarks, back=changes.back)
     yield from emitted(Phase.CHANGE, map(ddl.validate, checks))
 
 
@@ -168,7 +159,7 @@ def _standing_checks(changes: Changes, column: Object) -> list[Object]:
 
 
 def _is_of_view(changes: Changes, item: Object) -> bool:
-    relation = changes.after.get(item.parents[0]) or changes.before.get(item.parents[0])
+    relation = changes.after.objects.get(item.parents[0]) or changes.before.objects.get(item.parents[0])
     return relation is not None and "view" in relation.kind
 
 

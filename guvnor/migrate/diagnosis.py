@@ -59,9 +59,9 @@ def _sorted(own: dict[str, Object], live: Snapshot, different: set[str]) -> dict
         tables = [own[parent] for parent in item.parents if parent in own and parent.startswith("relation:")]
         if item.identity in different:
             wrong.append(str(item))
-        elif live.get(item.handle) is not None:
+        elif item.handle in live.objects:
             in_place += [] if tables else [str(item)]
-        elif all(live.get(table.handle) is not None for table in tables):
+        elif all(table.handle in live.objects for table in tables):
             missing.append(str(item))
     return {"in place": in_place, "missing": missing, "invalid or different": wrong}
 

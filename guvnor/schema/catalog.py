@@ -11,7 +11,6 @@ from psycopg2 import extensions
 
 from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
-from guvnor.schema.ddl import INDEX
 from guvnor.schema.queries import database_wide, functions_and_types, parts_of_tables, rare, relations
 from guvnor.schema.snapshot import Object, Snapshot, handle, matcher
 
@@ -87,7 +86,7 @@ def read_global(connection: Connection, schema: int) -> set[str]:
 
 
 def with_indexes(snapshot: Snapshot, connection: Connection, schema: str) -> Snapshot:
-    """Give primary keys and unique constraints the statements that make their indexes."""
+    """Give primary keys and unique constraints the statements that make their indexes, as ``index``."""
     sql = """
         SELECT 'constraint:' || quote_ident(c.relname) || '.' || quote_ident(k.conname) AS key,
                pg_get_indexdef(k.conindid, 0, true) AS sql
@@ -98,7 +97,7 @@ def with_indexes(snapshot: Snapshot, connection: Connection, schema: str) -> Sna
     objects = dict(snapshot.objects)
     for row in _rows(_run(connection, sql, {"schema": schema})):
         if item := objects.get(row["key"]):
-            objects[row["key"]] = replace(item, attributes={**item.attributes, INDEX: row["sql"]})
+            objects[row["key"]] = replace(item, attributes={**item.attributes, "index": row["sql"]})
     return replace(snapshot, objects=objects)
 
 

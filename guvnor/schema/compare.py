@@ -91,8 +91,7 @@ def compare(expected: Snapshot, actual: Snapshot, grantees: Sequence[str]) -> li
     _fold_into_relations(found, follows, expected, actual)
 
     for root, what, sql in follows:
-        if root in found:
-            finding = found[root]
+        if finding := found.get(root):
             whole = None  # where a person has to decide on one part
             if finding.sql is not None and sql is not None:
                 whole = "\n".join(filter(None, (finding.sql, sql)))
@@ -254,7 +253,7 @@ def _fold_into_relations(
 ) -> None:
     """Fold what is under a relation of another kind, or a view's columns, into the finding on that."""
     for key in list(found):
-        item = actual.get(key) or expected.get(key)
+        item = actual.objects.get(key) or expected.objects.get(key)
         parent = item.parents[0] if item and item.parents else ""
         relation = found.get(parent)
         if item is None or relation is None or relation.change != "different":

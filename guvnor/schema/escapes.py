@@ -70,10 +70,7 @@ class EscapeGuard:
             cursor.execute(_PREPARE_LOOK, {"shadow": shadow, "outside": outside})
 
     def execute(self, statement: str) -> None:
-        """Run a statement and look.
-
-        :raises ShadowEscapeError: see :meth:`inspect`.
-        """
+        """Run a statement and look; raises what :meth:`inspect` does."""
         rides_along = not self.off and self._cost < _CHEAP_LOOK and len(self.statements) % _TIMED
         if rides_along:
             self.statements.append(statement)

@@ -121,7 +121,7 @@ def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
 def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, str]]:
     """Find columns of another type and renamed labels, with the statements that change the shadow alike."""
     for key, wanted in expected.objects.items():
-        there = actual.get(key)
+        there = actual.objects.get(key)
         if there is None or there.kind != wanted.kind:
             continue
         names = [n for n in ("type", "collation") if wanted.attributes.get(n) != there.attributes.get(n)]
@@ -154,7 +154,7 @@ def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
         if key not in ("owner", "body")
     )
     table = table_of(item) if item.kind in _UNDER_A_TABLE else ""
-    relation = snapshot.get(f"relation:{table}")
+    relation = snapshot.objects.get(f"relation:{table}")
     order = relation.attributes.get("column order") if relation else None
     # A renamed column keeps its place; one that was dropped and added again is the last one.
     place = order.index(item.name) if order and item.kind == "column" else None
@@ -175,7 +175,7 @@ def _reprinted(
             again = [key for key in parsed if (sql := _recreate(side.objects[key])) and shadow.attempt(sql)]
             printed = shadow.snapshot() if again else side
             for key in again:
-                parsed[key] += filter(None, [printed.get(key)])
+                parsed[key] += filter(None, [printed.objects.get(key)])
     kept = []
     for finding in findings:
         key = handle(finding.kind, finding.object)

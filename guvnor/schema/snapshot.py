@@ -74,10 +74,6 @@ class Snapshot:
         """Go through the objects."""
         return iter(self.objects.values())
 
-    def get(self, key: str) -> Object | None:
-        """Return the object of a handle, or None."""
-        return self.objects.get(key)
-
     def of_kind(self, *kinds: str) -> list[Object]:
         """Return the objects of some kinds."""
         return [found for found in self if found.kind in kinds]
