@@ -14,9 +14,7 @@ from guvnor.schema.root_causes import Rename, RootCauses
 from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import table_of
 
-_HANGS_ON_TABLE = (
-    "column", "constraint", "index", "trigger", "rule", "policy", "statistics", "sequence",
-)  # fmt: skip
+_HANGS_ON_TABLE = ("column", "constraint", "index", "trigger", "rule", "policy", "statistics", "sequence")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
-from guvnor.autogenerate import changes, columns, other_objects, tables, types
+from guvnor.autogenerate import changes, other_objects, tables, types
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, body, guarded, todo
 from guvnor.database import Database
@@ -44,9 +44,11 @@ _NOT_WRITTEN = frozenset({"privilege", "default privileges", "extension", "schem
 _Write = Callable[[Changes, Shadow, Object], Iterator[EmittedOperation]]
 _Alter = Callable[[Changes, Shadow, Alteration], Iterator[EmittedOperation]]
 
-_ADD: dict[str, _Write] = {"table": tables.add, "column": columns.add}
-_DROP: dict[str, _Write] = {"column": columns.drop}
-_ALTER: dict[str, _Alter] = {"table": tables.alter, "column": columns.alter, "type": types.alter}
+_ADD: dict[str, _Write] = {"table": tables.add_table, "column": tables.add_column}
+_DROP: dict[str, _Write] = {"column": tables.drop_column}
+_ALTER: dict[str, _Alter] = {
+    "table": tables.alter_table, "column": tables.alter_column, "type": types.alter,
+}  # fmt: skip
 
 
 def register() -> None:

@@ -11,7 +11,7 @@ from psycopg2 import extensions
 
 from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
-from guvnor.schema.queries import database_wide, functions_and_types, parts_of_tables, rare, relations
+from guvnor.schema.queries import functions_and_types, other_kinds, parts_of_tables, relations
 from guvnor.schema.snapshot import Object, Snapshot, handle, matcher
 
 # The queries of all objects, except for those of the database as a whole.
@@ -20,7 +20,7 @@ _QUERIES = (
     parts_of_tables.CONSTRAINTS, parts_of_tables.INDEXES, parts_of_tables.TRIGGERS,
     parts_of_tables.RULES, parts_of_tables.POLICIES, parts_of_tables.STATISTICS,
     functions_and_types.FUNCTIONS, functions_and_types.TYPES,
-    relations.SEQUENCES, rare.RARE, rare.LABELS,
+    relations.SEQUENCES, other_kinds.RARE, other_kinds.LABELS,
 )  # fmt: skip
 
 # The settings that decide how constants are printed; both sides of a comparison are read with the same.
@@ -65,7 +65,7 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
         # While the server runs a query, objects are made of the rows of the one before.
         parts = [
             thread.submit(_objects, _run(connection, query, place), bookkeeping)
-            for query in (*_QUERIES, database_wide.objects(facts["version"]))
+            for query in (*_QUERIES, other_kinds.database_wide(facts["version"]))
         ]
         defaults = _run(connection, relations.DEFAULTS, place)
     objects = {found.handle: found for part in parts for found in part.result()}
@@ -79,9 +79,9 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
 def read_global(connection: Connection, schema: int) -> set[str]:
     """Return the handles of what belongs to the database as a whole, given the oid of a schema.
 
-    See :mod:`guvnor.schema.queries.database_wide`.
+    See :func:`guvnor.schema.queries.other_kinds.database_wide`.
     """
-    query = database_wide.objects(connection.server_version)
+    query = other_kinds.database_wide(connection.server_version)
     return {item.handle for item in _objects(_run(connection, query, {"schema": schema}))}
 
 

@@ -118,8 +118,10 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
         names = [name for name in wanted if name != "owner" and wanted[name] != there.get(name)]
     if "body" in names and canonical(wanted["body"]) == canonical(there["body"]):
         names.remove("body")
-    if "column order" in names and _same_order(wanted["column order"], there["column order"]):
-        names.remove("column order")
+    if "column order" in names:  # only of the columns that both sides have
+        first, second = wanted["column order"] or [], there["column order"] or []
+        if [c for c in first if c in second] == [c for c in second if c in first]:
+            names.remove("column order")
     owned = expected.kind != "event trigger" and there.get("owner") is not None
     if owner is not None and owned and there["owner"] != owner:
         names.append("owner")
@@ -261,12 +263,6 @@ def _fold_into_relations(
         if "kind" in (relation.expected or {}) or (item.kind == "column" and "view" in relation.kind):
             follows.append((parent, str(item), None))
             del found[key]
-
-
-def _same_order(expected: list[str] | None, actual: list[str] | None) -> bool:
-    """Tell whether the columns that both sides have are in the same order."""
-    first, second = expected or [], actual or []
-    return [c for c in first if c in second] == [c for c in second if c in first]
 
 
 def canonical(body: str | None) -> str:
