@@ -77,10 +77,7 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
 
 
 def read_global(connection: Connection, schema: int) -> set[str]:
-    """Return the handles of what belongs to the database as a whole, given the oid of a schema.
-
-    See :func:`guvnor.schema.queries.other_kinds.database_wide`.
-    """
+    """Return the handles of what belongs to the database as a whole, given the oid of a schema."""
     query = other_kinds.database_wide(connection.server_version)
     return {item.handle for item in _objects(_run(connection, query, {"schema": schema}))}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guvnor.schema.queries.fragments import comment, entries, not_of_extension
+from guvnor.schema.queries import comment, entries, not_of_extension
 
 
 def _not_elsewhere(*types: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guvnor.schema.queries.fragments import comment, dependencies, not_of_extension, privileges
+from guvnor.schema.queries import comment, dependencies, not_of_extension, privileges
 
 # The schema itself. By default, every role may use "public", and before PostgreSQL 15 create objects in it.
 SCHEMA = f"""
