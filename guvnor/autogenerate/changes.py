@@ -61,8 +61,39 @@ class Changes:
 
     @cached_property
     def in_order(self) -> tuple[Object, ...]:
-        """The added objects, each after those that it needs, except where tables refer to each other."""
-        return _sorted(self.added)
+        """The added objects, each after those that it needs, except where tables refer to each other.
+
+        Columns and constraints of a new table count as the table.
+        """
+        objects = self.added
+
+        def node(item: Object) -> str:
+            table = _own_table(item)
+            return table if table in objects and item.kind in ("column", "constraint") else item.handle
+
+        def needs(*, foreign_keys: bool) -> dict[str, list[str]]:
+            graph: defaultdict[str, set[str]] = defaultdict(set)
+            last: dict[str, str] = {}
+            for item in objects.values():
+                needed = {node(objects[p]) for p in item.parents if p in objects} - {node(item)}
+                found = graph[node(item)]
+                if item.kind == "column" and node(item) == item.handle:  # columns keep their order
+                    found.update(filter(None, [last.get(item.parents[0])]))
+                    last[item.parents[0]] = item.handle
+                if item.kind == "sequence":  # it is there before the column that owns it
+                    for owner in needed:
+                        graph[owner].add(item.handle)
+                elif foreign_keys or item.attributes.get("type") != "foreign key":
+                    found |= needed
+            return {key: sorted(needed) for key, needed in graph.items()}  # the same each time
+
+        order: list[str] = [node(item) for item in objects.values()]  # where even tables form a circle
+        for foreign_keys in (True, False):
+            with contextlib.suppress(CycleError):
+                order = list(TopologicalSorter(needs(foreign_keys=foreign_keys)).static_order())
+                break
+        rank = {key: number for number, key in enumerate(order)}
+        return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 
     def comes_with_table(self, item: Object) -> bool:
         """Tell whether an added object is on a table that is added, too."""
@@ -86,38 +117,6 @@ class Changes:
         gone = [parent for parent in item.parents if parent.startswith(columns) and parent in self.dropped]
         with_column = item.kind in ("constraint", "index", "statistics", "sequence") and bool(gone)
         return with_column or _own_table(item) in self.dropped
-
-
-def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
-    """Sort objects by what they need; columns and constraints of a new table count as the table."""
-
-    def node(item: Object) -> str:
-        table = _own_table(item)
-        return table if table in objects and item.kind in ("column", "constraint") else item.handle
-
-    def needs(*, foreign_keys: bool) -> dict[str, list[str]]:
-        graph: defaultdict[str, set[str]] = defaultdict(set)
-        last: dict[str, str] = {}
-        for item in objects.values():
-            needed = {node(objects[parent]) for parent in item.parents if parent in objects} - {node(item)}
-            found = graph[node(item)]
-            if item.kind == "column" and node(item) == item.handle:  # columns keep their order
-                found.update(filter(None, [last.get(item.parents[0])]))
-                last[item.parents[0]] = item.handle
-            if item.kind == "sequence":  # it is there before the column that owns it
-                for owner in needed:
-                    graph[owner].add(item.handle)
-            elif foreign_keys or item.attributes.get("type") != "foreign key":
-                found |= needed
-        return {key: sorted(needed) for key, needed in graph.items()}  # the same each time
-
-    order: list[str] = [node(item) for item in objects.values()]  # where even tables form a circle
-    for foreign_keys in (True, False):
-        with contextlib.suppress(CycleError):
-            order = list(TopologicalSorter(needs(foreign_keys=foreign_keys)).static_order())
-            break
-    rank = {key: number for number, key in enumerate(order)}
-    return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 
 
 def find(comparison: RootCauses) -> Changes:
