@@ -46,9 +46,7 @@ _Alter = Callable[[Changes, Shadow, Alteration], Iterator[EmittedOperation]]
 
 _ADD: dict[str, _Write] = {"table": tables.add_table, "column": tables.add_column}
 _DROP: dict[str, _Write] = {"column": tables.drop_column}
-_ALTER: dict[str, _Alter] = {
-    "table": tables.alter_table, "column": tables.alter_column, "type": types.alter,
-}  # fmt: skip
+_ALTER: dict[str, _Alter] = {"table": tables.alter_table, "column": tables.alter_column, "type": types.alter}
 
 
 def register() -> None:
@@ -183,7 +181,7 @@ def _missed(
     if not whole:
         return []
     with built.undone():
-        left = root_causes.differences(built, wanted)
+        left = root_causes.trace(built, wanted).findings
     return [
         _left(finding)
         for finding in left

@@ -38,13 +38,13 @@ def describe(settings: Settings, state: State) -> tuple[str, ...]:
             older = drift.expected_at(connection, script, before if isinstance(before, str) else None)
             with shadow.build(connection, shadow.from_revisions(script, choice.revision)) as built:
                 newer = built.snapshot()
-                findings = root_causes.differences(
+                found = root_causes.trace(
                     built, live, grantees=settings.schema_grantees, ignore=settings.schema_ignore
                 )
     except GuvnorError:
         return ()
     own = {key: item for key, item in newer.objects.items() if key not in older.objects}
-    different = {finding.object for finding in findings if finding.change == "different"}
+    different = {finding.object for finding in found.findings if finding.change == "different"}
     lines = (f"     {how}: {_short(names)}" for how, names in _sorted(own, live, different).items() if names)
     return (f"   Of revision {choice.revision}:", *lines)
 

@@ -212,9 +212,8 @@ def _accept_stand_ins(
 ) -> None:
     """Drop the differences between a database that has the extensions and one that could not have them.
 
-    Revisions may take the extensions where the server offers them and the role may install them, and supply
-    the functions that are needed otherwise. Both are right, and the shadow may be built on a server that
-    differs in this.
+    Where the server or the role does not allow an extension, revisions may supply its functions. Both are
+    right, and the shadow may be built on a server that differs in this.
     """
     for extension, function in _stand_ins(expected, actual):
         missing.pop(extension, None)

@@ -68,13 +68,6 @@ class RootCauses:
     renamed: tuple[Rename, ...] = ()
 
 
-def differences(
-    shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
-) -> list[Finding]:
-    """Compare a shadow with the actual schema, and return only the findings; see :func:`trace`."""
-    return trace(shadow, actual, grantees=grantees, ignore=ignore).findings
-
-
 def trace(
     shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
 ) -> RootCauses:

@@ -182,11 +182,15 @@ def from_revisions(revisions: SqlRevisions | ScriptDirectory, revision: str | No
     """
     if revision is None or revision == "base":
         return lambda _: None
-    steps: Sequence[SqlRevision | Script] | None
+    steps: Sequence[SqlRevision | Script] | None = None
     if isinstance(revisions, SqlRevisions):
         steps = revisions.up_to(revision)
     else:
-        steps = _scripts_up_to(revisions, revision)
+        from alembic.script.revision import ResolutionError
+        from alembic.util import CommandError
+
+        with contextlib.suppress(CommandError, ResolutionError):
+            steps = list(revisions.iterate_revisions(revision, "base"))[::-1]
     if steps is None:
         raise LiveSchemaError(
             f"There is no file of revision {revision}, so it is unknown what the database should be.",
@@ -203,17 +207,6 @@ def from_revisions(revisions: SqlRevisions | ScriptDirectory, revision: str | No
                 shadow.migrate(step.module.upgrade, f"revision {step.revision}")
 
     return run
-
-
-def _scripts_up_to(script: ScriptDirectory, revision: str) -> list[Script] | None:
-    """Return the revision files up to one in their order; None when that one is not known."""
-    from alembic.script.revision import ResolutionError
-    from alembic.util import CommandError
-
-    try:
-        return list(script.iterate_revisions(revision, "base"))[::-1]
-    except (CommandError, ResolutionError):
-        return None
 
 
 def from_models(metadata: sqlalchemy.MetaData) -> Make:
@@ -302,8 +295,8 @@ def _end(shadow: Shadow) -> None:
         driver.rollback()
         with contextlib.suppress(psycopg2.Error), driver.cursor() as cursor:
             shadow.guard.end()
-            cursor.execute("SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", (shadow.name,))
-            if cursor.rowcount:
+            cursor.execute("SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s", (shadow.name,))
+            if cursor.fetchone() is not None:
                 cursor.execute(f"DROP SCHEMA {shadow.name} CASCADE")
                 driver.commit()
         driver.rollback()
