@@ -165,7 +165,7 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
     if new["generated"] or old["generated"]:
         yield todo(Phase.CHANGE, f"the type of the generated column {after.identity} becomes {kind}.")
         return
-    # Without the checks, which are verified again even where no row is written.
+    # The probe leaves out the checks, which are verified again even where no row is written.
     every_check = {check.name for side in (changes.before, changes.after) for check in _checks(side, after)}
     probe = [
         *(f"DROP CONSTRAINT IF EXISTS {name}" for name in every_check),
@@ -175,7 +175,10 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
     ]
     sorts_anew = old["collation"] != new["collation"]
     touches = sorts_anew or _touches_rows(shadow, table, [f"ALTER TABLE {table} {part}" for part in probe])
-    checks = [] if touches else _standing_checks(changes, after)
+    # The server would verify the unchanged valid checks again for the new type.
+    changed = {*changes.added, *(alteration.after.handle for alteration in changes.altered)}
+    valid = [check for check in _checks(changes.after, after) if check.attributes["validated"]]
+    checks = [] if touches else [check for check in valid if check.handle not in changed]
     actions = [
         *(f"DROP CONSTRAINT IF EXISTS {check.name}" for check in checks),
         *column_ddl.retype_actions(before, after, cast=touches),
@@ -203,16 +206,6 @@ def _checks(snapshot: Snapshot, column: Object) -> list[Object]:
     """Return the checks that name a column."""
     constraints = snapshot.of_kind("constraint")
     return [c for c in constraints if c.attributes["type"] == "check" and column.handle in c.parents]
-
-
-def _standing_checks(changes: Changes, column: Object) -> list[Object]:
-    """Return the unchanged valid checks on a column, which the server verifies again for a new type."""
-    altered = {alteration.after.handle for alteration in changes.altered}
-    return [
-        check
-        for check in _checks(changes.after, column)
-        if check.attributes["validated"] and check.handle not in changes.added and check.handle not in altered
-    ]
 
 
 def _is_of_view(changes: Changes, item: Object) -> bool:

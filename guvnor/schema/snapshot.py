@@ -9,8 +9,6 @@ from fnmatch import translate
 from functools import cached_property
 from typing import Any
 
-_WILDCARD = re.compile(r"[*?\[]")
-
 # Objects of these kinds share one space of names in PostgreSQL (pg_class).
 _RELATIONS = frozenset({"table", "view", "materialized view", "foreign table"})
 
@@ -93,7 +91,7 @@ def matcher(patterns: Sequence[str]) -> Callable[[Object], bool]:
     both of each parent.
     """
     # A pattern without wildcards is a name, and to look for a name among many is quick.
-    names = {pattern for pattern in patterns if not _WILDCARD.search(pattern)}
+    names = {pattern for pattern in patterns if not re.search(r"[*?\[]", pattern)}
     globs = [translate(pattern) for pattern in patterns if pattern not in names]
     matches = re.compile("|".join(globs)).match if globs else None
 
