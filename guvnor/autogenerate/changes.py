@@ -14,9 +14,7 @@ from guvnor.schema.root_causes import Rename, RootCauses
 from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import table_of
 
-_HANGS_ON_TABLE = (
-    "column", "constraint", "index", "trigger", "rule", "policy", "statistics", "sequence",
-)  # fmt: skip
+_HANGS_ON_TABLE = ("column", "constraint", "index", "trigger", "rule", "policy", "statistics", "sequence")
 
 
 @dataclass(frozen=True)
@@ -29,11 +27,6 @@ class Alteration:
     before: Object
     after: Object
     names: tuple[str, ...]
-
-    @property
-    def reversed(self) -> Alteration:
-        """The same in the other direction."""
-        return Alteration(self.after, self.before, self.names)
 
 
 @dataclass(frozen=True)
@@ -61,15 +54,46 @@ class Changes:
             after=self.before,
             added=self.dropped,
             dropped=self.added,
-            altered=[alteration.reversed for alteration in self.altered],
-            renamed=[rename.reversed for rename in reversed(self.renamed)],
+            altered=[Alteration(a.after, a.before, a.names) for a in self.altered],
+            renamed=[Rename(r.item, r.after, r.before) for r in reversed(self.renamed)],
             back=not self.back,
         )
 
     @cached_property
     def in_order(self) -> tuple[Object, ...]:
-        """The added objects, each after those that it needs, except where tables refer to each other."""
-        return _sorted(self.added)
+        """The added objects, each after those that it needs, except where tables refer to each other.
+
+        Columns and constraints of a new table count as the table.
+        """
+        objects = self.added
+
+        def node(item: Object) -> str:
+            table = _own_table(item)
+            return table if table in objects and item.kind in ("column", "constraint") else item.handle
+
+        def needs(*, foreign_keys: bool) -> dict[str, list[str]]:
+            graph: defaultdict[str, set[str]] = defaultdict(set)
+            last: dict[str, str] = {}
+            for item in objects.values():
+                needed = {node(objects[p]) for p in item.parents if p in objects} - {node(item)}
+                found = graph[node(item)]
+                if item.kind == "column" and node(item) == item.handle:  # columns keep their order
+                    found.update(filter(None, [last.get(item.parents[0])]))
+                    last[item.parents[0]] = item.handle
+                if item.kind == "sequence":  # it is there before the column that owns it
+                    for owner in needed:
+                        graph[owner].add(item.handle)
+                elif foreign_keys or item.attributes.get("type") != "foreign key":
+                    found |= needed
+            return {key: sorted(needed) for key, needed in graph.items()}  # the same each time
+
+        order: list[str] = [node(item) for item in objects.values()]  # where even tables form a circle
+        for foreign_keys in (True, False):
+            with contextlib.suppress(CycleError):
+                order = list(TopologicalSorter(needs(foreign_keys=foreign_keys)).static_order())
+                break
+        rank = {key: number for number, key in enumerate(order)}
+        return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 
     def comes_with_table(self, item: Object) -> bool:
         """Tell whether an added object is on a table that is added, too."""
@@ -93,38 +117,6 @@ class Changes:
         gone = [parent for parent in item.parents if parent.startswith(columns) and parent in self.dropped]
         with_column = item.kind in ("constraint", "index", "statistics", "sequence") and bool(gone)
         return with_column or _own_table(item) in self.dropped
-
-
-def _sorted(objects: Mapping[str, Object]) -> tuple[Object, ...]:
-    """Sort objects by what they need; columns and constraints of a new table count as the table."""
-
-    def node(item: Object) -> str:
-        table = _own_table(item)
-        return table if table in objects and item.kind in ("column", "constraint") else item.handle
-
-    def needs(*, foreign_keys: bool) -> dict[str, list[str]]:
-        graph: defaultdict[str, set[str]] = defaultdict(set)
-        last: dict[str, str] = {}
-        for item in objects.values():
-            needed = {node(objects[parent]) for parent in item.parents if parent in objects} - {node(item)}
-            found = graph[node(item)]
-            if item.kind == "column" and node(item) == item.handle:  # columns keep their order
-                found.update(filter(None, [last.get(item.parents[0])]))
-                last[item.parents[0]] = item.handle
-            if item.kind == "sequence":  # it is there before the column that owns it
-                for owner in needed:
-                    graph[owner].add(item.handle)
-            elif foreign_keys or item.attributes.get("type") != "foreign key":
-                found |= needed
-        return {key: sorted(needed) for key, needed in graph.items()}  # the same each time
-
-    order: list[str] = [node(item) for item in objects.values()]  # where even tables form a circle
-    for foreign_keys in (True, False):
-        with contextlib.suppress(CycleError):
-            order = list(TopologicalSorter(needs(foreign_keys=foreign_keys)).static_order())
-            break
-    rank = {key: number for number, key in enumerate(order)}
-    return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 
 
 def find(comparison: RootCauses) -> Changes:
@@ -171,7 +163,7 @@ def _following(comparison: RootCauses) -> Iterable[Alteration]:
     """Find objects that differ only because another one is missing, such as a function in a default."""
     with_it = {what for finding in comparison.findings for what in finding.with_it}
     for key, after in comparison.expected.objects.items():
-        before = comparison.actual.get(key)
+        before = comparison.actual.objects.get(key)
         if before is not None and str(after) in with_it and after.kind == before.kind:
             names = [name for name in differing(after, before, None) if name != "column order"]
             if names:

@@ -50,7 +50,6 @@ _PHASES = {
     "drop_index_concurrently": Phase.DROP_ONLINE,
 }
 
-ADDED_AGAIN = "lint: ignore ban-drop-constraint: its statement adds it again"
 _STOPS = "Stops at a row that holds NULL: where there may be one, op.backfill comes before it."
 
 
@@ -99,7 +98,7 @@ def emitted(
     for statement in statements:
         notes = [*remarks, f"DATA LOSS: {statement.loses}."] if statement.loses else list(remarks)
         if statement.replaces == "constraint" and not back:
-            notes.append(ADDED_AGAIN)
+            notes.append("lint: ignore ban-drop-constraint: its statement adds it again")
         if statement.replaces == "index":
             notes.append("lint: ignore renaming-object: it takes the name of the index that it replaces")
         if statement.operation:

@@ -27,7 +27,10 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
     statements = ddl.create(item, in_use=not own)
     phase = Phase.ATTACH if item.kind in _ATTACHED and not own else Phase.CREATE
     if item.kind == "constraint":
-        phase = Phase.FINISH if _refers_to_added(changes, item) else Phase.CHANGE
+        # A foreign key may refer to a unique constraint or index that is only there at the end.
+        key = item.attributes["type"] == "foreign key"
+        unique = (p for p in item.parents if p.startswith(("constraint:", "index:")))
+        phase = Phase.FINISH if key and any(p in changes.added for p in unique) else Phase.CHANGE
     elif item.kind == "index" and own and changes.added[item.parents[0]].kind == "materialized view":
         phase = Phase.ATTACH
     if statements is None and item.kind == "index":
@@ -91,14 +94,6 @@ def _changed(alteration: Alteration, name: str) -> str:
     before, after = (side.kind if name == "kind" else side.attributes.get(name) for side in sides)
     values = "" if name in _LONG else f": {before} becomes {after}"
     return f"{name} of the {alteration.after}{values}"
-
-
-def _refers_to_added(changes: Changes, constraint: Object) -> bool:
-    """Tell whether a foreign key refers to a unique constraint or index that is only there at the end."""
-    return constraint.attributes["type"] == "foreign key" and any(
-        parent in changes.added and parent.startswith(("constraint:", "index:"))
-        for parent in constraint.parents
-    )
 
 
 def _partitioned(item: Object, statements: list[str]) -> EmittedOperation:

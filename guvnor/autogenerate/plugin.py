@@ -22,7 +22,7 @@ from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
-from guvnor.autogenerate import changes, columns, other_objects, tables, types
+from guvnor.autogenerate import changes, other_objects, tables, types
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, body, guarded, todo
 from guvnor.database import Database
@@ -38,32 +38,20 @@ log = logging.getLogger(__name__)
 NAME = "guvnor.drift"
 DATABASE = "guvnor_database"  # the option of the migration context that holds the configured database
 
-# The template's variables for the code. Alembic would indent what it renders itself, including the bodies of
-# functions, of which the server keeps every blank.
-UPGRADE, DOWNGRADE = "upgrade_code", "downgrade_code"
-
-
 # Models cannot express these, so no revision is generated for them.
 _NOT_WRITTEN = frozenset({"privilege", "default privileges", "extension", "schema"})
 
 _Write = Callable[[Changes, Shadow, Object], Iterator[EmittedOperation]]
 _Alter = Callable[[Changes, Shadow, Alteration], Iterator[EmittedOperation]]
 
-_ADD: dict[str, _Write] = {"table": tables.add, "column": columns.add}
-_DROP: dict[str, _Write] = {"column": columns.drop}
-_ALTER: dict[str, _Alter] = {"table": tables.alter, "column": columns.alter, "type": types.alter}
-
-
-def setup(plugin: Plugin) -> None:
-    """Register the comparison; Alembic calls it with the plugin."""
-    plugin.add_autogenerate_comparator(compare, "autogenerate", priority=DispatchPriority.FIRST)
+_ADD: dict[str, _Write] = {"table": tables.add_table, "column": tables.add_column}
+_DROP: dict[str, _Write] = {"column": tables.drop_column}
+_ALTER: dict[str, _Alter] = {"table": tables.alter_table, "column": tables.alter_column, "type": types.alter}
 
 
 def register() -> None:
-    """Make the plugin known to Alembic."""
-    import sys
-
-    Plugin.setup_plugin_from_module(sys.modules[__name__], NAME)
+    """Make the comparison known to Alembic."""
+    Plugin(NAME).add_autogenerate_comparator(compare, "autogenerate", priority=DispatchPriority.FIRST)
 
 
 class Difference(MigrateOperation):
@@ -116,8 +104,9 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
     for finding in comparison.findings:
         log.info(f"Detected: {finding.title}")
     upgrade.ops.extend(map(Difference, comparison.findings))
-    template = context.opts["template_args"]
-    template[UPGRADE], template[DOWNGRADE] = body(forward), body(back)
+    # Alembic would indent what it renders itself, including the bodies of functions, of which the server
+    # keeps every blank. So the template inserts the code.
+    context.opts["template_args"].update(upgrade_code=body(forward), downgrade_code=body(back))
     return PriorityDispatchResult.STOP
 
 
@@ -179,7 +168,9 @@ def _missed(
     whole = len(written) == len(operations)
     try:
         with built.watched():
-            _run(built, written)
+            names: dict[str, Any] = {"op": op}
+            exec(f"def run():\n{body(written)}\n    return\n", names)  # noqa: S102 - it was written just now, by this module
+            built.migrate(names["run"], "the new revision")
     except ShadowEscapeError as error:
         # A TODO may stand for the object that was not found in the shadow.
         why = f"this was tried on empty tables. {error.message}"
@@ -190,7 +181,7 @@ def _missed(
     if not whole:
         return []
     with built.undone():
-        left = root_causes.differences(built, wanted)
+        left = root_causes.trace(built, wanted).findings
     return [
         _left(finding)
         for finding in left
@@ -208,10 +199,3 @@ def _left(finding: Finding) -> EmittedOperation:
     said = {"missing": "should not be there", "unexpected": "is missing", "different": "is another one"}
     left = f"the {finding.kind} {finding.object} {said[finding.change]}{what}"
     return todo(Phase.FINISH, f"after these operations {left}.")
-
-
-def _run(built: Shadow, operations: list[EmittedOperation]) -> None:
-    """Run operations as the revision will, in their plain form."""
-    names: dict[str, Any] = {"op": op}
-    exec(f"def run():\n{body(operations)}\n    return\n", names)  # noqa: S102 - it was written just now, by this module
-    built.migrate(names["run"], "the new revision")

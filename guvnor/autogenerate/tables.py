@@ -1,22 +1,44 @@
-"""Tables: made as a whole, and altered."""
+"""Tables and columns: made, altered, and dropped while the application uses them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+
+import psycopg2
 
 from guvnor.autogenerate import other_objects
 from guvnor.autogenerate.changes import Alteration, Changes
-from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, execute, todo
+from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, execute, guarded, todo
+from guvnor.postgres import row
+from guvnor.postgres.quoting import unquoted
 from guvnor.schema import column_ddl, ddl
 from guvnor.schema.shadow import Shadow
-from guvnor.schema.snapshot import Object
+from guvnor.schema.snapshot import Object, Snapshot
+from guvnor.schema.statement import find, statement, table_of, terminated
 
 _CONSTRAINTS = ("primary key", "foreign key", "unique", "check", "exclusion")  # in this order
 _BEYOND = ("partition bound", "inherits from", "of type", "foreign server", "tablespace")
 
+_FILES_AND_SCANS = """
+    SELECT pg_relation_filenode(c.oid),
+           ARRAY(SELECT pg_relation_filenode(i.indexrelid) FROM pg_catalog.pg_index AS i
+                 WHERE i.indrelid = c.oid ORDER BY i.indexrelid::regclass::text),
+           (SELECT seq_scan FROM pg_catalog.pg_stat_xact_user_tables WHERE relid = c.oid)
+    FROM pg_catalog.pg_class AS c WHERE c.oid = %s::regclass
+"""
 
-def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
+_NOTICED = (
+    "The server touches no row for it, but a prepared statement that selects the column fails once on each "
+    "connection: 0A000, cached plan must not change result type."
+)
+_VALIDATED_AFTERWARDS = (
+    "The checks on the column would be verified under the lock: they come back NOT VALID, and are validated "
+    "while the application goes on."
+)
+
+
+def add_table(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Make a table with its columns and constraints; nobody uses it yet."""
     name, values = item.identity, item.attributes
     if any(values[attribute] for attribute in _BEYOND):
@@ -45,7 +67,7 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
             yield from emitted(Phase.CHANGE, ddl.create(plain) or [])
 
 
-def alter(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
+def alter_table(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
     """Alter what belongs to a table as a whole."""
     names = tuple(name for name in alteration.names if name != "column order")
     if "column order" in alteration.names and not changes.back:
@@ -68,3 +90,139 @@ def reordered(table: str, order: list[str]) -> EmittedOperation:
 def _constraint(item: Object) -> str:
     line = f"CONSTRAINT {item.name} {item.attributes['definition']}"
     return line if len(line) <= 90 else f"CONSTRAINT {item.name}\n        {item.attributes['definition']}"
+
+
+def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
+    """Add a column without writing rows while the table is locked."""
+    if _is_of_view(changes, item):  # its definition says all but the comment
+        yield from emitted(Phase.ATTACH, ddl.further(item))
+        return
+    if changes.comes_with_table(item):
+        return
+    table, name, values = table_of(item), item.name, item.attributes
+    whole, bare = column_ddl.definition(item), column_ddl.type_of(values)
+    must_be_filled = column_ddl.must_be_filled(item)
+    probe = f"ALTER TABLE {table} ADD COLUMN guvnor_probe"
+    rewrites = not must_be_filled and _touches_rows(shadow, table, [f"{probe} {whole}"])
+    # A domain with a check rewrites the table even without a default.
+    if rewrites and (values["default"] is None or _touches_rows(shadow, table, [f"{probe} {bare}"])):
+        yield todo(
+            Phase.CHANGE,
+            f"the new column {item.identity} has the whole table written anew while nobody can use it. Where "
+            "the table is small, take this; else add a plain column and use op.backfill.",
+            [column_ddl.add(item, whole, "IF NOT EXISTS ")],
+        )
+        return
+    statements = [column_ddl.add(item, bare if must_be_filled or rewrites else whole)]
+    if rewrites:
+        statements += [s.sql for s in column_ddl.attributes(item, item)["default"]]
+    statements += [s.sql for s in ddl.further(item)]
+    yield guarded(Phase.CHANGE, statement(terminated(statements), unless=find("column", table, name)))
+    if must_be_filled:
+        yield todo(
+            Phase.BACKFILL,
+            f"{item.identity} is NOT NULL and has no default. Say what the rows that are there get, "
+            f'op.backfill("{unquoted(table)}", "{name} = ...", "{name} IS NULL"), and see to it that the '
+            "application version that is running cannot insert a NULL.",
+        )
+    elif rewrites:
+        remark = "The default differs from row to row, so rows are not filled while the table is locked."
+        arguments = (unquoted(table), f"{name} = DEFAULT", f"{name} IS NULL")
+        yield EmittedOperation(Phase.BACKFILL, "backfill", arguments, remarks=(remark,))
+    if values["not null"] and (must_be_filled or rewrites):
+        yield EmittedOperation(Phase.NOT_NULL, "set_not_null", (unquoted(table), unquoted(name)))
+
+
+def drop_column(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
+    """Drop a column; its indexes and constraints go with it."""
+    if changes.goes_along(item) or _is_of_view(changes, item):
+        return
+    order = changes.before.objects[item.parents[0]].attributes["column order"] or [item.name]
+    (dropped,) = emitted(Phase.DROP, ddl.drop(item) or [])
+    if not changes.back and item.name != order[-1]:
+        last = "A downgrade brings it back as the last column: PostgreSQL adds columns at the end."
+        dropped = replace(dropped, remarks=(*dropped.remarks, last))
+    yield dropped
+
+
+def alter_column(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
+    """Alter a column without reading or writing rows while the table is locked."""
+    if _is_of_view(changes, alteration.after):
+        return
+    names = alteration.names
+    if {"type", "collation"} & set(names):
+        yield from _retype(changes, shadow, alteration)
+        done = ("type", "collation", "default", "storage", "compression")
+        names = tuple(name for name in names if name not in done)
+    yield from other_objects.alter(changes, shadow, replace(alteration, names=names))
+
+
+def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
+    """Change a column's type; where that touches all rows, a person has to decide on the upgrade."""
+    before, after = alteration.before, alteration.after
+    table, old, new = table_of(after), before.attributes, after.attributes
+    kind = column_ddl.type_of(new)
+    if new["generated"] or old["generated"]:
+        yield todo(Phase.CHANGE, f"the type of the generated column {after.identity} becomes {kind}.")
+        return
+    # The probe leaves out the checks, which are verified again even where no row is written.
+    every_check = {check.name for side in (changes.before, changes.after) for check in _checks(side, after)}
+    probe = [
+        *(f"DROP CONSTRAINT IF EXISTS {name}" for name in every_check),
+        f"ALTER COLUMN {after.name} DROP DEFAULT",
+        column_ddl.retype(after, old, cast=True),
+        column_ddl.retype(after, new, cast=False),
+    ]
+    sorts_anew = old["collation"] != new["collation"]
+    touches = sorts_anew or _touches_rows(shadow, table, [f"ALTER TABLE {table} {part}" for part in probe])
+    # The server would verify the unchanged valid checks again for the new type.
+    changed = {*changes.added, *(alteration.after.handle for alteration in changes.altered)}
+    valid = [check for check in _checks(changes.after, after) if check.attributes["validated"]]
+    checks = [] if touches else [check for check in valid if check.handle not in changed]
+    actions = [
+        *(f"DROP CONSTRAINT IF EXISTS {check.name}" for check in checks),
+        *column_ddl.retype_actions(before, after, cast=touches),
+        *(f"ADD CONSTRAINT {check.name} {check.attributes['definition']} NOT VALID" for check in checks),
+    ]
+    sql = f"ALTER TABLE {table} " + ",\n    ".join(actions)
+    if touches and not changes.back:
+        yield todo(
+            Phase.CHANGE,
+            f"{after.identity} becomes {kind} (it is {old['type']}): the whole table would be read or "
+            "written while nobody can use it. Add a column, fill it with op.backfill, and drop the old one "
+            "in a later revision. Where the table is small, take this:",
+            [sql],
+        )
+        return
+    remarks = [f"LOCKS {table} while all its rows are read or written: nobody can use it until then."]
+    if not touches:
+        remarks = [_NOTICED, *([_VALIDATED_AFTERWARDS] if checks else [])]
+    made = statement(sql, replaces="constraint" if checks else "")
+    yield from emitted(Phase.CHANGE, [made], *remarks, back=changes.back)
+    yield from emitted(Phase.CHANGE, map(ddl.validate, checks))
+
+
+def _checks(snapshot: Snapshot, column: Object) -> list[Object]:
+    """Return the checks that name a column."""
+    constraints = snapshot.of_kind("constraint")
+    return [c for c in constraints if c.attributes["type"] == "check" and column.handle in c.parents]
+
+
+def _is_of_view(changes: Changes, item: Object) -> bool:
+    relation = changes.after.objects.get(item.parents[0]) or changes.before.objects.get(item.parents[0])
+    return relation is not None and "view" in relation.kind
+
+
+def _touches_rows(shadow: Shadow, table: str, statements: Sequence[str]) -> bool:
+    """Try statements on the empty tables of the shadow, and tell whether the last one touches a table's rows.
+
+    The files of the table and its indexes and the number of scans tell. True where it cannot be tried.
+    """
+    try:
+        with shadow.undone():
+            for sql in statements:
+                before = row(shadow.driver, _FILES_AND_SCANS, (table,))
+                shadow.execute(sql)
+            return row(shadow.driver, _FILES_AND_SCANS, (table,)) != before
+    except psycopg2.Error:
+        return True

@@ -55,7 +55,8 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Emit
     dropped = [made.sql for item in naming for made in ddl.drop(item, online=False) or []]
     retyped = []
     for column in users:
-        actions = column_ddl.retype_actions(changes.before.get(column.handle) or column, column, cast=True)
+        old_column = changes.before.objects.get(column.handle, column)
+        actions = column_ddl.retype_actions(old_column, column, cast=True)
         retyped.append(f"ALTER TABLE {table_of(column)} " + ",\n    ".join(actions))
     again = [f"{item.sql}{' NOT VALID' if item.attributes.get('validated') else ''}" for item in naming]
     labels = before.attributes["labels"]

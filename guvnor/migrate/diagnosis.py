@@ -38,13 +38,13 @@ def describe(settings: Settings, state: State) -> tuple[str, ...]:
             older = drift.expected_at(connection, script, before if isinstance(before, str) else None)
             with shadow.build(connection, shadow.from_revisions(script, choice.revision)) as built:
                 newer = built.snapshot()
-                findings = root_causes.differences(
+                found = root_causes.trace(
                     built, live, grantees=settings.schema_grantees, ignore=settings.schema_ignore
                 )
     except GuvnorError:
         return ()
     own = {key: item for key, item in newer.objects.items() if key not in older.objects}
-    different = {finding.object for finding in findings if finding.change == "different"}
+    different = {finding.object for finding in found.findings if finding.change == "different"}
     lines = (f"     {how}: {_short(names)}" for how, names in _sorted(own, live, different).items() if names)
     return (f"   Of revision {choice.revision}:", *lines)
 
@@ -59,9 +59,9 @@ def _sorted(own: dict[str, Object], live: Snapshot, different: set[str]) -> dict
         tables = [own[parent] for parent in item.parents if parent in own and parent.startswith("relation:")]
         if item.identity in different:
             wrong.append(str(item))
-        elif live.get(item.handle) is not None:
+        elif item.handle in live.objects:
             in_place += [] if tables else [str(item)]
-        elif all(live.get(table.handle) is not None for table in tables):
+        elif all(table.handle in live.objects for table in tables):
             missing.append(str(item))
     return {"in place": in_place, "missing": missing, "invalid or different": wrong}
 

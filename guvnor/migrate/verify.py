@@ -63,9 +63,8 @@ class Verification:
             postgres.closing(database.shadow.connect("verify")) as connection,
             shadow.build(connection, shadow.from_revisions(self._script, self._revision)) as built,
         ):
-            return root_causes.differences(
-                built, self._before, grantees=database.grantees, ignore=database.ignore
-            )
+            found = root_causes.trace(built, self._before, grantees=database.grantees, ignore=database.ignore)
+            return found.findings
 
 
 def _key(finding: Finding) -> tuple[str, str, str]:

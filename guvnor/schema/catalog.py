@@ -11,9 +11,17 @@ from psycopg2 import extensions
 
 from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
 from guvnor.postgres import Connection
-from guvnor.schema.ddl import INDEX
-from guvnor.schema.queries import database_wide, functions_and_types, parts_of_tables, rare, relations
+from guvnor.schema.queries import functions_and_types, other_kinds, parts_of_tables, relations
 from guvnor.schema.snapshot import Object, Snapshot, handle, matcher
+
+# The queries of all objects, except for those of the database as a whole.
+_QUERIES = (
+    relations.SCHEMA, relations.RELATIONS, relations.COLUMNS,
+    parts_of_tables.CONSTRAINTS, parts_of_tables.INDEXES, parts_of_tables.TRIGGERS,
+    parts_of_tables.RULES, parts_of_tables.POLICIES, parts_of_tables.STATISTICS,
+    functions_and_types.FUNCTIONS, functions_and_types.TYPES,
+    relations.SEQUENCES, other_kinds.RARE, other_kinds.LABELS,
+)  # fmt: skip
 
 # The settings that decide how constants are printed; both sides of a comparison are read with the same.
 _PRINTING = {
@@ -57,7 +65,7 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
         # While the server runs a query, objects are made of the rows of the one before.
         parts = [
             thread.submit(_objects, _run(connection, query, place), bookkeeping)
-            for query in _queries(facts["version"])
+            for query in (*_QUERIES, other_kinds.database_wide(facts["version"]))
         ]
         defaults = _run(connection, relations.DEFAULTS, place)
     objects = {found.handle: found for part in parts for found in part.result()}
@@ -65,22 +73,17 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
         _uses(objects, row)
     if schema == "public":
         _open_to_all(objects, facts["version"])
-    return Snapshot(objects, facts["owner"], frozenset(facts["available"]), facts["version"])
+    return Snapshot(objects, facts["owner"], frozenset(facts["available"]))
 
 
-def read_global(connection: Connection, schema: str) -> set[str]:
-    """Return the handles of what belongs to the database as a whole.
-
-    See :mod:`guvnor.schema.queries.database_wide`.
-    """
-    sql = "SELECT %(name)s::regnamespace::oid::bigint AS schema"
-    place = next(_rows(_run(connection, sql, {"name": schema})))
-    query = database_wide.objects(connection.server_version)
-    return {item.handle for item in _objects(_run(connection, query, place))}
+def read_global(connection: Connection, schema: int) -> set[str]:
+    """Return the handles of what belongs to the database as a whole, given the oid of a schema."""
+    query = other_kinds.database_wide(connection.server_version)
+    return {item.handle for item in _objects(_run(connection, query, {"schema": schema}))}
 
 
 def with_indexes(snapshot: Snapshot, connection: Connection, schema: str) -> Snapshot:
-    """Give primary keys and unique constraints the statements that make their indexes."""
+    """Give primary keys and unique constraints the statements that make their indexes, as ``index``."""
     sql = """
         SELECT 'constraint:' || quote_ident(c.relname) || '.' || quote_ident(k.conname) AS key,
                pg_get_indexdef(k.conindid, 0, true) AS sql
@@ -91,32 +94,8 @@ def with_indexes(snapshot: Snapshot, connection: Connection, schema: str) -> Sna
     objects = dict(snapshot.objects)
     for row in _rows(_run(connection, sql, {"schema": schema})):
         if item := objects.get(row["key"]):
-            objects[row["key"]] = replace(item, attributes={**item.attributes, INDEX: row["sql"]})
+            objects[row["key"]] = replace(item, attributes={**item.attributes, "index": row["sql"]})
     return replace(snapshot, objects=objects)
-
-
-def _queries(version: int) -> tuple[str, ...]:
-    """Return the queries of all objects.
-
-    :param version: of the server, as ``server_version_num``, such as 150018.
-    """
-    return (
-        relations.SCHEMA,
-        relations.RELATIONS,
-        relations.columns(version),
-        parts_of_tables.CONSTRAINTS,
-        parts_of_tables.INDEXES,
-        parts_of_tables.TRIGGERS,
-        parts_of_tables.RULES,
-        parts_of_tables.POLICIES,
-        parts_of_tables.STATISTICS,
-        functions_and_types.FUNCTIONS,
-        functions_and_types.TYPES,
-        relations.SEQUENCES,
-        rare.RARE,
-        rare.LABELS,
-        database_wide.objects(version),
-    )
 
 
 def _run(connection: Connection, sql: str, parameters: dict[str, Any]) -> extensions.cursor:

@@ -50,12 +50,13 @@ def add(column: Object, definition: str, words: str = "") -> str:
     return f"ALTER TABLE {table_of(column)} ADD COLUMN {words}{column.name} {definition}"
 
 
-def retype(column: Object, values: Mapping[str, Any], *, cast: bool = True) -> str:
-    """Return the statement that gives a column the type and collation among some attributes.
+def retype(column: Object, values: Mapping[str, Any], *, cast: bool) -> str:
+    """Return the action of ALTER TABLE that gives a column the type and collation among some attributes.
 
     :param cast: whether values are cast through text.
     """
-    return f"ALTER TABLE {table_of(column)} {_retype(column, values, cast=cast)}"
+    using = f" USING CAST({column.name}::text AS {values['type']})" if cast else ""
+    return f"ALTER COLUMN {column.name} TYPE {type_of(values)}{using}"
 
 
 def retype_actions(before: Object, after: Object, *, cast: bool) -> list[str]:
@@ -67,14 +68,9 @@ def retype_actions(before: Object, after: Object, *, cast: bool) -> list[str]:
     old, new = before.attributes["default"], after.attributes["default"]
     return [
         *([f"{alter} DROP DEFAULT"] if old is not None or new is not None else []),
-        _retype(after, after.attributes, cast=cast),
+        retype(after, after.attributes, cast=cast),
         *([f"{alter} SET DEFAULT {new}"] if new is not None else []),
     ]
-
-
-def _retype(column: Object, values: Mapping[str, Any], *, cast: bool) -> str:
-    using = f" USING CAST({column.name}::text AS {values['type']})" if cast else ""
-    return f"ALTER COLUMN {column.name} TYPE {type_of(values)}{using}"
 
 
 def attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:

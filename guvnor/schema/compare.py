@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from guvnor.schema import consequences, ddl, privileges
@@ -17,9 +17,6 @@ _ORDER = (
     "column", "constraint", "index", "trigger", "policy", "rule", "statistics", "view", "materialized view",
     "privilege",
 )  # fmt: skip
-
-# Kinds that hold no data: they can be built again from the definition that the finding shows.
-_REBUILT = ("index", "statistics")
 
 # Attributes that change by themselves when something that they mention is dropped.
 _FOLLOWING = frozenset({"default", "definition", "sql body", "column order", "comment on index"})
@@ -47,7 +44,7 @@ class Finding:
     actual: Mapping[str, Any] | None
     meaning: str
     sql: str | None = None
-    with_it: tuple[str, ...] = field(default=())
+    with_it: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -94,8 +91,7 @@ def compare(expected: Snapshot, actual: Snapshot, grantees: Sequence[str]) -> li
     _fold_into_relations(found, follows, expected, actual)
 
     for root, what, sql in follows:
-        if root in found:
-            finding = found[root]
+        if finding := found.get(root):
             whole = None  # where a person has to decide on one part
             if finding.sql is not None and sql is not None:
                 whole = "\n".join(filter(None, (finding.sql, sql)))
@@ -122,8 +118,10 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
         names = [name for name in wanted if name != "owner" and wanted[name] != there.get(name)]
     if "body" in names and canonical(wanted["body"]) == canonical(there["body"]):
         names.remove("body")
-    if "column order" in names and _same_order(wanted["column order"], there["column order"]):
-        names.remove("column order")
+    if "column order" in names:  # only of the columns that both sides have
+        first, second = wanted["column order"] or [], there["column order"] or []
+        if [c for c in first if c in second] == [c for c in second if c in first]:
+            names.remove("column order")
     owned = expected.kind != "event trigger" and there.get("owner") is not None
     if owner is not None and owned and there["owner"] != owner:
         names.append("owner")
@@ -132,7 +130,6 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
 
 def different(expected: Object, actual: Object, names: Sequence[str], owner: str | None) -> Finding:
     """Make the finding of an object whose attributes differ."""
-
     if "owner" in names:  # whoever built the shadow owns what is expected
         expected = replace(expected, attributes={**expected.attributes, "owner": owner})
 
@@ -163,7 +160,8 @@ def _unexpected(item: Object) -> Finding:
     content = _content(item)
     if item.kind == "default privileges":
         content |= {"granted": sorted(item.granted), "revoked": sorted(item.revoked)}
-    sql = safe(ddl.drop(item)) if item.kind in _REBUILT else None
+    # These hold no data: they can be built again from the definition that the finding shows.
+    sql = safe(ddl.drop(item)) if item.kind in ("index", "statistics") else None
     return Finding(item.kind, item.identity, "unexpected", None, content, consequences.unexpected(item), sql)
 
 
@@ -214,9 +212,8 @@ def _accept_stand_ins(
 ) -> None:
     """Drop the differences between a database that has the extensions and one that could not have them.
 
-    Revisions may take the extensions where the server offers them and the role may install them, and supply
-    the functions that are needed otherwise. Both are right, and the shadow may be built on a server that
-    differs in this.
+    Where the server or the role does not allow an extension, revisions may supply its functions. Both are
+    right, and the shadow may be built on a server that differs in this.
     """
     for extension, function in _stand_ins(expected, actual):
         missing.pop(extension, None)
@@ -257,7 +254,7 @@ def _fold_into_relations(
 ) -> None:
     """Fold what is under a relation of another kind, or a view's columns, into the finding on that."""
     for key in list(found):
-        item = actual.get(key) or expected.get(key)
+        item = actual.objects.get(key) or expected.objects.get(key)
         parent = item.parents[0] if item and item.parents else ""
         relation = found.get(parent)
         if item is None or relation is None or relation.change != "different":
@@ -265,12 +262,6 @@ def _fold_into_relations(
         if "kind" in (relation.expected or {}) or (item.kind == "column" and "view" in relation.kind):
             follows.append((parent, str(item), None))
             del found[key]
-
-
-def _same_order(expected: list[str] | None, actual: list[str] | None) -> bool:
-    """Tell whether the columns that both sides have are in the same order."""
-    first, second = expected or [], actual or []
-    return [c for c in first if c in second] == [c for c in second if c in first]
 
 
 def canonical(body: str | None) -> str:

@@ -16,12 +16,7 @@ from guvnor.schema.column_ddl import options, statistics_target
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import Statement, each, find, plain_name, statement, table_of, target
 
-# The attribute of a primary key or a unique constraint that holds the statement which makes its index, where
-# that is known: the index is built while the application goes on, and the constraint takes it over.
-INDEX = "index"
-
 _VALIDATED_LATER = ("check", "foreign key")  # constraints that may be added NOT VALID
-_IF_NOT_EXISTS = ("sequence", "statistics", "materialized view")
 
 # Attributes that the definition of a new object does not include, with their default values.
 _USUAL = {
@@ -140,7 +135,7 @@ def locks_writers(constraint: Object) -> bool:
 
 def _index_of(constraint: Object) -> str | None:
     """Return the statement that makes a constraint's index where that can be built before it."""
-    index = constraint.attributes.get(INDEX)
+    index = constraint.attributes.get("index")
     return None if index is None or is_partitioned(index, constraint) else str(index)
 
 
@@ -260,7 +255,7 @@ def _comment(item: Object) -> str:
 def _repeatable(item: Object) -> str:
     """Return the statement that makes an object, in a form that can be run again."""
     sql, word = str(item.sql).rstrip().rstrip(";"), item.kind.upper()
-    if item.kind in _IF_NOT_EXISTS:
+    if item.kind in ("sequence", "statistics", "materialized view"):
         return sql.replace(f"CREATE {word}", f"CREATE {word} IF NOT EXISTS", 1)
     if item.kind in ("view", "rule"):
         return sql.replace(f"CREATE {word}", f"CREATE OR REPLACE {word}", 1)

@@ -83,11 +83,11 @@ def check(
             make = shadow.from_revisions(revisions, target)
             expected = f"revision {target}" if target and target != "base" else "an empty database"
         with built_alongside(live, database.shadow, make) as built:
-            findings = root_causes.differences(
+            found = root_causes.trace(
                 built, live.schema(), grantees=database.grantees, ignore=database.ignore
             )
         name = f"database {live.connection.info.dbname}"
-    return DriftReport(expected, name, tuple(findings), time.monotonic() - began)
+    return DriftReport(expected, name, tuple(found.findings), time.monotonic() - began)
 
 
 @contextlib.contextmanager
@@ -120,7 +120,7 @@ def check_files(
     with closing(scratch_database.connect("schema check")) as scratch:
         actual = expected_at(scratch, revisions, head)
         with shadow.build(scratch, shadow.from_models(models)) as built:
-            findings = root_causes.differences(built, actual)
+            findings = root_causes.trace(built, actual).findings
     return DriftReport("the models", f"revision {head}", tuple(findings), time.monotonic() - began)
 
 

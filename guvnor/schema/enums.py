@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import psycopg2
 
-from guvnor.postgres import Connection, scalar
+from guvnor.postgres import Connection, rows, scalar
 from guvnor.postgres.quoting import constant, quoted
 
 
@@ -31,22 +31,17 @@ class Enums:
 
     def follow(self, driver: Connection, schema: str) -> None:
         """Look at the enums after a statement; create a new one again, with the values it will be given."""
-        with driver.cursor() as cursor:
-            cursor.execute(
-                """
-                SELECT t.oid::bigint, t.typname::text,
-                       array_agg(e.oid::bigint ORDER BY e.enumsortorder),
-                       array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
-                FROM pg_catalog.pg_type AS t
-                JOIN pg_catalog.pg_enum AS e ON e.enumtypid = t.oid
-                WHERE t.typnamespace = %s::regnamespace
-                GROUP BY t.oid
-                ORDER BY t.oid
-                """,
-                (schema,),
-            )
-            found = cursor.fetchall()
-        for oid, name, values, now in found:
+        sql = """
+            SELECT t.oid::bigint, t.typname::text,
+                   array_agg(e.oid::bigint ORDER BY e.enumsortorder),
+                   array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
+            FROM pg_catalog.pg_type AS t
+            JOIN pg_catalog.pg_enum AS e ON e.enumtypid = t.oid
+            WHERE t.typnamespace = %s::regnamespace
+            GROUP BY t.oid
+            ORDER BY t.oid
+            """
+        for oid, name, values, now in rows(driver, sql, (schema,)):
             labels = [self._names.setdefault(value, label) for value, label in zip(values, now, strict=True)]
             place = self._places.get(oid)
             if place is None:

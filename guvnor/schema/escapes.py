@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from psycopg2 import extensions
 
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, rows
 from guvnor.schema.shadow_errors import ShadowEscapeError
 
 _CHEAP_LOOK = 0.002  # seconds
@@ -60,33 +61,25 @@ class EscapeGuard:
         self._driver = driver
         self._looked_at = 0.0
         self._cost = 0.0
+        sql = """
+            SELECT pg_current_xact_id()::text, current_setting('search_path'),
+                   ARRAY(SELECT oid::bigint FROM pg_class WHERE oid >= 16384)
+            """
+        ((self._transaction, self._search_path, outside),) = rows(driver, sql)
         with driver.cursor() as cursor:
-            cursor.execute(
-                """
-                SELECT pg_current_xact_id()::text, current_setting('search_path'),
-                       ARRAY(SELECT oid::bigint FROM pg_class WHERE oid >= 16384)
-                """
-            )
-            row = cursor.fetchone()
-            assert row is not None
-            self._transaction, self._search_path, outside = row
             cursor.execute(_PREPARE_LOOK, {"shadow": shadow, "outside": outside})
 
     def execute(self, statement: str) -> None:
-        """Run a statement and look.
-
-        :raises ShadowEscapeError: see :meth:`inspect`.
-        """
+        """Run a statement and look; raises what :meth:`inspect` does."""
         rides_along = not self.off and self._cost < _CHEAP_LOOK and len(self.statements) % _TIMED
+        if rides_along:
+            self.statements.append(statement)
+            # On a line of its own, since the statement may end in a comment.
+            self._judge(rows(self._driver, f"{statement}\n;{_LOOK.format(True)}"))
+            return
         with self._driver.cursor() as cursor:
-            if rides_along:
-                self.statements.append(statement)
-                # On a line of its own, since the statement may end in a comment.
-                cursor.execute(f"{statement}\n;{_LOOK.format(True)}")
-                self._judge(cursor.fetchall())
-            else:
-                cursor.execute(statement)
-                self.after_statement(statement)
+            cursor.execute(statement)
+        self.after_statement(statement)
 
     def after_statement(self, statement: str) -> None:
         """Remember a statement that was run, and look, unless looks are expensive and one was made just now.
@@ -111,15 +104,13 @@ class EscapeGuard:
         if self._driver.info.transaction_status == extensions.TRANSACTION_STATUS_INERROR:
             return  # the error itself is on its way
         began = time.monotonic()
-        with self._driver.cursor() as cursor:
-            cursor.execute(_LOOK.format(thorough))
-            rows = cursor.fetchall()
+        found = rows(self._driver, _LOOK.format(thorough))
         self._looked_at = time.monotonic()
         self._cost = self._looked_at - began
-        self._judge(rows)
+        self._judge(found)
 
-    def _judge(self, rows: Sequence[tuple[int, str, str, bool]]) -> None:
-        *locks, (_, search_path, transaction, _) = rows
+    def _judge(self, found: Sequence[tuple[Any, ...]]) -> None:
+        *locks, (_, search_path, transaction, _) = found
         if locks:
             # A table that was there before tells more than what was made on it.
             oid, name, mode, gone = min(locks)

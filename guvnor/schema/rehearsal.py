@@ -28,7 +28,7 @@ from guvnor.postgres.engine import connected
 from guvnor.revisions.plan import Step
 from guvnor.schema import escapes, shadow
 from guvnor.schema.shadow import Shadow
-from guvnor.schema.snapshot import Object, Snapshot
+from guvnor.schema.snapshot import Object
 
 # A rehearsal's schema is named with this prefix and a hexadecimal number, on which its session holds an
 # advisory lock.
@@ -96,27 +96,23 @@ def effects(
     def make(built: Shadow) -> None:
         make_current(built)
         found.clear()
-        before = built.snapshot()
+        old = built.snapshot().objects
         for step in steps:
             built.migrate(step.alembic.migration_fn, f"revision {step.revision}")
-            after = built.snapshot()
-            found.append(_effect(step, before, after))
-            before = after
+            new = built.snapshot().objects
+            changed = [k for k in new if k in old and old[k].attributes != new[k].attributes]
+            effect = Effect(
+                step,
+                added=tuple(new[key] for key in new if key not in old),
+                changed=tuple(new[key] for key in changed),
+                dropped=tuple(old[key] for key in old if key not in new),
+                was=tuple(old[key] for key in changed),
+            )
+            found.append(effect)
+            old = new
 
     with shadow.build(connection, make):
         return found
-
-
-def _effect(step: Step, before: Snapshot, after: Snapshot) -> Effect:
-    old, new = before.objects, after.objects
-    changed = [key for key in new if key in old and old[key].attributes != new[key].attributes]
-    return Effect(
-        step,
-        added=tuple(new[key] for key in new if key not in old),
-        changed=tuple(new[key] for key in changed),
-        dropped=tuple(old[key] for key in old if key not in new),
-        was=tuple(old[key] for key in changed),
-    )
 
 
 def statements(
@@ -228,19 +224,15 @@ class _Recorder:
 
     def _inspect(self) -> dict[str, tuple[frozenset[str], int, int]]:
         """Return for each table its locks, its file, and how often this transaction has scanned it."""
-        with self._raw.cursor() as cursor:
-            cursor.execute(
-                """
-                SELECT
-                    c.relname,
-                    ARRAY(SELECT l.mode FROM pg_catalog.pg_locks AS l
-                          WHERE l.relation = c.oid AND l.pid = pg_backend_pid()),
-                    pg_relation_filenode(c.oid)::bigint,
-                    COALESCE(s.seq_scan, 0)
-                FROM pg_catalog.pg_class AS c
-                LEFT JOIN pg_catalog.pg_stat_xact_user_tables AS s ON s.relid = c.oid
-                WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p', 'm')
-                """,
-                (self._schema,),
-            )
-            return {name: (frozenset(modes), file, scans) for name, modes, file, scans in cursor.fetchall()}
+        sql = """
+            SELECT c.relname,
+                   ARRAY(SELECT l.mode FROM pg_catalog.pg_locks AS l
+                         WHERE l.relation = c.oid AND l.pid = pg_backend_pid()),
+                   pg_relation_filenode(c.oid)::bigint,
+                   COALESCE(s.seq_scan, 0)
+            FROM pg_catalog.pg_class AS c
+            LEFT JOIN pg_catalog.pg_stat_xact_user_tables AS s ON s.relid = c.oid
+            WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p', 'm')
+            """
+        found = postgres.rows(self._raw, sql, (self._schema,))
+        return {name: (frozenset(modes), file, scans) for name, modes, file, scans in found}

@@ -51,11 +51,6 @@ class Rename:
     before: str
     after: str
 
-    @property
-    def reversed(self) -> Rename:
-        """The way back."""
-        return Rename(self.item, self.after, self.before)
-
 
 @dataclass(frozen=True)
 class RootCauses:
@@ -71,13 +66,6 @@ class RootCauses:
     expected: Snapshot
     actual: Snapshot
     renamed: tuple[Rename, ...] = ()
-
-
-def differences(
-    shadow: Shadow, actual: Snapshot, *, grantees: Sequence[str] = (), ignore: Sequence[str] = ()
-) -> list[Finding]:
-    """Compare a shadow with the actual schema, and return only the findings; see :func:`trace`."""
-    return trace(shadow, actual, grantees=grantees, ignore=ignore).findings
 
 
 def trace(
@@ -126,14 +114,13 @@ def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
 def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, str]]:
     """Find columns of another type and renamed labels, with the statements that change the shadow alike."""
     for key, wanted in expected.objects.items():
-        there = actual.get(key)
+        there = actual.objects.get(key)
         if there is None or there.kind != wanted.kind:
             continue
         names = [n for n in ("type", "collation") if wanted.attributes.get(n) != there.attributes.get(n)]
         if wanted.kind == "column" and names:
-            computed = wanted.attributes["generated"]
-            sql = column_ddl.retype(wanted, there.attributes, cast=not computed)
-            yield different(wanted, there, names, None), sql
+            action = column_ddl.retype(wanted, there.attributes, cast=not wanted.attributes["generated"])
+            yield different(wanted, there, names, None), f"ALTER TABLE {table_of(wanted)} {action}"
         if wanted.kind == "type" and ddl.renamed_label(wanted, there):
             statements, _ = ddl.alter(there, wanted, ["labels"])
             yield different(wanted, there, ["labels"], None), terminated(s.sql for s in statements)
@@ -160,7 +147,7 @@ def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
         if key not in ("owner", "body")
     )
     table = table_of(item) if item.kind in _UNDER_A_TABLE else ""
-    relation = snapshot.get(f"relation:{table}")
+    relation = snapshot.objects.get(f"relation:{table}")
     order = relation.attributes.get("column order") if relation else None
     # A renamed column keeps its place; one that was dropped and added again is the last one.
     place = order.index(item.name) if order and item.kind == "column" else None
@@ -181,7 +168,7 @@ def _reprinted(
             again = [key for key in parsed if (sql := _recreate(side.objects[key])) and shadow.attempt(sql)]
             printed = shadow.snapshot() if again else side
             for key in again:
-                parsed[key] += filter(None, [printed.get(key)])
+                parsed[key] += filter(None, [printed.objects.get(key)])
     kept = []
     for finding in findings:
         key = handle(finding.kind, finding.object)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, rows
 from guvnor.revisions.sql_revisions import SqlRevision, SqlRevisions
 from guvnor.schema import catalog
 from guvnor.schema.enums import Enums
@@ -182,11 +182,15 @@ def from_revisions(revisions: SqlRevisions | ScriptDirectory, revision: str | No
     """
     if revision is None or revision == "base":
         return lambda _: None
-    steps: Sequence[SqlRevision | Script] | None
+    steps: Sequence[SqlRevision | Script] | None = None
     if isinstance(revisions, SqlRevisions):
         steps = revisions.up_to(revision)
     else:
-        steps = _scripts_up_to(revisions, revision)
+        from alembic.script.revision import ResolutionError
+        from alembic.util import CommandError
+
+        with contextlib.suppress(CommandError, ResolutionError):
+            steps = list(revisions.iterate_revisions(revision, "base"))[::-1]
     if steps is None:
         raise LiveSchemaError(
             f"There is no file of revision {revision}, so it is unknown what the database should be.",
@@ -205,24 +209,9 @@ def from_revisions(revisions: SqlRevisions | ScriptDirectory, revision: str | No
     return run
 
 
-def _scripts_up_to(script: ScriptDirectory, revision: str) -> list[Script] | None:
-    """Return the revision files up to one in their order; None when that one is not known."""
-    from alembic.script.revision import ResolutionError
-    from alembic.util import CommandError
-
-    try:
-        return list(script.iterate_revisions(revision, "base"))[::-1]
-    except (CommandError, ResolutionError):
-        return None
-
-
 def from_models(metadata: sqlalchemy.MetaData) -> Make:
     """Return what builds a schema from SQLAlchemy's metadata."""
-
-    def run(shadow: Shadow) -> None:
-        metadata.create_all(shadow.connection, checkfirst=False)
-
-    return run
+    return lambda shadow: metadata.create_all(shadow.connection, checkfirst=False)
 
 
 @contextlib.contextmanager
@@ -270,38 +259,33 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
     """Start the transaction and make the schema."""
     name = f"guvnor_shadow_{secrets.token_hex(8)}"
     try:
-        with driver.cursor() as cursor:
-            # The settings end with the transaction. Event triggers of others must not fire for what nobody
-            # will see; only a superuser may hold them back.
-            cursor.execute(
-                f"""
-                SET TRANSACTION READ WRITE;
-                SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
-                SELECT set_config('session_replication_role', 'replica', true)
-                WHERE current_setting('is_superuser')::boolean;
-                CREATE SCHEMA {name};
-                SET LOCAL search_path = {name}, public;
-                SELECT current_schema()::regnamespace::oid::bigint,
-                       -- every relation of the live schema has a twin, and each is locked until the end
-                       (SELECT count(*) + count(*) FILTER (WHERE reltoastrelid <> 0) * 2 FROM pg_class
-                        WHERE relnamespace = to_regnamespace('public')
-                          AND relkind IN ('r', 'p', 'i', 'I', 'S', 'm', 'v')),
-                       current_setting('max_locks_per_transaction')::bigint
-                           * (current_setting('max_connections')::bigint
-                              + current_setting('max_prepared_transactions')::bigint)
-                """
-            )
-            row = cursor.fetchone()
+        # The settings end with the transaction. Event triggers of others must not fire for what nobody will
+        # see; only a superuser may hold them back.
+        sql = f"""
+            SET TRANSACTION READ WRITE;
+            SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
+            SELECT set_config('session_replication_role', 'replica', true)
+            WHERE current_setting('is_superuser')::boolean;
+            CREATE SCHEMA {name};
+            SET LOCAL search_path = {name}, public;
+            SELECT current_schema()::regnamespace::oid::bigint,
+                   -- every relation of the live schema has a twin, and each is locked until the end
+                   (SELECT count(*) + count(*) FILTER (WHERE reltoastrelid <> 0) * 2 FROM pg_class
+                    WHERE relnamespace = to_regnamespace('public')
+                      AND relkind IN ('r', 'p', 'i', 'I', 'S', 'm', 'v')),
+                   current_setting('max_locks_per_transaction')::bigint
+                       * (current_setting('max_connections')::bigint
+                          + current_setting('max_prepared_transactions')::bigint)
+            """
+        ((oid, needed, room),) = rows(driver, sql)
     except psycopg2.Error as error:
         raise explained(error, None) from error
-    assert row is not None
-    oid, needed, room = row
     if needed > room * _LOCKS_SHARE:
         raise ShadowUnavailableError(
             f"The expected schema needs about {needed} locks; this server has room for {room} for everybody.",
             next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction (now for {room} locks in all)",
         )
-    return Shadow(driver, name, catalog.read_global(driver, name), EscapeGuard(driver, oid), enums)
+    return Shadow(driver, name, catalog.read_global(driver, oid), EscapeGuard(driver, oid), enums)
 
 
 def _end(shadow: Shadow) -> None:

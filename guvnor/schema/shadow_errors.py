@@ -43,9 +43,10 @@ def explained(error: psycopg2.Error | AssertionError, doing: str | None) -> Shad
 
     :param doing: what was being run, such as ``revision 002``; None while the schema itself was made.
     """
-    code = error.pgcode if isinstance(error, psycopg2.Error) else None
-    message = error.diag.message_primary if isinstance(error, psycopg2.Error) else None
-    reason = message or " ".join(str(error).split())
+    if isinstance(error, AssertionError):
+        code, reason = None, "it leaves its transaction (autocommit_block); use the online operations instead"
+    else:
+        code, reason = error.pgcode, error.diag.message_primary or " ".join(str(error).split())
     if code == errorcodes.OUT_OF_MEMORY:
         return ShadowUnavailableError(
             "The expected schema needs more locks than this server has room for (max_locks_per_transaction)."
@@ -62,6 +63,4 @@ def explained(error: psycopg2.Error | AssertionError, doing: str | None) -> Shad
         return ShadowBusyError(
             f"The expected schema could not be built: {doing} waited more than {LOCK_TIMEOUT} for a lock."
         )
-    if isinstance(error, AssertionError):
-        reason = "it leaves its transaction (autocommit_block); use the online operations instead"
     return ShadowError(f"The expected schema could not be built: {doing} failed: {reason}.")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import cached_property
 from typing import Any
-
-_WILDCARD = re.compile(r"[*?\[]")
 
 # Objects of these kinds share one space of names in PostgreSQL (pg_class).
 _RELATIONS = frozenset({"table", "view", "materialized view", "foreign table"})
@@ -64,21 +62,15 @@ class Snapshot:
     :ivar objects: by handle.
     :ivar owner: the role that owns the bookkeeping table ``alembic_version``; None where there is none.
     :ivar available: the extensions that this server could install.
-    :ivar server_version: as ``server_version_num``, such as 150018.
     """
 
     objects: Mapping[str, Object]
     owner: str | None = None
-    available: frozenset[str] = field(default_factory=frozenset)
-    server_version: int = 0
+    available: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[Object]:
         """Go through the objects."""
         return iter(self.objects.values())
-
-    def get(self, key: str) -> Object | None:
-        """Return the object of a handle, or None."""
-        return self.objects.get(key)
 
     def of_kind(self, *kinds: str) -> list[Object]:
         """Return the objects of some kinds."""
@@ -99,7 +91,7 @@ def matcher(patterns: Sequence[str]) -> Callable[[Object], bool]:
     both of each parent.
     """
     # A pattern without wildcards is a name, and to look for a name among many is quick.
-    names = {pattern for pattern in patterns if not _WILDCARD.search(pattern)}
+    names = {pattern for pattern in patterns if not re.search(r"[*?\[]", pattern)}
     globs = [translate(pattern) for pattern in patterns if pattern not in names]
     matches = re.compile("|".join(globs)).match if globs else None
 

@@ -396,7 +396,7 @@ def test_a_change_is_found_and_nothing_else(
             except psycopg2.errors.FeatureNotSupported as error:
                 pytest.skip(f"not on this server: {error.diag.message_primary}")
     with expected.undone():
-        findings = root_causes.differences(expected, catalog.read(changed))
+        findings = root_causes.trace(expected, catalog.read(changed)).findings
 
     assert sorted(f"{f.change} {f.kind} {f.object}" for f in findings) == sorted(
         finding.format_map(names) for finding in case.findings

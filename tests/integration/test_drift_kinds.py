@@ -290,7 +290,7 @@ def changed(live: Database) -> Iterator[Connection]:
 
 def test_the_same_schema_twice_has_no_difference(expected: Shadow, changed: Connection) -> None:
     with expected.undone():
-        assert root_causes.differences(expected, catalog.read(changed)) == []
+        assert root_causes.trace(expected, catalog.read(changed)).findings == []
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases(CHANGES)])
@@ -302,7 +302,7 @@ def test_a_change_is_found_and_nothing_else(
         for statement in statements(case.sql.format_map(names)):
             cursor.execute(statement)
     with expected.undone():
-        findings = root_causes.differences(expected, catalog.read(changed))
+        findings = root_causes.trace(expected, catalog.read(changed)).findings
     assert sorted(f"{f.change} {f.kind} {f.object}" for f in findings) == sorted(case.findings)
     assert all(finding.meaning.endswith(".") for finding in findings), "one is not explained in a sentence"
     if all(finding.sql for finding in findings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guvnor.schema.queries.fragments import comment, dependencies, not_of_extension, privileges
+from guvnor.schema.queries import comment, dependencies, not_of_extension, privileges
 
 # Functions, procedures and aggregates.
 FUNCTIONS = f"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guvnor.schema.queries.fragments import column_handles, comment, dependencies, not_of_extension
+from guvnor.schema.queries import column_handles, comment, dependencies, not_of_extension
 
 # The table and the columns of a constraint or index, which its query names already.
 _CONSTRAINED = "u.refobjid = k.conrelid"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guvnor.schema.queries.fragments import comment, dependencies, not_of_extension, privileges
+from guvnor.schema.queries import comment, dependencies, not_of_extension, privileges
 
 # The schema itself. By default, every role may use "public", and before PostgreSQL 15 create objects in it.
 SCHEMA = f"""
@@ -108,22 +108,8 @@ SEQUENCES = f"""
     WHERE c.relnamespace = %(schema)s AND c.relkind = 'S'
       AND {not_of_extension("pg_class", "c.oid", types="'e', 'i'")}"""
 
-_NOT_NULL_NAME = """
-           quote_ident(n.conname) || CASE WHEN n.convalidated THEN '' ELSE ' NOT VALID' END
-               || CASE WHEN n.connoinherit THEN ' NO INHERIT' ELSE '' END"""
-_NOT_NULL_CONSTRAINT = """
-    LEFT JOIN pg_constraint AS n
-           ON n.conrelid = c.oid AND n.contype = 'n' AND n.conkey = ARRAY[a.attnum]"""
-
-
-def columns(version: int) -> str:
-    """Return the query of the columns.
-
-    A NOT NULL is part of its column; PostgreSQL 18 gives it a name and a validity of its own.
-
-    :param version: as ``server_version_num``, such as 150018.
-    """
-    return f"""
+# A NOT NULL is part of its column; only from PostgreSQL 18 on, it has a name and a validity of its own.
+COLUMNS = f"""
     SELECT 'column' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(a.attname) AS identity,
            ARRAY['relation:' || quote_ident(c.relname)]
@@ -134,7 +120,8 @@ def columns(version: int) -> str:
            CASE WHEN a.attcollation <> t.typcollation
                 THEN a.attcollation::regcollation::text END AS "collation",
            a.attnotnull AS "not null",
-           {_NOT_NULL_NAME if version >= 180000 else "NULL"} AS "not null constraint",
+           quote_ident(n.conname) || CASE WHEN n.convalidated THEN '' ELSE ' NOT VALID' END
+               || CASE WHEN n.connoinherit THEN ' NO INHERIT' ELSE '' END AS "not null constraint",
            CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS "default",
            CASE a.attgenerated WHEN 's' THEN 'STORED ' WHEN 'v' THEN 'VIRTUAL ' END
                || pg_get_expr(d.adbin, d.adrelid) AS generated,
@@ -164,6 +151,7 @@ def columns(version: int) -> str:
     LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
     LEFT JOIN pg_description AS m
            ON m.classoid = 'pg_class'::regclass AND m.objoid = c.oid AND m.objsubid = a.attnum
-    {_NOT_NULL_CONSTRAINT if version >= 180000 else ""}
+    LEFT JOIN pg_constraint AS n
+           ON n.conrelid = c.oid AND n.contype = 'n' AND n.conkey = ARRAY[a.attnum]
     WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND {not_of_extension("pg_class", "c.oid")}"""

@@ -1,8 +1,8 @@
-"""What belongs to the database as a whole, but acts on the schema's tables or is used by them."""
+"""What an application's schema hardly ever has, and what belongs to the database as a whole."""
 
 from __future__ import annotations
 
-from guvnor.schema.queries.fragments import comment, entries, not_of_extension
+from guvnor.schema.queries import comment, entries, not_of_extension
 
 
 def _not_elsewhere(*types: str) -> str:
@@ -21,8 +21,8 @@ _PUBLISHED_SCHEMA = """OR EXISTS (SELECT FROM pg_publication_namespace AS s
                           WHERE s.pnpubid = o.oid AND s.pnnspid = %(schema)s)"""
 
 
-def objects(version: int) -> str:
-    """Return the query of what belongs to the database as a whole.
+def database_wide(version: int) -> str:
+    """Return the query of what acts on the schema's tables or is used by them, but is not in a schema.
 
     Of a shadow, only what came with it counts. Casts and transforms depend on a type of the schema.
 
@@ -42,14 +42,12 @@ def objects(version: int) -> str:
                   pg_get_userbyid(o.defaclrole),
                   CASE WHEN o.defaclnamespace = 0 THEN '' ELSE ' in public' END),
            '{{}}', NULL, NULL, NULL, NULL,
-           CASE WHEN o.defaclnamespace = 0 THEN ARRAY({entries("o.defaclacl", "o.defaclrole")} EXCEPT
-                                                      {entries("b.builtin", "o.defaclrole")})
-                ELSE ARRAY({entries("o.defaclacl", "o.defaclrole")}) END,
-           CASE WHEN o.defaclnamespace = 0 THEN ARRAY({entries("b.builtin", "o.defaclrole")} EXCEPT
-                                                      {entries("o.defaclacl", "o.defaclrole")}) END
+           ARRAY({entries("o.defaclacl", "o.defaclrole")} EXCEPT {entries("b.builtin", "o.defaclrole")}),
+           ARRAY({entries("b.builtin", "o.defaclrole")} EXCEPT {entries("o.defaclacl", "o.defaclrole")})
     FROM pg_default_acl AS o
-    CROSS JOIN LATERAL (
-        SELECT acldefault(CASE o.defaclobjtype WHEN 'S' THEN 's' ELSE o.defaclobjtype END, o.defaclrole)
+    CROSS JOIN LATERAL (  -- those in a schema come on top of the built-in ones
+        SELECT CASE WHEN o.defaclnamespace = 0 THEN acldefault(
+            CASE o.defaclobjtype WHEN 'S' THEN 's' ELSE o.defaclobjtype END, o.defaclrole) END
     ) AS b (builtin)
     WHERE o.defaclnamespace IN (0, %(schema)s) AND o.defaclobjtype <> 'L'
     UNION ALL
@@ -114,3 +112,85 @@ def objects(version: int) -> str:
                      (SELECT string_agg(split_part(x, '=', 1), ', ') FROM unnest(o.srvoptions) AS x)),
            pg_get_userbyid(o.srvowner), {comment("pg_foreign_server", "o.oid")}, NULL, NULL
     FROM pg_foreign_server AS o WHERE {not_of_extension("pg_foreign_server", "o.oid")}"""
+
+
+def _plain(kind: str, catalog: str, identity: str, namespace: str, owner: str | None, content: str) -> str:
+    """Return the query of a kind of object whose one attribute ``content`` holds all that is compared."""
+    return f"""
+    SELECT '{kind}' AS kind, {identity} AS identity, '{{}}'::text[] AS parents, {content} AS content,
+           {f"pg_get_userbyid(o.{owner})" if owner else "NULL::name"} AS owner,
+               {comment(catalog, "o.oid")} AS comment
+    FROM {catalog} AS o
+    WHERE o.{namespace} = %(schema)s AND {not_of_extension(catalog, "o.oid")}"""
+
+
+# Kinds that are rare; each object is compared as a whole.
+RARE = " UNION ALL ".join(
+    (
+        _plain(
+            "collation", "pg_collation", "quote_ident(o.collname)", "collnamespace", "collowner",
+            "(to_jsonb(o) - 'oid' - 'collnamespace' - 'collowner' - 'collversion')::text",
+        ),
+        _plain(
+            "conversion", "pg_conversion", "quote_ident(o.conname)", "connamespace", "conowner",
+            "concat_ws(', ', pg_encoding_to_char(o.conforencoding), pg_encoding_to_char(o.contoencoding), "
+            "o.conproc, o.condefault)",
+        ),
+        _plain(
+            "operator", "pg_operator",
+            "o.oprname || '(' || concat_ws(', ', format_type(NULLIF(o.oprleft, 0), NULL), "
+            "format_type(o.oprright, NULL)) || ')'",
+            "oprnamespace", "oprowner",
+            "concat_ws(', ', o.oprcode, format_type(o.oprresult, NULL), 'merges ' || o.oprcanmerge, "
+            "'hashes ' || o.oprcanhash, 'commutator ' || NULLIF(o.oprcom, 0)::regoperator, "
+            "'negator ' || NULLIF(o.oprnegate, 0)::regoperator, o.oprrest, o.oprjoin)",
+        ),
+        _plain(
+            "operator class", "pg_opclass",
+            "quote_ident(o.opcname) || ' USING ' || (SELECT amname FROM pg_am WHERE oid = o.opcmethod)",
+            "opcnamespace", "opcowner",
+            "concat_ws(', ', format_type(o.opcintype, NULL), 'default ' || o.opcdefault, "
+            "'family ' || (SELECT opfname FROM pg_opfamily WHERE oid = o.opcfamily), "
+            "'storage ' || format_type(NULLIF(o.opckeytype, 0), NULL))",
+        ),
+        _plain(
+            "operator family", "pg_opfamily",
+            "quote_ident(o.opfname) || ' USING ' || (SELECT amname FROM pg_am WHERE oid = o.opfmethod)",
+            "opfnamespace", "opfowner",
+            "concat_ws('; ', "
+            "(SELECT string_agg(concat_ws(' ', p.amopstrategy, p.amopopr::regoperator, p.amoppurpose), ', ' "
+            "ORDER BY p.amopstrategy, p.amopopr::regoperator::text) "
+            "FROM pg_amop AS p WHERE p.amopfamily = o.oid), "
+            "(SELECT string_agg(concat_ws(' ', p.amprocnum, p.amproc::regprocedure), ', ' "
+            "ORDER BY p.amprocnum, p.amproc::regprocedure::text) "
+            "FROM pg_amproc AS p WHERE p.amprocfamily = o.oid))",
+        ),
+        _plain(
+            "text search configuration", "pg_ts_config", "quote_ident(o.cfgname)", "cfgnamespace", "cfgowner",
+            "concat_ws('; ', (SELECT prsname FROM pg_ts_parser WHERE oid = o.cfgparser), "
+            "(SELECT string_agg(concat_ws(' ', m.maptokentype, m.mapseqno, m.mapdict::regdictionary), ', ' "
+            "ORDER BY m.maptokentype, m.mapseqno) FROM pg_ts_config_map AS m WHERE m.mapcfg = o.oid))",
+        ),
+        _plain(
+            "text search dictionary", "pg_ts_dict", "quote_ident(o.dictname)", "dictnamespace", "dictowner",
+            "concat_ws('; ', (SELECT tmplname FROM pg_ts_template WHERE oid = o.dicttemplate), "
+            "o.dictinitoption)",
+        ),
+        _plain(
+            "text search parser", "pg_ts_parser", "quote_ident(o.prsname)", "prsnamespace", None,
+            "concat_ws(', ', o.prsstart, o.prstoken, o.prsend, o.prsheadline, o.prslextype)",
+        ),
+        _plain(
+            "text search template", "pg_ts_template", "quote_ident(o.tmplname)", "tmplnamespace", None,
+            "concat_ws(', ', o.tmplinit, o.tmpllexize)",
+        ),
+    )
+)  # fmt: skip
+
+# Security labels of objects in the schema (SECURITY LABEL).
+LABELS = """
+    SELECT 'security label' AS kind, l.provider || ' on ' || l.objtype || ' '
+               || regexp_replace(l.objname, '^' || n.nspname || '\\.', '') AS identity,
+           '{}'::text[] AS parents, l.label
+    FROM pg_seclabels AS l JOIN pg_namespace AS n ON n.oid = l.objnamespace
+    WHERE l.objnamespace = %(schema)s"""
