@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,19 +36,16 @@ def script_directory(path: Path) -> ScriptDirectory:
     return ScriptDirectory.from_config(alembic_config(path))
 
 
-@contextlib.contextmanager
-def alembic_environment(given: Any, script: ScriptDirectory) -> Iterator[Any]:
+def alembic_environment(given: Any, script: ScriptDirectory) -> contextlib.AbstractContextManager[Any]:
     """Provide the environment in which Alembic runs revisions (``alembic.context`` in a revision file).
 
     :param given: the one that an Alembic command has made; None: one is made here.
     """
-    if given is not None:
-        yield given
-        return
     from alembic.runtime.environment import EnvironmentContext
 
-    with EnvironmentContext(alembic_config(files.configuration_file()), script) as environment:
-        yield environment
+    if given is not None:
+        return contextlib.nullcontext(given)
+    return EnvironmentContext(alembic_config(files.configuration_file()), script)
 
 
 def read_revisions() -> tuple[Revision, ...]:

@@ -52,10 +52,8 @@ class SqlRevisions:
 
     def up_to(self, identifier: str) -> tuple[SqlRevision, ...] | None:
         """Return the revisions up to one, which is included; None when it is not known."""
-        for number, revision in enumerate(self.revisions, start=1):
-            if revision.identifier == identifier:
-                return self.revisions[:number]
-        return None
+        known = [revision.identifier for revision in self.revisions]
+        return self.revisions[: known.index(identifier) + 1] if identifier in known else None
 
 
 def read(configuration: Path) -> SqlRevisions:
@@ -67,10 +65,8 @@ def read(configuration: Path) -> SqlRevisions:
     try:
         if "version_locations" in configuration.read_text("utf-8"):
             raise NeedsAlembicError
-        found = [
-            _read(revision.path)
-            for revision in revision_files.listed(revision_files.directory(configuration))
-        ]
+        files = revision_files.listed(revision_files.directory(configuration))
+        found = [_read(file.path) for file in files]
     except (GuvnorError, OSError, UnicodeDecodeError) as error:
         raise NeedsAlembicError from error
     return SqlRevisions(_in_order(found))
