@@ -68,13 +68,10 @@ def parse_statements(call: RenderedCall) -> list[ParsedStatement]:
     :raises SyntaxProblem: when PostgreSQL does not understand it.
     :raises MissingToolError: when the parser is not installed.
     """
-    parser = _parser()
     try:
         return [inner for statement in _statements(call, call.sql) for inner in _unwrapped(statement)]
-    except parser.PGQueryError as error:
-        raise SyntaxProblem(error.message) from None
-    except UnicodeEncodeError as error:
-        raise SyntaxProblem(str(error)) from None
+    except (_parser().PGQueryError, UnicodeEncodeError) as error:
+        raise SyntaxProblem(getattr(error, "message", None) or str(error)) from None
 
 
 def nodes(tree: Any, kind: str) -> Iterator[Any]:

@@ -19,18 +19,11 @@ from guvnor.lint.squawk_rules import ENFORCED, KEY_RULES, OFF, OFF_IN_DOWNGRADE,
 from guvnor.postgres.quoting import quoted
 
 
-class SquawkError(GuvnorError):
-    """squawk printed no result."""
-
-    state = "Nothing was changed."
-    next_step = "squawk --version"
-
-
 def problems(source: RevisionSource) -> Iterator[LintProblem]:
     """Return what squawk finds in both directions of a revision.
 
     :raises MissingToolError: when squawk is not installed.
-    :raises SquawkError: when it prints no result.
+    :raises GuvnorError: when it prints no result.
     """
     program = _program()
     for rendered in source.directions:
@@ -99,5 +92,9 @@ def _run(program: str, sql: str) -> list[dict[str, Any]]:
     try:
         warnings: list[dict[str, Any]] = json.loads(done.stdout)
     except ValueError:
-        raise SquawkError(f"squawk printed no result: {done.stderr.strip()}") from None
+        raise GuvnorError(
+            f"squawk printed no result: {done.stderr.strip()}",
+            state="Nothing was changed.",
+            next_step="squawk --version",
+        ) from None
     return warnings

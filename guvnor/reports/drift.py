@@ -37,8 +37,7 @@ def as_terminal(report: DriftReport) -> Group:
         parts.append(Text(f"    {finding.meaning}", style="italic"))
         if finding.with_it:
             parts.append(Text(f"    with it: {', '.join(finding.with_it)}"))
-        if finding.sql:
-            parts += [Text(f"    {line}", style="cyan") for line in finding.sql.splitlines()]
+        parts += [Text(f"    {line}", style="cyan") for line in (finding.sql or "").splitlines()]
     return Group(*parts)
 
 
@@ -74,9 +73,7 @@ def as_github(report: DriftReport) -> str:
     for finding in report.findings:
         text = "\n".join((finding.meaning, *_details(finding), *(finding.sql or "").splitlines()))
         lines.append(annotation("error", text, title=f"Drift: {finding.title}"))
-    if not report.findings:
-        lines.append(annotation("notice", summary(report), title="No drift"))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines or [annotation("notice", summary(report), title="No drift")]) + "\n"
 
 
 def _details(finding: Finding) -> list[str]:

@@ -60,9 +60,8 @@ def _dirty(status: Status) -> str:
         return ""
     if status.running:
         return " (a migration is at work)"
-    return (
-        " (DIRTY - can be finished)" if _can_be_finished(status) else " (DIRTY - needs manual intervention)"
-    )
+    what = "can be finished" if _can_be_finished(status) else "needs manual intervention"
+    return f" (DIRTY - {what})"
 
 
 def _can_be_finished(status: Status) -> bool:

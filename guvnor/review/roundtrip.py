@@ -92,7 +92,9 @@ class _Traveller:
         self._trip.filled = rows.fill(self._dsn)
         at_base, own = self._read(), self._kept_by_triggers()
         up = self._migrate("up", head)
-        self._compare_with_revision(up)
+        report = drift.check(Database(self._dsn), self._tree.script)
+        if not report.clean:
+            self._problem(up, ExitCode.DRIFT, [f"{f.title}: {f.meaning}" for f in report.findings])
         # The downgrade must cope with rows that were written after the upgrade.
         again = rows.fill(self._dsn, first=101)
         self._trip.notes += [
@@ -159,11 +161,6 @@ class _Traveller:
         """Return the columns of each table that its triggers change."""
         with closing(connect(self._dsn, purpose="review")) as connection:
             return {table.name: rows.kept_by_triggers(connection, table) for table in tables.read(connection)}
-
-    def _compare_with_revision(self, after: str) -> None:
-        report = drift.check(Database(self._dsn), self._tree.script)
-        if not report.clean:
-            self._problem(after, ExitCode.DRIFT, [f"{f.title}: {f.meaning}" for f in report.findings])
 
     def _compare_schema(
         self, after: str, expected: _Contents, actual: _Contents, gone: AbstractSet[str] = frozenset()

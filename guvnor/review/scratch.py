@@ -16,17 +16,13 @@ from guvnor.postgres import Connection, closing, connect, quote_ident
 _PREFIX = "guvnor_review_"
 
 
-class ScratchError(PreflightError):
-    """The scratch database could not be created."""
-
-
 @contextlib.contextmanager
 def database(dsn: str) -> Iterator[str]:
     """Create an empty database, and drop it at the end.
 
     :param dsn: of any database of the server, with a role that may create databases.
     :returns: the connection string of the new one.
-    :raises ScratchError: when the role may not.
+    :raises PreflightError: when the role may not.
     """
     token = secrets.token_hex(8)
     name = f"{_PREFIX}{token}"
@@ -38,7 +34,7 @@ def database(dsn: str) -> Iterator[str]:
                 cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         except psycopg2.errors.InsufficientPrivilege:
             role = quote_ident(admin, admin.info.user)
-            raise ScratchError(
+            raise PreflightError(
                 f"Role {role} may not make a scratch database on the server that GUVNOR_SHADOW_DSN names.",
                 next_step=f"ALTER ROLE {role} CREATEDB;   -- or unset GUVNOR_SHADOW_DSN: the local server",
             ) from None
