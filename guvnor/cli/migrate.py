@@ -118,7 +118,7 @@ def history(since: str | None, failed: bool, as_json: bool) -> None:
     if as_json:
         print_json(history_report.as_json(found))
     elif not found:
-        say(history_report.nothing(filtered=failed or since is not None))
+        say("No attempt matches." if failed or since is not None else "No migrations have been run.")
     else:
         show_table(history_report.as_table(found))
 

@@ -53,13 +53,11 @@ def _ignores(source: RevisionSource) -> Iterator[_Ignore]:
 
 
 def _lines(source: RevisionSource, line: int, *, alone: bool) -> tuple[int, int]:
-    """Return the first and the last line of the statement that a comment applies to.
+    """Return the first and the last line of the statement beside, below or around a comment.
 
-    That is the statement beside, below or around the comment. A comment beside or above a function applies to
-    the whole function.
+    A comment beside or above a function applies to the whole function.
 
-    :param line: of the comment.
-    :param alone: whether the comment has a line to itself.
+    :param alone: whether the comment has the line to itself.
     """
     statements = [node for node in ast.walk(source.tree) if isinstance(node, ast.stmt)]
     spans = [(node.lineno, node.end_lineno or node.lineno) for node in statements]

@@ -31,7 +31,6 @@ class SyntaxProblem(Exception):  # noqa: N818 - the fault is in the SQL that was
 class ParsedStatement:
     """One statement of a call; a call may write several.
 
-    :ivar call: the call that writes it.
     :ivar kind: the name of its node: ``AlterTableStmt``.
     :ivar node: its parse tree.
     :ivar offset: how many lines of the call's SQL come before it.

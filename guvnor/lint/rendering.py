@@ -82,9 +82,7 @@ class _CallRecorder(Recorder):
 
     def __init__(self, direction: str, tree: ast.Module, shown: str) -> None:
         super().__init__()
-        self.direction = direction
-        self.tree = tree
-        self.shown = shown
+        self.direction, self.tree, self.shown = direction, tree, shown
         self.calls: list[RenderedCall] = []
 
     def static_output(self, text: str) -> None:

@@ -43,10 +43,9 @@ def problems(source: RevisionSource) -> Iterator[LintProblem]:
 def _program() -> str:
     """Find the program, first beside this Python, where the wheel installs it."""
     places = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
-    program = shutil.which("squawk", path=places)
-    if program is None:
-        raise MissingToolError("The program squawk is not installed.")
-    return program
+    if program := shutil.which("squawk", path=places):
+        return program
+    raise MissingToolError("The program squawk is not installed.")
 
 
 def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
@@ -84,7 +83,6 @@ def _run(program: str, sql: str) -> list[dict[str, Any]]:
         [program, f"--config={os.devnull}", "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"],
         input=sql,
         capture_output=True,
-        text=True,
         encoding="utf-8",
         env={**os.environ, "SQUAWK_DISABLE_GITHUB_ANNOTATIONS": "1"},
         check=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from guvnor.reports.formats import annotation, as_document, code, counted, fenced, titled
@@ -78,14 +79,11 @@ def as_github(report: DriftReport) -> str:
 
 def _details(finding: Finding) -> list[str]:
     """Return the expected and the actual value of each attribute, a line each."""
-    expected, actual = finding.expected or {}, finding.actual or {}
-    lines = []
-    for name in dict.fromkeys((*expected, *actual)):
-        if finding.expected is not None:
-            lines += _value(f"expected {name}", expected.get(name))
-        if finding.actual is not None:
-            lines += _value(f"actual {name}", actual.get(name))
-    return lines
+    sides = [("expected", finding.expected), ("actual", finding.actual)]
+    given = [(side, values) for side, values in sides if values is not None]
+    names = dict.fromkeys(name for _, values in given for name in values)
+    lines = [_value(f"{side} {name}", values.get(name)) for name in names for side, values in given]
+    return list(chain.from_iterable(lines))
 
 
 def _value(label: str, value: Any) -> list[str]:

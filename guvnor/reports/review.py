@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from itertools import accumulate
 
 from guvnor.reports import drift as drift_report, lint as lint_report
 from guvnor.reports.formats import code, counted, fenced
@@ -51,12 +52,8 @@ class _Fold:
 
     def written(self, cap: int) -> str:
         """Return it with no more lines than fit into ``cap`` characters."""
-        kept, length = [], 0
-        for line in self.lines:
-            length += len(line) + 1
-            if length > cap:
-                break
-            kept.append(line)
+        lengths = accumulate(len(line) + 1 for line in self.lines)
+        kept = [line for line, length in zip(self.lines, lengths, strict=True) if length <= cap]
         left = len(self.lines) - len(kept)
         body = [*kept, *_unclosed(kept)] if self.language is None else fenced(self.language, kept)
         if left:
@@ -112,8 +109,7 @@ def _head(review: Review) -> Iterator[str]:
     yield "\n".join(("| | check | result |", "| --- | --- | --- |", *rows))
     if review.renumbered:
         yield "The other checks looked at the revisions as they are once they are renumbered."
-    steps = [step for check in failed for step in _next_step(review, check)]
-    if steps:
+    if steps := [step for check in failed for step in _next_step(review, check)]:
         yield "### What to do"
         yield from steps
 

@@ -26,8 +26,6 @@ from guvnor.revisions.renumbering import Renumbering
 from guvnor.schema import drift
 from guvnor.schema.drift import DriftReport
 
-Verdict = Literal["passed", "warning", "failed", "skipped"]
-
 # The models are the expected schema, the revisions the actual one.
 _WHERE = {
     "missing": "is only in the models",
@@ -51,7 +49,7 @@ class ReviewCheck:
     """
 
     name: str
-    verdict: Verdict
+    verdict: Literal["passed", "warning", "failed", "skipped"]
     summary: str
     next_step: str | None = None
     exit_code: ExitCode = ExitCode.DONE

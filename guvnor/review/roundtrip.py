@@ -72,7 +72,6 @@ def run(dsn: str, tree: Tree, base: str | None, head: str) -> RoundTrip:
     """Migrate a scratch database to the base, fill it, then go up, down and up again.
 
     :param dsn: of any database of the server.
-    :param tree: the revisions.
     :param base: the last revision of the main branch; None for an empty database.
     :param head: the last revision of the branch.
     """
@@ -96,10 +95,8 @@ class _Traveller:
         if not report.clean:
             self._problem(up, ExitCode.DRIFT, [f"{f.title}: {f.meaning}" for f in report.findings])
         # The downgrade must cope with rows that were written after the upgrade.
-        again = rows.fill(self._dsn, first=101)
-        self._trip.notes += [
-            f"Table {name} has no rows after the upgrade: {why}" for name, why in again.empty.items()
-        ]
+        again = rows.fill(self._dsn, first=101).empty
+        self._trip.notes += [f"Table {name} has no rows after the upgrade: {again[name]}" for name in again]
         at_head = self._read()
         down = self._migrate("down", base or "base")
         gone = at_base.schema.objects.keys() - at_head.schema.objects.keys()
@@ -130,7 +127,6 @@ class _Traveller:
                 },
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
                 encoding="utf-8",
                 check=False,
                 timeout=LIMIT,
@@ -180,7 +176,7 @@ class _Traveller:
         own: Mapping[str, set[str]],
     ) -> None:
         """Compare the rows of the tables and columns that the upgrade did not drop."""
-        lines = []
+        lines, notes = [], self._trip.notes
         for table, old in at_base.rows.items():
             if table not in at_head.rows or table not in back.rows or f"relation:{table}" in gone:
                 continue
@@ -197,13 +193,10 @@ class _Traveller:
                 lines.append(f"table {table}: {lost} of {len(old)} rows are not as they were{where}")
             moved = [column for column in kept if column not in compared]
             if rows.changed_columns(old, new, moved):
-                self._trip.notes.append(
-                    f"The revisions update rows of table {table}, and a trigger moves {', '.join(moved)}."
-                )
+                columns = ", ".join(moved)
+                notes.append(f"The revisions update rows of table {table}, and a trigger moves {columns}.")
             if (fewer := len(between) - len(new)) > 0:
-                self._trip.notes.append(
-                    f"The downgrade deletes {fewer} of {len(between)} rows of table {table}."
-                )
+                notes.append(f"The downgrade deletes {fewer} of {len(between)} rows of table {table}.")
         if lines:
             self._problem(after, ExitCode.DRIFT, lines)
 

@@ -42,8 +42,8 @@ def database(dsn: str) -> Iterator[str]:
             yield extensions.make_dsn(dsn, dbname=name)
         finally:
             # Another connection, because the first may have been lost meanwhile.
-            with closing(connect(dsn, purpose="review")) as other:
-                _drop(other, name)
+            with closing(connect(dsn, purpose="review")) as other, other.cursor() as cursor:
+                cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def _drop_abandoned(connection: Connection) -> None:
@@ -65,11 +65,5 @@ def _drop_abandoned(connection: Connection) -> None:
             """,
             (f"^{_PREFIX}[0-9a-f]{{16}}$",),
         )
-        names = [name for (name,) in cursor.fetchall()]
-    for name in names:
-        _drop(connection, name)
-
-
-def _drop(connection: Connection, name: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        for (name,) in cursor.fetchall():
+            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

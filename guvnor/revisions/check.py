@@ -29,9 +29,8 @@ def load(script: ScriptDirectory) -> dict[str, Script]:
     except CommandError as error:
         raise RevisionFilesError(f"The migration files do not fit together: {error}") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision can raise anything
-        raise RevisionFilesError(
-            f"A migration file cannot be read: {type(error).__name__}: {error}"
-        ) from None
+        reason = f"{type(error).__name__}: {error}"
+        raise RevisionFilesError(f"A migration file cannot be read: {reason}") from None
 
 
 def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
@@ -68,15 +67,12 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
                     next_step=f"$EDITOR {revision.path}",
                 )
         if left := todo_lines(files.text(revision.path)):
-            raise RevisionFilesError(
-                f"{revision.path.name} is not finished: a TODO is left in line {left[0]}.",
-                next_step=f"$EDITOR {revision.path}",
-            )
+            message = f"{revision.path.name} is not finished: a TODO is left in line {left[0]}."
+            raise RevisionFilesError(message, next_step=f"$EDITOR {revision.path}")
         previous = revision.identifier
     if extra := graph.keys() - {revision.identifier for revision in found}:
-        raise RevisionFilesError(
-            f"Alembic finds revisions that no file is named after: {', '.join(sorted(extra))}."
-        )
+        names = ", ".join(sorted(extra))
+        raise RevisionFilesError(f"Alembic finds revisions that no file is named after: {names}.")
 
 
 def todo_lines(text: str) -> tuple[int, ...]:

@@ -81,7 +81,7 @@ def upgrade_steps(to: str | None) -> FindSteps:
         )
 
     def find(script: ScriptDirectory, heads: tuple[str, ...]) -> Sequence[MigrationStep]:
-        if _at(heads) >= target.number:
+        if number(next(iter(heads), None)) >= target.number:
             return []
         return find_steps(script, Direction.UP, heads, target.identifier)
 
@@ -97,7 +97,7 @@ def downgrade_steps(to: str | None) -> FindSteps:
     target = files.find(read_revisions(), to) if to else None
 
     def find(script: ScriptDirectory, heads: tuple[str, ...]) -> Sequence[MigrationStep]:
-        at = _at(heads)
+        at = number(next(iter(heads), None))
         remaining = max(at - 1, 0) if to is None else (target.number if target else 0)
         if remaining > at:
             raise UsageError(
@@ -109,7 +109,3 @@ def downgrade_steps(to: str | None) -> FindSteps:
         return find_steps(script, Direction.DOWN, heads, f"{remaining:03d}" if remaining else None)
 
     return find
-
-
-def _at(heads: tuple[str, ...]) -> int:
-    return number(heads[0] if heads else None)

@@ -1,9 +1,8 @@
-"""Reads revisions that consist of SQL, without Alembic.
+"""Reads revisions without Alembic, whose import takes longer than checking a small schema.
 
-Importing Alembic and SQLAlchemy takes longer than checking a small schema. A revision does not need them
-when it imports only ``op`` and the standard library, and calls only ``op.execute`` with text and online
-operations: its ``upgrade()`` is called with an ``op`` that records the statements. Where a revision does
-anything else, :class:`NeedsAlembicError` is raised, and the caller lets Alembic read the files.
+That works for a revision that imports only ``op`` and the standard library, and calls only ``op.execute``
+with text and online operations: its ``upgrade()`` is called with an ``op`` that records the statements. For
+any other, :class:`NeedsAlembicError` is raised, and the caller lets Alembic read the files.
 """
 
 from __future__ import annotations
