@@ -128,9 +128,8 @@ _CHANGED = {
 
 
 def _added(item: Object) -> str:
-    needs_value = item.attributes.get("not null") and not any(
-        item.attributes.get(name) for name in ("default", "generated", "identity generation")
-    )
+    sources = ("default", "generated", "identity generation")
+    needs_value = item.attributes.get("not null") and not any(map(item.attributes.get, sources))
     if item.kind == "column" and needs_value:
         return "NOT NULL without a default: every INSERT of the running application fails."
     if item.attributes.get("validated") is False:

@@ -11,9 +11,8 @@ from guvnor.review import changes, scratch
 from guvnor.review.changes import Change
 from guvnor.review.files import Tree
 from guvnor.revisions import files as revision_files, plan
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Step
-from guvnor.revisions.script import find_steps
+from guvnor.revisions.script import Direction, find_steps
 from guvnor.schema import rehearsal
 from guvnor.schema.rehearsal import StatementEffect
 from guvnor.schema.snapshot import Object

@@ -147,10 +147,9 @@ class _Traveller:
     def _read(self) -> _Contents:
         with closing(connect(self._dsn, purpose="review")) as connection:
             schema = reading.read_live_schema(connection)[0]
-            found = {
-                table.name: rows.read(connection, table.name, [column.name for column in table.columns])
-                for table in tables.read(connection)
-            }
+            found = {}
+            for table in tables.read(connection):
+                found[table.name] = rows.read(connection, table.name, [c.name for c in table.columns])
             return _Contents(schema, found)
 
     def _kept_by_triggers(self) -> dict[str, set[str]]:

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationStep, RevisionStep
 
 from guvnor.postgres import Identity
 from guvnor.revisions.confirmation import confirmation_hash
-from guvnor.revisions.direction import Direction
+from guvnor.revisions.script import Direction
 from guvnor.revisions.statements import checksum, render
 
 

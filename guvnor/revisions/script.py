@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guvnor.errors import UsageError
 from guvnor.revisions import files
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.files import Revision
 from guvnor.revisions.identifiers import number
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.runtime.migration import MigrationStep
     from alembic.script import ScriptDirectory
+
+
+class Direction(StrEnum):
+    """Which way a step goes: it applies a revision, rolls one back, or only moves the version."""
+
+    UP = "up"
+    DOWN = "down"
+    STAMP = "stamp"
+
 
 # Finds the steps that a command runs from the revision that a database is at (none, or one).
 FindSteps = Callable[["ScriptDirectory", tuple[str, ...]], Sequence["MigrationStep"]]
