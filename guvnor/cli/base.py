@@ -14,8 +14,7 @@ from guvnor.cli.streams import say
 if TYPE_CHECKING:
     from guvnor.migrate.observer import Observer
     from guvnor.migrate.request import Request
-    from guvnor.revisions.direction import Direction
-    from guvnor.revisions.script import FindSteps
+    from guvnor.revisions.script import Direction, FindSteps
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
 _VARIABLES = {option.name: option.variable for option in config.OPTIONS}

@@ -21,8 +21,7 @@ from guvnor.cli.base import (
 from guvnor.cli.console import Console
 from guvnor.cli.streams import say
 from guvnor.errors import UsageError
-from guvnor.revisions.direction import Direction
-from guvnor.revisions.script import upgrade_steps
+from guvnor.revisions.script import Direction, upgrade_steps
 
 _HELP = "guvnor migrate deploy --help"
 

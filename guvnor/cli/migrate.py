@@ -27,8 +27,7 @@ from guvnor.cli.console import Console, show, show_table
 from guvnor.cli.streams import result_kept_clean, say
 from guvnor.commands import migrate as commands, roles as least_privilege
 from guvnor.commands.roles import Names
-from guvnor.revisions.direction import Direction
-from guvnor.revisions.script import downgrade_steps, read_revisions, upgrade_steps
+from guvnor.revisions.script import Direction, downgrade_steps, read_revisions, upgrade_steps
 
 
 @click.group(cls=Group)
@@ -118,7 +117,7 @@ def history(since: str | None, failed: bool, as_json: bool) -> None:
     if as_json:
         print_json(history_report.as_json(found))
     elif not found:
-        say(history_report.nothing(filtered=failed or since is not None))
+        say("No attempt matches." if failed or since is not None else "No migrations have been run.")
     else:
         show_table(history_report.as_table(found))
 

@@ -27,8 +27,8 @@ from guvnor.migrate.request import Request
 from guvnor.postgres.engine import connected
 from guvnor.project import Project
 from guvnor.revisions import files
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.identifiers import following
+from guvnor.revisions.script import Direction
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,6 @@ _NAMES = {rule.name for rule in (*REVISION_RULES, *FILES_RULES, ignores.UNUSED)}
 def lint_revisions(configuration_file: Path, since: str | None = None) -> LintReport:
     """Check the new revision files.
 
-    :param configuration_file: the ``alembic.ini``.
     :param since: the last revision that is not new (``base``: all are new); when left out, every revision is
         new that is not on the main branch.
     :raises guvnor.revisions.branch.BranchError: when Git cannot tell which revisions are new.

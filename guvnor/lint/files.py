@@ -29,7 +29,6 @@ class NewRevisions:
 def of_branch(configuration: Path) -> NewRevisions:
     """Compare the work tree with the main branch.
 
-    :param configuration: the ``alembic.ini``.
     :raises guvnor.revisions.branch.BranchError: when Git cannot tell which files are new.
     :raises guvnor.revisions.files.RevisionFilesError: when a file cannot be read.
     """
@@ -53,7 +52,6 @@ def of_branch(configuration: Path) -> NewRevisions:
 def after(configuration: Path, since: str) -> NewRevisions:
     """Take the files after a revision.
 
-    :param configuration: the ``alembic.ini``.
     :param since: a revision as a user names it: ``2``, ``002``, ``base``.
     :raises guvnor.errors.UsageError: when there is no such revision.
     :raises guvnor.revisions.files.RevisionFilesError: when a file cannot be read.
@@ -63,11 +61,8 @@ def after(configuration: Path, since: str) -> NewRevisions:
     last = revision_files.find(revision_files.listed(versions), since)
     sources = _sources(folder, revision_files.texts(versions))
     earlier = tuple(s for s in sources if last and s.number is not None and s.number <= last.number)
-    return NewRevisions(
-        last.path.name if last else "base",
-        new=tuple(source for source in sources if source not in earlier),
-        earlier=earlier,
-    )
+    new = tuple(source for source in sources if source not in earlier)
+    return NewRevisions(last.path.name if last else "base", new, earlier)
 
 
 def _sources(folder: str, texts: Mapping[str, str]) -> tuple[RevisionSource, ...]:

@@ -14,7 +14,7 @@ from guvnor.revisions.statements import checksum
 
 def _edited(files: NewRevisions) -> Iterator[LintProblem]:
     for before, after in files.edited:
-        if after is None or _place(before) != _place(after) or _checksums(before) != _checksums(after):
+        if after is None or _identity(before) != _identity(after):
             what = "deleted it" if after is None else "changed what it does"
             yield LintProblem(
                 APPLIED.name,
@@ -26,19 +26,15 @@ def _edited(files: NewRevisions) -> Iterator[LintProblem]:
             )
 
 
-def _place(source: RevisionSource) -> list[str | None]:
-    """Return the strings by which Alembic places a file among the others."""
+def _identity(source: RevisionSource) -> list[object]:
+    """Return a file's place among the others and its SQL, without comments and white space."""
     names = ("revision", "down_revision", "branch_labels", "depends_on")
-    return [source.assigned_string(name) for name in names]
-
-
-def _checksums(source: RevisionSource) -> list[object]:
-    """Return a checksum of each direction's SQL without its comments and white space."""
+    place = [source.assigned_string(name) for name in names]
     try:
         directions = source.directions
     except Exception:  # noqa: BLE001 - running a file can raise anything
-        return [source.text]
-    return [(checksum([call.sql for call in rendered.calls]), rendered.failure) for rendered in directions]
+        return [*place, source.text]
+    return [*place, *((checksum([call.sql for call in each.calls]), each.failure) for each in directions)]
 
 
 def _misnumbered(files: NewRevisions) -> Iterator[LintProblem]:

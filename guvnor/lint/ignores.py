@@ -30,18 +30,16 @@ op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS payload jsonb")""",
 
 @dataclass(frozen=True)
 class _Ignore:
-    """One such comment, and the first and last line that it applies to."""
+    """One such comment, and the lines that it applies to."""
 
     line: int
     rule: str
     reason: str
-    first: int
-    last: int
+    lines: range
 
     def covers(self, problem: LintProblem) -> bool:
         """Return whether the comment lets a problem pass."""
-        line = problem.line or 0
-        return bool(self.reason) and problem.rule == self.rule and self.first <= line <= self.last
+        return bool(self.reason) and problem.rule == self.rule and (problem.line or 0) in self.lines
 
 
 def _ignores(source: RevisionSource) -> Iterator[_Ignore]:
@@ -51,17 +49,15 @@ def _ignores(source: RevisionSource) -> Iterator[_Ignore]:
         if token.type == tokenize.COMMENT and (match := _COMMENT.match(token.string)):
             line, column = token.start
             first, last = _lines(source, line, alone=not lines[line - 1][:column].strip())
-            yield _Ignore(line, match["rule"], match["reason"].strip(), first, last)
+            yield _Ignore(line, match["rule"], match["reason"].strip(), range(first, last + 1))
 
 
 def _lines(source: RevisionSource, line: int, *, alone: bool) -> tuple[int, int]:
-    """Return the first and the last line of the statement that a comment applies to.
+    """Return the first and the last line of the statement beside, below or around a comment.
 
-    That is the statement beside, below or around the comment. A comment beside or above a function applies to
-    the whole function.
+    A comment beside or above a function applies to the whole function.
 
-    :param line: of the comment.
-    :param alone: whether the comment has a line to itself.
+    :param alone: whether the comment has the line to itself.
     """
     statements = [node for node in ast.walk(source.tree) if isinstance(node, ast.stmt)]
     spans = [(node.lineno, node.end_lineno or node.lineno) for node in statements]

@@ -31,7 +31,6 @@ class SyntaxProblem(Exception):  # noqa: N818 - the fault is in the SQL that was
 class ParsedStatement:
     """One statement of a call; a call may write several.
 
-    :ivar call: the call that writes it.
     :ivar kind: the name of its node: ``AlterTableStmt``.
     :ivar node: its parse tree.
     :ivar offset: how many lines of the call's SQL come before it.
@@ -68,13 +67,10 @@ def parse_statements(call: RenderedCall) -> list[ParsedStatement]:
     :raises SyntaxProblem: when PostgreSQL does not understand it.
     :raises MissingToolError: when the parser is not installed.
     """
-    parser = _parser()
     try:
         return [inner for statement in _statements(call, call.sql) for inner in _unwrapped(statement)]
-    except parser.PGQueryError as error:
-        raise SyntaxProblem(error.message) from None
-    except UnicodeEncodeError as error:
-        raise SyntaxProblem(str(error)) from None
+    except (_parser().PGQueryError, UnicodeEncodeError) as error:
+        raise SyntaxProblem(getattr(error, "message", None) or str(error)) from None
 
 
 def nodes(tree: Any, kind: str) -> Iterator[Any]:

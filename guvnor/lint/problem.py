@@ -25,9 +25,6 @@ class LintProblem:
 
     :ivar rule: the name of the rule, as an ignore names it.
     :ivar file: the revision file, relative to the folder of ``alembic.ini``.
-    :ivar line: in that file; None for the file as a whole.
-    :ivar direction: ``up`` or ``down``; None where the rule is about neither.
-    :ivar message: what was found.
     :ivar help: what to write instead.
     """
 

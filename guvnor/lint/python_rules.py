@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from guvnor.lint.problem import Violation
 from guvnor.lint.revision import RevisionSource
 from guvnor.lint.rule import RevisionRule
-from guvnor.revisions import todo
+from guvnor.revisions.check import todo_lines
 
 _ALLOWED = {"alembic", "sqlalchemy"} | set(sys.stdlib_module_names)
 
@@ -38,7 +38,7 @@ def _imported(node: ast.AST) -> list[str]:
 
 
 def _todo_left(source: RevisionSource) -> Iterator[Violation]:
-    for line in todo.lines(source.text):
+    for line in todo_lines(source.text):
         yield Violation(line, None, "A TODO is left.")
 
 

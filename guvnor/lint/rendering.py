@@ -17,7 +17,6 @@ from guvnor.revisions.statements import Recorder
 class RenderedCall:
     """The SQL that one call of an Alembic operation writes.
 
-    :ivar direction: ``up`` or ``down``.
     :ivar line: the first line of the call in the revision file.
     :ivar last: the last line of the call.
     :ivar text_line: the line on which the SQL starts there; None where it is no literal of the call.
@@ -50,7 +49,6 @@ class RenderedCall:
 class RenderedDirection:
     """The SQL of ``upgrade()`` or ``downgrade()``.
 
-    :ivar direction: ``up`` or ``down``.
     :ivar failure: what stopped the function before its end; None when nothing did.
     """
 
@@ -59,18 +57,17 @@ class RenderedDirection:
     failure: Violation | None = None
 
 
-def render(direction: str, function: FunctionType | None, tree: ast.Module, shown: str) -> RenderedDirection:
+def render(direction: str, function: object, tree: ast.Module, shown: str) -> RenderedDirection:
     """Render one direction of a revision as SQL, without a database, as ``guvnor migrate plan`` does.
 
     :param direction: ``up`` or ``down``.
-    :param function: the revision's ``upgrade`` or ``downgrade``; None when there is none.
-    :param tree: the parse tree of the revision file.
-    :param shown: the file name that the function was compiled with.
+    :param function: the revision's ``upgrade`` or ``downgrade``; what is no function writes nothing.
+    :param tree: the parse tree of the revision file, and ``shown`` the name that it was compiled with.
     """
     recorder = _CallRecorder(direction, tree, shown)
     failure = None
     try:
-        if function:
+        if isinstance(function, FunctionType):
             recorder.run(function)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision can raise anything
         frames = traceback.walk_tb(error.__traceback__)
@@ -85,18 +82,15 @@ class _CallRecorder(Recorder):
 
     def __init__(self, direction: str, tree: ast.Module, shown: str) -> None:
         super().__init__()
-        self.direction = direction
-        self.tree = tree
-        self.shown = shown
+        self.direction, self.tree, self.shown = direction, tree, shown
         self.calls: list[RenderedCall] = []
 
     def static_output(self, text: str) -> None:
         if sql := text.strip():
             line, operation = self._caller()
             last, text_line = self._literal(line, sql)
-            self.calls.append(
-                RenderedCall(sql, self.direction, line, last, text_line, self.in_transaction, operation)
-            )
+            place = (self.direction, line, last, text_line)
+            self.calls.append(RenderedCall(sql, *place, self.in_transaction, operation))
 
     def _caller(self) -> tuple[int, str | None]:
         """Return the line of the revision file that is running, and the online operation it has called."""

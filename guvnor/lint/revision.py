@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import FunctionType, ModuleType
+from types import ModuleType
 
 from guvnor.lint.parsing import ParsedStatement, SyntaxProblem, parse_statements
 from guvnor.lint.problem import Violation
@@ -19,12 +19,7 @@ FUNCTIONS = {"up": "upgrade", "down": "downgrade"}
 
 @dataclass(frozen=True)
 class RevisionSource:
-    """A revision file.
-
-    :ivar name: the file's name.
-    :ivar shown: its path in reports.
-    :ivar text: its content.
-    """
+    """A revision file: its name, its path as reports show it, and its content."""
 
     name: str
     shown: str
@@ -64,12 +59,8 @@ class RevisionSource:
     @cached_property
     def directions(self) -> tuple[RenderedDirection, ...]:
         """``upgrade()`` and ``downgrade()`` as SQL."""
-        rendered = []
-        for direction, name in FUNCTIONS.items():
-            function = getattr(self.module, name, None)
-            body = function if isinstance(function, FunctionType) else None
-            rendered.append(render(direction, body, self.tree, self.shown))
-        return tuple(rendered)
+        functions = {direction: getattr(self.module, name, None) for direction, name in FUNCTIONS.items()}
+        return tuple(render(*each, self.tree, self.shown) for each in functions.items())
 
     @property
     def statements(self) -> list[ParsedStatement]:

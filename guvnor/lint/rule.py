@@ -16,7 +16,6 @@ class LintRule:
 
     :ivar meaning: what it requires, in one sentence.
     :ivar why: what goes wrong otherwise.
-    :ivar instead: what to write instead.
     :ivar bad: an example that breaks this rule and no other: the body of ``upgrade()``, a whole file where it
         defines functions, or a listing of files.
     :ivar good: the same thing done well.

@@ -19,18 +19,11 @@ from guvnor.lint.squawk_rules import ENFORCED, KEY_RULES, OFF, OFF_IN_DOWNGRADE,
 from guvnor.postgres.quoting import quoted
 
 
-class SquawkError(GuvnorError):
-    """squawk printed no result."""
-
-    state = "Nothing was changed."
-    next_step = "squawk --version"
-
-
 def problems(source: RevisionSource) -> Iterator[LintProblem]:
     """Return what squawk finds in both directions of a revision.
 
     :raises MissingToolError: when squawk is not installed.
-    :raises SquawkError: when it prints no result.
+    :raises GuvnorError: when it prints no result.
     """
     program = _program()
     for rendered in source.directions:
@@ -50,10 +43,9 @@ def problems(source: RevisionSource) -> Iterator[LintProblem]:
 def _program() -> str:
     """Find the program, first beside this Python, where the wheel installs it."""
     places = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
-    program = shutil.which("squawk", path=places)
-    if program is None:
-        raise MissingToolError("The program squawk is not installed.")
-    return program
+    if program := shutil.which("squawk", path=places):
+        return program
+    raise MissingToolError("The program squawk is not installed.")
 
 
 def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
@@ -91,7 +83,6 @@ def _run(program: str, sql: str) -> list[dict[str, Any]]:
         [program, f"--config={os.devnull}", "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"],
         input=sql,
         capture_output=True,
-        text=True,
         encoding="utf-8",
         env={**os.environ, "SQUAWK_DISABLE_GITHUB_ANNOTATIONS": "1"},
         check=False,
@@ -99,5 +90,9 @@ def _run(program: str, sql: str) -> list[dict[str, Any]]:
     try:
         warnings: list[dict[str, Any]] = json.loads(done.stdout)
     except ValueError:
-        raise SquawkError(f"squawk printed no result: {done.stderr.strip()}") from None
+        raise GuvnorError(
+            f"squawk printed no result: {done.stderr.strip()}",
+            state="Nothing was changed.",
+            next_step="squawk --version",
+        ) from None
     return warnings

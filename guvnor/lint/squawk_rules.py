@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 _DROPPED = (
     "column", "table", "not-null", "default", "constraint", "view", "function", "type", "schema", "sequence",
     "domain", "extension", "generated-expression",
@@ -16,7 +14,7 @@ UNTIL_UNUSED = (
 _REPLACE_COLUMN = "Add a new column, fill it with op.backfill, and drop the old one in a later revision."
 _COLUMN_CHECK = "Use a check of the column."
 
-ENFORCED: Mapping[str, str | None] = {
+ENFORCED: dict[str, str | None] = {
     "require-concurrent-index-creation": "Use op.create_index_concurrently.",
     "require-concurrent-index-deletion": "Use op.drop_index_concurrently.",
     "require-concurrent-reindex": (
@@ -58,7 +56,7 @@ KEY_RULES = ("disallowed-unique-constraint", "adding-serial-primary-key-field")
 _TIMEOUTS = "The tool sets the timeouts, and `timeouts-not-overridden` guards them."
 _TRANSACTION = "`no-transaction-control` finds it."
 
-OFF: Mapping[str, str] = {
+OFF = {
     "prefer-text-field": "The deployed tables have varchar with a length, and new ones follow them.",
     "prefer-bigint-over-int": "The deployed tables count minutes and positions in integer.",
     "prefer-bigint-over-smallint": "The numbers are small, and none is a key.",

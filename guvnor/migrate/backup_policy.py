@@ -12,8 +12,8 @@ from guvnor.migrate import guard
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Request
 from guvnor.migrate.signals import Canceller
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Plan
+from guvnor.revisions.script import Direction
 
 if TYPE_CHECKING:
     from guvnor.backup.take import BackupOptions, TakenBackup

@@ -20,9 +20,8 @@ from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Outcome, Request
 from guvnor.migrate.signals import Canceller
 from guvnor.revisions import plan as planning
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Plan
-from guvnor.revisions.script import alembic_environment, find_steps
+from guvnor.revisions.script import Direction, alembic_environment, find_steps
 
 if TYPE_CHECKING:
     from guvnor.backup.take import TakenBackup

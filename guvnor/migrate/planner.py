@@ -8,9 +8,8 @@ from guvnor.errors import GuvnorError
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Request
 from guvnor.revisions import plan as planning
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Plan
-from guvnor.revisions.script import find_steps
+from guvnor.revisions.script import Direction, find_steps
 
 
 def plan_request(request: Request, ready: Ready, current: State) -> Plan:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from guvnor.bookkeeping.state import State
 from guvnor.errors import UsageError
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.files import Revision
+from guvnor.revisions.script import Direction
 
 FORWARD, BACK, AS_IS = "forward", "back", "as-is"
 

@@ -9,8 +9,7 @@ from guvnor import __version__
 from guvnor.config import Settings
 from guvnor.migrate.observer import Observer
 from guvnor.project import Project
-from guvnor.revisions.direction import Direction
-from guvnor.revisions.script import FindSteps
+from guvnor.revisions.script import Direction, FindSteps
 
 if TYPE_CHECKING:
     from guvnor.backup.take import BackupOptions, TakenBackup

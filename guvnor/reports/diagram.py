@@ -22,11 +22,9 @@ def document() -> str:
 
 
 def diagram(metadata: MetaData) -> str:
-    """Return a Mermaid ``erDiagram``, the same text for the same metadata.
+    """Return a Mermaid ``erDiagram`` of the tables, in the order of their definition.
 
-    :param metadata: the tables to draw, in the order of their definition.
-    :return: lines that end with a newline. The grammar is in Mermaid's documentation, "Entity Relationship
-        Diagrams"; a type is one word there, so ``timestamp with time zone`` is written ``timestamptz``.
+    The grammar is in Mermaid's documentation, "Entity Relationship Diagrams".
     """
     lines = ["erDiagram"]
     for table in metadata.tables.values():
@@ -35,16 +33,14 @@ def diagram(metadata: MetaData) -> str:
         lines.append("    }")
     for table in metadata.tables.values():
         for column in table.columns:
-            one = "|o" if column.nullable else "||"
-            for key in column.foreign_keys:
-                ends = f"{key.column.table.name} {one}--o{{ {table.name}"
-                lines.append(f"    {ends} : {column.name}")
+            ends = f"{'|o' if column.nullable else '||'}--o{{ {table.name} : {column.name}"
+            lines += [f"    {key.column.table.name} {ends}" for key in column.foreign_keys]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _attribute(column: Column[object]) -> str:
     name = column.type.compile(dialect=postgresql.dialect()).lower()  # type: ignore[no-untyped-call]
-    name = name.replace("timestamp with time zone", "timestamptz")
+    name = name.replace("timestamp with time zone", "timestamptz")  # a type is one word
     kinds = {"PK": column.primary_key, "FK": column.foreign_keys, "UK": _is_unique(column)}
     keys = [key for key, holds in kinds.items() if holds]
     return " ".join(filter(None, (name, column.name, ", ".join(keys))))

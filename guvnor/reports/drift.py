@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from guvnor.reports.formats import annotation, as_document, code, counted, fenced, titled
@@ -37,8 +38,7 @@ def as_terminal(report: DriftReport) -> Group:
         parts.append(Text(f"    {finding.meaning}", style="italic"))
         if finding.with_it:
             parts.append(Text(f"    with it: {', '.join(finding.with_it)}"))
-        if finding.sql:
-            parts += [Text(f"    {line}", style="cyan") for line in finding.sql.splitlines()]
+        parts += [Text(f"    {line}", style="cyan") for line in (finding.sql or "").splitlines()]
     return Group(*parts)
 
 
@@ -74,21 +74,16 @@ def as_github(report: DriftReport) -> str:
     for finding in report.findings:
         text = "\n".join((finding.meaning, *_details(finding), *(finding.sql or "").splitlines()))
         lines.append(annotation("error", text, title=f"Drift: {finding.title}"))
-    if not report.findings:
-        lines.append(annotation("notice", summary(report), title="No drift"))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines or [annotation("notice", summary(report), title="No drift")]) + "\n"
 
 
 def _details(finding: Finding) -> list[str]:
     """Return the expected and the actual value of each attribute, a line each."""
-    expected, actual = finding.expected or {}, finding.actual or {}
-    lines = []
-    for name in dict.fromkeys((*expected, *actual)):
-        if finding.expected is not None:
-            lines += _value(f"expected {name}", expected.get(name))
-        if finding.actual is not None:
-            lines += _value(f"actual {name}", actual.get(name))
-    return lines
+    sides = [("expected", finding.expected), ("actual", finding.actual)]
+    given = [(side, values) for side, values in sides if values is not None]
+    names = dict.fromkeys(name for _, values in given for name in values)
+    lines = [_value(f"{side} {name}", values.get(name)) for name in names for side, values in given]
+    return list(chain.from_iterable(lines))
 
 
 def _value(label: str, value: Any) -> list[str]:

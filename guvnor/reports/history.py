@@ -19,14 +19,6 @@ def as_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [{**dataclasses.asdict(entry), "at": entry.at.isoformat()} for entry in entries]
 
 
-def nothing(*, filtered: bool) -> str:
-    """Return what is said where there is no attempt to show.
-
-    :param filtered: whether some may have been left out.
-    """
-    return "No attempt matches." if filtered else "No migrations have been run."
-
-
 def as_table(entries: Sequence[Entry]) -> Table:
     """Return the attempts for a terminal, the oldest first."""
     table = Table(box=None, pad_edge=False)

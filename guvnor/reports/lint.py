@@ -54,14 +54,8 @@ def as_markdown(report: LintReport) -> str:
 
 def as_github(report: LintReport) -> str:
     """Return the report as annotations of GitHub Actions, one a line."""
-    lines = [
-        annotation(
-            "error",
-            f"{problem.message}\n{problem.help}",
-            file=problem.file,
-            line=problem.line,
-            title=f"Lint: {problem.rule}",
-        )
-        for problem in report.problems
-    ] or [annotation("notice", summary(report), title="Lint")]
-    return "\n".join(lines) + "\n"
+    lines = []
+    for problem in report.problems:
+        text, title = f"{problem.message}\n{problem.help}", f"Lint: {problem.rule}"
+        lines.append(annotation("error", text, file=problem.file, line=problem.line, title=title))
+    return "\n".join(lines or [annotation("notice", summary(report), title="Lint")]) + "\n"

@@ -77,13 +77,10 @@ def _explained(rule: LintRule) -> str:
 def _squawk_table() -> Iterator[str]:
     yield "| rule | verdict | what to write instead, or why it is off |"
     yield "| --- | --- | --- |"
-    rows = [
-        (_verdict(name), instead or "squawk's own help says it", name) for name, instead in ENFORCED.items()
-    ]
+    rows = []
+    for name, instead in ENFORCED.items():
+        verdict = "error; off in `downgrade()`" if name in OFF_IN_DOWNGRADE else "error"
+        rows.append((verdict, instead or "squawk's own help says it", name))
     rows += [("off", reason, name) for name, reason in OFF.items()]
     for (verdict, text), group in groupby(rows, key=lambda row: row[:2]):
         yield f"| {', '.join(f'`{name}`' for *_, name in group)} | {verdict} | {text} |"
-
-
-def _verdict(name: str) -> str:
-    return "error; off in `downgrade()`" if name in OFF_IN_DOWNGRADE else "error"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from guvnor.commands.preview import Preview
-from guvnor.schema.rehearsal import ONLINE, StatementEffect
-from guvnor.schema.snapshot import Object
+from guvnor.schema.rehearsal import ONLINE, Effect, StatementEffect
 
 
 def lines(preview: Preview) -> Iterator[str]:
@@ -25,8 +25,9 @@ def lines(preview: Preview) -> Iterator[str]:
         if preview.effects:
             effect = preview.effects[number]
             for sign, objects in (("+", effect.added), ("~", effect.changed), ("-", effect.dropped)):
-                for item in roots(objects):
-                    yield f"  {sign} {item}"
+                # Leave out what only comes or goes with another object.
+                handles = {item.handle for item in objects}
+                yield from (f"  {sign} {item}" for item in objects if handles.isdisjoint(item.parents))
         for sql, seen in _statements(preview, number):
             yield ""
             yield from (f"    {line}" for line in dedented(sql))
@@ -40,12 +41,6 @@ def lines(preview: Preview) -> Iterator[str]:
     if preview.unknown:
         yield preview.unknown
     yield f"Plan hash: {plan.hash}"
-
-
-def roots(objects: Sequence[Object]) -> list[Object]:
-    """Leave out what only comes or goes with another object of the list."""
-    there = {item.handle for item in objects}
-    return [item for item in objects if not any(parent in there for parent in item.parents)]
 
 
 def dedented(sql: str) -> list[str]:
@@ -93,21 +88,14 @@ def as_json(preview: Preview) -> dict[str, Any]:
                     }
                     for sql, seen in _statements(preview, number)
                 ],
-                **(
-                    {
-                        "added": [str(item) for item in preview.effects[number].added],
-                        "changed": [str(item) for item in preview.effects[number].changed],
-                        "dropped": [str(item) for item in preview.effects[number].dropped],
-                    }
-                    if preview.effects
-                    else {}
-                ),
+                **(_objects(preview.effects[number]) if preview.effects else {}),
             }
             for number, step in enumerate(plan.steps)
         ],
-        "losses": [
-            {"kind": loss.kind, "name": loss.name, "count": loss.count, "exact": loss.exact}
-            for loss in preview.losses
-        ],
+        "losses": [asdict(loss) for loss in preview.losses],
         "unknown": preview.unknown,
     }
+
+
+def _objects(effect: Effect) -> dict[str, list[str]]:
+    return {name: list(map(str, getattr(effect, name))) for name in ("added", "changed", "dropped")}

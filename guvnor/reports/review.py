@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from itertools import accumulate
 
 from guvnor.reports import drift as drift_report, lint as lint_report
 from guvnor.reports.formats import code, counted, fenced
@@ -51,12 +52,8 @@ class _Fold:
 
     def written(self, cap: int) -> str:
         """Return it with no more lines than fit into ``cap`` characters."""
-        kept, length = [], 0
-        for line in self.lines:
-            length += len(line) + 1
-            if length > cap:
-                break
-            kept.append(line)
+        lengths = accumulate(len(line) + 1 for line in self.lines)
+        kept = [line for line, length in zip(self.lines, lengths, strict=True) if length <= cap]
         left = len(self.lines) - len(kept)
         body = [*kept, *_unclosed(kept)] if self.language is None else fenced(self.language, kept)
         if left:
@@ -112,8 +109,7 @@ def _head(review: Review) -> Iterator[str]:
     yield "\n".join(("| | check | result |", "| --- | --- | --- |", *rows))
     if review.renumbered:
         yield "The other checks looked at the revisions as they are once they are renumbered."
-    steps = [step for check in failed for step in _next_step(review, check)]
-    if steps:
+    if steps := [step for check in failed for step in _next_step(review, check)]:
         yield "### What to do"
         yield from steps
 
@@ -122,8 +118,7 @@ def _next_step(review: Review, check: ReviewCheck) -> Iterator[str]:
     if check.name == "One line" and review.renumberings:
         names = _and(f"`{item.old}`" for item in review.renumberings)
         yield f"**{check.name}.** Take in {review.main}, give {names} the next free number, and edit:"
-        commands = [f"$ git merge {review.main}"]
-        edits = []
+        commands, edits = [f"$ git merge {review.main}"], []
         for item in review.renumberings:
             old, new = f"{review.folder}/{item.old}", f"{review.folder}/{item.new}"
             commands += [f"$ git mv {old} {new}"] if old != new else []
@@ -148,11 +143,8 @@ def _body(review: Review) -> Iterator[str | _Fold]:
         text = lint_report.as_markdown(review.lint).splitlines()
         yield _Fold(f"Lint: {counted(len(review.lint.problems), 'problem')}", tuple(text[2:]))
     trip = [_trip(review.trip)] if review.trip else []
-    failed = review.trip is not None and review.trip.problems
-    yield from trip if failed else ()
-    for part in review.parts:
-        yield from _part(part)
-    yield from () if failed else trip
+    revisions = [item for part in review.parts for item in _part(part)]
+    yield from (*trip, *revisions) if review.trip and review.trip.problems else (*revisions, *trip)
 
 
 def _trip(trip: RoundTrip) -> _Fold:
@@ -216,8 +208,7 @@ def _touched(direction: DirectionEffects) -> Iterator[str]:
 def _ended(statement: str) -> str:
     """Return a statement without the indentation of its revision file, and end it."""
     lines = dedented(statement.rstrip().removesuffix(";"))
-    in_comment = "--" in lines[-1]
-    return "\n".join(lines) + ("\n;" if in_comment else ";")
+    return "\n".join(lines) + ("\n;" if "--" in lines[-1] else ";")  # the line may end in a comment
 
 
 def _and(words: Iterable[str]) -> str:

@@ -12,6 +12,8 @@ from guvnor.config import Settings
 def lines(settings: Settings, status: Status) -> list[str]:
     """Return the lines that a person reads; the first three are those of the Go application."""
     state, identity = status.state, status.identity
+    why = production.reason(settings.production_environment, state.production)
+    environment = f"production ({why})" if why else settings.environment
     if state.empty:
         first = "No migrations applied (empty database)"
     else:
@@ -24,7 +26,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
         f"Server: PostgreSQL {identity.version_text} on {identity.host}, port {identity.port}",
         f"Database: {identity.database}",
         f"Role: {identity.role}",
-        f"Environment: {_environment(settings, status)}",
+        f"Environment: {environment}",
         f"Pending Migrations: {', '.join(revision.name for revision in status.pending) or 'none'}",
     ]
     if state.dirty and not status.running:
@@ -60,18 +62,12 @@ def _dirty(status: Status) -> str:
         return ""
     if status.running:
         return " (a migration is at work)"
-    return (
-        " (DIRTY - can be finished)" if _can_be_finished(status) else " (DIRTY - needs manual intervention)"
-    )
+    what = "can be finished" if _can_be_finished(status) else "needs manual intervention"
+    return f" (DIRTY - {what})"
 
 
 def _can_be_finished(status: Status) -> bool:
     return status.state.resumable and status.problem is None
-
-
-def _environment(settings: Settings, status: Status) -> str:
-    why = production.reason(settings.production_environment, status.state.production)
-    return f"production ({why})" if why else settings.environment
 
 
 def as_json(settings: Settings, status: Status) -> dict[str, Any]:

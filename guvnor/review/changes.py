@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Sequence, Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,18 +33,14 @@ class Change:
 
 def of_effect(effect: Effect) -> tuple[Change, ...]:
     """List what a step does; the parts of a table or view that it creates or drops are only counted."""
-    found = [Change("+", item, meaning=_added(item), parts=parts) for item, parts in _wholes(effect.added)]
+    found = [Change("+", item, (), _added(item), parts) for item, parts in _wholes(effect.added)]
     for old, new in zip(effect.was, effect.changed, strict=True):
         if names := compare.differing(old, new, None):
             values = tuple((name, old.attributes.get(name), new.attributes.get(name)) for name in names)
             found.append(Change("~", new, values, _changed(old, new, names)))
-    return (
-        *found,
-        *(
-            Change("-", item, meaning=consequences.missing(item), parts=parts)
-            for item, parts in _wholes(effect.dropped)
-        ),
-    )
+    for item, parts in _wholes(effect.dropped):
+        found.append(Change("-", item, (), consequences.missing(item), parts))
+    return tuple(found)
 
 
 def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset()) -> list[str]:
@@ -55,12 +51,8 @@ def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset(
     :param gone: handles of what did not exist in between. A column that was dropped and created again is the
         last one of its table, so the order of that table's columns is not compared.
     """
-    lost = [f"{item} is missing" for key, item in before.objects.items() if key not in after.objects]
-    extra = [f"{item} is left over" for item in left_over(before, after) if item.kind != "extension"]
-    return [*lost, *extra, *_different(before, after, gone)]
-
-
-def _different(before: Snapshot, after: Snapshot, gone: AbstractSet[str]) -> Iterator[str]:
+    found = [f"{item} is missing" for item in left_over(after, before)]
+    found += [f"{item} is left over" for item in left_over(before, after) if item.kind != "extension"]
     columns = [key.removeprefix("column:") for key in gone if key.startswith("column:")]
     reordered = {f"relation:{column.rpartition('.')[0]}" for column in columns}
     for key, old in before.objects.items():
@@ -69,9 +61,10 @@ def _different(before: Snapshot, after: Snapshot, gone: AbstractSet[str]) -> Ite
         for name, was in old.attributes.items():
             now = new.attributes.get(name)
             if now != was and not (name == "column order" and key in reordered):
-                yield f"{old}: {name} is {value(now)}, was {value(was)}"
+                found.append(f"{old}: {name} is {value(now)}, was {value(was)}")
         if (old.granted, old.revoked) != (new.granted, new.revoked):
-            yield f"{old}: its privileges differ"
+            found.append(f"{old}: its privileges differ")
+    return found
 
 
 def left_over(before: Snapshot, after: Snapshot) -> list[Object]:
@@ -135,9 +128,8 @@ _CHANGED = {
 
 
 def _added(item: Object) -> str:
-    needs_value = item.attributes.get("not null") and not any(
-        item.attributes.get(name) for name in ("default", "generated", "identity generation")
-    )
+    sources = ("default", "generated", "identity generation")
+    needs_value = item.attributes.get("not null") and not any(map(item.attributes.get, sources))
     if item.kind == "column" and needs_value:
         return "NOT NULL without a default: every INSERT of the running application fails."
     if item.attributes.get("validated") is False:

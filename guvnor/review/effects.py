@@ -11,9 +11,8 @@ from guvnor.review import changes, scratch
 from guvnor.review.changes import Change
 from guvnor.review.files import Tree
 from guvnor.revisions import files as revision_files, plan
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Step
-from guvnor.revisions.script import find_steps
+from guvnor.revisions.script import Direction, find_steps
 from guvnor.schema import rehearsal
 from guvnor.schema.rehearsal import StatementEffect
 from guvnor.schema.snapshot import Object
@@ -97,9 +96,8 @@ def add_changes(dsn: str, found: Range) -> None:
     """
     with postgres.closing(postgres.connect(dsn, purpose="review")) as connection:
         effects = rehearsal.effects(connection, found.tree.script, found.base, found.steps)
-    created_here: set[str] = (
-        set()
-    )  # what the branch itself creates holds no data when a later upgrade drops it
+    # What the branch itself creates holds no data when a later upgrade drops it.
+    created_here: set[str] = set()
     for effect, direction in zip(effects, found.directions, strict=True):
         dropped = effect.dropped
         if effect.step.direction == Direction.UP:
@@ -136,7 +134,6 @@ def stops(direction: DirectionEffects) -> list[tuple[str, str]]:
         # The server does not count what an index build reads, but the build is known by its lock.
         built = [lock.table for lock in statement.locks if lock.mode == "SHARE"]
         for table in sorted({*statement.scans, *built}.difference(statement.rewrites)):
-            mode = next((mode for mode in _STOPS if mode in held.get(table, ())), None)
-            if mode:
+            if mode := next((mode for mode in _STOPS if mode in held.get(table, ())), None):
                 found.append((table, f"is read as a whole under {mode}"))
     return list(dict.fromkeys(found))

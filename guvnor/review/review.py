@@ -26,8 +26,6 @@ from guvnor.revisions.renumbering import Renumbering
 from guvnor.schema import drift
 from guvnor.schema.drift import DriftReport
 
-Verdict = Literal["passed", "warning", "failed", "skipped"]
-
 # The models are the expected schema, the revisions the actual one.
 _WHERE = {
     "missing": "is only in the models",
@@ -38,7 +36,6 @@ _STEP_BY_STEP = """\
 export GUVNOR_STORAGE_TYPE=embedded   # step by step on the local server
 guvnor migrate up
 guvnor migrate down"""
-_SKIPPED = "Not looked at: a revision failed."
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class ReviewCheck:
     """
 
     name: str
-    verdict: Verdict
+    verdict: Literal["passed", "warning", "failed", "skipped"]
     summary: str
     next_step: str | None = None
     exit_code: ExitCode = ExitCode.DONE
@@ -128,7 +125,10 @@ class _Reviewer:
             review.parts = found.parts
             self._guarded("Round trip", lambda: self._check_round_trip(found))
         self._guarded("Lint", self._check_lint)
-        if found:
+        if review.trip and any(p.exit_code == ExitCode.FAILED for p in review.trip.problems):
+            summary = "Not looked at: a revision failed."  # it would only fail again
+            review.checks += [ReviewCheck(name, "skipped", summary) for name in ("Data", "Locks")]
+        elif found:
             self._guarded("Data", lambda: self._check_data(found))
             self._guarded("Locks", lambda: self._check_locks(found))
         return review
@@ -146,9 +146,8 @@ class _Reviewer:
             return ReviewCheck(name, "failed", self._shown(error.message), next_step, error.exit_code)
         cause = getattr(error, "orig", None) or error
         said = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause).strip()
-        return ReviewCheck(
-            name, "failed", self._shown(f"{type(cause).__name__}: {said}"), None, ExitCode.FAILED
-        )
+        summary = self._shown(f"{type(cause).__name__}: {said}")
+        return ReviewCheck(name, "failed", summary, None, ExitCode.FAILED)
 
     def _shown(self, text: str) -> str:
         """Name files by their path in the checkout, not in the temporary folder."""
@@ -174,10 +173,8 @@ class _Reviewer:
                 self._review.renumberings = tuple(m for m in moved if m.old != m.new or m.edits)
             raise
         head = revision_files.read(revision_files.directory(tree.configuration))[-1].identifier
-        summary = (
-            f"After the merge with {found.main}: {len(found.merged)} revisions in one line, head {head}."
-        )
-        return ReviewCheck("One line", "passed", summary)
+        summary = f"{len(found.merged)} revisions in one line, head {head}."
+        return ReviewCheck("One line", "passed", f"After the merge with {found.main}: {summary}")
 
     def _own_tree(self) -> tuple[Tree, tuple[str, ...]] | None:
         """Return the branch's own files, renumbered where necessary, and the names of the new ones.
@@ -242,8 +239,6 @@ class _Reviewer:
         return ReviewCheck("Round trip", "warning" if notes else "passed", " ".join((text, *notes)))
 
     def _check_data(self, found: Range) -> ReviewCheck:
-        if self._revision_failed:
-            return ReviewCheck("Data", "skipped", _SKIPPED)
         effects.add_changes(self._dsn, found)
         if lost := [str(item) for part in found.parts for item in part.up.lost]:
             return ReviewCheck("Data", "warning", f"The upgrade drops stored data: {', '.join(lost)}.")
@@ -252,21 +247,11 @@ class _Reviewer:
         return ReviewCheck("Data", "passed", f"The upgrade drops nothing that is stored. {ways_back}")
 
     def _check_locks(self, found: Range) -> ReviewCheck:
-        if self._revision_failed:
-            return ReviewCheck("Locks", "skipped", _SKIPPED)
         effects.add_locks(self._dsn, found)
         waits = [f"{table} {why}" for part in found.parts for table, why in stops(part.up)]
-        waits += [
-            f"on the way back, {table} {why}" for part in found.parts for table, why in stops(part.down)
-        ]
+        back = [stop for part in found.parts for stop in stops(part.down)]
+        waits += [f"on the way back, {table} {why}" for table, why in back]
         if waits:
             return ReviewCheck("Locks", "warning", f"The application waits: {'; '.join(waits)}.")
-        return ReviewCheck(
-            "Locks", "passed", "No table in use is rewritten or read as a whole while others wait."
-        )
-
-    @property
-    def _revision_failed(self) -> bool:
-        """Whether a revision failed on the round trip: it would only fail again."""
-        trip = self._review.trip
-        return trip is not None and any(p.exit_code == ExitCode.FAILED for p in trip.problems)
+        summary = "No table in use is rewritten or read as a whole while others wait."
+        return ReviewCheck("Locks", "passed", summary)

@@ -72,7 +72,6 @@ def run(dsn: str, tree: Tree, base: str | None, head: str) -> RoundTrip:
     """Migrate a scratch database to the base, fill it, then go up, down and up again.
 
     :param dsn: of any database of the server.
-    :param tree: the revisions.
     :param base: the last revision of the main branch; None for an empty database.
     :param head: the last revision of the branch.
     """
@@ -92,12 +91,12 @@ class _Traveller:
         self._trip.filled = rows.fill(self._dsn)
         at_base, own = self._read(), self._kept_by_triggers()
         up = self._migrate("up", head)
-        self._compare_with_revision(up)
+        report = drift.check(Database(self._dsn), self._tree.script)
+        if not report.clean:
+            self._problem(up, ExitCode.DRIFT, [f"{f.title}: {f.meaning}" for f in report.findings])
         # The downgrade must cope with rows that were written after the upgrade.
-        again = rows.fill(self._dsn, first=101)
-        self._trip.notes += [
-            f"Table {name} has no rows after the upgrade: {why}" for name, why in again.empty.items()
-        ]
+        again = rows.fill(self._dsn, first=101).empty
+        self._trip.notes += [f"Table {name} has no rows after the upgrade: {again[name]}" for name in again]
         at_head = self._read()
         down = self._migrate("down", base or "base")
         gone = at_base.schema.objects.keys() - at_head.schema.objects.keys()
@@ -128,7 +127,6 @@ class _Traveller:
                 },
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
                 encoding="utf-8",
                 check=False,
                 timeout=LIMIT,
@@ -149,21 +147,15 @@ class _Traveller:
     def _read(self) -> _Contents:
         with closing(connect(self._dsn, purpose="review")) as connection:
             schema = reading.read_live_schema(connection)[0]
-            found = {
-                table.name: rows.read(connection, table.name, [column.name for column in table.columns])
-                for table in tables.read(connection)
-            }
+            found = {}
+            for table in tables.read(connection):
+                found[table.name] = rows.read(connection, table.name, [c.name for c in table.columns])
             return _Contents(schema, found)
 
     def _kept_by_triggers(self) -> dict[str, set[str]]:
         """Return the columns of each table that its triggers change."""
         with closing(connect(self._dsn, purpose="review")) as connection:
             return {table.name: rows.kept_by_triggers(connection, table) for table in tables.read(connection)}
-
-    def _compare_with_revision(self, after: str) -> None:
-        report = drift.check(Database(self._dsn), self._tree.script)
-        if not report.clean:
-            self._problem(after, ExitCode.DRIFT, [f"{f.title}: {f.meaning}" for f in report.findings])
 
     def _compare_schema(
         self, after: str, expected: _Contents, actual: _Contents, gone: AbstractSet[str] = frozenset()
@@ -183,7 +175,7 @@ class _Traveller:
         own: Mapping[str, set[str]],
     ) -> None:
         """Compare the rows of the tables and columns that the upgrade did not drop."""
-        lines = []
+        lines, notes = [], self._trip.notes
         for table, old in at_base.rows.items():
             if table not in at_head.rows or table not in back.rows or f"relation:{table}" in gone:
                 continue
@@ -200,13 +192,10 @@ class _Traveller:
                 lines.append(f"table {table}: {lost} of {len(old)} rows are not as they were{where}")
             moved = [column for column in kept if column not in compared]
             if rows.changed_columns(old, new, moved):
-                self._trip.notes.append(
-                    f"The revisions update rows of table {table}, and a trigger moves {', '.join(moved)}."
-                )
+                columns = ", ".join(moved)
+                notes.append(f"The revisions update rows of table {table}, and a trigger moves {columns}.")
             if (fewer := len(between) - len(new)) > 0:
-                self._trip.notes.append(
-                    f"The downgrade deletes {fewer} of {len(between)} rows of table {table}."
-                )
+                notes.append(f"The downgrade deletes {fewer} of {len(between)} rows of table {table}.")
         if lines:
             self._problem(after, ExitCode.DRIFT, lines)
 

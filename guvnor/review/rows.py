@@ -61,15 +61,13 @@ def fill(dsn: str, *, first: int = 1) -> Filled:
             unfilled = {table.name for table in waiting}
             table = min(waiting, key=lambda t: len({c.table for c in t.constraints} & unfilled - {t.name}))
             waiting.remove(table)
-            count, reason = 0, ""
-            for number in range(first, first + ROWS):
-                problem = _insert(connection, table, number, sparse=number == first + ROWS - 1)
-                count, reason = (count, problem) if problem else (count + 1, reason)
+            numbers = range(first, first + ROWS)
+            problems = [_insert(connection, table, n, sparse=n == numbers[-1]) for n in numbers]
             connection.commit()
-            if count:
+            if count := problems.count(None):
                 done[table.name] = count
             else:
-                empty[table.name] = reason
+                empty[table.name] = problems[-1] or ""
     return Filled(done, empty)
 
 

@@ -16,17 +16,13 @@ from guvnor.postgres import Connection, closing, connect, quote_ident
 _PREFIX = "guvnor_review_"
 
 
-class ScratchError(PreflightError):
-    """The scratch database could not be created."""
-
-
 @contextlib.contextmanager
 def database(dsn: str) -> Iterator[str]:
     """Create an empty database, and drop it at the end.
 
     :param dsn: of any database of the server, with a role that may create databases.
     :returns: the connection string of the new one.
-    :raises ScratchError: when the role may not.
+    :raises PreflightError: when the role may not.
     """
     token = secrets.token_hex(8)
     name = f"{_PREFIX}{token}"
@@ -38,7 +34,7 @@ def database(dsn: str) -> Iterator[str]:
                 cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         except psycopg2.errors.InsufficientPrivilege:
             role = quote_ident(admin, admin.info.user)
-            raise ScratchError(
+            raise PreflightError(
                 f"Role {role} may not make a scratch database on the server that GUVNOR_SHADOW_DSN names.",
                 next_step=f"ALTER ROLE {role} CREATEDB;   -- or unset GUVNOR_SHADOW_DSN: the local server",
             ) from None
@@ -46,8 +42,8 @@ def database(dsn: str) -> Iterator[str]:
             yield extensions.make_dsn(dsn, dbname=name)
         finally:
             # Another connection, because the first may have been lost meanwhile.
-            with closing(connect(dsn, purpose="review")) as other:
-                _drop(other, name)
+            with closing(connect(dsn, purpose="review")) as other, other.cursor() as cursor:
+                cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def _drop_abandoned(connection: Connection) -> None:
@@ -69,11 +65,5 @@ def _drop_abandoned(connection: Connection) -> None:
             """,
             (f"^{_PREFIX}[0-9a-f]{{16}}$",),
         )
-        names = [name for (name,) in cursor.fetchall()]
-    for name in names:
-        _drop(connection, name)
-
-
-def _drop(connection: Connection, name: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        for (name,) in cursor.fetchall():
+            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

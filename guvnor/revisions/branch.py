@@ -12,7 +12,7 @@ from pathlib import Path
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.revisions import files as revision_files
 
-# Git sets these for a hook; in another folder they would name the wrong repository.
+# Git sets these for a hook; in another folder, or a linked work tree, they name the wrong repository.
 _OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 
@@ -29,14 +29,12 @@ class Branch:
     """The revision files of a work tree beside those of the main branch, by file name.
 
     :ivar main: the main branch, as Git calls it: ``origin/main``.
-    :ivar fork: the commit at which the two branches diverged.
-    :ivar before: the texts that the main branch had there.
+    :ivar before: the texts of the commit at which the two branches diverged.
     :ivar here: the texts of the work tree, committed or not.
     :ivar there: the texts of the main branch now.
     """
 
     main: str
-    fork: str
     before: Mapping[str, str]
     here: Mapping[str, str]
     there: Mapping[str, str]
@@ -55,16 +53,17 @@ class Branch:
     @property
     def deleted(self) -> tuple[str, ...]:
         """The files of the main branch that the branch deletes."""
-        return tuple(name for name in self.changed if name not in self.here)
+        return tuple(sorted(self.before.keys() - self.here.keys()))
 
     @property
     def merged(self) -> Mapping[str, str]:
         """The texts after a merge: the changes of either side; where both changed a file, the branch's."""
-        names = self.here.keys() | self.there.keys()
-        sides = {
-            name: self.there if self.here.get(name) == self.before.get(name) else self.here for name in names
-        }
-        return {name: side[name] for name, side in sorted(sides.items()) if name in side}
+        merged = {}
+        for name in sorted(self.here.keys() | self.there.keys()):
+            side = self.there if self.here.get(name) == self.before.get(name) else self.here
+            if name in side:
+                merged[name] = side[name]
+        return merged
 
 
 def read(versions: Path) -> Branch:
@@ -84,13 +83,8 @@ def read(versions: Path) -> Branch:
             f"Git finds no commit that this branch and {main} have in common; a shallow clone lacks it.",
             next_step="git fetch --unshallow",
         )
-    return Branch(
-        main,
-        fork.strip(),
-        before=_texts(versions, fork.strip()),
-        here=revision_files.texts(versions),
-        there=_texts(versions, main),
-    )
+    before, here = _texts(versions, fork.strip()), revision_files.texts(versions)
+    return Branch(main, before, here, there=_texts(versions, main))
 
 
 def _main_branch(folder: Path) -> str:
@@ -104,14 +98,13 @@ def _main_branch(folder: Path) -> str:
         )
     base = os.environ.get("GITHUB_BASE_REF")
     default = _git(folder, "symbolic-ref", "--short", "--quiet", "refs/remotes/origin/HEAD") or ""
-    wanted = (
-        (f"origin/{base}",) if base else (default.strip(), "origin/main", "main", "origin/master", "master")
-    )
-    for name in filter(None, wanted):
+    usual = [*default.split(), "origin/main", "main", "origin/master", "master"]
+    wanted = [f"origin/{base}"] if base else usual
+    for name in wanted:
         if _git(folder, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is not None:
             return name
     raise BranchError(
-        f"There is no main branch to compare with: looked for {', '.join(filter(None, wanted))}.",
+        f"There is no main branch to compare with: looked for {', '.join(wanted)}.",
         next_step="git fetch origin && git remote set-head origin --auto",
     )
 
@@ -142,9 +135,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _run(folder: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run git in a folder.
-
-    The folder decides the repository: for a hook of a linked work tree, ``GIT_DIR`` names another one.
+    """Run git in a folder, which decides the repository.
 
     :param given: its standard input.
     """

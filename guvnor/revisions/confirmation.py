@@ -12,10 +12,6 @@ def confirmation_hash(
     database: Identity, current: str | None, target: str | None, content: Sequence[str]
 ) -> str:
     """Return a hash over database, current and target version and what is going to be run."""
-    parts = [
-        f"{database.system_identifier}/{database.oid}/{database.database}",
-        current or "",
-        target or "",
-        *content,
-    ]
+    place = f"{database.system_identifier}/{database.oid}/{database.database}"
+    parts = (place, current or "", target or "", *content)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -67,9 +67,8 @@ def directory(configuration: Path) -> Path:
         parser.read_string(configuration.read_text("utf-8"))
         location = parser.get("alembic", "script_location")
     except (configparser.Error, UnicodeDecodeError):
-        raise RevisionFilesError(
-            f"{configuration} is no usable alembic.ini: script_location is missing."
-        ) from None
+        message = f"{configuration} is no usable alembic.ini: script_location is missing."
+        raise RevisionFilesError(message) from None
     except OSError as error:
         raise RevisionFilesError(
             f"{configuration} cannot be read: {error.strerror}.", next_step=f"ls -l {configuration}"

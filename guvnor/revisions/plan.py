@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationStep, RevisionStep
 
 from guvnor.postgres import Identity
 from guvnor.revisions.confirmation import confirmation_hash
-from guvnor.revisions.direction import Direction
+from guvnor.revisions.script import Direction
 from guvnor.revisions.statements import checksum, render
 
 
@@ -67,17 +67,13 @@ class Plan:
 
 
 def make(database: Identity, current: str | None, steps: Sequence[MigrationStep]) -> Plan:
-    """Make a plan from the steps that Alembic has found.
-
-    :param database: which database the plan is for.
-    :param current: the version it is at.
-    """
+    """Make a plan from the steps that Alembic has found for a database at a version."""
     return Plan(database, current, tuple(_step(step) for step in steps))
 
 
 def _step(step: MigrationStep) -> Step:
-    to_version = step.to_revisions_no_deps[0] if step.to_revisions_no_deps else None
-    from_version = step.from_revisions_no_deps[0] if step.from_revisions_no_deps else None
+    to_version = next(iter(step.to_revisions_no_deps), None)
+    from_version = next(iter(step.from_revisions_no_deps), None)
     if isinstance(step, RevisionStep):
         direction = Direction.UP if step.is_upgrade else Direction.DOWN
         revision = step.revision.revision

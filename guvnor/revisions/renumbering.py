@@ -42,11 +42,7 @@ def identifiers(number: int) -> dict[str, str | None]:
 
 
 def renumberings(texts: Mapping[str, str], new: Iterable[str]) -> tuple[Renumbering, ...]:
-    """Renumber the new files among some, each even if nothing in it changes.
-
-    :param texts: all files, by name.
-    :param new: the names of the new ones.
-    """
+    """Renumber the new files among the texts of all, by name, each even if nothing in it changes."""
     numbers = numbered(texts.keys() - set(new), new)
     return tuple(renumber(name, texts[name], number) for name, number in numbers.items())
 
@@ -63,7 +59,5 @@ def renumber(name: str, text: str, number: int) -> Renumbering:
         written = f'"{value}"' if value else "None"
         after = re.sub(rf"(?m)^({constant}\b[^=\n]*= *)('.*?'|\".*?\"|None)", rf"\g<1>{written}", after)
     lines = zip(text.splitlines(), after.splitlines(), strict=True)
-    words = re.sub(r"^[\d_]+", "", name)
-    return Renumbering(
-        name, f"{revision}_{words}", after, tuple(pair for pair in lines if pair[0] != pair[1])
-    )
+    edits = tuple((old, new) for old, new in lines if old != new)
+    return Renumbering(name, re.sub(r"^[\d_]*", f"{revision}_", name), after, edits)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guvnor.errors import UsageError
 from guvnor.revisions import files
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.files import Revision
 from guvnor.revisions.identifiers import number
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.runtime.migration import MigrationStep
     from alembic.script import ScriptDirectory
+
+
+class Direction(StrEnum):
+    """Which way a step goes: it applies a revision, rolls one back, or only moves the version."""
+
+    UP = "up"
+    DOWN = "down"
+    STAMP = "stamp"
+
 
 # Finds the steps that a command runs from the revision that a database is at (none, or one).
 FindSteps = Callable[["ScriptDirectory", tuple[str, ...]], Sequence["MigrationStep"]]
@@ -36,19 +45,16 @@ def script_directory(path: Path) -> ScriptDirectory:
     return ScriptDirectory.from_config(alembic_config(path))
 
 
-@contextlib.contextmanager
-def alembic_environment(given: Any, script: ScriptDirectory) -> Iterator[Any]:
+def alembic_environment(given: Any, script: ScriptDirectory) -> contextlib.AbstractContextManager[Any]:
     """Provide the environment in which Alembic runs revisions (``alembic.context`` in a revision file).
 
     :param given: the one that an Alembic command has made; None: one is made here.
     """
-    if given is not None:
-        yield given
-        return
     from alembic.runtime.environment import EnvironmentContext
 
-    with EnvironmentContext(alembic_config(files.configuration_file()), script) as environment:
-        yield environment
+    if given is not None:
+        return contextlib.nullcontext(given)
+    return EnvironmentContext(alembic_config(files.configuration_file()), script)
 
 
 def read_revisions() -> tuple[Revision, ...]:
@@ -84,7 +90,7 @@ def upgrade_steps(to: str | None) -> FindSteps:
         )
 
     def find(script: ScriptDirectory, heads: tuple[str, ...]) -> Sequence[MigrationStep]:
-        if _at(heads) >= target.number:
+        if number(next(iter(heads), None)) >= target.number:
             return []
         return find_steps(script, Direction.UP, heads, target.identifier)
 
@@ -100,7 +106,7 @@ def downgrade_steps(to: str | None) -> FindSteps:
     target = files.find(read_revisions(), to) if to else None
 
     def find(script: ScriptDirectory, heads: tuple[str, ...]) -> Sequence[MigrationStep]:
-        at = _at(heads)
+        at = number(next(iter(heads), None))
         remaining = max(at - 1, 0) if to is None else (target.number if target else 0)
         if remaining > at:
             raise UsageError(
@@ -112,7 +118,3 @@ def downgrade_steps(to: str | None) -> FindSteps:
         return find_steps(script, Direction.DOWN, heads, f"{remaining:03d}" if remaining else None)
 
     return find
-
-
-def _at(heads: tuple[str, ...]) -> int:
-    return number(heads[0] if heads else None)

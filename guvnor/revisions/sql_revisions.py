@@ -1,9 +1,8 @@
-"""Reads revisions that consist of SQL, without Alembic.
+"""Reads revisions without Alembic, whose import takes longer than checking a small schema.
 
-Importing Alembic and SQLAlchemy takes longer than checking a small schema. A revision does not need them
-when it imports only ``op`` and the standard library, and calls only ``op.execute`` with text and online
-operations: its ``upgrade()`` is called with an ``op`` that records the statements. Where a revision does
-anything else, :class:`NeedsAlembicError` is raised, and the caller lets Alembic read the files.
+That works for a revision that imports only ``op`` and the standard library, and calls only ``op.execute``
+with text and online operations: its ``upgrade()`` is called with an ``op`` that records the statements. For
+any other, :class:`NeedsAlembicError` is raised, and the caller lets Alembic read the files.
 """
 
 from __future__ import annotations
@@ -52,10 +51,8 @@ class SqlRevisions:
 
     def up_to(self, identifier: str) -> tuple[SqlRevision, ...] | None:
         """Return the revisions up to one, which is included; None when it is not known."""
-        for number, revision in enumerate(self.revisions, start=1):
-            if revision.identifier == identifier:
-                return self.revisions[:number]
-        return None
+        known = [revision.identifier for revision in self.revisions]
+        return self.revisions[: known.index(identifier) + 1] if identifier in known else None
 
 
 def read(configuration: Path) -> SqlRevisions:
@@ -67,10 +64,8 @@ def read(configuration: Path) -> SqlRevisions:
     try:
         if "version_locations" in configuration.read_text("utf-8"):
             raise NeedsAlembicError
-        found = [
-            _read(revision.path)
-            for revision in revision_files.listed(revision_files.directory(configuration))
-        ]
+        files = revision_files.listed(revision_files.directory(configuration))
+        found = [_read(file.path) for file in files]
     except (GuvnorError, OSError, UnicodeDecodeError) as error:
         raise NeedsAlembicError from error
     return SqlRevisions(_in_order(found))

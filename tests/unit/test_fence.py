@@ -6,8 +6,8 @@ import pytest
 
 from guvnor.errors import ExitCode
 from guvnor.migrate import fence
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Step
+from guvnor.revisions.script import Direction
 
 
 def step(from_version: str | None, to_version: str | None, direction: Direction = Direction.UP) -> Step:

@@ -10,8 +10,8 @@ import pytest
 
 from guvnor.errors import GuvnorError
 from guvnor.migrate.planner import reconfirm
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Plan, Step
+from guvnor.revisions.script import Direction
 
 
 def down(start: int, end: int) -> Plan:

@@ -9,8 +9,8 @@ import psycopg2
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate import failures
 from guvnor.migrate.signals import RunInterrupted
-from guvnor.revisions.direction import Direction
 from guvnor.revisions.plan import Step
+from guvnor.revisions.script import Direction
 
 STEP = Step(None, Direction.UP, "002", "test", "001", "002")  # type: ignore[arg-type]
 
