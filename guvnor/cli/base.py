@@ -12,8 +12,7 @@ from guvnor.cli.console import Console, show
 from guvnor.cli.streams import say
 
 if TYPE_CHECKING:
-    from guvnor.migrate.observer import Observer
-    from guvnor.migrate.request import Request
+    from guvnor.migrate.request import Observer, Request
     from guvnor.revisions.direction import Direction
     from guvnor.revisions.script import FindSteps
 

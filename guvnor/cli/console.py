@@ -14,7 +14,7 @@ from guvnor.bookkeeping.state import State
 from guvnor.cli.progress_bar import ProgressBar
 from guvnor.cli.streams import say
 from guvnor.errors import GuvnorError
-from guvnor.migrate.observer import Observer
+from guvnor.migrate.request import Observer
 from guvnor.migrate.signals import RunInterrupted
 
 if TYPE_CHECKING:

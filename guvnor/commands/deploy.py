@@ -20,9 +20,8 @@ from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate import signals
 from guvnor.migrate.engine import migrate
 from guvnor.migrate.guard import Risk
-from guvnor.migrate.observer import Observer
 from guvnor.migrate.preflight import PreflightCheck
-from guvnor.migrate.request import Outcome, Request
+from guvnor.migrate.request import Observer, Outcome, Request
 from guvnor.migrate.runner import Applied
 from guvnor.online.progress import Progress
 from guvnor.postgres.errors import ConnectionFailedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,6 @@ from guvnor.revisions.script import script_directory
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
-
-
-class ServerError(PreflightError):
-    """The server cannot be used."""
 
 
 class PermissionDeniedError(PreflightError):
@@ -49,7 +45,7 @@ class PreflightCheck:
     name: str
     text: str
     error: GuvnorError | None = None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,20 +136,20 @@ def reported(name: str, report: Report) -> Iterator[None]:
 
 def _server(database: Database, connection: Connection, identity: Identity) -> PreflightCheck:
     if identity.major < OLDEST_SERVER:
-        raise ServerError(
+        raise PreflightError(
             f"The server runs PostgreSQL {identity.version_text}; version {OLDEST_SERVER} or newer is "
             "needed.",
             next_step=f"Upgrade the server to PostgreSQL {OLDEST_SERVER} or newer.",
         )
     if identity.in_recovery:
-        raise ServerError(
+        raise PreflightError(
             f"The server {identity.host}, port {identity.port}, is in recovery: a read-only standby.",
             next_step="Connect to the primary: name it in the connection string, "
             "or name all hosts and add target_session_attrs=read-write.",
         )
     if identity.read_only:
         role, name = (postgres.quote_ident(connection, n) for n in (identity.role, identity.database))
-        raise ServerError(
+        raise PreflightError(
             f"Transactions of role {identity.role} on database {identity.database} are read-only "
             "(default_transaction_read_only is on).",
             next_step="SELECT * FROM pg_db_role_setting;   -- who sets it\n"
@@ -180,7 +176,7 @@ def _pooler(database: Database, connection: Connection) -> tuple[str, ...]:
         with postgres.closing(database.connect()) as second:
             second.autocommit = False
             if scalar(second, pid) == first or scalar(connection, pid) != first:
-                raise ServerError(
+                raise PreflightError(
                     "The connection goes through a connection pooler in transaction mode, which gives every "
                     "transaction another session: advisory locks and session settings do not hold there.",
                     next_step="Name the server itself in the connection string, or a pool in session mode.",
@@ -271,8 +267,6 @@ def _extensions(connection: Connection, project: Project, role: str, database: s
     if not project.extensions or _is_migrated(connection):
         return ()
     with connection.cursor() as cursor:
-        if state.recorded_version(cursor):
-            return ()
         cursor.execute(
             """
             SELECT wanted.name, wanted.name IN (SELECT name FROM pg_catalog.pg_available_extensions)
