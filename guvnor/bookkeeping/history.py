@@ -57,7 +57,6 @@ class Start:
     :ivar resumable: whether it committed steps, all of which can be run again.
     """
 
-    attempt: str
     direction: str
     revision: str | None
     from_version: str | None
@@ -72,11 +71,6 @@ class Start:
     def ended(self) -> str:
         """How it ended, in words."""
         return {None: "was killed", "interrupted": "was interrupted"}.get(self.end, "failed")
-
-    @property
-    def target_number(self) -> int:
-        """The number of the version that it was moving to; 0 for none."""
-        return int(self.to_version) if self.to_version and self.to_version.isdecimal() else 0
 
 
 @dataclass(frozen=True)
@@ -155,8 +149,7 @@ def unfinished(connection: Connection) -> Start | None:
         connection,
         """
         SELECT
-            started.attempt::text, started.direction, started.revision, started.from_version,
-            started.to_version, started.at,
+            started.direction, started.revision, started.from_version, started.to_version, started.at,
             concat(started.database_role, ' (', concat_ws(', ',
                 started.os_user || '@' || started.host, started.job), ')'),
             (SELECT later.event FROM public.guvnor_migration_history AS later

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from guvnor.bookkeeping import history, tables
-from guvnor.bookkeeping.history import Attempt
 from guvnor.postgres import Connection, identify, row
 
 
@@ -54,15 +53,10 @@ def read_mark(connection: Connection) -> Mark | None:
 
 def set_mark(connection: Connection, *, production: bool) -> None:
     """Record that this very database is production, or is no longer."""
-    attempt = Attempt("mark", None, None, None)
+    attempt, event = history.Attempt("mark", None, None, None), "marked" if production else "unmarked"
     with connection.cursor() as cursor:
         tables.create_history(cursor)
-        history.record(
-            cursor,
-            attempt,
-            "marked" if production else "unmarked",
-            database_identity=database_identity(connection),
-        )
+        history.record(cursor, attempt, event, database_identity=database_identity(connection))
 
 
 def database_identity(connection: Connection) -> str:

@@ -191,13 +191,14 @@ def adopt(shown: Console, at: str | None, accept_drift: bool) -> None:
     from guvnor.reports import drift as drift_report
 
     settings = resolve_settings()
-    done = adoption.adopt(settings, at, shown.ask, accept_drift=accept_drift)
-    if done.revision is None or done.report is None:
+    adopted = adoption.adopt(settings, at, shown.ask, accept_drift=accept_drift)
+    if adopted is None:
         say("✅ Nothing to adopt: the version tables agree")
         return
-    if not done.report.clean:
-        show(drift_report.as_terminal(done.report))
-    say(f"✅ Adopted at version {done.revision.number}; the schema was not changed")
+    revision, report = adopted
+    if not report.clean:
+        show(drift_report.as_terminal(report))
+    say(f"✅ Adopted at version {revision.number}; the schema was not changed")
 
 
 @migrate.command()

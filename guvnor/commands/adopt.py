@@ -20,19 +20,9 @@ from guvnor.schema import drift
 from guvnor.schema.drift import DriftError, DriftReport
 
 
-@dataclass(frozen=True)
-class Adoption:
-    """What was adopted.
-
-    :ivar revision: the revision that the database is at; None when it was adopted already.
-    :ivar report: the comparison of its schema with that revision.
-    """
-
-    revision: Revision | None
-    report: DriftReport | None
-
-
-def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: bool = False) -> Adoption:
+def adopt(
+    settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: bool = False
+) -> tuple[Revision, DriftReport] | None:
     """Write the version of a database after comparing its schema with that of the revision.
 
     Without ``at`` the version is what golang-migrate's table says; where the two version tables disagree, the
@@ -41,6 +31,8 @@ def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: b
     :param at: the revision that the schema is at.
     :param ask: asks for a confirmation, for drift that is accepted in production.
     :param accept_drift: go on where the schema differs.
+    :returns: the revision that the database is at, and the comparison of its schema with it; None when it was
+        adopted already.
     :raises DriftError: when the schema differs (exit code 6).
     :raises StateError: when the database is dirty (exit code 5).
     :raises UsageError: when no version is known and none is given.
@@ -61,7 +53,7 @@ def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: b
             current = state.read(connection)
             found = _compare(database, current, files, at)
             if found is None:
-                return Adoption(None, None)
+                return None
             if found.differences:
                 if not accept_drift:
                     raise _differs(found)
@@ -73,7 +65,7 @@ def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: b
                         next_step="guvnor migrate adopt --accept-drift",
                     )
             versions.set_version(connection, current, found.revision.identifier, "adopt")
-            return Adoption(found.revision, found.report)
+            return found.revision, found.report
 
 
 @dataclass(frozen=True)
