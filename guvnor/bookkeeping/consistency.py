@@ -124,10 +124,8 @@ def dirty_error(state: State) -> DirtyError:
 
 
 def check_unmoved(seen: State, current: State) -> None:
-    """Check that the version is still the one that was read, and perhaps confirmed, before the run lock.
+    """Check that the version is still the one that was seen, and perhaps confirmed, before the run lock.
 
-    :param seen: the state that was read then.
-    :param current: the state now, read under the run lock.
     :raises GuvnorError: when it was moved in between (exit code 1).
     """
     if (seen.alembic, seen.golang, seen.dirty) != (current.alembic, current.golang, current.dirty):

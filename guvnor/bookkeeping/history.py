@@ -9,6 +9,7 @@ revision again. ``marked`` and ``unmarked`` say whether this database is product
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from collections.abc import Mapping
@@ -193,14 +194,10 @@ def parse_moment(text: str, now: datetime) -> datetime:
     """
     text = text.strip()
     days = re.fullmatch(r"(\d+)d", text)
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
         return now - (timedelta(days=int(days[1])) if days else timedelta(seconds=seconds(text)))
-    except (ValueError, OverflowError):
-        pass
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
         return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        pass
     try:
         return datetime.combine(now.date(), time.fromisoformat(text), now.tzinfo)
     except ValueError:

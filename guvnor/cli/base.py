@@ -132,10 +132,8 @@ def report_form_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def print_report(report: Any, found: Any, form: str | None) -> None:
-    """Write a report to standard output.
+    """Write what was found to standard output, as its report module renders it.
 
-    :param report: the module that renders it.
-    :param found: the report.
     :param form: ``json``, ``markdown`` or ``github``; None for a terminal.
     """
     if form is None:

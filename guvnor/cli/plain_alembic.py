@@ -46,7 +46,7 @@ def run(context: Any, project: Project) -> None:
         context.configure(dialect_name="postgresql")
         options = context.get_context().opts
         if context.is_offline_mode():
-            offline.write(context, project)
+            offline.write(context, golang_migrate=project.golang_migrate)
         elif "revision_context" in options and not options["revision_context"].command_args["autogenerate"]:
             _new_revision(context, options["revision_context"].command_args["message"])
         elif "destination_rev" in options:

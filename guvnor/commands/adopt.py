@@ -12,7 +12,6 @@ from guvnor.database import Database
 from guvnor.errors import GuvnorError, UsageError
 from guvnor.migrate import guard
 from guvnor.migrate.locks import Locks
-from guvnor.postgres import Identity
 from guvnor.revisions import check
 from guvnor.revisions.files import Revision, configuration_file, find
 from guvnor.revisions.script import read_revisions, script_directory
@@ -34,6 +33,7 @@ def adopt(
     :returns: the revision that the database is at, and the comparison of its schema with it; None when it was
         adopted already.
     :raises DriftError: when the schema differs (exit code 6).
+    :raises RefusedError: when drift is accepted in production and not confirmed (exit code 4).
     :raises StateError: when the database is dirty (exit code 5).
     :raises UsageError: when no version is known and none is given.
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
@@ -46,7 +46,9 @@ def adopt(
             # Ask before the run lock is taken, so that a slow answer blocks nobody; look again under it.
             confirmed = _compare(database, seen, files, at)
             if confirmed and confirmed.differences:
-                _confirm(settings, identity, seen, confirmed, ask)
+                action, differences = "adopt a schema that differs from its revision", confirmed.differences
+                to, hashed = confirmed.revision.identifier, ("adopt", *differences)
+                guard.confirm(settings, ask, identity, seen, action, to, differences, hashed)
         locks = Locks(connection, identity.database, settings.lock_wait)
         with locks.held():
             locks.shut_out_golang()
@@ -142,13 +144,3 @@ def _differs(found: _Comparison) -> DriftError:
         state="Nothing was written.",
         next_step="Reconcile what is listed above, or take it as it is: guvnor migrate adopt --accept-drift",
     )
-
-
-def _confirm(settings: Settings, identity: Identity, seen: State, found: _Comparison, ask: guard.Ask) -> None:
-    """Have the differences of the schema confirmed.
-
-    :raises RefusedError: when they are not confirmed (exit code 4).
-    """
-    action, differences = "adopt a schema that differs from its revision", found.differences
-    hashed = ("adopt", *differences)
-    guard.confirm(settings, ask, identity, seen, action, found.revision.identifier, differences, hashed)

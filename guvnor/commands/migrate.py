@@ -79,6 +79,12 @@ def status(settings: Settings) -> Status:
             consistency.check(current, files)
         except StateError as error:
             problem = error
+        running = locks.holder(connection, locks.RUN_LOCK)
+        known: tuple[str, ...] = ()
+        if current.dirty:  # else spare the time to import what could tell
+            from guvnor.migrate import diagnosis
+
+            known = diagnosis.describe(settings, current)
         applied = max(current.number, current.golang or 0 if not current.alembic else 0)
         return Status(
             identity=postgres.identify(connection),
@@ -87,18 +93,9 @@ def status(settings: Settings) -> Status:
             newest=files[-1],
             ahead=consistency.is_ahead(current, files),
             problem=problem,
-            running=locks.holder(connection, locks.RUN_LOCK),
-            known=describe_interrupted(settings, current),
+            running=running,
+            known=known,
         )
-
-
-def describe_interrupted(settings: Settings, current: State) -> tuple[str, ...]:
-    """Say in a few lines what of an interrupted revision is in the database."""
-    if not current.dirty:
-        return ()  # and spare the time to import what could tell
-    from guvnor.migrate import diagnosis
-
-    return diagnosis.describe(settings, current)
 
 
 def entries(settings: Settings, since: str | None = None, *, failed: bool = False) -> list[history.Entry]:

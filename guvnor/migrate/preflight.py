@@ -15,7 +15,7 @@ from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError, PreflightError
 from guvnor.migrate import edited_files, locks
-from guvnor.postgres import Connection, Identity, scalar
+from guvnor.postgres import Connection, Identity, rows, scalar
 from guvnor.project import Project
 from guvnor.revisions import check, files as revision_files
 from guvnor.revisions.files import Revision
@@ -244,38 +244,37 @@ def _login(connection: Connection, role: str, grantee: str) -> str:
 
 def _beyond_need(connection: Connection) -> tuple[str, ...]:
     """Warn of a role that may do more than a migration needs."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT format('role %s is a superuser', rolname)
-            FROM pg_catalog.pg_roles WHERE rolname IN (session_user, current_user) AND rolsuper
-            UNION ALL
-            SELECT format('role %s has %s', rolname, string_agg(attribute, ', ' ORDER BY attribute))
-            FROM pg_catalog.pg_roles
-            CROSS JOIN LATERAL (VALUES ('CREATEDB', rolcreatedb), ('CREATEROLE', rolcreaterole),
-                                       ('REPLICATION', rolreplication), ('BYPASSRLS', rolbypassrls)
-                               ) AS may (attribute, held)
-            WHERE rolname IN (session_user, current_user) AND NOT rolsuper AND held
-            GROUP BY rolname
-            """
-        )
-        return tuple(f"{text}: more than a migration needs (guvnor migrate roles)" for (text,) in cursor)
+    found = rows(
+        connection,
+        """
+        SELECT format('role %s is a superuser', rolname)
+        FROM pg_catalog.pg_roles WHERE rolname IN (session_user, current_user) AND rolsuper
+        UNION ALL
+        SELECT format('role %s has %s', rolname, string_agg(attribute, ', ' ORDER BY attribute))
+        FROM pg_catalog.pg_roles
+        CROSS JOIN LATERAL (VALUES ('CREATEDB', rolcreatedb), ('CREATEROLE', rolcreaterole),
+                                   ('REPLICATION', rolreplication), ('BYPASSRLS', rolbypassrls)
+                           ) AS may (attribute, held)
+        WHERE rolname IN (session_user, current_user) AND NOT rolsuper AND held
+        GROUP BY rolname
+        """,
+    )
+    return tuple(f"{text}: more than a migration needs (guvnor migrate roles)" for (text,) in found)
 
 
 def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:
     """Check the extensions that the revisions create, where none of them has run yet."""
     if not project.extensions or _is_migrated(connection):
         return ()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT wanted.name, wanted.name IN (SELECT name FROM pg_catalog.pg_available_extensions)
-            FROM unnest(%s::text[]) AS wanted (name)
-            WHERE wanted.name NOT IN (SELECT extname FROM pg_catalog.pg_extension)
-            """,
-            (list(project.extensions),),
-        )
-        absent = cursor.fetchall()
+    absent = rows(
+        connection,
+        """
+        SELECT wanted.name, wanted.name IN (SELECT name FROM pg_catalog.pg_available_extensions)
+        FROM unnest(%s::text[]) AS wanted (name)
+        WHERE wanted.name NOT IN (SELECT extname FROM pg_catalog.pg_extension)
+        """,
+        (list(project.extensions),),
+    )
     may_create = scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')")
     missing = [name for name, available in absent if available and not may_create]
     if missing:
@@ -332,24 +331,24 @@ def _state(
 
 def _busy(connection: Connection) -> tuple[str, ...]:
     """Name what will make a migration wait: old transactions, and a VACUUM that does not give way."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT format('a transaction has been open for %s s: pid %s (role %s, %s, %s)',
-                          round(EXTRACT(EPOCH FROM clock_timestamp() - xact_start)), pid, usename,
-                          COALESCE(NULLIF(application_name, ''), 'unnamed application'), state)
-            FROM pg_catalog.pg_stat_activity
-            WHERE datname = current_database() AND pid <> pg_backend_pid()
-              AND backend_type = 'client backend' AND xact_start < clock_timestamp() - interval '1 minute'
-            UNION ALL
-            SELECT format('a VACUUM to prevent wraparound is running on %s and will not give way: pid %s',
-                          p.relid::regclass, p.pid)
-            FROM pg_catalog.pg_stat_progress_vacuum AS p
-            JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-            JOIN pg_catalog.pg_class AS c ON c.oid = p.relid
-            WHERE p.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-              AND c.relnamespace = 'public'::regnamespace
-              AND a.backend_type = 'autovacuum worker' AND a.query LIKE '%(to prevent wraparound)'
-            """
-        )
-        return tuple(text for (text,) in cursor.fetchall())
+    found = rows(
+        connection,
+        """
+        SELECT format('a transaction has been open for %s s: pid %s (role %s, %s, %s)',
+                      round(EXTRACT(EPOCH FROM clock_timestamp() - xact_start)), pid, usename,
+                      COALESCE(NULLIF(application_name, ''), 'unnamed application'), state)
+        FROM pg_catalog.pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+          AND backend_type = 'client backend' AND xact_start < clock_timestamp() - interval '1 minute'
+        UNION ALL
+        SELECT format('a VACUUM to prevent wraparound is running on %s and will not give way: pid %s',
+                      p.relid::regclass, p.pid)
+        FROM pg_catalog.pg_stat_progress_vacuum AS p
+        JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+        JOIN pg_catalog.pg_class AS c ON c.oid = p.relid
+        WHERE p.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+          AND c.relnamespace = 'public'::regnamespace
+          AND a.backend_type = 'autovacuum worker' AND a.query LIKE '%(to prevent wraparound)'
+        """,
+    )
+    return tuple(text for (text,) in found)

@@ -197,10 +197,8 @@ class StepRunner:
         """
         drivers = [self.control, *([] if self.session.lost else [self.session.driver])]
         for connection in drivers:
-            try:
+            with contextlib.suppress(psycopg2.Error):
                 with connection.cursor() as cursor:
                     cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # the command is ending
                 return state.read(connection, golang_migrate=self.request.project.golang_migrate)
-            except psycopg2.Error:
-                continue
         return None
