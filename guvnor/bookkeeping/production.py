@@ -25,7 +25,6 @@ def reason(environment: str | None, mark: Mark | None) -> str | None:
     """Say why a database is production; the stricter of configuration and mark wins.
 
     :param environment: the configured environment where that is production, else None.
-    :param mark: the database's mark; None when it has none.
     :returns: None when it is not production.
     """
     if environment is not None:

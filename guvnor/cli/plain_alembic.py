@@ -34,11 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def run(context: Any, project: Project) -> None:
-    """Do what an Alembic command asks for.
-
-    :param context: the module ``alembic.context``.
-    :param project: the application whose database is migrated.
-    """
+    """Do what an Alembic command asks for; ``context`` is the module ``alembic.context``."""
     open_closed_streams()
     shown = Console()
     with shown.explaining():

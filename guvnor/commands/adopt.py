@@ -28,8 +28,7 @@ def adopt(
     one of them that the schema equals.
 
     :param at: the revision that the schema is at.
-    :param ask: asks for a confirmation, for drift that is accepted in production.
-    :param accept_drift: go on where the schema differs.
+    :param accept_drift: go on where the schema differs; in production that is confirmed first.
     :returns: the revision that the database is at, and the comparison of its schema with it; None when it was
         adopted already.
     :raises DriftError: when the schema differs (exit code 6).

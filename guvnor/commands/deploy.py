@@ -56,10 +56,7 @@ class Deployment(Observer):
     """
 
     def __init__(self, shown: Observer) -> None:
-        """Prepare a deployment.
-
-        :param shown: is told what happens, too.
-        """
+        """Prepare a deployment; ``shown`` is told what happens, too."""
         self.error: GuvnorError | None = None
         self._stages: list[dict[str, Any]] = []  # as the result file shows them
         self._outcome: Outcome | None = None

@@ -101,8 +101,7 @@ def status(settings: Settings) -> Status:
 def entries(settings: Settings, since: str | None = None, *, failed: bool = False) -> list[history.Entry]:
     """Read the history of the database, the oldest attempt first.
 
-    :param since: the moment before which attempts are left out: see
-        :func:`guvnor.bookkeeping.history.parse_moment`.
+    :param since: leave out those before it; see :func:`guvnor.bookkeeping.history.parse_moment`.
     :param failed: leave out attempts that succeeded.
     """
     start = history.parse_moment(since, datetime.now().astimezone()) if since else None
@@ -115,10 +114,9 @@ def entries(settings: Settings, since: str | None = None, *, failed: bool = Fals
 
 
 def create(name: str) -> Path:
-    """Write a revision file with the next number from the house template.
+    """Write a revision file with the next number from the house template, and return its path.
 
     :param name: of the change, in words.
-    :returns: the path of the new file.
     :raises UsageError: when a file cannot be named after it.
     :raises RevisionFilesError: when it cannot be written.
     """
@@ -147,7 +145,6 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
     """Set the version in both version tables and clear the dirty flag; the schema is left as it is.
 
     :param to: the revision that the schema is at, or ``base``.
-    :param ask: asks for a confirmation where this is production.
     :returns: the state before.
     :raises UsageError: when the files do not know the revision.
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
@@ -169,9 +166,8 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
 
 
 def set_production_mark(settings: Settings, ask: guard.Ask, *, marked: bool) -> None:
-    """Mark the database as production, or take the mark away.
+    """Mark the database as production, or take the mark away, which is confirmed first.
 
-    :param ask: asks for a confirmation when the mark is taken away.
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
     with bookkeeping_connection(settings, "mark") as (connection, identity, current):

@@ -40,10 +40,7 @@ class BackupDecision:
 
 @dataclass
 class BackupPolicy:
-    """Decides which backup a plan of one run needs, and takes it.
-
-    :ivar canceller: cancels statements when a signal arrives.
-    """
+    """Decides which backup a plan of one run needs, and takes it; a signal cancels its statements."""
 
     request: Request
     ready: Ready

@@ -155,7 +155,6 @@ class Locks:
     """The run lock, and golang-migrate's two locks for the transactional stretches of a revision.
 
     :ivar connection: in autocommit mode; the locks live as long as its session.
-    :ivar database: the name of the database.
     :ivar patience: seconds to wait for each lock at most.
     :ivar golang_migrate: whether golang-migrate works on the same database.
     """

@@ -36,10 +36,7 @@ _PATIENCE_AT_THE_END = "1s"  # for the locks of the bookkeeping tables, when a r
 
 @dataclass(frozen=True)
 class Applied:
-    """A step that was run; durations in seconds.
-
-    :ivar tries: how often its transaction was tried.
-    """
+    """A step that was run: durations in seconds, and how often its transaction was tried."""
 
     step: Step
     duration: float
