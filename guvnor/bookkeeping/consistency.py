@@ -5,6 +5,7 @@ from __future__ import annotations
 from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.revisions.files import Revision
+from guvnor.revisions.identifiers import number
 
 
 class StateError(GuvnorError):
@@ -70,7 +71,8 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
             state=f"Nothing was changed; the schema is golang-migrate's version {state.golang}.",
             next_step="guvnor migrate adopt",
         )
-    if state.version and not _known(state.version, revisions):
+    known = is_ahead(state, revisions) or state.version in [revision.identifier for revision in revisions]
+    if state.version and not known:
         raise StateError(
             f"The database is at revision {state.version}, which is none of the migration files "
             f"({revisions[0].identifier} to {revisions[-1].identifier}).",
@@ -95,17 +97,11 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
         )
 
 
-def _known(identifier: str, revisions: tuple[Revision, ...]) -> bool:
-    return any(identifier == revision.identifier for revision in revisions) or (
-        identifier.isdecimal() and int(identifier) > revisions[-1].number
-    )
-
-
 def dirty_error(state: State) -> DirtyError:
     """Describe a dirty state: who left it, when, at which step."""
     target = max(state.golang or 0, 0)
     start = state.unfinished
-    if start is not None and start.step is not None and start.target_number == target:
+    if start is not None and start.step is not None and number(start.to_version) == target:
         again = "can" if start.resumable else "cannot simply"
         what = (
             f"Revision {start.revision} ({start.direction}) was started {start.at:%Y-%m-%d %H:%M:%S %Z} by "
@@ -128,10 +124,8 @@ def dirty_error(state: State) -> DirtyError:
 
 
 def check_unmoved(seen: State, current: State) -> None:
-    """Check that the version is still the one that was read, and perhaps confirmed, before the run lock.
+    """Check that the version is still the one that was seen, and perhaps confirmed, before the run lock.
 
-    :param seen: the state that was read then.
-    :param current: the state now, read under the run lock.
     :raises GuvnorError: when it was moved in between (exit code 1).
     """
     if (seen.alembic, seen.golang, seen.dirty) != (current.alembic, current.golang, current.dirty):

@@ -9,6 +9,7 @@ revision again. ``marked`` and ``unmarked`` say whether this database is product
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from collections.abc import Mapping
@@ -57,7 +58,6 @@ class Start:
     :ivar resumable: whether it committed steps, all of which can be run again.
     """
 
-    attempt: str
     direction: str
     revision: str | None
     from_version: str | None
@@ -72,11 +72,6 @@ class Start:
     def ended(self) -> str:
         """How it ended, in words."""
         return {None: "was killed", "interrupted": "was interrupted"}.get(self.end, "failed")
-
-    @property
-    def target_number(self) -> int:
-        """The number of the version that it was moving to; 0 for none."""
-        return int(self.to_version) if self.to_version and self.to_version.isdecimal() else 0
 
 
 @dataclass(frozen=True)
@@ -155,8 +150,7 @@ def unfinished(connection: Connection) -> Start | None:
         connection,
         """
         SELECT
-            started.attempt::text, started.direction, started.revision, started.from_version,
-            started.to_version, started.at,
+            started.direction, started.revision, started.from_version, started.to_version, started.at,
             concat(started.database_role, ' (', concat_ws(', ',
                 started.os_user || '@' || started.host, started.job), ')'),
             (SELECT later.event FROM public.guvnor_migration_history AS later
@@ -200,14 +194,10 @@ def parse_moment(text: str, now: datetime) -> datetime:
     """
     text = text.strip()
     days = re.fullmatch(r"(\d+)d", text)
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
         return now - (timedelta(days=int(days[1])) if days else timedelta(seconds=seconds(text)))
-    except (ValueError, OverflowError):
-        pass
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
         return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        pass
     try:
         return datetime.combine(now.date(), time.fromisoformat(text), now.tzinfo)
     except ValueError:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from guvnor.bookkeeping import history, tables
-from guvnor.bookkeeping.history import Attempt
 from guvnor.postgres import Connection, identify, row
 
 
@@ -26,7 +25,6 @@ def reason(environment: str | None, mark: Mark | None) -> str | None:
     """Say why a database is production; the stricter of configuration and mark wins.
 
     :param environment: the configured environment where that is production, else None.
-    :param mark: the database's mark; None when it has none.
     :returns: None when it is not production.
     """
     if environment is not None:
@@ -54,15 +52,10 @@ def read_mark(connection: Connection) -> Mark | None:
 
 def set_mark(connection: Connection, *, production: bool) -> None:
     """Record that this very database is production, or is no longer."""
-    attempt = Attempt("mark", None, None, None)
+    attempt, event = history.Attempt("mark", None, None, None), "marked" if production else "unmarked"
     with connection.cursor() as cursor:
         tables.create_history(cursor)
-        history.record(
-            cursor,
-            attempt,
-            "marked" if production else "unmarked",
-            database_identity=database_identity(connection),
-        )
+        history.record(cursor, attempt, event, database_identity=database_identity(connection))
 
 
 def database_identity(connection: Connection) -> str:

@@ -58,7 +58,7 @@ class State:
             self.dirty
             and start is not None
             and start.resumable
-            and start.target_number == max(self.golang or 0, 0)
+            and number(start.to_version) == max(self.golang or 0, 0)
             and start.from_version == self.version
         )
 

@@ -30,7 +30,6 @@ def set_version(connection: Connection, current: State, version: str | None, dir
     """Set the version in both version tables and clear the dirty flag, in one transaction with its history.
 
     :param connection: in autocommit mode, holding the run lock and golang-migrate's.
-    :param current: the state before.
     :param version: the identifier of the revision; None for no version.
     :param direction: the word for the history: ``force``, ``adopt``.
     """
@@ -48,7 +47,6 @@ def prepare_repair(connection: Connection, attempt: history.Attempt) -> None:
     A run that dies after this leaves a dirty state again, which can be repaired again.
 
     :param connection: in autocommit mode, holding the run lock and golang-migrate's.
-    :param attempt: which revision, in which direction, from and to which version.
     """
     with _transaction(connection) as cursor:
         _write_alembic(cursor, attempt.from_version)

@@ -14,7 +14,6 @@ from guvnor.cli.configuration import config_group
 from guvnor.cli.db import db
 from guvnor.cli.deploy import deploy
 from guvnor.cli.migrate import migrate
-from guvnor.cli.review import review
 from guvnor.cli.schema import schema
 from guvnor.cli.streams import open_closed_streams, say
 from guvnor.config import MASK
@@ -46,7 +45,6 @@ def main() -> None:
 
 
 migrate.add_command(deploy)
-schema.add_command(review)
 for group in (migrate, schema, db, config_group):
     main.add_command(group)
 

@@ -12,8 +12,7 @@ from guvnor.cli.console import Console, show
 from guvnor.cli.streams import say
 
 if TYPE_CHECKING:
-    from guvnor.migrate.observer import Observer
-    from guvnor.migrate.request import Request
+    from guvnor.migrate.request import Observer, Request
     from guvnor.revisions.script import Direction, FindSteps
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
@@ -132,10 +131,8 @@ def report_form_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def print_report(report: Any, found: Any, form: str | None) -> None:
-    """Write a report to standard output.
+    """Write what was found to standard output, as its report module renders it.
 
-    :param report: the module that renders it.
-    :param found: the report.
     :param form: ``json``, ``markdown`` or ``github``; None for a terminal.
     """
     if form is None:

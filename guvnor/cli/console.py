@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guvnor import postgres
 from guvnor.bookkeeping.consistency import dirty_error
 from guvnor.bookkeeping.state import State
-from guvnor.cli.progress_bar import ProgressBar
 from guvnor.cli.streams import say
 from guvnor.errors import GuvnorError
-from guvnor.migrate.observer import Observer
+from guvnor.migrate.request import Observer
 from guvnor.migrate.signals import RunInterrupted
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from guvnor.migrate.repair import Choice
     from guvnor.migrate.request import Outcome
     from guvnor.online.progress import Progress
+
+log = logging.getLogger(__name__)
+
+_LOG_EVERY = 5.0  # seconds between two records of progress
 
 
 def show(renderable: Any) -> None:
@@ -56,6 +62,54 @@ def error(problem: GuvnorError) -> None:
         say(f"   Next:  {first}", sys.stderr)
         for line in rest:
             say(f"          {line}", sys.stderr)
+
+
+class ProgressBar:
+    """Shows how far a long step is: a bar on a terminal, else a log record every few seconds."""
+
+    def __init__(self) -> None:
+        """Show nothing yet."""
+        self._bar: Any = None
+        self._task: Any = None
+        self._last_record = 0.0
+
+    def update(self, progress: Progress) -> None:
+        """Show how far the step is."""
+        if not sys.stderr.isatty() or "NO_PROGRESS" in os.environ:
+            now = time.monotonic()
+            if now - self._last_record >= _LOG_EVERY:
+                self._last_record = now
+                known = {"phase": progress.phase, "done": progress.done, "total": progress.total}
+                log.info(progress.what, extra=known)
+            return
+        if self._bar is None:
+            self._begin(progress.what)
+        self._bar.update(
+            self._task,
+            description=f"{progress.what}: {progress.phase}",
+            completed=progress.done or 0,
+            total=progress.total,
+        )
+
+    def _begin(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+        )
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(what)
+        self._bar.start()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
 class Console(Observer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -53,14 +54,12 @@ def stop() -> None:
 @json_option
 def db_status(as_json: bool) -> None:
     """Show whether the local server runs, and where it lives."""
-    import dataclasses
-
     found = _server().status()
     if as_json:
-        print_json(dataclasses.asdict(found))
+        print_json(asdict(found))
         return
     say(f"Local Server: {'✅ running' if found.running else 'not running'}")
-    for name, value in dataclasses.asdict(found).items():
+    for name, value in asdict(found).items():
         if name != "running" and value is not None:
             say(f"{name.replace('_', ' ').capitalize()}: {value}")
 

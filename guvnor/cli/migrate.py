@@ -27,6 +27,7 @@ from guvnor.cli.console import Console, show, show_table
 from guvnor.cli.streams import result_kept_clean, say
 from guvnor.commands import migrate as commands, roles as least_privilege
 from guvnor.commands.roles import Names
+from guvnor.errors import PreflightError
 from guvnor.revisions.script import Direction, downgrade_steps, read_revisions, upgrade_steps
 
 
@@ -161,7 +162,9 @@ def repair(shown: Console, way: str | None) -> None:
         consistency.check(found, read_revisions())
         say("✅ Nothing to repair")
         return
-    shown.choices(found, choices, commands.describe_interrupted(settings, found))
+    from guvnor.migrate import diagnosis
+
+    shown.choices(found, choices, diagnosis.describe(settings, found))
     if way is None:
         sys.exit(consistency.DirtyError.exit_code)
     if way == "as-is":
@@ -190,13 +193,14 @@ def adopt(shown: Console, at: str | None, accept_drift: bool) -> None:
     from guvnor.reports import drift as drift_report
 
     settings = resolve_settings()
-    done = adoption.adopt(settings, at, shown.ask, accept_drift=accept_drift)
-    if done.revision is None or done.report is None:
+    adopted = adoption.adopt(settings, at, shown.ask, accept_drift=accept_drift)
+    if adopted is None:
         say("✅ Nothing to adopt: the version tables agree")
         return
-    if not done.report.clean:
-        show(drift_report.as_terminal(done.report))
-    say(f"✅ Adopted at version {done.revision.number}; the schema was not changed")
+    revision, report = adopted
+    if not report.clean:
+        show(drift_report.as_terminal(report))
+    say(f"✅ Adopted at version {revision.number}; the schema was not changed")
 
 
 @migrate.command()
@@ -245,6 +249,9 @@ def roles(
         for finding in found:
             say(f"{'❌' if finding.kind == least_privilege.MISSING else '⚠️ '} {finding}")
     if missing := sum(finding.kind == least_privilege.MISSING for finding in found):
-        raise least_privilege.RolesError(f"The roles lack what is needed in {missing} things.")
+        raise PreflightError(
+            f"The roles lack what is needed in {missing} things.",
+            next_step="guvnor migrate roles | psql   # as an administrator of the database",
+        )
     if not as_json:
         say("✅ The roles have the rights they need" + (", and more" if found else " and no more"))

@@ -34,11 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def run(context: Any, project: Project) -> None:
-    """Do what an Alembic command asks for.
-
-    :param context: the module ``alembic.context``.
-    :param project: the application whose database is migrated.
-    """
+    """Do what an Alembic command asks for; ``context`` is the module ``alembic.context``."""
     open_closed_streams()
     shown = Console()
     with shown.explaining():
@@ -46,7 +42,7 @@ def run(context: Any, project: Project) -> None:
         context.configure(dialect_name="postgresql")
         options = context.get_context().opts
         if context.is_offline_mode():
-            offline.write(context, project)
+            offline.write(context, golang_migrate=project.golang_migrate)
         elif "revision_context" in options and not options["revision_context"].command_args["autogenerate"]:
             _new_revision(context, options["revision_context"].command_args["message"])
         elif "destination_rev" in options:

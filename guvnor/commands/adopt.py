@@ -12,7 +12,6 @@ from guvnor.database import Database
 from guvnor.errors import GuvnorError, UsageError
 from guvnor.migrate import guard
 from guvnor.migrate.locks import Locks
-from guvnor.postgres import Identity
 from guvnor.revisions import check
 from guvnor.revisions.files import Revision, configuration_file, find
 from guvnor.revisions.script import read_revisions, script_directory
@@ -20,28 +19,20 @@ from guvnor.schema import drift
 from guvnor.schema.drift import DriftError, DriftReport
 
 
-@dataclass(frozen=True)
-class Adoption:
-    """What was adopted.
-
-    :ivar revision: the revision that the database is at; None when it was adopted already.
-    :ivar report: the comparison of its schema with that revision.
-    """
-
-    revision: Revision | None
-    report: DriftReport | None
-
-
-def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: bool = False) -> Adoption:
+def adopt(
+    settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: bool = False
+) -> tuple[Revision, DriftReport] | None:
     """Write the version of a database after comparing its schema with that of the revision.
 
     Without ``at`` the version is what golang-migrate's table says; where the two version tables disagree, the
     one of them that the schema equals.
 
     :param at: the revision that the schema is at.
-    :param ask: asks for a confirmation, for drift that is accepted in production.
-    :param accept_drift: go on where the schema differs.
+    :param accept_drift: go on where the schema differs; in production that is confirmed first.
+    :returns: the revision that the database is at, and the comparison of its schema with it; None when it was
+        adopted already.
     :raises DriftError: when the schema differs (exit code 6).
+    :raises RefusedError: when drift is accepted in production and not confirmed (exit code 4).
     :raises StateError: when the database is dirty (exit code 5).
     :raises UsageError: when no version is known and none is given.
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
@@ -54,14 +45,16 @@ def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: b
             # Ask before the run lock is taken, so that a slow answer blocks nobody; look again under it.
             confirmed = _compare(database, seen, files, at)
             if confirmed and confirmed.differences:
-                _confirm(settings, identity, seen, confirmed, ask)
+                action, differences = "adopt a schema that differs from its revision", confirmed.differences
+                to, hashed = confirmed.revision.identifier, ("adopt", *differences)
+                guard.confirm(settings, ask, identity, seen, action, to, differences, hashed)
         locks = Locks(connection, identity.database, settings.lock_wait)
         with locks.held():
             locks.shut_out_golang()
             current = state.read(connection)
             found = _compare(database, current, files, at)
             if found is None:
-                return Adoption(None, None)
+                return None
             if found.differences:
                 if not accept_drift:
                     raise _differs(found)
@@ -73,7 +66,7 @@ def adopt(settings: Settings, at: str | None, ask: guard.Ask, *, accept_drift: b
                         next_step="guvnor migrate adopt --accept-drift",
                     )
             versions.set_version(connection, current, found.revision.identifier, "adopt")
-            return Adoption(found.revision, found.report)
+            return found.revision, found.report
 
 
 @dataclass(frozen=True)
@@ -150,13 +143,3 @@ def _differs(found: _Comparison) -> DriftError:
         state="Nothing was written.",
         next_step="Reconcile what is listed above, or take it as it is: guvnor migrate adopt --accept-drift",
     )
-
-
-def _confirm(settings: Settings, identity: Identity, seen: State, found: _Comparison, ask: guard.Ask) -> None:
-    """Have the differences of the schema confirmed.
-
-    :raises RefusedError: when they are not confirmed (exit code 4).
-    """
-    action, differences = "adopt a schema that differs from its revision", found.differences
-    hashed = ("adopt", *differences)
-    guard.confirm(settings, ask, identity, seen, action, found.revision.identifier, differences, hashed)

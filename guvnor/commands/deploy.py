@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from guvnor import __version__, postgres
@@ -20,9 +20,8 @@ from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate import signals
 from guvnor.migrate.engine import migrate
 from guvnor.migrate.guard import Risk
-from guvnor.migrate.observer import Observer
 from guvnor.migrate.preflight import PreflightCheck
-from guvnor.migrate.request import Outcome, Request
+from guvnor.migrate.request import Observer, Outcome, Request
 from guvnor.migrate.runner import Applied
 from guvnor.online.progress import Progress
 from guvnor.postgres.errors import ConnectionFailedError
@@ -50,21 +49,6 @@ class StillPendingError(GuvnorError):
     next_step = "guvnor migrate status"
 
 
-@dataclass(frozen=True)
-class DeployStage:
-    """One stage of a deployment, as the result file shows it.
-
-    :ivar outcome: ``done``, ``skipped`` or ``failed``.
-    :ivar seconds: how long it took.
-    :ivar detail: what else is known of it.
-    """
-
-    name: str
-    outcome: str
-    seconds: float
-    detail: dict[str, Any]
-
-
 class Deployment(Observer):
     """A deployment and the record of its stages.
 
@@ -72,12 +56,9 @@ class Deployment(Observer):
     """
 
     def __init__(self, shown: Observer) -> None:
-        """Prepare a deployment.
-
-        :param shown: is told what happens, too.
-        """
+        """Prepare a deployment; ``shown`` is told what happens, too."""
         self.error: GuvnorError | None = None
-        self._stages: list[DeployStage] = []
+        self._stages: list[dict[str, Any]] = []  # as the result file shows them
         self._outcome: Outcome | None = None
         self._preview: Preview | None = None
         self._shown = shown
@@ -92,7 +73,7 @@ class Deployment(Observer):
                 yield
         except GuvnorError as error:
             self.error = self.error or error
-            if not any(stage.outcome == _FAILED for stage in self._stages):
+            if not any(stage["outcome"] == _FAILED for stage in self._stages):
                 self._record(self._under_way, _FAILED, error=error.message)
 
     def run(self, request: Request) -> Outcome:
@@ -179,7 +160,8 @@ class Deployment(Observer):
     def _record(self, name: str, outcome: str, **detail: Any) -> None:
         """Record a stage that ends now; the next one begins."""
         now = time.monotonic()
-        self._stages.append(DeployStage(name, outcome, round(now - self._began, 3), detail))
+        seconds = round(now - self._began, 3)
+        self._stages.append({"name": name, "outcome": outcome, "seconds": seconds, "detail": detail})
         self._began = now
         self._under_way = _NEXT.get(name, self._under_way)
 
@@ -192,7 +174,7 @@ class Deployment(Observer):
         error, outcome = self.error, self._outcome
         if error is not None:
             how = "was interrupted" if isinstance(error, signals.RunInterrupted) else "failed"
-            stage = next(stage.name for stage in self._stages if stage.outcome == _FAILED)
+            stage = next(stage["name"] for stage in self._stages if stage["outcome"] == _FAILED)
             first = error.message.splitlines()[0]
             return f"Deployment {how} in the stage {stage} with exit code {error.exit_code}: {first}"
         if self._preview is not None:
@@ -214,7 +196,7 @@ class Deployment(Observer):
             "summary": self.summary(),
             "version": outcome.version if outcome else None,
             "applied": [done.step.revision for done in outcome.applied] if outcome else [],
-            "stages": [asdict(stage) for stage in self._stages],
+            "stages": self._stages,
             "error": {"message": error.message, "state": error.state, "next": error.next_step}
             if error
             else None,

@@ -79,6 +79,12 @@ def status(settings: Settings) -> Status:
             consistency.check(current, files)
         except StateError as error:
             problem = error
+        running = locks.holder(connection, locks.RUN_LOCK)
+        known: tuple[str, ...] = ()
+        if current.dirty:  # else spare the time to import what could tell
+            from guvnor.migrate import diagnosis
+
+            known = diagnosis.describe(settings, current)
         applied = max(current.number, current.golang or 0 if not current.alembic else 0)
         return Status(
             identity=postgres.identify(connection),
@@ -87,25 +93,15 @@ def status(settings: Settings) -> Status:
             newest=files[-1],
             ahead=consistency.is_ahead(current, files),
             problem=problem,
-            running=locks.holder(connection, locks.RUN_LOCK),
-            known=describe_interrupted(settings, current),
+            running=running,
+            known=known,
         )
-
-
-def describe_interrupted(settings: Settings, current: State) -> tuple[str, ...]:
-    """Say in a few lines what of an interrupted revision is in the database."""
-    if not current.dirty:
-        return ()  # and spare the time to import what could tell
-    from guvnor.migrate import diagnosis
-
-    return diagnosis.describe(settings, current)
 
 
 def entries(settings: Settings, since: str | None = None, *, failed: bool = False) -> list[history.Entry]:
     """Read the history of the database, the oldest attempt first.
 
-    :param since: the moment before which attempts are left out: see
-        :func:`guvnor.bookkeeping.history.parse_moment`.
+    :param since: leave out those before it; see :func:`guvnor.bookkeeping.history.parse_moment`.
     :param failed: leave out attempts that succeeded.
     """
     start = history.parse_moment(since, datetime.now().astimezone()) if since else None
@@ -118,10 +114,9 @@ def entries(settings: Settings, since: str | None = None, *, failed: bool = Fals
 
 
 def create(name: str) -> Path:
-    """Write a revision file with the next number from the house template.
+    """Write a revision file with the next number from the house template, and return its path.
 
     :param name: of the change, in words.
-    :returns: the path of the new file.
     :raises UsageError: when a file cannot be named after it.
     :raises RevisionFilesError: when it cannot be written.
     """
@@ -150,7 +145,6 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
     """Set the version in both version tables and clear the dirty flag; the schema is left as it is.
 
     :param to: the revision that the schema is at, or ``base``.
-    :param ask: asks for a confirmation where this is production.
     :returns: the state before.
     :raises UsageError: when the files do not know the revision.
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
@@ -172,9 +166,8 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
 
 
 def set_production_mark(settings: Settings, ask: guard.Ask, *, marked: bool) -> None:
-    """Mark the database as production, or take the mark away.
+    """Mark the database as production, or take the mark away, which is confirmed first.
 
-    :param ask: asks for a confirmation when the mark is taken away.
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
     with bookkeeping_connection(settings, "mark") as (connection, identity, current):

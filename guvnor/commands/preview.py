@@ -39,7 +39,6 @@ class Preview:
 def preview(settings: Settings, direction: str, to: str | None) -> Preview:
     """Make the plan of an ``up`` or ``down`` and look at what it would do; nothing is changed.
 
-    :param direction: ``up`` or ``down``.
     :param to: the target revision; as for the command itself when left out.
     :raises RevisionFilesError: when the files are not fit to be run.
     :raises StateError: when no migration can start from the state of the database.

@@ -17,19 +17,12 @@ from guvnor import postgres
 from guvnor.bookkeeping import tables
 from guvnor.config import Settings
 from guvnor.database import Database
-from guvnor.errors import PreflightError
 from guvnor.postgres.quoting import constant, quoted
 
 MISSING = "missing"
 
 _VARIABLE = re.compile(r"""(?<!:):(["']?)(\w+)\1""")
 _QUOTED_AS: dict[str, Callable[[str], str]] = {"": str, "'": constant, '"': quoted}
-
-
-class RolesError(PreflightError):
-    """The roles lack what a migration or the application needs."""
-
-    next_step = "guvnor migrate roles | psql   # as an administrator of the database"
 
 
 @dataclass(frozen=True)

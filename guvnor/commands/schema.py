@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guvnor import postgres
@@ -29,24 +28,17 @@ def check(settings: Settings, *, against_models: bool) -> DriftReport:
 
     :raises RevisionFilesError: when a revision file cannot be run.
     """
-    revisions = _read_revisions(configuration_file())
+    configuration = configuration_file()
+    revisions: SqlRevisions | ScriptDirectory
+    try:  # without Alembic where that is enough: importing it takes longer than a check
+        revisions = sql_revisions.read(configuration)
+    except sql_revisions.NeedsAlembicError:
+        revisions = script_directory(configuration)
+        revision_check.load(revisions)
     if not settings.storage_dsn and settings.storage_type == "postgres":
         return drift.check_files(Database(local_server()), revisions, GUVNOR.load_metadata())
     models = GUVNOR.load_metadata() if against_models else None
     return drift.check(Database.of(settings), revisions, models=models)
-
-
-def _read_revisions(configuration: Path) -> SqlRevisions | ScriptDirectory:
-    """Read the revision files, without Alembic where that is enough: importing it takes longer than a check.
-
-    :raises RevisionFilesError: when a revision file cannot be run.
-    """
-    try:
-        return sql_revisions.read(configuration)
-    except sql_revisions.NeedsAlembicError:
-        script = script_directory(configuration)
-        revision_check.load_files(script)
-        return script
 
 
 def objects(settings: Settings) -> list[Object]:

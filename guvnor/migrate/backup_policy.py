@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class NoBackupDirectoryError(guard.RefusedError):
-    """A rollback in production takes a backup of what it drops, and no directory is named for it."""
-
-    next_step = (
-        "Run the same command with GUVNOR_BACKUP_DIR=DIR (a flag of `down` and `repair`: --backup DIR),\n"
-        "or with GUVNOR_BACKUP=no to lose the data for good (--no-backup)."
-    )
-
-
 @dataclass(frozen=True)
 class BackupDecision:
     """What a plan would lose, and whether and how that is backed up.
@@ -49,10 +40,7 @@ class BackupDecision:
 
 @dataclass
 class BackupPolicy:
-    """Decides which backup a plan of one run needs, and takes it.
-
-    :ivar canceller: cancels statements when a signal arrives.
-    """
+    """Decides which backup a plan of one run needs, and takes it; a signal cancels its statements."""
 
     request: Request
     ready: Ready
@@ -63,7 +51,7 @@ class BackupPolicy:
     def decide(self, plan: Plan, *, production: bool) -> BackupDecision:
         """Find out what a plan would lose, and make sure that the backup it needs can be taken.
 
-        :raises NoBackupDirectoryError: when it needs one and no directory is named (exit code 4).
+        :raises RefusedError: when it needs one and no directory is named (exit code 4).
         :raises BackupCheckError: when it needs one that cannot be taken (exit code 3).
         """
         settings, whole = self.request.settings, self.request.backup
@@ -81,8 +69,12 @@ class BackupPolicy:
         if not settings.backup:
             return BackupDecision(losses, "none (--no-backup)")
         if settings.backup_directory is None:
-            raise NoBackupDirectoryError(
-                f"{NoBackupDirectoryError.__doc__} Lost would be: {'; '.join(losses)}."
+            raise guard.RefusedError(
+                "A rollback in production takes a backup of what it drops, and no directory is named for it. "
+                f"Lost would be: {'; '.join(losses)}.",
+                next_step="Run the same command with GUVNOR_BACKUP_DIR=DIR "
+                "(a flag of `down` and `repair`: --backup DIR),\n"
+                "or with GUVNOR_BACKUP=no to lose the data for good (--no-backup).",
             )
         return self._decide_for_rollback(plan, losses)
 

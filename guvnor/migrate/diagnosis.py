@@ -25,7 +25,7 @@ def describe(settings: Settings, state: State) -> tuple[str, ...]:
         not known.
     """
     try:
-        choice = repair.choose(state, read_revisions(), repair.AS_IS)
+        choice = repair.choose(state, read_revisions(), "as-is")
         if choice is None:
             return ()
         script = script_directory(configuration_file())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guvnor.bookkeeping import history
 from guvnor.bookkeeping.state import State
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, rows
 from guvnor.revisions.identifiers import number
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def warnings(connection: Connection, current: State, script: ScriptDirectory) ->
 
     :param script: the revision files, which are known to be sound.
     """
-    if not current.version:
+    if not current.version or not history.exists(connection):
         return ()
     from guvnor.revisions.statements import checksum, render
 
@@ -34,24 +34,21 @@ def warnings(connection: Connection, current: State, script: ScriptDirectory) ->
     )
 
 
-def _applied(connection: Connection) -> list[tuple[str, str, str]]:
+def _applied(connection: Connection) -> list[tuple[Any, ...]]:
     """Return for each revision whose last run was an ``up`` its checksum, and when and by whom it was run."""
-    if not history.exists(connection):
-        return []
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT revision, checksum,
-                   concat(to_char(at, 'YYYY-MM-DD HH24:MI:SS TZ'), ' by ', database_role, ' (',
-                          concat_ws(', ', os_user || '@' || host, job), ')')
-            FROM (
-                SELECT DISTINCT ON (revision) *
-                FROM public.guvnor_migration_history
-                WHERE event = 'succeeded' AND direction IN ('up', 'down')
-                ORDER BY revision, id DESC
-            ) AS last
-            WHERE direction = 'up' AND checksum IS NOT NULL
-            ORDER BY revision
-            """
-        )
-        return cursor.fetchall()
+    return rows(
+        connection,
+        """
+        SELECT revision, checksum,
+               concat(to_char(at, 'YYYY-MM-DD HH24:MI:SS TZ'), ' by ', database_role, ' (',
+                      concat_ws(', ', os_user || '@' || host, job), ')')
+        FROM (
+            SELECT DISTINCT ON (revision) *
+            FROM public.guvnor_migration_history
+            WHERE event = 'succeeded' AND direction IN ('up', 'down')
+            ORDER BY revision, id DESC
+        ) AS last
+        WHERE direction = 'up' AND checksum IS NOT NULL
+        ORDER BY revision
+        """,
+    )

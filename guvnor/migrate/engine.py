@@ -149,9 +149,8 @@ class Migration:
         """
         why = production.reason(self.request.settings.production_environment, current.production)
         decision = self._decision = self._policy.decide(plan, production=why is not None)
-        if why is None or not plan.steps:
-            return
-        if not decision.losses and all(step.direction is Direction.UP for step in plan.steps):
+        harmless = not decision.losses and all(step.direction is Direction.UP for step in plan.steps)
+        if why is None or harmless:
             return
         risk = guard.Risk(
             action=_ACTIONS[plan.steps[0].direction],
@@ -191,10 +190,7 @@ class Migration:
         return self._outcome(self._read_state(), applied, backup=taken, drift=drift)
 
     def repair(self, name: str) -> Outcome:
-        """Run the revision that left the database dirty, onward or back.
-
-        :param name: of the way out.
-        """
+        """Run the revision that left the database dirty, onward or back, by the name of the way out."""
         ready = self.ready
         choice = repair.choose(ready.state, ready.revisions, name)
         if choice is None:

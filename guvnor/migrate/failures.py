@@ -143,10 +143,7 @@ def _revision_failed(
 
 
 def _interrupted(step: Step, number: int, state: State | None) -> RunInterrupted:
-    """Describe a signal that arrived while a revision was being run; it may just have been finished.
-
-    :param number: of the signal.
-    """
+    """Describe a signal that arrived while a revision was being run; it may just have been finished."""
     finished = state is not None and not state.dirty and state.version == step.to_version
     return RunInterrupted(
         f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "

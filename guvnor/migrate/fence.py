@@ -14,18 +14,11 @@ from guvnor.revisions.identifiers import number
 from guvnor.revisions.plan import Step
 
 
-class MovedError(GuvnorError):
-    """Somebody else moved the version of the database while this run was waiting."""
-
-    state = "This run changed nothing since then."
-    next_step = "guvnor migrate status\nguvnor migrate up"
-
-
 def close(cursor: Any, step: Step, *, golang_migrate: bool) -> None:
     """Lock the version until the transaction ends, and check that the step starts from it.
 
     :param golang_migrate: whether golang-migrate's table is kept in step.
-    :raises MovedError: when the version is not the one that this step starts from.
+    :raises GuvnorError: when the version is not the one that this step starts from.
     """
     cursor.execute("LOCK TABLE public.alembic_version IN SHARE ROW EXCLUSIVE MODE")
     cursor.execute("SELECT array_agg(version_num::text) FROM public.alembic_version")
@@ -39,7 +32,7 @@ def close(cursor: Any, step: Step, *, golang_migrate: bool) -> None:
         raise error
 
 
-def moved(step: Step, versions: list[str], golang: tuple[int, bool] | None) -> MovedError | None:
+def moved(step: Step, versions: list[str], golang: tuple[int, bool] | None) -> GuvnorError | None:
     """Tell whether the database is where a step starts from; None when it is.
 
     :param versions: the rows of ``alembic_version``.
@@ -52,10 +45,12 @@ def moved(step: Step, versions: list[str], golang: tuple[int, bool] | None) -> M
     if not moved_by_alembic and golang in (None, clean, half_done):
         return None
     also = f" and schema_migrations {golang[0]}" if golang else ""
-    error = MovedError(
+    error = GuvnorError(
         f"alembic_version holds {', '.join(versions or ['no version'])} now{also}; "
         f"revision {step.revision} starts from {step.from_version or 'no version'}: "
-        "somebody else moved the database while this run was waiting."
+        "somebody else moved the database while this run was waiting.",
+        state="This run changed nothing since then.",
+        next_step="guvnor migrate status\nguvnor migrate up",
     )
     if not moved_by_alembic:
         error.exit_code = ExitCode.DECISION  # golang-migrate moved it: the two tables disagree now

@@ -77,10 +77,8 @@ def confirm(
 
 
 def check(risk: Risk, confirmation: str, ask: Ask) -> None:
-    """Let a risk pass only when it is confirmed.
+    """Let a risk pass only when it is confirmed, by the hash given with ``--confirm`` or on a terminal.
 
-    :param confirmation: the hash given with ``--confirm``, or nothing.
-    :param ask: asks on a terminal.
     :raises RefusedError: when it is not confirmed (exit code 4).
     """
     if confirmation:

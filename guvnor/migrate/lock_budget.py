@@ -8,25 +8,20 @@ of the next one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 _SHORTEST = 0.001  # seconds; 0 would mean no timeout at all
 
 
+@dataclass
 class LockBudget:
-    """The seconds that one transaction may still wait for locks."""
+    """The seconds that one transaction may wait for locks in all."""
 
-    def __init__(self, seconds: float) -> None:
-        """Begin a transaction.
-
-        :param seconds: that it may wait in all.
-        """
-        self.seconds = seconds
-        self._in_force: float | None = None
+    seconds: float
+    _in_force: float | None = field(default=None, init=False)
 
     def timeout(self, waited: float) -> str | None:
-        """Return the ``lock_timeout`` to set before the next statement; None when it is in force already.
-
-        :param waited: seconds that the transaction has waited so far.
-        """
+        """Return the ``lock_timeout`` to set after so many seconds of waiting; None when it is in force."""
         allowed = max(_SHORTEST, self.seconds - waited)
         if self._in_force is not None and allowed >= self._in_force:
             return None

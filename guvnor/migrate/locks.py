@@ -19,7 +19,7 @@ from datetime import datetime
 import psycopg2
 
 from guvnor.errors import ExitCode, GuvnorError
-from guvnor.postgres import SCHEMA, Connection, scalar
+from guvnor.postgres import SCHEMA, Connection, row, scalar
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +68,9 @@ def golang_key(*parts: str) -> int:
 
 
 def golang_keys(database: str) -> tuple[int, int]:
-    """Return the two advisory locks of golang-migrate for a database.
+    """Return the two advisory locks of golang-migrate for a database of this name.
 
     The Go application opens the database under its name, golang-migrate's own command under the URL's path.
-
-    :param database: the name of the database.
     """
     table = (SCHEMA, "schema_migrations")
     return golang_key(*table, database), golang_key(*table, f"/{database}")
@@ -80,22 +78,21 @@ def golang_keys(database: str) -> tuple[int, int]:
 
 def holder(connection: Connection, key: int) -> Holder | None:
     """Return the session that holds an advisory lock of this database, None when it is free."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT l.pid, a.usename, a.application_name, COALESCE(a.client_hostname, host(a.client_addr)),
-                   a.backend_start
-            FROM pg_catalog.pg_locks AS l
-            LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-            WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-              AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-              AND (l.classid::bigint << 32) | l.objid::bigint = %s
-            LIMIT 1
-            """,
-            (key,),
-        )
-        row = cursor.fetchone()
-    return Holder(*row) if row else None
+    found = row(
+        connection,
+        """
+        SELECT l.pid, a.usename, a.application_name, COALESCE(a.client_hostname, host(a.client_addr)),
+               a.backend_start
+        FROM pg_catalog.pg_locks AS l
+        LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+          AND (l.classid::bigint << 32) | l.objid::bigint = %s
+        LIMIT 1
+        """,
+        (key,),
+    )
+    return Holder(*found) if found else None
 
 
 @dataclass
@@ -158,7 +155,6 @@ class Locks:
     """The run lock, and golang-migrate's two locks for the transactional stretches of a revision.
 
     :ivar connection: in autocommit mode; the locks live as long as its session.
-    :ivar database: the name of the database.
     :ivar patience: seconds to wait for each lock at most.
     :ivar golang_migrate: whether golang-migrate works on the same database.
     """

@@ -10,17 +10,15 @@ from sqlalchemy import text
 
 from guvnor import __version__
 from guvnor.bookkeeping import tables
-from guvnor.project import Project
 from guvnor.revisions.identifiers import number
 
 
-def write(context: Any, project: Project) -> None:
+def write(context: Any, *, golang_migrate: bool) -> None:
     """Write the script.
 
     :param context: the module ``alembic.context``, in offline mode.
-    :param project: says whether golang-migrate's table is kept in step.
+    :param golang_migrate: whether golang-migrate's table is kept in step.
     """
-    golang_migrate = project.golang_migrate
     context.configure(
         dialect_name="postgresql",
         # "named" keeps the driver's doubling of percent signs out of the script.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError, PreflightError
 from guvnor.migrate import edited_files, locks
-from guvnor.postgres import Connection, Identity, scalar
+from guvnor.postgres import Connection, Identity, rows, scalar
 from guvnor.project import Project
 from guvnor.revisions import check, files as revision_files
 from guvnor.revisions.files import Revision
@@ -23,10 +23,6 @@ from guvnor.revisions.script import script_directory
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
-
-
-class ServerError(PreflightError):
-    """The server cannot be used."""
 
 
 class PermissionDeniedError(PreflightError):
@@ -49,7 +45,7 @@ class PreflightCheck:
     name: str
     text: str
     error: GuvnorError | None = None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,20 +136,20 @@ def reported(name: str, report: Report) -> Iterator[None]:
 
 def _server(database: Database, connection: Connection, identity: Identity) -> PreflightCheck:
     if identity.major < OLDEST_SERVER:
-        raise ServerError(
+        raise PreflightError(
             f"The server runs PostgreSQL {identity.version_text}; version {OLDEST_SERVER} or newer is "
             "needed.",
             next_step=f"Upgrade the server to PostgreSQL {OLDEST_SERVER} or newer.",
         )
     if identity.in_recovery:
-        raise ServerError(
+        raise PreflightError(
             f"The server {identity.host}, port {identity.port}, is in recovery: a read-only standby.",
             next_step="Connect to the primary: name it in the connection string, "
             "or name all hosts and add target_session_attrs=read-write.",
         )
     if identity.read_only:
         role, name = (postgres.quote_ident(connection, n) for n in (identity.role, identity.database))
-        raise ServerError(
+        raise PreflightError(
             f"Transactions of role {identity.role} on database {identity.database} are read-only "
             "(default_transaction_read_only is on).",
             next_step="SELECT * FROM pg_db_role_setting;   -- who sets it\n"
@@ -180,7 +176,7 @@ def _pooler(database: Database, connection: Connection) -> tuple[str, ...]:
         with postgres.closing(database.connect()) as second:
             second.autocommit = False
             if scalar(second, pid) == first or scalar(connection, pid) != first:
-                raise ServerError(
+                raise PreflightError(
                     "The connection goes through a connection pooler in transaction mode, which gives every "
                     "transaction another session: advisory locks and session settings do not hold there.",
                     next_step="Name the server itself in the connection string, or a pool in session mode.",
@@ -248,40 +244,37 @@ def _login(connection: Connection, role: str, grantee: str) -> str:
 
 def _beyond_need(connection: Connection) -> tuple[str, ...]:
     """Warn of a role that may do more than a migration needs."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT format('role %s is a superuser', rolname)
-            FROM pg_catalog.pg_roles WHERE rolname IN (session_user, current_user) AND rolsuper
-            UNION ALL
-            SELECT format('role %s has %s', rolname, string_agg(attribute, ', ' ORDER BY attribute))
-            FROM pg_catalog.pg_roles
-            CROSS JOIN LATERAL (VALUES ('CREATEDB', rolcreatedb), ('CREATEROLE', rolcreaterole),
-                                       ('REPLICATION', rolreplication), ('BYPASSRLS', rolbypassrls)
-                               ) AS may (attribute, held)
-            WHERE rolname IN (session_user, current_user) AND NOT rolsuper AND held
-            GROUP BY rolname
-            """
-        )
-        return tuple(f"{text}: more than a migration needs (guvnor migrate roles)" for (text,) in cursor)
+    found = rows(
+        connection,
+        """
+        SELECT format('role %s is a superuser', rolname)
+        FROM pg_catalog.pg_roles WHERE rolname IN (session_user, current_user) AND rolsuper
+        UNION ALL
+        SELECT format('role %s has %s', rolname, string_agg(attribute, ', ' ORDER BY attribute))
+        FROM pg_catalog.pg_roles
+        CROSS JOIN LATERAL (VALUES ('CREATEDB', rolcreatedb), ('CREATEROLE', rolcreaterole),
+                                   ('REPLICATION', rolreplication), ('BYPASSRLS', rolbypassrls)
+                           ) AS may (attribute, held)
+        WHERE rolname IN (session_user, current_user) AND NOT rolsuper AND held
+        GROUP BY rolname
+        """,
+    )
+    return tuple(f"{text}: more than a migration needs (guvnor migrate roles)" for (text,) in found)
 
 
 def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:
     """Check the extensions that the revisions create, where none of them has run yet."""
     if not project.extensions or _is_migrated(connection):
         return ()
-    with connection.cursor() as cursor:
-        if state.recorded_version(cursor):
-            return ()
-        cursor.execute(
-            """
-            SELECT wanted.name, wanted.name IN (SELECT name FROM pg_catalog.pg_available_extensions)
-            FROM unnest(%s::text[]) AS wanted (name)
-            WHERE wanted.name NOT IN (SELECT extname FROM pg_catalog.pg_extension)
-            """,
-            (list(project.extensions),),
-        )
-        absent = cursor.fetchall()
+    absent = rows(
+        connection,
+        """
+        SELECT wanted.name, wanted.name IN (SELECT name FROM pg_catalog.pg_available_extensions)
+        FROM unnest(%s::text[]) AS wanted (name)
+        WHERE wanted.name NOT IN (SELECT extname FROM pg_catalog.pg_extension)
+        """,
+        (list(project.extensions),),
+    )
     may_create = scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')")
     missing = [name for name, available in absent if available and not may_create]
     if missing:
@@ -338,24 +331,24 @@ def _state(
 
 def _busy(connection: Connection) -> tuple[str, ...]:
     """Name what will make a migration wait: old transactions, and a VACUUM that does not give way."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT format('a transaction has been open for %s s: pid %s (role %s, %s, %s)',
-                          round(EXTRACT(EPOCH FROM clock_timestamp() - xact_start)), pid, usename,
-                          COALESCE(NULLIF(application_name, ''), 'unnamed application'), state)
-            FROM pg_catalog.pg_stat_activity
-            WHERE datname = current_database() AND pid <> pg_backend_pid()
-              AND backend_type = 'client backend' AND xact_start < clock_timestamp() - interval '1 minute'
-            UNION ALL
-            SELECT format('a VACUUM to prevent wraparound is running on %s and will not give way: pid %s',
-                          p.relid::regclass, p.pid)
-            FROM pg_catalog.pg_stat_progress_vacuum AS p
-            JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-            JOIN pg_catalog.pg_class AS c ON c.oid = p.relid
-            WHERE p.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-              AND c.relnamespace = 'public'::regnamespace
-              AND a.backend_type = 'autovacuum worker' AND a.query LIKE '%(to prevent wraparound)'
-            """
-        )
-        return tuple(text for (text,) in cursor.fetchall())
+    found = rows(
+        connection,
+        """
+        SELECT format('a transaction has been open for %s s: pid %s (role %s, %s, %s)',
+                      round(EXTRACT(EPOCH FROM clock_timestamp() - xact_start)), pid, usename,
+                      COALESCE(NULLIF(application_name, ''), 'unnamed application'), state)
+        FROM pg_catalog.pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+          AND backend_type = 'client backend' AND xact_start < clock_timestamp() - interval '1 minute'
+        UNION ALL
+        SELECT format('a VACUUM to prevent wraparound is running on %s and will not give way: pid %s',
+                      p.relid::regclass, p.pid)
+        FROM pg_catalog.pg_stat_progress_vacuum AS p
+        JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+        JOIN pg_catalog.pg_class AS c ON c.oid = p.relid
+        WHERE p.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+          AND c.relnamespace = 'public'::regnamespace
+          AND a.backend_type = 'autovacuum worker' AND a.query LIKE '%(to prevent wraparound)'
+        """,
+    )
+    return tuple(text for (text,) in found)

@@ -9,8 +9,6 @@ from guvnor.errors import UsageError
 from guvnor.revisions.files import Revision
 from guvnor.revisions.script import Direction
 
-FORWARD, BACK, AS_IS = "forward", "back", "as-is"
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -64,9 +62,9 @@ def choices(state: State, revisions: tuple[Revision, ...]) -> tuple[Choice, ...]
     run_backward = f"runs revision {revision} {backward}, all of it, and ends at version {source or 'none'}"
     run_nothing = f"runs nothing and takes the schema for that of version {target or 'none'}"
     return (
-        Choice(FORWARD, onward, revision, here, there, run_onward),
-        Choice(BACK, backward, revision, there, here, run_backward),
-        Choice(AS_IS, None, revision, there, there, run_nothing),
+        Choice("forward", onward, revision, here, there, run_onward),
+        Choice("back", backward, revision, there, here, run_backward),
+        Choice("as-is", None, revision, there, there, run_nothing),
     )
 
 

@@ -1,20 +1,47 @@
-"""What is asked of the engine, and what it has done."""
+"""What is asked of the engine, whom it tells meanwhile, and what it has done."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from guvnor import __version__
 from guvnor.config import Settings
-from guvnor.migrate.observer import Observer
 from guvnor.project import Project
 from guvnor.revisions.script import Direction, FindSteps
 
 if TYPE_CHECKING:
     from guvnor.backup.take import BackupOptions, TakenBackup
+    from guvnor.migrate.guard import Risk
+    from guvnor.migrate.preflight import PreflightCheck
     from guvnor.migrate.runner import Applied
+    from guvnor.online.progress import Progress
+    from guvnor.revisions.plan import Plan
     from guvnor.schema.drift import DriftReport
+
+
+class Observer:
+    """Is told what happens, and asked for confirmations; this one ignores what it is told."""
+
+    def checked(self, check: PreflightCheck) -> None:
+        """Take note of a pre-flight check that has ended."""
+
+    def ask(self, risk: Risk) -> bool | None:  # noqa: ARG002
+        """Show a risk and ask for a confirmation; None without a terminal."""
+        return None
+
+    def progressed(self, progress: Progress) -> None:
+        """Take note of how far a long step is."""
+
+    def planned(self, plan: Plan) -> None:
+        """Take note of the plan, under the run lock, before a backup is taken and anything is changed."""
+
+    def backed_up(self, taken: TakenBackup | None) -> None:
+        """Take note of the backup, None for none; the steps of the plan come next."""
+
+    def executed(self, applied: Sequence[Applied]) -> None:
+        """Take note of the steps that were run; the comparison of the schema comes next."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +89,7 @@ class Outcome:
 
     version: int
     newest: int
-    applied: tuple[Applied, ...] = field(default=())
+    applied: tuple[Applied, ...] = ()
     ahead: bool = False
     backup: TakenBackup | None = None
     drift: DriftReport | None = None

@@ -20,10 +20,7 @@ class Retries:
     """
 
     def __init__(self, max_wait: float) -> None:
-        """Begin.
-
-        :param max_wait: seconds to go on trying.
-        """
+        """Begin; ``max_wait`` is how many seconds to go on trying."""
         self.count = 0
         self.began = time.monotonic()
         self._max_wait = max_wait

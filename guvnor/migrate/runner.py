@@ -36,10 +36,7 @@ _PATIENCE_AT_THE_END = "1s"  # for the locks of the bookkeeping tables, when a r
 
 @dataclass(frozen=True)
 class Applied:
-    """A step that was run; durations in seconds.
-
-    :ivar tries: how often its transaction was tried.
-    """
+    """A step that was run: durations in seconds, and how often its transaction was tried."""
 
     step: Step
     duration: float
@@ -197,10 +194,8 @@ class StepRunner:
         """
         drivers = [self.control, *([] if self.session.lost else [self.session.driver])]
         for connection in drivers:
-            try:
+            with contextlib.suppress(psycopg2.Error):
                 with connection.cursor() as cursor:
                     cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # the command is ending
                 return state.read(connection, golang_migrate=self.request.project.golang_migrate)
-            except psycopg2.Error:
-                continue
         return None

@@ -12,11 +12,7 @@ from guvnor import postgres
 
 
 class RevisionSession:
-    """A connection of SQLAlchemy's for Alembic, and the driver's connection below it.
-
-    :ivar connection: SQLAlchemy's.
-    :ivar pid: of its backend.
-    """
+    """SQLAlchemy's connection for Alembic, the driver's connection below it, and the pid of its backend."""
 
     def __init__(self, connection: sqlalchemy.Connection) -> None:
         """Take a new connection, outside of a transaction."""

@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from types import FrameType
 
 import psycopg2
@@ -47,13 +48,12 @@ class RunInterrupted(GuvnorError):  # noqa: N818 - as users say it
         self.exit_code = ExitCode(128 + number)
 
 
+@dataclass
 class Canceller:
     """Cancels what runs on its connections when a signal arrives, once."""
 
-    def __init__(self) -> None:
-        """Know no connection yet."""
-        self.connections: list[Connection] = []
-        self.received: int | None = None
+    connections: list[Connection] = field(default_factory=list)
+    received: int | None = None
 
     def cancel(self) -> None:
         """Cancel the running statement of each connection; nothing happens on an idle one."""

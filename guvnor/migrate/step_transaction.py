@@ -27,7 +27,6 @@ from guvnor.migrate.lock_budget import LockBudget
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.retries import Retries
 from guvnor.migrate.session import RevisionSession
-from guvnor.migrate.stage import Stage
 from guvnor.online import progress
 from guvnor.online.blockers import LockMonitor
 from guvnor.online.execute import OnlineStep
@@ -39,8 +38,34 @@ from guvnor.revisions.plan import Step
 log = logging.getLogger(__name__)
 
 
-class TransactionEndedError(GuvnorError):
-    """A revision ended its transaction by itself."""
+@dataclass
+class Stage:
+    """How far a step is with its transactions.
+
+    :ivar committed: whether a part of it is committed and the database marked dirty.
+    :ivar resumable: whether every part that is committed can be run again.
+    :ivar online_step: the online step that is about to begin.
+    :ivar version_written: whether the version is written, so that the next commit is the last one.
+    :ivar finished: whether that commit has come.
+    """
+
+    committed: bool = False
+    resumable: bool = True
+    online_step: str | None = None
+    version_written: bool = False
+    finished: bool = False
+
+    def commit(self) -> bool:
+        """Take note of a commit, and tell whether it marks the database dirty: it is not the last one."""
+        if self.version_written:
+            self.finished = True
+            return False
+        self.resumable = self.resumable and self.online_step is not None
+        return True
+
+    def retry(self) -> None:
+        """Begin a further try; what is committed stays."""
+        self.version_written = self.finished = False
 
 
 @dataclass
@@ -83,7 +108,7 @@ class StepTransaction:
         """Watch over one try.
 
         :param patience: seconds that a transaction of it may wait for locks.
-        :raises TransactionEndedError: when the revision has ended its transaction by itself.
+        :raises GuvnorError: when the revision has ended its transaction by itself.
         """
         self.stage.retry()
         self._patience = patience
@@ -191,7 +216,7 @@ class StepTransaction:
 
         From then on every statement would be committed at once, separately from the version.
 
-        :raises TransactionEndedError: when it has; the database is marked dirty then.
+        :raises GuvnorError: when it has; the database is marked dirty then.
         """
         driver = self.session.driver
         ended = driver.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
@@ -205,7 +230,7 @@ class StepTransaction:
         driver.commit()
         raise self._ended_by_itself()
 
-    def _ended_by_itself(self) -> TransactionEndedError:
-        return TransactionEndedError(
+    def _ended_by_itself(self) -> GuvnorError:
+        return GuvnorError(
             f"Revision {self.step.revision} ended its transaction by itself, with a COMMIT or ROLLBACK."
         )

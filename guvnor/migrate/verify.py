@@ -25,10 +25,7 @@ class Verification:
     """Compares the schema with the expected one after a run, and blames the run only for what is new."""
 
     def __init__(self, database: Database, script: ScriptDirectory, control: Connection) -> None:
-        """Look at the schema before the run.
-
-        :param control: in autocommit mode.
-        """
+        """Look at the schema before the run, through a connection in autocommit mode."""
         self._database = database
         self._script = script
         self._before, self._revision = read_live_schema(control)

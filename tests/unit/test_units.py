@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guvnor.cli.streams import plain
-from guvnor.errors import UsageError
+from guvnor.errors import PreflightError, UsageError
 from guvnor.migrate import preflight
 from guvnor.migrate.locks import golang_keys
 from guvnor.online import backoff
@@ -181,7 +181,7 @@ def test_the_locks_of_golang_migrate_are_those_of_its_two_ways_to_open_a_databas
 
 def test_a_server_older_than_14_is_refused():
     identity = Identity("db1", 5432, "guvnor", "deploy", 130012, "13.12", 5, None, False, False)
-    with pytest.raises(preflight.ServerError, match=r"runs PostgreSQL 13\.12; version 14 or newer is needed"):
+    with pytest.raises(PreflightError, match=r"runs PostgreSQL 13\.12; version 14 or newer is needed"):
         preflight._server("", None, identity)
 
 
