@@ -34,7 +34,7 @@ def check(settings: Settings, *, against_models: bool) -> DriftReport:
         revisions = sql_revisions.read(configuration)
     except sql_revisions.NeedsAlembicError:
         revisions = script_directory(configuration)
-        revision_check.load(revisions)
+        revision_check.load_files(revisions)
     if not settings.storage_dsn and settings.storage_type == "postgres":
         return drift.check_files(Database(local_server()), revisions, GUVNOR.load_metadata())
     models = GUVNOR.load_metadata() if against_models else None

@@ -39,7 +39,8 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
     :raises RevisionFilesError: when they do not.
     """
     graph = load_files(script)
-    if len(heads := script.get_heads()) > 1:
+    heads = script.get_heads()
+    if len(heads) > 1:
         raise RevisionFilesError(
             f"There are several heads: {', '.join(sorted(heads))}.",
             next_step="Give one of them the next free number, and the other as its down_revision.",
