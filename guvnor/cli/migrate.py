@@ -114,7 +114,7 @@ def history(since: str | None, failed: bool, as_json: bool) -> None:
     """Show every attempt: who, when, how long, and how it ended."""
     from guvnor.reports import history as history_report
 
-    found = commands.entries(resolve_settings(), since, failed=failed)
+    found = commands.history_entries(resolve_settings(), since, failed=failed)
     if as_json:
         print_json(history_report.as_json(found))
     elif not found:

@@ -80,9 +80,9 @@ def lint(since: str | None, form: str | None) -> None:
 @schema.command()
 def rules() -> None:
     """Print docs/lint.md: the rules that lint enforces."""
-    from guvnor.reports.lint_rules import document
+    from guvnor.reports.lint_rules import page
 
-    say(document().rstrip("\n"))
+    say(page().rstrip("\n"))
 
 
 @schema.command(name="show")
@@ -102,9 +102,9 @@ def show_schema(as_json: bool) -> None:
 @schema.command()
 def diagram() -> None:
     """Print docs/schema.md: the schema as an entity-relationship diagram."""
-    from guvnor.reports.diagram import document
+    from guvnor.reports.diagram import page
 
-    say(document().rstrip("\n"))
+    say(page().rstrip("\n"))
 
 
 @schema.command()
@@ -128,7 +128,7 @@ def review(output: Path | None) -> None:
     from guvnor.review.review import review_branch
 
     settings = resolve_settings()
-    with signals.explained("Nothing was changed."), result_kept_clean():
+    with signals.interruptible("Nothing was changed."), result_kept_clean():
         found = review_branch(settings)
     if output is not None:
         try:

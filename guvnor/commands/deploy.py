@@ -69,7 +69,7 @@ class Deployment(Observer):
     def recorded(self) -> Iterator[None]:
         """Record an error of the body, and let it pass no further; the first one counts."""
         try:
-            with postgres.explained(), signals.explained("Nothing was changed by this command."):
+            with postgres.explained(), signals.interruptible("Nothing was changed by this command."):
                 yield
         except GuvnorError as error:
             self.error = self.error or error
@@ -216,7 +216,7 @@ def wait_until_current(settings: Settings, patience: float) -> int:
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
     deadline = time.monotonic() + patience
-    with signals.explained(StillPendingError.state):
+    with signals.interruptible(StillPendingError.state):
         while True:
             try:
                 found = commands.status(settings)

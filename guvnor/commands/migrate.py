@@ -98,7 +98,9 @@ def status(settings: Settings) -> Status:
         )
 
 
-def entries(settings: Settings, since: str | None = None, *, failed: bool = False) -> list[history.Entry]:
+def history_entries(
+    settings: Settings, since: str | None = None, *, failed: bool = False
+) -> list[history.Entry]:
     """Read the history of the database, the oldest attempt first.
 
     :param since: leave out those before it; see :func:`guvnor.bookkeeping.history.parse_moment`.
@@ -185,7 +187,7 @@ def bookkeeping_connection(settings: Settings, purpose: str) -> Iterator[tuple[C
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
     with (
-        signals.explained("No revision was being run.") as canceller,
+        signals.interruptible("No revision was being run.") as canceller,
         postgres.closing(Database.of(settings).connect(purpose)) as connection,
     ):
         canceller.connections.append(connection)

@@ -40,7 +40,7 @@ def migrate(request: Request) -> Outcome:
 
     :raises GuvnorError: when it does not come to its end; the error says what state the database is in.
     """
-    with signals.explained("No revision was being run.") as canceller, _ready(request) as ready:
+    with signals.interruptible("No revision was being run.") as canceller, _ready(request) as ready:
         migration = Migration(request, ready, canceller)
         if request.repair is not None:
             return migration.repair(request.repair)

@@ -63,7 +63,7 @@ class Canceller:
 
 
 @contextlib.contextmanager
-def explained(state: str) -> Iterator[Canceller]:
+def interruptible(state: str) -> Iterator[Canceller]:
     """Let the first SIGINT or SIGTERM interrupt the body, and explain that; later ones are only noted.
 
     :param state: what state the database is in when a signal arrives.

@@ -16,7 +16,7 @@ from `guvnor/models.py`. Do not edit this page: change the models, then run
 """
 
 
-def document() -> str:
+def page() -> str:
     """Return the text of ``docs/schema.md``: an introduction and the diagram in a Mermaid block."""
     return f"{INTRODUCTION}\n```mermaid\n{diagram(models.metadata)}```\n"
 

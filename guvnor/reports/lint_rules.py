@@ -55,7 +55,7 @@ guard asks first.
 """
 
 
-def document() -> str:
+def page() -> str:
     """Return the text of ``docs/lint.md``."""
     rules = (*REVISION_RULES, *FILES_RULES, ignores.UNUSED)
     own = ["## The rules of this project\n", *(_explained(rule) for rule in rules)]

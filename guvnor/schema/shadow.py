@@ -24,7 +24,7 @@ from guvnor.schema import catalog
 from guvnor.schema.enums import Enums
 from guvnor.schema.escapes import EscapeGuard
 from guvnor.schema.reading import LiveSchemaError
-from guvnor.schema.shadow_errors import ANOTHER_SERVER, LOCK_TIMEOUT, ShadowUnavailableError, explained
+from guvnor.schema.shadow_errors import ANOTHER_SERVER, LOCK_TIMEOUT, ShadowUnavailableError, build_error
 from guvnor.schema.snapshot import Object, Snapshot
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def build(connection: Connection, make: Make) -> Iterator[Shadow]:
                     if refused and (enums is None or enums.grown):
                         enums = Enums(enums.labels) if enums else Enums()
                         continue
-                    raise explained(cause, shadow.guard.doing) from error
+                    raise build_error(cause, shadow.guard.doing) from error
                 shadow.guard.off = True
                 yield shadow
                 return
@@ -279,7 +279,7 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
             """
         ((oid, needed, room),) = rows(driver, sql)
     except psycopg2.Error as error:
-        raise explained(error, None) from error
+        raise build_error(error, None) from error
     if needed > room * _LOCKS_SHARE:
         raise ShadowUnavailableError(
             f"The expected schema needs about {needed} locks; this server has room for {room} for everybody.",

@@ -38,7 +38,7 @@ class ShadowEscapeError(ShadowError):
     """A revision reached for an object outside of the schema that is being built."""
 
 
-def explained(error: psycopg2.Error | AssertionError, doing: str | None) -> ShadowError:
+def build_error(error: psycopg2.Error | AssertionError, doing: str | None) -> ShadowError:
     """Return what the failure of a statement means.
 
     :param doing: what was being run, such as ``revision 002``; None while the schema itself was made.

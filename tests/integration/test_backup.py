@@ -414,7 +414,7 @@ def test_a_signal_ends_pg_dump_and_leaves_nothing(server, filled, directory, key
         os.kill(os.getpid(), signal.SIGTERM)
 
     sender = threading.Thread(target=send)
-    with signals.explained("Nothing was changed."):
+    with signals.interruptible("Nothing was changed."):
         sender.start()
         with pytest.raises(signals.Interrupt):
             take.back_up_database(Database(filled.dsn), options(directory, key if encrypted else None), quiet)

@@ -19,7 +19,7 @@ RELATIONSHIP = re.compile(r"    [a-z_]+ \|[|o]--o\{ [a-z_]+ : [a-z_]+")
 
 
 def test_the_page_is_current():
-    assert PAGE.read_text() == diagram.document(), "run: guvnor schema diagram > docs/schema.md"
+    assert PAGE.read_text() == diagram.page(), "run: guvnor schema diagram > docs/schema.md"
 
 
 def test_the_page_says_by_which_command_it_is_made():

@@ -13,7 +13,7 @@ from guvnor.lint.engine import FILES_RULES, REVISION_RULES
 from guvnor.lint.parsing import MissingToolError
 from guvnor.lint.squawk_rules import ENFORCED, OFF, OFF_IN_DOWNGRADE
 from guvnor.reports import lint as lint_report
-from guvnor.reports.lint_rules import document
+from guvnor.reports.lint_rules import page
 from tests.support.command import CHECKOUT
 from tests.support.lint import GOOD, commit, found, git, in_branch, written
 from tests.support.project import Project
@@ -108,9 +108,9 @@ def test_what_is_off_is_off(project):
 
 
 def test_the_page_is_current():
-    assert PAGE.read_text("utf-8") == document(), "run: guvnor schema rules > docs/lint.md"
+    assert PAGE.read_text("utf-8") == page(), "run: guvnor schema rules > docs/lint.md"
     for name in (*(rule.name for rule in (*REVISION_RULES, *FILES_RULES)), *ENFORCED, *OFF):
-        assert f"`{name}`" in document()
+        assert f"`{name}`" in page()
 
 
 # What the rules see

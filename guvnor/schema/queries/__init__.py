@@ -13,7 +13,7 @@ expressions, and leaves out the schema of visible names, so the session's ``sear
 from __future__ import annotations
 
 
-def entries(acl: str, owner: str) -> str:
+def granted(acl: str, owner: str) -> str:
     """Return a query of an ACL's entries as text: ``role=PRIVILEGE``."""
     return f"""
             SELECT CASE e.grantee WHEN 0 THEN 'PUBLIC' WHEN {owner} THEN '<owner>'
@@ -29,9 +29,9 @@ def privileges(acl: str, kind: str, owner: str) -> str:
     """
     default = f"acldefault('{kind}', {owner})"
     return f"""
-        CASE WHEN {acl} IS NOT NULL THEN ARRAY({entries(acl, owner)} EXCEPT {entries(default, owner)})
+        CASE WHEN {acl} IS NOT NULL THEN ARRAY({granted(acl, owner)} EXCEPT {granted(default, owner)})
             END AS granted,
-        CASE WHEN {acl} IS NOT NULL THEN ARRAY({entries(default, owner)} EXCEPT {entries(acl, owner)})
+        CASE WHEN {acl} IS NOT NULL THEN ARRAY({granted(default, owner)} EXCEPT {granted(acl, owner)})
             END AS revoked"""
 
 

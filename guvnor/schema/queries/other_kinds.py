@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guvnor.schema.queries import comment, entries, not_of_extension
+from guvnor.schema.queries import comment, granted, not_of_extension
 
 
 def _not_elsewhere(*types: str) -> str:
@@ -42,8 +42,8 @@ def database_wide(version: int) -> str:
                   pg_get_userbyid(o.defaclrole),
                   CASE WHEN o.defaclnamespace = 0 THEN '' ELSE ' in public' END),
            '{{}}', NULL, NULL, NULL, NULL,
-           ARRAY({entries("o.defaclacl", "o.defaclrole")} EXCEPT {entries("b.builtin", "o.defaclrole")}),
-           ARRAY({entries("b.builtin", "o.defaclrole")} EXCEPT {entries("o.defaclacl", "o.defaclrole")})
+           ARRAY({granted("o.defaclacl", "o.defaclrole")} EXCEPT {granted("b.builtin", "o.defaclrole")}),
+           ARRAY({granted("b.builtin", "o.defaclrole")} EXCEPT {granted("o.defaclacl", "o.defaclrole")})
     FROM pg_default_acl AS o
     CROSS JOIN LATERAL (  -- those in a schema come on top of the built-in ones
         SELECT CASE WHEN o.defaclnamespace = 0 THEN acldefault(
