@@ -95,7 +95,7 @@ def compare(expected: Snapshot, actual: Snapshot, grantees: Sequence[str]) -> li
             whole = None  # where a person has to decide on one part
             if finding.sql is not None and sql is not None:
                 whole = "\n".join(filter(None, (finding.sql, sql)))
-            found[root] = replace(finding, with_it=(*finding.with_it, what), sql=whole)
+            found[root] = replace(finding, with_it=tuple(sorted((*finding.with_it, what))), sql=whole)
     return in_order(found.values())
 
 
