@@ -129,7 +129,7 @@ class Migration:
     def leave_alone(self, current: State) -> Outcome:
         """Leave a database alone that is ahead of the files: the application was rolled back.
 
-        :raises AheadError: when that is refused, or a rollback was asked for.
+        :raises StateError: when that is refused, or a rollback was asked for.
         """
         error = consistency.ahead_error(current, self.ready.revisions)
         if self.request.strict or self.request.direction is not Direction.UP:
@@ -147,7 +147,7 @@ class Migration:
 
         :raises RefusedError: when it is not confirmed.
         """
-        why = production.reason(self.request.settings.production_environment, current.production)
+        why = self._production_reason(current)
         decision = self._decision = self._policy.decide(plan, production=why is not None)
         harmless = not decision.losses and all(step.direction is Direction.UP for step in plan.steps)
         if why is None or harmless:
@@ -213,6 +213,9 @@ class Migration:
     def _read_state(self) -> State:
         return state.read(self.ready.connection, golang_migrate=self.request.project.golang_migrate)
 
+    def _production_reason(self, current: State) -> str | None:
+        return production.reason(self.request.settings.production_environment, current.production)
+
     def _mark_production(self, current: State) -> None:
         """Mark the database at its first production run: from then on it is guarded from anywhere."""
         if self.request.settings.production and current.production is None:
@@ -220,8 +223,8 @@ class Migration:
 
     def _back_up(self, plan: Plan, current: State) -> TakenBackup | None:
         """Take the backup that is called for, before anything is changed."""
-        why = production.reason(self.request.settings.production_environment, current.production)
-        taken = self._policy.back_up(plan, self._decision, production=why is not None)
+        guarded = self._production_reason(current) is not None
+        taken = self._policy.back_up(plan, self._decision, production=guarded)
         self.request.observer.backed_up(taken)
         return taken
 

@@ -264,8 +264,11 @@ def _beyond_need(connection: Connection) -> tuple[str, ...]:
 
 def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:
     """Check the extensions that the revisions create, where none of them has run yet."""
-    if not project.extensions or _is_migrated(connection):
+    if not project.extensions:
         return ()
+    with connection.cursor() as cursor:
+        if state.recorded_version(cursor) is not None:
+            return ()
     absent = rows(
         connection,
         """
@@ -289,15 +292,6 @@ def _extensions(connection: Connection, project: Project, role: str, database: s
         f"extension {name} is not available: {project.extensions[name]}"
         for name, available in absent
         if not available
-    )
-
-
-def _is_migrated(connection: Connection) -> bool:
-    """Tell whether a version table says that a revision has been applied."""
-    return any(
-        scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", (table,))
-        and scalar(connection, f"SELECT EXISTS (SELECT FROM {table})")
-        for table in ("public.alembic_version", "public.schema_migrations")
     )
 
 
