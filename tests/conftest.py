@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from guvnor.backup.file import BackupCheckError
+from guvnor.backup.pg_dump import Tools, find_tools
 from tests.support.choice import announced, chosen_server
 from tests.support.forked import ForkedCommand
 from tests.support.lint import commit, git
@@ -151,3 +153,20 @@ def repository(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     commit(project)
     git(project.directory, "switch", "--create", "work")
     return project
+
+
+@pytest.fixture
+def tools(server: Server) -> Tools:
+    """pg_dump and its companions that fit the server; without them the test is skipped."""
+    try:
+        return find_tools(server.major)
+    except BackupCheckError as error:
+        pytest.skip(error.message)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where backups go."""
+    path = tmp_path / "backups"
+    path.mkdir()
+    return path

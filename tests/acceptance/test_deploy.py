@@ -9,8 +9,6 @@ import subprocess
 
 import pytest
 
-from guvnor.backup import pg_dump
-from guvnor.backup.file import BackupCheckError
 from tests.support import facts, sample_data
 from tests.support.expect import AT_1, AT_HEAD, ends, events, succeeds, versions
 from tests.support.observe import wait_for
@@ -20,24 +18,9 @@ STAGES = ["plan", "backup", "up", "verification"]
 
 
 @pytest.fixture
-def tools(server):
-    try:
-        return pg_dump.find_tools(server.major)
-    except BackupCheckError as error:
-        pytest.skip(error.message)
-
-
-@pytest.fixture
 def filled(at_version_1):
     sample_data.fill(at_version_1)
     return at_version_1
-
-
-@pytest.fixture
-def directory(tmp_path):
-    path = tmp_path / "backups"
-    path.mkdir()
-    return path
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import resource
 
 import pytest
 
-from guvnor.backup import pg_dump
-from guvnor.backup.file import BackupCheckError
 from tests.support import sample_data
 from tests.support.expect import AT_1, AT_BASE, AT_HEAD, ends, events, succeeds, versions
 from tests.support.observe import running
@@ -21,24 +19,9 @@ QUESTION = "Type 'yes' to continue: "
 
 
 @pytest.fixture
-def tools(server):
-    try:
-        return pg_dump.find_tools(server.major)
-    except BackupCheckError as error:
-        pytest.skip(error.message)
-
-
-@pytest.fixture
 def filled(migrated, tools):  # noqa: ARG001 (skips where there is no pg_dump for this server)
     sample_data.fill(migrated)
     return migrated
-
-
-@pytest.fixture
-def directory(tmp_path):
-    path = tmp_path / "backups"
-    path.mkdir()
-    return path
 
 
 def plan_hash(text: str) -> str:

@@ -57,22 +57,6 @@ with open(given.file, "rb") as source, open(given.output, "wb") as target:
 
 
 @pytest.fixture
-def tools(server):
-    """pg_dump and its companions that fit the server."""
-    try:
-        return pg_dump.find_tools(server.major)
-    except BackupCheckError as error:
-        pytest.skip(error.message)
-
-
-@pytest.fixture
-def directory(tmp_path):
-    path = tmp_path / "backups"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
 def filled(migrated, tools):  # noqa: ARG001 (skips where there is no pg_dump for this server)
     sample_data.fill(migrated)
     return migrated
