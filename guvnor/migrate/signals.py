@@ -1,8 +1,9 @@
 """SIGINT and SIGTERM: cancel on the server, roll back, report it, and leave with 130 or 143.
 
-Python runs a signal's handler only when psycopg2 returns from the statement. So the signal's number is also
-written to a pipe (``signal.set_wakeup_fd``), from which a thread reads it and cancels what runs on the server
-(SQLSTATE 57014); the connections stay usable.
+Python runs a signal's handler only when the main thread returns from the statement or the system call that
+blocks it. So the signal's number is also written to a pipe (``signal.set_wakeup_fd``), from which a thread
+reads it. Until the handler has run, that thread cancels what runs on the server (SQLSTATE 57014; the
+connections stay usable) and interrupts the system call, which may have begun just after the signal came.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from guvnor.postgres import Connection
 log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# Interrupts a system call of the main thread; without a handler, the system ignores this signal.
+_NUDGE = signal.SIGURG
 
 
 class Interrupt(KeyboardInterrupt):
@@ -76,8 +80,8 @@ def interruptible(state: str) -> Iterator[Canceller]:
         return
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-
     noticed = threading.Event()
+    main_thread = threading.get_ident()
 
     def on_signal(number: int, _: FrameType | None) -> None:
         noticed.set()
@@ -90,13 +94,16 @@ def interruptible(state: str) -> Iterator[Canceller]:
     def watch() -> None:
         while received := reader.recv(64):
             if set(received) & set(_SIGNALS):
-                # One that arrives on the server just before its statement does is lost.
+                # A nudge just before a system call is lost, as is a cancellation that reaches the server just
+                # before its statement does.
                 while not noticed.is_set():
+                    signal.pthread_kill(main_thread, _NUDGE)
                     canceller.cancel()
                     noticed.wait(0.2)
                 return
 
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    previous[_NUDGE] = signal.signal(_NUDGE, lambda *_: None)
     previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(target=watch, name="signal watch", daemon=True)
     thread.start()
