@@ -22,6 +22,7 @@ from guvnor.migrate.request import Request
 from guvnor.migrate.retries import RETRYABLE, Retries
 from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.signals import Canceller, Interrupt
+from guvnor.migrate.step_record import StepRecord
 from guvnor.migrate.step_transaction import StepTransaction
 from guvnor.online.backoff import Try
 from guvnor.online.blockers import LockMonitor
@@ -77,12 +78,10 @@ class StepRunner:
 
         :raises GuvnorError: when it does not come to its end; the steps before it stay applied.
         """
-        versions = (step.from_version, step.to_version)
-        tool, note = self.request.tool, self.note
-        record = history.Attempt(step.direction, step.revision, *versions, step.checksum, tool, note)
         retries = Retries(self.request.settings.max_wait)
-        transaction = self._transaction(step, record, retries)
-        self._measure(record, "started")
+        record = self._record(step, retries)
+        transaction = self._transaction(record)
+        record.measured(self.control, "started")
         self._monitor.blockers = ()
         try:
             while True:
@@ -100,31 +99,29 @@ class StepRunner:
                         raise
                     self._pause(step, retries, attempt, deadlock=code == errorcodes.DEADLOCK_DETECTED)
         except (Interrupt, SystemExit, Exception) as error:
-            raise self._ended(step, record, transaction, error) from error
+            raise self._ended(record, transaction, error) from error
         with contextlib.suppress(psycopg2.Error):
-            self._measure(record, "measured")
+            record.measured(self.control, "measured")
         log.info(
             f"revision {step.revision} {'rolled back' if step.direction == 'down' else 'applied'}",
-            extra={"direction": step.direction, **transaction.figures()},
+            extra={"direction": step.direction, **record.figures()},
         )
-        return Applied(step, time.monotonic() - retries.began, transaction.lock_wait, retries.count)
+        return Applied(step, time.monotonic() - retries.began, record.lock_wait, retries.count)
 
-    def _measure(self, record: history.Attempt, event: str) -> None:
-        """Record an event with the size of the database."""
-        with self.control.cursor() as cursor:
-            history.record(cursor, record, event, database_bytes=history.database_size(self.control))
+    def _record(self, step: Step, retries: Retries) -> StepRecord:
+        versions = (step.from_version, step.to_version)
+        tool, note = self.request.tool, self.note
+        attempt = history.Attempt(step.direction, step.revision, *versions, step.checksum, tool, note)
+        return StepRecord(step, attempt, self.request.project.golang_migrate, retries)
 
-    def _transaction(self, step: Step, record: history.Attempt, retries: Retries) -> StepTransaction:
+    def _transaction(self, record: StepRecord) -> StepTransaction:
         """Set Alembic up to run one step, watched over by its transaction."""
         transaction = StepTransaction(
             self.session,
             self.control,
             self.locks,
             self._monitor,
-            retries,
-            step,
             record,
-            self.request.project.golang_migrate,
             self.request.observer.progressed,
         )
         self.environment.configure(
@@ -134,7 +131,7 @@ class StepRunner:
             version_table_schema=postgres.SCHEMA,
             transaction_per_migration=True,
             on_version_apply=transaction.version_applied,
-            fn=lambda _heads, _context: [step.alembic],
+            fn=lambda _heads, _context: [record.step.alembic],
             **{RUNNER: transaction},
         )
         return transaction
@@ -159,15 +156,13 @@ class StepRunner:
         )
         time.sleep(pause)
 
-    def _ended(
-        self, step: Step, record: history.Attempt, transaction: StepTransaction, error: BaseException
-    ) -> GuvnorError:
+    def _ended(self, record: StepRecord, transaction: StepTransaction, error: BaseException) -> GuvnorError:
         """Roll back, record the end and return the error to raise."""
         self.session.roll_back()
         now = self._read_state()
         cause = failures.driver_error(error)
         result, outcome = failures.describe(
-            step,
+            record.step,
             error,
             now,
             committed=transaction.stage.committed,
@@ -175,15 +170,8 @@ class StepRunner:
             connection_lost=bool(self.control.closed) or self.session.lost,
         )
         # A server whose encoding cannot hold the text loses this record, not the explanation.
-        with contextlib.suppress(psycopg2.Error, UnicodeError), self.control.cursor() as cursor:
-            history.record(
-                cursor,
-                record,
-                outcome,
-                sqlstate=cause.pgcode if cause else None,
-                error=result.message,
-                **transaction.figures(),
-            )
+        with contextlib.suppress(psycopg2.Error, UnicodeError):
+            record.failed(self.control, outcome, result.message, cause.pgcode if cause else None)
         return result
 
     def _read_state(self) -> State | None:

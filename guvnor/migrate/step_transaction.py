@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,52 +19,20 @@ from alembic.runtime.migration import MigrationContext
 from psycopg2 import extensions
 from sqlalchemy import event
 
-from guvnor.bookkeeping import history, state, versions
 from guvnor.errors import GuvnorError
 from guvnor.migrate import fence
 from guvnor.migrate.lock_budget import LockBudget
 from guvnor.migrate.locks import Locks
-from guvnor.migrate.retries import Retries
 from guvnor.migrate.session import RevisionSession
+from guvnor.migrate.stage import Stage
+from guvnor.migrate.step_record import StepRecord
 from guvnor.online import progress
 from guvnor.online.blockers import LockMonitor
 from guvnor.online.execute import OnlineStep
 from guvnor.online.progress import Progress
 from guvnor.postgres import Connection, prepare
-from guvnor.revisions.identifiers import number
-from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Stage:
-    """How far a step is with its transactions.
-
-    :ivar committed: whether a part of it is committed and the database marked dirty.
-    :ivar resumable: whether every part that is committed can be run again.
-    :ivar online_step: the online step that is about to begin.
-    :ivar version_written: whether the version is written, so that the next commit is the last one.
-    :ivar finished: whether that commit has come.
-    """
-
-    committed: bool = False
-    resumable: bool = True
-    online_step: str | None = None
-    version_written: bool = False
-    finished: bool = False
-
-    def commit(self) -> bool:
-        """Take note of a commit, and tell whether it marks the database dirty: it is not the last one."""
-        if self.version_written:
-            self.finished = True
-            return False
-        self.resumable = self.resumable and self.online_step is not None
-        return True
-
-    def retry(self) -> None:
-        """Begin a further try; what is committed stays."""
-        self.version_written = self.finished = False
 
 
 @dataclass
@@ -75,33 +42,19 @@ class StepTransaction:
     :ivar session: what the revision runs on.
     :ivar control: another connection, in autocommit mode.
     :ivar monitor: measures how long the session waits for locks.
-    :ivar record: what the history says of this attempt at the step.
-    :ivar golang_migrate: whether golang-migrate's table is kept in step.
+    :ivar record: writes into the bookkeeping what becomes of the step.
     :ivar report: is told how far an online step is.
-    :ivar lock_wait: seconds waited for locks, over all tries.
     """
 
     session: RevisionSession
     control: Connection
     locks: Locks
     monitor: LockMonitor
-    retries: Retries
-    step: Step
-    record: history.Attempt
-    golang_migrate: bool
+    record: StepRecord
     report: Callable[[Progress], None]
     stage: Stage = field(default_factory=Stage, init=False)
-    lock_wait: float = field(default=0.0, init=False)
     _patience: float = field(default=0.0, init=False)
     _budget: LockBudget = field(default_factory=lambda: LockBudget(0), init=False)
-
-    def figures(self) -> dict[str, int]:
-        """Return what is recorded at the end."""
-        return {
-            "duration_ms": round((time.monotonic() - self.retries.began) * 1000),
-            "lock_wait_ms": round(self.lock_wait * 1000),
-            "tries": self.retries.count,
-        }
 
     @contextlib.contextmanager
     def trying(self, patience: float) -> Iterator[None]:
@@ -135,9 +88,7 @@ class StepTransaction:
         """Write our own state when Alembic has written its version, in the same transaction."""
         self._count_waiting()
         with self.session.driver.cursor() as cursor:
-            if self.golang_migrate:
-                versions.write_golang(cursor, number(self.step.to_version) or None, dirty=False)
-            history.record(cursor, self.record, "succeeded", **self.figures())
+            self.record.succeeded(cursor)
         self.locks.check_alive()
         self.stage.version_written = True
 
@@ -145,7 +96,7 @@ class StepTransaction:
     def online_step(self, context: MigrationContext, what: str) -> Iterator[OnlineStep]:
         """Commit what came before, marked dirty and resumable, and give a connection in autocommit mode."""
         self.stage.online_step = what
-        log.info("online step", extra={"revision": self.step.revision, "step": what})
+        log.info("online step", extra={"revision": self.record.step.revision, "step": what})
         with context.autocommit_block():
             self.stage.online_step = None
             driver = self.session.driver
@@ -160,22 +111,21 @@ class StepTransaction:
         if self.session.outside:
             # The revision has left its transaction, by an online operation or by itself.
             self.locks.let_golang_in()
-            self.retries.leave_transaction()
+            self.record.retries.leave_transaction()
             return
-        self.retries.enter_transaction()
+        self.record.retries.enter_transaction()
         self.locks.shut_out_golang()
         self._count_waiting()
         self._budget = LockBudget(self._patience)
         with self.session.driver.cursor() as cursor:
             self._set_lock_timeout(cursor)
-            fence.close(cursor, self.step, golang_migrate=self.golang_migrate)
+            fence.close(cursor, self.record.step, golang_migrate=self.record.golang_migrate)
 
     def _on_commit(self, _: sqlalchemy.Connection) -> None:
         """Mark the database dirty when a revision commits before its end."""
         if self.session.outside or not self.stage.commit():
             return
-        with self.session.driver.cursor() as cursor:
-            self._mark_dirty(cursor)
+        self._mark_dirty()
         self.locks.check_alive()
 
     def _before_statement(self, _c: Any, cursor: Any, _statement: str, *_: Any) -> None:
@@ -194,22 +144,14 @@ class StepTransaction:
             cursor.execute(f"SET LOCAL lock_timeout = '{timeout}'")
 
     def _count_waiting(self) -> None:
-        self.lock_wait += self.monitor.waited
+        self.record.lock_wait += self.monitor.waited
         self.monitor.waited = 0.0
 
-    def _mark_dirty(self, cursor: Any) -> None:
+    def _mark_dirty(self) -> None:
         """Write, in the current transaction, that the revision is half done from here on."""
-        stage = self.stage
-        if not stage.committed and self.golang_migrate:
-            versions.write_golang(cursor, number(self.step.to_version) or state.NO_VERSION, dirty=True)
-        stage.committed = True
-        history.record(
-            cursor,
-            self.record,
-            "online",
-            step=stage.online_step or "a part outside a transaction",
-            resumable=stage.online_step is not None,
-        )
+        with self.session.driver.cursor() as cursor:
+            self.record.half_done(cursor, self.stage)
+        self.stage.committed = True
 
     def _check_own_transaction(self) -> None:
         """Check whether the revision has ended its transaction behind the driver's back: COMMIT in its SQL.
@@ -225,12 +167,12 @@ class StepTransaction:
         driver.rollback()
         self.stage.online_step = None
         self.stage.commit()
-        with driver.cursor() as cursor:
-            self._mark_dirty(cursor)
+        self._mark_dirty()
         driver.commit()
         raise self._ended_by_itself()
 
     def _ended_by_itself(self) -> GuvnorError:
         return GuvnorError(
-            f"Revision {self.step.revision} ended its transaction by itself, with a COMMIT or ROLLBACK."
+            f"Revision {self.record.step.revision} ended its transaction by itself, "
+            "with a COMMIT or ROLLBACK."
         )

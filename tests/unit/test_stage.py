@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guvnor.migrate.step_transaction import Stage
+from guvnor.migrate.stage import Stage
 
 
 def test_the_commit_after_the_version_is_the_last_one() -> None:

@@ -1,0 +1,35 @@
+"""How far a step is with its transactions: which of them are committed, and which one is the last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Stage:
+    """How far a step is with its transactions.
+
+    :ivar committed: whether a part of it is committed and the database marked dirty.
+    :ivar resumable: whether every part that is committed can be run again.
+    :ivar online_step: the online step that is about to begin.
+    :ivar version_written: whether the version is written, so that the next commit is the last one.
+    :ivar finished: whether that commit has come.
+    """
+
+    committed: bool = False
+    resumable: bool = True
+    online_step: str | None = None
+    version_written: bool = False
+    finished: bool = False
+
+    def commit(self) -> bool:
+        """Take note of a commit, and tell whether it marks the database dirty: it is not the last one."""
+        if self.version_written:
+            self.finished = True
+            return False
+        self.resumable = self.resumable and self.online_step is not None
+        return True
+
+    def retry(self) -> None:
+        """Begin a further try; what is committed stays."""
+        self.version_written = self.finished = False

@@ -1,0 +1,66 @@
+"""What a step writes into the bookkeeping: its version, the dirty mark, and its events in the history."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from guvnor.bookkeeping import history, state, versions
+from guvnor.migrate.retries import Retries
+from guvnor.migrate.stage import Stage
+from guvnor.postgres import Connection
+from guvnor.revisions.identifiers import number
+from guvnor.revisions.plan import Step
+
+
+@dataclass
+class StepRecord:
+    """Writes into the bookkeeping what becomes of a step.
+
+    :ivar attempt: what every event of it has in common in the history.
+    :ivar golang_migrate: whether golang-migrate's table is kept in step.
+    :ivar lock_wait: seconds waited for locks, over all tries.
+    """
+
+    step: Step
+    attempt: history.Attempt
+    golang_migrate: bool
+    retries: Retries
+    lock_wait: float = field(default=0.0, init=False)
+
+    def figures(self) -> dict[str, int]:
+        """Return what is recorded at the end."""
+        return {
+            "duration_ms": round((time.monotonic() - self.retries.began) * 1000),
+            "lock_wait_ms": round(self.lock_wait * 1000),
+            "tries": self.retries.count,
+        }
+
+    def measured(self, connection: Connection, event: str) -> None:
+        """Write an event with the size of the database."""
+        with connection.cursor() as cursor:
+            history.record(cursor, self.attempt, event, database_bytes=history.database_size(connection))
+
+    def half_done(self, cursor: Any, stage: Stage) -> None:
+        """Write, before a commit that is not the last one, that the database is dirty from here on."""
+        if self.golang_migrate and not stage.committed:
+            versions.write_golang(cursor, number(self.step.to_version) or state.NO_VERSION, dirty=True)
+        history.record(
+            cursor,
+            self.attempt,
+            "online",
+            step=stage.online_step or "a part outside a transaction",
+            resumable=stage.online_step is not None,
+        )
+
+    def succeeded(self, cursor: Any) -> None:
+        """Write that the step is done, in the transaction that writes Alembic's version."""
+        if self.golang_migrate:
+            versions.write_golang(cursor, number(self.step.to_version) or None, dirty=False)
+        history.record(cursor, self.attempt, "succeeded", **self.figures())
+
+    def failed(self, connection: Connection, outcome: str, message: str, sqlstate: str | None) -> None:
+        """Write how the step has ended instead."""
+        with connection.cursor() as cursor:
+            history.record(cursor, self.attempt, outcome, sqlstate=sqlstate, error=message, **self.figures())
