@@ -30,7 +30,7 @@ _PRINTING = {
 }  # fmt: skip
 
 
-def read(connection: Connection, schema: str = "public") -> Snapshot:
+def read(connection: Connection, schema: str = "public", *, parents: bool = True) -> Snapshot:
     """Read all objects of a schema in the transaction that the connection is in.
 
     It changes nothing, and takes no lock but ACCESS SHARE, which stops neither readers nor writers. Until the
@@ -38,6 +38,8 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
     extensions, so that names print without their schema.
 
     :param schema: the schema's name; ``public`` is the live one, any other a shadow.
+    :param parents: False leaves out some of the parents of constraints, indexes and columns, which take long
+        to read; whether two schemas are equal does not depend on them.
     """
     sql = """
         SELECT n.oid::bigint AS oid, current_setting('server_version_num')::integer AS version,
@@ -59,17 +61,17 @@ def read(connection: Connection, schema: str = "public") -> Snapshot:
     facts = next(_rows(_run(connection, sql, parameters)), None)
     if facts is None:
         return Snapshot({})
-    place = {"schema": facts["oid"]}
+    wanted = {"schema": facts["oid"], "parents": parents}
     bookkeeping = matcher(BOOKKEEPING_TABLES)
     with ThreadPoolExecutor(1) as thread:
         # While the server runs a query, objects are made of the rows of the one before.
         parts = [
-            thread.submit(_objects, _run(connection, query, place), bookkeeping)
+            thread.submit(_objects, _run(connection, query, wanted), bookkeeping)
             for query in (*_QUERIES, other_kinds.database_wide(facts["version"]))
         ]
-        defaults = _run(connection, relations.DEFAULTS, place)
+        defaults = _run(connection, relations.DEFAULTS, wanted) if parents else None
     objects = {found.handle: found for part in parts for found in part.result()}
-    for row in _rows(defaults):
+    for row in _rows(defaults) if defaults else ():
         _uses(objects, row)
     if schema == "public":
         _open_to_all(objects, facts["version"])

@@ -76,12 +76,12 @@ def compare(expected: Snapshot, actual: Snapshot, grantees: Sequence[str]) -> li
         there = actual.objects.get(key)
         if there is None:
             continue
-        names = differing(wanted, there, actual.owner)
-        cause = next((outermost(p, missing) for p in wanted.parents if p in missing), None)
-        if names and cause and _FOLLOWING.issuperset(names):
-            follows.append((cause, str(wanted), _reconciling(wanted, there, names)))
-        elif names:
-            found[key] = different(wanted, there, names, actual.owner)
+        if names := differing(wanted, there, actual.owner):
+            cause = next((outermost(p, missing) for p in wanted.parents if p in missing), None)
+            if cause and _FOLLOWING.issuperset(names):
+                follows.append((cause, str(wanted), _reconciling(wanted, there, names)))
+            else:
+                found[key] = different(wanted, there, names, actual.owner)
         if finding := _privileges(wanted, there, allowed):
             found[f"{key} privileges"] = finding
     for key, item in unexpected.items():

@@ -79,10 +79,11 @@ def trace(
     :param ignore: see :meth:`guvnor.schema.snapshot.Snapshot.without`.
     """
     actual = actual.without(ignore)
+    expected = shadow.snapshot(parents=False).without(ignore)
+    if not compare(expected, actual, grantees):
+        return RootCauses([], expected, actual)
     expected = shadow.snapshot().without(ignore)
     findings = compare(expected, actual, grantees)
-    if not findings:
-        return RootCauses([], expected, actual)
     causes: list[Finding] = []
     renamed: list[Rename] = []
     for _ in range(_ROUNDS):

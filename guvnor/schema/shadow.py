@@ -151,22 +151,28 @@ class Shadow:
         finally:
             self.guard.off = True
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, parents: bool = True) -> Snapshot:
         """Read what was built.
 
         Of what belongs to the database as a whole, only what came with the shadow counts. An extension that
         was there before counts when a statement names it: a revision says ``IF NOT EXISTS``, and the catalogs
         cannot tell whether it asked.
+
+        :param parents: see :func:`guvnor.schema.catalog.read`.
         """
-        found = catalog.read(self.driver, self.name)
+        found = catalog.read(self.driver, self.name, parents=parents)
         self.execute(f"SET LOCAL search_path = {self.name}, public")
         text = "\n".join(self.guard.statements)
+
+        def named(item: Object) -> bool:
+            name = re.escape(item.identity.strip('"'))
+            return re.search(rf"(?<!\w){name}(?!\w)", text) is not None
+
         objects: dict[str, Object] = {}
         for key, item in found.objects.items():
-            name = re.escape(item.identity.strip('"'))
             if key not in self.before:
                 objects[key] = item
-            elif item.kind == "extension" and re.search(rf"(?<!\w){name}(?!\w)", text):
+            elif item.kind == "extension" and named(item):
                 objects[key] = replace(item, attributes={**item.attributes, "content": "in schema public"})
         return replace(found, objects=objects)
 
@@ -260,10 +266,11 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
     name = f"guvnor_shadow_{secrets.token_hex(8)}"
     try:
         # The settings end with the transaction. Event triggers of others must not fire for what nobody will
-        # see; only a superuser may hold them back.
+        # see; only a superuser may hold them back. No table has rows, so no index needs workers.
         sql = f"""
             SET TRANSACTION READ WRITE;
             SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
+            SET LOCAL max_parallel_maintenance_workers = 0;
             SELECT set_config('session_replication_role', 'replica', true)
             WHERE current_setting('is_superuser')::boolean;
             CREATE SCHEMA {name};

@@ -13,18 +13,21 @@ _INDEXED = "u.refobjid = i.indrelid AND (u.refobjsubid = 0 OR u.refobjsubid = AN
 CONSTRAINTS = f"""
     SELECT 'constraint' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(k.conname) AS identity,
-           ARRAY['relation:' || quote_ident(c.relname)] || {column_handles("c", "k.conkey")}
-               || CASE WHEN k.contype = 'f' THEN
-                       ARRAY['relation:' || quote_ident(f.relname)] || {column_handles("f", "k.confkey")}
+           ARRAY['relation:' || quote_ident(c.relname)]
+               || CASE WHEN %(parents)s THEN
+                       {column_handles("c", "k.conkey")}
+                       || CASE WHEN k.contype = 'f' THEN ARRAY['relation:' || quote_ident(f.relname)] END
+                       || CASE WHEN k.contype = 'f' THEN {column_handles("f", "k.confkey")} END
                        || ARRAY(SELECT CASE WHEN u.oid IS NULL THEN 'index:' ELSE 'constraint:' END
                                        || quote_ident(f.relname) || '.' || quote_ident(x.relname)
                                 FROM pg_class AS x
                                 LEFT JOIN pg_constraint AS u
                                        ON u.conrelid = f.oid AND u.conindid = x.oid
                                        AND u.contype IN ('p', 'u')
-                                WHERE x.oid = k.conindid)
-                       WHEN k.contype = 'c' THEN {dependencies("pg_constraint", "k.oid", but=_CONSTRAINED)}
-                       ELSE '{{}}' END AS parents,
+                                WHERE k.contype = 'f' AND x.oid = k.conindid)
+                       || CASE WHEN k.contype = 'c'
+                               THEN {dependencies("pg_constraint", "k.oid", but=_CONSTRAINED)} END
+                       END AS parents,
            'ALTER TABLE ' || quote_ident(c.relname) || ' ADD CONSTRAINT ' || quote_ident(k.conname) || ' '
                || b.definition AS sql,
            CASE k.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique' WHEN 'f' THEN 'foreign key'
@@ -59,9 +62,12 @@ CONSTRAINTS = f"""
 INDEXES = f"""
     SELECT 'index' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(x.relname) AS identity,
-           ARRAY['relation:' || quote_ident(c.relname)] || {column_handles("c", "i.indkey::smallint[]")}
-               || CASE WHEN i.indexprs IS NULL AND i.indpred IS NULL THEN '{{}}'
-                       ELSE {dependencies("pg_class", "x.oid", but=_INDEXED)} END AS parents,
+           ARRAY['relation:' || quote_ident(c.relname)]
+               || CASE WHEN %(parents)s THEN
+                       {column_handles("c", "i.indkey::smallint[]")}
+                       || CASE WHEN i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
+                               THEN {dependencies("pg_class", "x.oid", but=_INDEXED)} END
+                       END AS parents,
            pg_get_indexdef(x.oid, 0, true) AS definition,
            (SELECT amname FROM pg_am WHERE oid = x.relam) AS "access method",
            i.indisunique AS "unique",
