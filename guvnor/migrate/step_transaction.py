@@ -1,8 +1,8 @@
-"""The transaction of one step: fenced at its begin, with version and history at its end, dirty in between.
+"""The transactions of one step: each is fenced at its start, and the last one writes version and history.
 
-A step without an online part is one transaction, so it is applied or not. One with an online part commits
-what came before it; from that commit on the database is marked dirty, until the last transaction clears the
-mark with the version.
+A step without an online part is one transaction, so it is applied as a whole or not at all. An online part
+commits what came before it; from that commit on the database is marked dirty, until the last transaction
+writes the version and clears the mark.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Stage:
     :ivar resumable: whether every part that is committed can be run again.
     :ivar online_step: the online step that is about to begin.
     :ivar version_written: whether the version is written, so that the next commit is the last one.
-    :ivar finished: whether that commit has come.
+    :ivar finished: whether that commit was made.
     """
 
     committed: bool = False
@@ -56,7 +56,7 @@ class Stage:
     finished: bool = False
 
     def commit(self) -> bool:
-        """Take note of a commit, and tell whether it marks the database dirty: it is not the last one."""
+        """Take note of a commit, and tell whether it marks the database dirty, as all but the last one do."""
         if self.version_written:
             self.finished = True
             return False
@@ -64,7 +64,7 @@ class Stage:
         return True
 
     def retry(self) -> None:
-        """Begin a further try; what is committed stays."""
+        """Begin another try; what is committed stays."""
         self.version_written = self.finished = False
 
 
@@ -75,9 +75,9 @@ class StepTransaction:
     :ivar session: what the revision runs on.
     :ivar control: another connection, in autocommit mode.
     :ivar monitor: measures how long the session waits for locks.
-    :ivar record: what the history says of this attempt at the step.
+    :ivar record: what the history says about this attempt at the step.
     :ivar golang_migrate: whether golang-migrate's table is kept in step.
-    :ivar report: is told how far an online step is.
+    :ivar report: is called with the progress of an online step.
     :ivar lock_wait: seconds waited for locks, over all tries.
     """
 
@@ -96,7 +96,7 @@ class StepTransaction:
     _budget: LockBudget = field(default_factory=lambda: LockBudget(0), init=False)
 
     def figures(self) -> dict[str, int]:
-        """Return what is recorded at the end."""
+        """Return the figures that are recorded at the end."""
         return {
             "duration_ms": round((time.monotonic() - self.retries.began) * 1000),
             "lock_wait_ms": round(self.lock_wait * 1000),
@@ -107,7 +107,7 @@ class StepTransaction:
     def trying(self, patience: float) -> Iterator[None]:
         """Watch over one try.
 
-        :param patience: seconds that a transaction of it may wait for locks.
+        :param patience: seconds that each of its transactions may wait for locks.
         :raises GuvnorError: when the revision has ended its transaction by itself.
         """
         self.stage.retry()
@@ -123,7 +123,7 @@ class StepTransaction:
             event.listen(connection, name, listener)
         try:
             yield
-            if not self.stage.finished:  # Alembic's commit was that of a transaction long gone
+            if not self.stage.finished:  # the transaction had ended before Alembic's commit
                 raise self._ended_by_itself()
         finally:
             self.monitor.polling.clear()
@@ -132,7 +132,7 @@ class StepTransaction:
                 event.remove(connection, name, listener)
 
     def version_applied(self, **_: Any) -> None:
-        """Write our own state when Alembic has written its version, in the same transaction."""
+        """Write our own state once Alembic has written its version, in the same transaction."""
         self._count_waiting()
         with self.session.driver.cursor() as cursor:
             if self.golang_migrate:
@@ -143,13 +143,13 @@ class StepTransaction:
 
     @contextlib.contextmanager
     def online_step(self, context: MigrationContext, what: str) -> Iterator[OnlineStep]:
-        """Commit what came before, marked dirty and resumable, and give a connection in autocommit mode."""
+        """Commit what came before, mark the database dirty but resumable, and run the body in autocommit."""
         self.stage.online_step = what
         log.info("online step", extra={"revision": self.step.revision, "step": what})
         with context.autocommit_block():
             self.stage.online_step = None
             driver = self.session.driver
-            prepare(driver)  # what the revision has set for itself does not hold here
+            prepare(driver)  # settings that the revision made for itself must not apply here
             look = partial(progress.step, self.control, what, self.session.pid)
             with progress.watching(look, self.report):
                 yield OnlineStep(driver, self.control, self.session.pid, what, self.report)
@@ -198,7 +198,7 @@ class StepTransaction:
         self.monitor.waited = 0.0
 
     def _mark_dirty(self, cursor: Any) -> None:
-        """Write, in the current transaction, that the revision is half done from here on."""
+        """Record, in the current transaction, that the revision is half done from here on."""
         stage = self.stage
         if not stage.committed and self.golang_migrate:
             versions.write_golang(cursor, number(self.step.to_version) or state.NO_VERSION, dirty=True)
@@ -212,7 +212,7 @@ class StepTransaction:
         )
 
     def _check_own_transaction(self) -> None:
-        """Check whether the revision has ended its transaction behind the driver's back: COMMIT in its SQL.
+        """Check whether the revision ended its transaction behind the driver's back, by a COMMIT in its SQL.
 
         From then on every statement would be committed at once, separately from the version.
 
