@@ -225,8 +225,8 @@ def _permissions(
 def _login(connection: Connection, role: str, grantee: str) -> str:
     """Say who logged in, where that is not the role that the session acts as.
 
-    That role must see what other sessions of the login do: a run finds out through a second session whether
-    the first one waits for a lock, and looks for an index build that an earlier run left behind.
+    It must be able to see what other sessions of the login do: a run finds out through a second session
+    whether the first one waits for a lock, and looks for an index build that an earlier run left behind.
     """
     login = str(scalar(connection, "SELECT session_user"))
     if login == role:
