@@ -27,7 +27,7 @@ SET LOCAL extra_float_digits = 3;
 SET LOCAL xmloption = 'content';
 """
 
-# A trigger such as the one that stamps the time of the last change must not see a restore.
+# A restore must not fire triggers, such as one that stamps the time of the last change.
 _HEAD = r"""-- Puts back what a rollback dropped: rows of tables, and values of columns by primary key.
 -- First make the tables and columns again with `guvnor migrate up`, then run this with psql.
 -- It is one transaction, and it has succeeded when psql prints COMMIT.
@@ -113,7 +113,7 @@ class DroppedData:
     """The rows of a table, the values of a column of a table that remains, or the state of a sequence.
 
     :ivar name: as SQL writes it, with its schema.
-    :ivar table: that it is put back into; None for a sequence or a materialized view.
+    :ivar table: the table that it is put back into; None for a sequence or a materialized view.
     :ivar columns: what is saved; empty for a materialized view, which is refreshed instead.
     :ivar source: what it is selected from.
     :ivar statement: puts the data back from the temporary table ``saved``; empty for the rows of a table.
@@ -162,7 +162,7 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
 def write_script(connection: Connection, dropped: Sequence[DroppedData], file: SupportsWrite[bytes]) -> None:
     """Write the script that puts the data back.
 
-    The data is in COPY's text format: a line is a row, whatever is in it. The number of rows follows it.
+    The data is in COPY's text format: each row is one line, whatever it contains. The number of rows follows.
 
     :param connection: in a transaction that reads one snapshot.
     :raises BackupError: when the data cannot be read.

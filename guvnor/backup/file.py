@@ -68,7 +68,7 @@ class Output:
 
     :ivar path: where the file is once it is complete.
     :ivar size: how many bytes were written.
-    :ivar failure: of the disk; the encryption reports no more than its text.
+    :ivar failure: the error of the disk, of which the encryption reports only the text.
     """
 
     path: Path

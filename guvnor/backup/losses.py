@@ -52,7 +52,7 @@ def read(connection: Connection, dropped: Sequence[Object]) -> tuple[Loss, ...]:
 
 
 def _count(connection: Connection, table: str, column: str | None = None) -> Loss | None:
-    """Count the rows of a table or the values of a column; take the planner's estimate where that takes long.
+    """Count the rows of a table or the values of a column; use the planner's estimate if that takes too long.
 
     :returns: None when the table or column does not exist.
     """
@@ -60,7 +60,7 @@ def _count(connection: Connection, table: str, column: str | None = None) -> Los
     try:
         with snapshot(connection, "100ms") as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{_PATIENCE}'")
-            # Identity and name come from the server, quoted where need be.
+            # Identity and name come from the server, quoted where necessary.
             count = scalar(connection, f"SELECT count({column or '*'}) FROM public.{table}")
             return Loss(kind, name, count, exact=True)
     except psycopg2.Error as error:

@@ -53,9 +53,9 @@ class BackupOptions:
 class TakenBackup:
     """A backup that was taken.
 
-    :ivar path: its file; None when a command has taken it, as with the next two.
-    :ivar bytes: the size of the file.
-    :ivar sha256: the checksum of the file.
+    :ivar path: its file; None when a command took it.
+    :ivar bytes: the size of the file; None for a command.
+    :ivar sha256: the checksum of the file; None for a command.
     :ivar encrypted: whether the file is encrypted; False for a command.
     :ivar program: the program that wrote the file, such as ``pg_dump 15.18``; None for a command.
     :ivar what: what is in it, in words.
@@ -121,10 +121,10 @@ def back_up_dropped(
     """Back up what a rollback drops, as of one moment: a compressed script for psql that puts it back.
 
     :param connection: in autocommit mode.
-    :param objects: that are gone after the step; see :func:`guvnor.schema.rehearsal.effects`. Those that the
-        live database lacks are skipped.
+    :param objects: what the plan drops; see :func:`guvnor.schema.rehearsal.effects`. Objects that the live
+        database lacks are skipped.
     :param report: is called with the bytes written; the total is the size of the dropped tables.
-    :returns: None when the step drops no data.
+    :returns: None when no data is dropped.
     :raises BackupError: when it fails; no part of the backup is left then (exit code 1).
     """
     began = time.monotonic()

@@ -22,7 +22,7 @@ class DirtyError(StateError):
 
 
 def is_ahead(state: State, revisions: tuple[Revision, ...]) -> bool:
-    """Tell whether the database is later than the newest file: the application was rolled back."""
+    """Tell whether the database is ahead of the newest file, as after a rollback of the application."""
     return state.number > revisions[-1].number
 
 
@@ -45,8 +45,8 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
     """
     if state.alembic and len(state.alembic) > 1:
         raise StateError(
-            f"alembic_version holds several revisions ({', '.join(state.alembic)}); the migrations are one "
-            "line.",
+            f"alembic_version holds several revisions ({', '.join(state.alembic)}), but the migrations have "
+            "no branches.",
             state="Nothing was changed.",
             next_step="guvnor migrate force REV   # after finding out which one the schema is at",
         )
@@ -74,7 +74,7 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
     known = is_ahead(state, revisions) or state.version in [revision.identifier for revision in revisions]
     if state.version and not known:
         raise StateError(
-            f"The database is at revision {state.version}, which is none of the migration files "
+            f"The database is at revision {state.version}, which is not among the migration files "
             f"({revisions[0].identifier} to {revisions[-1].identifier}).",
             state="Nothing was changed.",
             next_step="guvnor version   # is this the release that migrated the database?\n"
@@ -82,8 +82,8 @@ def check(state: State, revisions: tuple[Revision, ...]) -> None:
         )
     if state.number != (state.golang or 0):
         last = {
-            True: "golang-migrate moved last (schema_migrations is the younger row)",
-            False: "Alembic moved last (alembic_version is the younger row)",
+            True: "golang-migrate moved last (schema_migrations is the newer row)",
+            False: "Alembic moved last (alembic_version is the newer row)",
             None: "it is unknown which tool moved last",
         }[state.golang_moved_last]
         younger = state.golang if state.golang_moved_last else state.number
@@ -110,7 +110,7 @@ def dirty_error(state: State) -> DirtyError:
         )
     else:
         what = (
-            f"golang-migrate left it: it was moving to version {target} and did not come to the end. "
+            f"golang-migrate left it: it was moving to version {target} and did not finish. "
             f"Its files run as one implicit transaction, so version {target} is in the database either as a "
             "whole or not at all."
         )

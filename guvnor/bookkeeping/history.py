@@ -2,7 +2,7 @@
 
 ``started`` is committed before the work, ``online`` together with the first committed step of a revision that
 cannot run in one transaction (and before each later one), ``succeeded`` in the revision's own transaction,
-``failed`` or ``interrupted`` after the rollback, ``measured`` after it all. All events of one attempt share
+``failed`` or ``interrupted`` after the rollback, ``measured`` at the end. All events of one attempt share
 its number; an attempt without an end is a killed run. ``repair`` says that a user chose to run a dirty
 revision again. ``marked`` and ``unmarked`` say whether this database is production.
 """

@@ -7,8 +7,8 @@ import os
 import socket
 from functools import cache
 
-# For each system the variable that tells it, and those that name the job and the commit. A runner of a CI
-# system may itself be a pod or a service of systemd, so these come last.
+# For each system the variable that identifies it, and those that name the job and the commit. A runner of a
+# CI system may itself be a pod or a service of systemd, so these come last.
 JOBS = (
     ("github", "GITHUB_ACTIONS", ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_JOB", "GITHUB_SHA")),
     ("gitlab", "GITLAB_CI", ("CI_PROJECT_PATH", "CI_JOB_ID", "CI_JOB_NAME", "CI_COMMIT_SHA")),

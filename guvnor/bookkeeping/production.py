@@ -51,7 +51,7 @@ def read_mark(connection: Connection) -> Mark | None:
 
 
 def set_mark(connection: Connection, *, production: bool) -> None:
-    """Record that this very database is production, or is no longer."""
+    """Record that this very database is production, or no longer is."""
     attempt, event = history.Attempt("mark", None, None, None), "marked" if production else "unmarked"
     with connection.cursor() as cursor:
         tables.create_history(cursor)

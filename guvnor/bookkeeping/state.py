@@ -1,4 +1,4 @@
-"""The state of a database: which version it is at, as Alembic, golang-migrate and the history say it."""
+"""The state of a database: which version it is at, according to Alembic, golang-migrate and the history."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class State:
     :ivar dirty: whether a revision is half done: golang-migrate's flag, or what the history says.
     :ivar golang_moved_last: whether ``schema_migrations`` was written after ``alembic_version``; None when
         that is unknown.
-    :ivar unfinished: the last start in the history that has no end.
+    :ivar unfinished: the last attempt in the history, if it did not succeed.
     :ivar production: who marked this very database as production, and when; None without a mark.
     """
 
@@ -52,7 +52,7 @@ class State:
 
     @property
     def resumable(self) -> bool:
-        """Whether the dirty row was left by a run of this project whose every step can be run again."""
+        """Whether a run of this tool left the database dirty, and all its committed steps can be repeated."""
         start = self.unfinished
         return (
             self.dirty
@@ -120,7 +120,7 @@ def recorded_version(cursor: Any) -> str | None:
         cursor.execute("SELECT version_num FROM public.alembic_version")
         if row := cursor.fetchone():
             return str(row[0])
-    # Other tools have a table of this name, too, with a version that is a text.
+    # Other tools have a table of this name, too, where the version is a text.
     cursor.execute(
         """
         SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute

@@ -2,7 +2,7 @@
 
 ``alembic_version`` is Alembic's. ``schema_migrations`` has golang-migrate's format, so that golang-migrate
 and the Go ``guvnor`` binary see the same truth: one row with the version as a number and a dirty flag, no row
-when nothing is applied, -1 for the way to no version. ``guvnor_migration_history`` is this project's.
+when nothing is applied, -1 on the way to no version. ``guvnor_migration_history`` is this project's.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ CREATE_HISTORY = (
     f"COMMENT ON TABLE guvnor_migration_history IS 'layout {LAYOUT}'",
 )
 
-# The owner's default privileges give the application data rights on all tables, so on these, too, which it
-# only reads. Run by the owner once they are made.
+# The owner's default privileges let the application write to all tables, these included, which it only has to
+# read. The owner runs this after creating them.
 READ_ONLY_FOR_OTHERS = """
     DO $$
     DECLARE

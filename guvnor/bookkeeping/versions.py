@@ -15,7 +15,7 @@ from guvnor.revisions.identifiers import number
 def write_golang(cursor: Any, version: int | None, *, dirty: bool) -> None:
     """Write golang-migrate's row in the current transaction.
 
-    Its own way is TRUNCATE, which locks out readers; a DELETE leaves the same.
+    golang-migrate itself uses TRUNCATE, which locks out readers; a DELETE has the same result.
 
     :param version: the number of the revision; None for no row at all.
     """
@@ -31,7 +31,7 @@ def set_version(connection: Connection, current: State, version: str | None, dir
 
     :param connection: in autocommit mode, holding the run lock and golang-migrate's.
     :param version: the identifier of the revision; None for no version.
-    :param direction: the word for the history: ``force``, ``adopt``.
+    :param direction: the history's word for it: ``force``, ``adopt``.
     """
     attempt = history.Attempt(direction, version, current.version, version)
     with _transaction(connection) as cursor:
@@ -51,7 +51,7 @@ def prepare_repair(connection: Connection, attempt: history.Attempt) -> None:
     with _transaction(connection) as cursor:
         _write_alembic(cursor, attempt.from_version)
         write_golang(cursor, number(attempt.to_version) or NO_VERSION, dirty=True)
-        history.record(cursor, attempt, "repair", step="its repair, before anything of it was committed")
+        history.record(cursor, attempt, "repair", step="the repair, before anything was committed")
 
 
 @contextlib.contextmanager

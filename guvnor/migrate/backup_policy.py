@@ -27,9 +27,9 @@ class BackupDecision:
     """What a plan would lose, and whether and how that is backed up.
 
     :ivar losses: the data that it drops, a line each.
-    :ivar backup: how the backup will be taken, or why none is; None where a backup was never in question.
+    :ivar backup: how the backup will be taken, or why none is; None where none was considered.
     :ivar options: of the backup; None for no backup.
-    :ivar objects: whose data is backed up; None for the whole database.
+    :ivar objects: the objects whose data is backed up; None for the whole database.
     """
 
     losses: tuple[str, ...] = ()
@@ -70,8 +70,8 @@ class BackupPolicy:
             return BackupDecision(losses, "none (--no-backup)")
         if settings.backup_directory is None:
             raise guard.RefusedError(
-                "A rollback in production takes a backup of what it drops, and no directory is named for it. "
-                f"Lost would be: {'; '.join(losses)}.",
+                "A rollback in production takes a backup of what it drops, but no directory is named for it. "
+                f"Data that would be lost: {'; '.join(losses)}.",
                 next_step="Run the same command with GUVNOR_BACKUP_DIR=DIR "
                 "(a flag of `down` and `repair`: --backup DIR),\n"
                 "or with GUVNOR_BACKUP=no to lose the data for good (--no-backup).",
@@ -107,14 +107,14 @@ class BackupPolicy:
         return taken
 
     def _decide_for_rollback(self, plan: Plan, losses: tuple[str, ...]) -> BackupDecision:
-        """Back up what is dropped where that can be told and restored by itself, else the whole database."""
+        """Choose a backup of what is dropped if that is known and separable, else of the whole database."""
         from guvnor.backup.dropped import NotSeparableError, find_dropped
         from guvnor.backup.take import BackupOptions, check_backup
 
         settings = self.request.settings
         options = BackupOptions(settings.backup_directory, settings.backup_recipients)
         objects = self._find_dropped(plan)
-        why = "it cannot be told what is dropped"
+        why = "it is unknown what is dropped"
         if objects is not None:
             try:
                 find_dropped(self.ready.connection, objects)
@@ -126,22 +126,22 @@ class BackupPolicy:
         return BackupDecision(losses, f"of the whole database ({why}), {how}", options)
 
     def _losses(self, plan: Plan) -> tuple[str, ...]:
-        """Say what data a plan would lose; where that cannot be told, say so instead."""
+        """Say what data a plan would lose, or that this is unknown."""
         from guvnor.backup import losses
 
         if all(step.direction is Direction.STAMP for step in plan.steps):
             return ()
         objects = self._find_dropped(plan)
         if objects is None:
-            return (f"it cannot be told ({self._unknown})",)
+            return (f"unknown ({self._unknown})",)
         found = losses.read(self.ready.connection, objects)
         # The estimate for a table that was never analyzed is 0.
         return tuple(str(loss) for loss in found if loss.count or not loss.exact)
 
     def _find_dropped(self, plan: Plan) -> tuple[Object, ...] | None:
-        """Return what a plan drops; None where that cannot be told.
+        """Return what a plan drops; None where that is unknown.
 
-        Each step is rehearsed once: what remains of a plan after another run did a part of it has no new one.
+        No step is rehearsed twice: what remains of a plan after another run did part of it has no new step.
         """
         keys = [(step.revision, step.direction) for step in plan.steps]
         if self._unknown is None and not self._dropped.keys() >= set(keys):

@@ -1,4 +1,4 @@
-"""What of an interrupted revision is in the database, and what is missing."""
+"""Which parts of an interrupted revision are in the database, and which are missing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from guvnor.schema.snapshot import Object, Snapshot
 
 
 def describe(settings: Settings, state: State) -> tuple[str, ...]:
-    """Say in a few lines what of an interrupted revision is in the database, and what is missing.
+    """Say in a few lines which parts of an interrupted revision are in the database, and which are missing.
 
-    What counts are the objects that tell the revision's version from the one before it.
+    Only the objects that the revision creates count.
 
     :returns: nothing where the state is not dirty, the expected schema cannot be built, or the revision is
         not known.
@@ -52,7 +52,7 @@ def describe(settings: Settings, state: State) -> tuple[str, ...]:
 def _sorted(own: dict[str, Object], live: Snapshot, different: set[str]) -> dict[str, list[str]]:
     """Sort the objects by how the database has them; a table stands for what belongs to it.
 
-    :param different: those that differ; an index whose build broke off is one of them.
+    :param different: those that differ; an index whose build was interrupted is one of them.
     """
     in_place, missing, wrong = [], [], []
     for item in own.values():

@@ -18,7 +18,7 @@ def warnings(connection: Connection, current: State, script: ScriptDirectory) ->
 
     Comments, white space and line ends do not count; see :func:`guvnor.revisions.statements.checksum`.
 
-    :param script: the revision files, which are known to be sound.
+    :param script: the revision files, which have been checked already.
     """
     if not current.version or not history.exists(connection):
         return ()

@@ -36,9 +36,9 @@ _ACTIONS = {Direction.UP: guard.DROP, Direction.DOWN: guard.ROLLBACK, Direction.
 def migrate(request: Request) -> Outcome:
     """Move the version of a database: check, plan, confirm, lock, look again, back up, execute and verify.
 
-    Safe to run again after any failure: what is done is found done.
+    It is safe to run again after any failure: what was done before is not done twice.
 
-    :raises GuvnorError: when it does not come to its end; the error says what state the database is in.
+    :raises GuvnorError: when it does not complete; the error says what state the database is in.
     """
     with signals.interruptible("No revision was being run.") as canceller, _ready(request) as ready:
         migration = Migration(request, ready, canceller)
@@ -64,7 +64,7 @@ def migrate(request: Request) -> Outcome:
 def _ready(request: Request) -> Iterator[Ready]:
     """Run the pre-flight checks, and announce the run.
 
-    :raises DirtyError: with what of the interrupted revision is in the database.
+    :raises DirtyError: which says how much of the interrupted revision is in the database.
     """
     try:
         with preflight.passed(
@@ -87,7 +87,7 @@ def _ready(request: Request) -> Iterator[Ready]:
 
 
 def _announce(request: Request, ready: Ready) -> None:
-    """Say in the first record which tool works on which database, and that it starts."""
+    """Log which tool works on which database, and that the run starts."""
     identity = ready.identity
     log.info(
         request.tool,
@@ -127,9 +127,9 @@ class Migration:
         self._policy = BackupPolicy(self.request, self.ready, self.canceller)
 
     def leave_alone(self, current: State) -> Outcome:
-        """Leave a database alone that is ahead of the files: the application was rolled back.
+        """Leave alone a database that is ahead of the files, as after a rollback of the application.
 
-        :raises StateError: when that is refused, or a rollback was asked for.
+        :raises StateError: when the request is strict, or is not an upgrade.
         """
         error = consistency.ahead_error(current, self.ready.revisions)
         if self.request.strict or self.request.direction is not Direction.UP:
@@ -138,12 +138,12 @@ class Migration:
         return self._outcome(current)
 
     def nothing_to_do(self, current: State) -> Outcome:
-        """End where the database is at the target already."""
+        """End a run that finds the database at its target already."""
         self._mark_production(current)
         return self._outcome(current)
 
     def confirm(self, plan: Plan, current: State) -> None:
-        """Find out what a plan would lose and which backup is taken first, and ask where that is needed.
+        """Find out what a plan would lose and which backup is taken first, and have it confirmed if need be.
 
         :raises RefusedError: when it is not confirmed.
         """
@@ -168,7 +168,7 @@ class Migration:
         guard.check(risk, self.request.settings.confirm, self.request.observer.ask)
 
     def look_again(self) -> State:
-        """Read the state under the run lock: another run may have moved it.
+        """Read the state under the run lock: another run may have changed it.
 
         :raises StateError: when no migration can start from it.
         """
@@ -190,7 +190,10 @@ class Migration:
         return self._outcome(self._read_state(), applied, backup=taken, drift=drift)
 
     def repair(self, name: str) -> Outcome:
-        """Run the revision that left the database dirty, onward or back, by the name of the way out."""
+        """Run the revision that left the database dirty, forward or back.
+
+        :param name: the name of the way out; see :func:`guvnor.migrate.repair.choices`.
+        """
         ready = self.ready
         choice = repair.choose(ready.state, ready.revisions, name)
         if choice is None:
@@ -217,7 +220,7 @@ class Migration:
         return production.reason(self.request.settings.production_environment, current.production)
 
     def _mark_production(self, current: State) -> None:
-        """Mark the database at its first production run: from then on it is guarded from anywhere."""
+        """Mark the database at its first production run, so that it is guarded whatever GUVNOR_ENV says."""
         if self.request.settings.production and current.production is None:
             production.set_mark(self.ready.connection, production=True)
 
@@ -242,7 +245,7 @@ class Migration:
 
     def _execute(self, plan: Plan, taken: TakenBackup | None) -> tuple[Applied, ...]:
         """Run the steps of a plan, one after the other; those before a failing one stay applied."""
-        # Imported where there is something to run: most runs find nothing to do, and have to be quick.
+        # Imported only if there is something to run: most runs find nothing to do, and have to be quick.
         from guvnor.migrate.runner import StepRunner
         from guvnor.migrate.session import RevisionSession
         from guvnor.postgres.engine import connected

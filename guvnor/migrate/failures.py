@@ -143,7 +143,7 @@ def _revision_failed(
 
 
 def _interrupted(step: Step, number: int, state: State | None) -> RunInterrupted:
-    """Describe a signal that arrived while a revision was being run; it may just have been finished."""
+    """Describe a signal that arrived while a revision was being run; the revision may just have finished."""
     finished = state is not None and not state.dirty and state.version == step.to_version
     return RunInterrupted(
         f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "
@@ -157,7 +157,7 @@ def _interrupted(step: Step, number: int, state: State | None) -> RunInterrupted
 def busy(
     step: Step, waited: float, tries: int, blockers: tuple[Blocker, ...], state: State | None
 ) -> BusyError:
-    """Describe locks that could not be had until the deadline.
+    """Describe locks that could not be had by the deadline.
 
     :param waited: seconds since the first try.
     """

@@ -1,7 +1,7 @@
 """The fence of a step: the version is locked and read again before anything is changed.
 
 The run lock keeps other runners away only while its connection lives. A runner whose lock was lost meets the
-fence instead: it waits for the row that the other runner holds, and then finds another version.
+fence instead: it waits for the table that the other runner has locked, and then finds another version.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def close(cursor: Any, step: Step, *, golang_migrate: bool) -> None:
 
 
 def moved(step: Step, versions: list[str], golang: tuple[int, bool] | None) -> GuvnorError | None:
-    """Tell whether the database is where a step starts from; None when it is.
+    """Return the error of a database that is not at the version that a step starts from; None when it is.
 
     :param versions: the rows of ``alembic_version``.
     :param golang: golang-migrate's version, 0 for none, and its dirty flag; None where its table is not kept

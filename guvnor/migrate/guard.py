@@ -25,8 +25,8 @@ class Risk:
     :ivar why: why this is production.
     :ivar revisions: what is done, a line each.
     :ivar losses: what data would be lost, a line each.
-    :ivar backup: how a backup will be taken first, or why none is; None where that is no question.
-    :ivar hash: of the plan, for a confirmation without a terminal.
+    :ivar backup: how a backup will be taken first, or why none is; None where none was considered.
+    :ivar hash: the plan's hash, for a confirmation without a terminal.
     """
 
     action: str
@@ -66,7 +66,7 @@ def confirm(
     :param action: in words; see :class:`Risk`.
     :param target: the version afterwards.
     :param details: what is done, a line each.
-    :param hashed: what the confirmation refers to beside database and versions.
+    :param hashed: what the confirmation refers to besides the database and the versions.
     :raises RefusedError: when it is not confirmed (exit code 4).
     """
     why = production.reason(settings.production_environment, current.production)
@@ -86,7 +86,7 @@ def check(risk: Risk, confirmation: str, ask: Ask) -> None:
             return
         raise RefusedError(
             f"The confirmation {confirmation} does not belong to this plan, whose hash is {risk.hash}: "
-            "database, versions or statements are others than those that were confirmed.",
+            "the database, the versions or the statements are not those that were confirmed.",
             next_step=_look_again(risk),
         )
     answer = ask(risk)
@@ -97,11 +97,11 @@ def check(risk: Risk, confirmation: str, ask: Ask) -> None:
             next_step=_look_again(risk),
         )
     if not answer:
-        raise RefusedError("Operation cancelled.", next_step="Type yes when you mean it.")
+        raise RefusedError("Operation cancelled.", next_step="Type yes if you mean it.")
 
 
 def _what(risk: Risk) -> str:
-    lost = f" Lost would be: {'; '.join(risk.losses)}." if risk.losses else ""
+    lost = f" Data that would be lost: {'; '.join(risk.losses)}." if risk.losses else ""
     return (
         f"Database {risk.database.database} on {risk.database.host or 'the local socket'}: "
         f"{'; '.join(risk.revisions)}.{lost} The hash of this plan is {risk.hash}."

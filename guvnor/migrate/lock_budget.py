@@ -21,7 +21,7 @@ class LockBudget:
     _in_force: float | None = field(default=None, init=False)
 
     def timeout(self, waited: float) -> str | None:
-        """Return the ``lock_timeout`` to set after so many seconds of waiting; None when it is in force."""
+        """Return the ``lock_timeout`` to set after so many seconds of waiting; None to keep the last one."""
         allowed = max(_SHORTEST, self.seconds - waited)
         if self._in_force is not None and allowed >= self._in_force:
             return None

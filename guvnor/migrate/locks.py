@@ -63,7 +63,7 @@ class LockLostError(GuvnorError):
 
 
 def golang_key(*parts: str) -> int:
-    """Return the key of the advisory lock that golang-migrate makes of some names."""
+    """Return the key of the advisory lock that golang-migrate derives from some names."""
     return zlib.crc32("\x00".join(parts).encode()) * _GOLANG_SALT % 2**32
 
 
@@ -100,7 +100,7 @@ class AdvisoryLock:
     """One session advisory lock.
 
     :ivar connection: in autocommit mode; the lock lives as long as its session.
-    :ivar what: what else holds it, for messages: ``another migration``.
+    :ivar what: who else may hold it, for messages: ``another migration``.
     """
 
     connection: Connection
@@ -152,7 +152,7 @@ class AdvisoryLock:
 
 @dataclass
 class Locks:
-    """The run lock, and golang-migrate's two locks for the transactional stretches of a revision.
+    """The run lock, and golang-migrate's two locks for the transactions of a revision.
 
     :ivar connection: in autocommit mode; the locks live as long as its session.
     :ivar patience: seconds to wait for each lock at most.
@@ -188,7 +188,7 @@ class Locks:
                 lock.take(self.patience)
 
     def let_golang_in(self) -> None:
-        """Release golang-migrate's locks: one waiting for them would hold up a concurrent index build.
+        """Release golang-migrate's locks: a session waiting for them would hold up a concurrent index build.
 
         The dirty row keeps golang-migrate from doing anything meanwhile.
         """

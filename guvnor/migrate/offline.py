@@ -35,7 +35,7 @@ def write(context: Any, *, golang_migrate: bool) -> None:
         context.run_migrations()
 
 
-# Alembic's own UPDATE of alembic_version passes in silence over a database that is at another version.
+# On a database at another version, Alembic's own UPDATE of alembic_version changes nothing, without an error.
 _STARTS_FROM = """DO $$
 DECLARE
     at bigint DEFAULT (SELECT max(version) FROM schema_migrations);

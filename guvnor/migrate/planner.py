@@ -1,4 +1,4 @@
-"""Which steps a request means from where the database is, and what remains of them under the lock."""
+"""Which steps a request takes from the database's version, and which of them remain under the run lock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from guvnor.revisions.script import Direction, find_steps
 def plan_request(request: Request, ready: Ready, current: State) -> Plan:
     """Make the plan of a request from a state; what an earlier run left unfinished comes first.
 
-    :raises DirtyError: when what is unfinished is not on the way of the request.
+    :raises DirtyError: when the request would not finish what is unfinished.
     """
     heads = current.alembic or ()
     steps = list(request.find_steps(ready.script, heads))
@@ -34,11 +34,11 @@ def plan_request(request: Request, ready: Ready, current: State) -> Plan:
 
 
 def reconfirm(request: Request, ready: Ready, plan: Plan, current: State) -> Plan | None:
-    """Return what remains of a plan under the lock: another run may have done a part of it, or all.
+    """Return what remains of a plan under the lock: another run may have done part of it, or all of it.
 
-    A relative target (``-1``) is resolved once: what remains of the first plan is run.
+    A relative target (``-1``) is not resolved again: what remains of the first plan is run.
 
-    :returns: None when the plan is another one now, which was not confirmed.
+    :returns: None when there is another plan now, which nobody has confirmed.
     :raises GuvnorError: when the database is no longer on the way to a relative target.
     """
     remaining = plan.remaining(current.version)

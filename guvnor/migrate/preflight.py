@@ -74,13 +74,13 @@ def passed(
     purpose: str = "",
     repairing: bool = False,
 ) -> Iterator[Ready]:
-    """Run all checks, and hold the connection that they opened; the first check that fails ends them.
+    """Run all checks, up to the first one that fails, and keep their connection open for the body.
 
-    :param report: is told each check as it ends.
+    :param report: is called with each check as it ends.
     :param environment: Alembic's environment, where an Alembic command has made one.
     :param patience: seconds to wait for a server that is still starting.
     :param repairing: whether the state is about to be repaired, so that it is not checked.
-    :raises GuvnorError: of the first failing check, with its exit code.
+    :raises GuvnorError: the error of the first check that fails, with its exit code.
     """
     with reported("configuration", report):
         database = Database.of(settings)
@@ -164,9 +164,9 @@ def _server(database: Database, connection: Connection, identity: Identity) -> P
 def _pooler(database: Database, connection: Connection) -> tuple[str, ...]:
     """Refuse a connection pooler that changes the session between transactions.
 
-    Through one, session locks and settings end up in sessions of others. Behind a pooler in transaction mode,
-    a second connection in a transaction is given the server process of the first one, which is idle; where
-    several processes take turns, the first one's own process changes.
+    Behind one, session locks and settings end up in the sessions of other clients. It shows in two ways: a
+    second connection, in a transaction, is given the server process of the first one, which is idle; or,
+    where several processes take turns, the process of the first one changes.
     """
     pid = "SELECT pg_backend_pid()"
     if scalar(connection, pid) == connection.info.backend_pid:  # a pooler reports a number of its own
@@ -225,8 +225,8 @@ def _permissions(
 def _login(connection: Connection, role: str, grantee: str) -> str:
     """Say who logged in, where that is not the role that the session acts as.
 
-    That role must see what other sessions of the login do: a run finds out through a second session whether
-    the first one waits for a lock, and looks for an index build that an earlier run left behind.
+    It must be able to see what other sessions of the login do: a run finds out through a second session
+    whether the first one waits for a lock, and looks for an index build that an earlier run left behind.
     """
     login = str(scalar(connection, "SELECT session_user"))
     if login == role:
@@ -263,7 +263,7 @@ def _beyond_need(connection: Connection) -> tuple[str, ...]:
 
 
 def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:
-    """Check the extensions that the revisions create, where none of them has run yet."""
+    """Check that the revisions can create their extensions, if no revision has run yet."""
     if not project.extensions:
         return ()
     with connection.cursor() as cursor:

@@ -15,7 +15,7 @@ class Choice:
     """One way out.
 
     :ivar name: ``forward``, ``back`` or ``as-is``.
-    :ivar direction: in which the revision is run; None when nothing is.
+    :ivar direction: the direction in which the revision is run; None when nothing is run.
     :ivar revision: whose statements are run.
     :ivar from_version: the version that the run starts from; None for none.
     :ivar to_version: the version that the database is at afterwards.
@@ -33,8 +33,8 @@ class Choice:
 def choices(state: State, revisions: tuple[Revision, ...]) -> tuple[Choice, ...]:
     """Return the ways out of a dirty state; none when the database is not dirty.
 
-    golang-migrate names the version that it was moving to. Where Alembic knows nothing of the database, it
-    came from the version before that one.
+    golang-migrate names the version that it was moving to. Where Alembic knows nothing of the database, the
+    move is taken to have begun at the version before that one.
 
     :raises UsageError: when the migration files do not know the version (exit code 2).
     """
@@ -43,7 +43,7 @@ def choices(state: State, revisions: tuple[Revision, ...]) -> tuple[Choice, ...]
     target = max(state.golang or 0, 0)
     source = state.number if state.alembic else max(target - 1, 0)
     if target == source:
-        # The version was moved by hand and the flag left, or golang-migrate was rolling back revision 001.
+        # The version was set by hand but not the flag, or golang-migrate was rolling back revision 001.
         source = target - 1 if target else 1
     if max(target, source) > revisions[-1].number:
         raise UsageError(
@@ -69,5 +69,5 @@ def choices(state: State, revisions: tuple[Revision, ...]) -> tuple[Choice, ...]
 
 
 def choose(state: State, revisions: tuple[Revision, ...], name: str) -> Choice | None:
-    """Return the way out of a name; None when there is nothing to repair."""
+    """Return the way out with a given name; None when there is nothing to repair."""
     return next((choice for choice in choices(state, revisions) if choice.name == name), None)

@@ -1,4 +1,4 @@
-"""What is asked of the engine, whom it tells meanwhile, and what it has done."""
+"""What the engine is asked to do, whom it keeps informed, and what it has done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Is told what happens, and asked for confirmations; this one ignores what it is told."""
+    """Is told what happens, and asked for confirmations; this base class ignores it all."""
 
     def checked(self, check: PreflightCheck) -> None:
         """Take note of a pre-flight check that has ended."""
@@ -51,13 +51,13 @@ class Request:
     :ivar find_steps: finds the steps from the revision that the database is at.
     :ivar observer: is told what happens, and asked for confirmations.
     :ivar environment: Alembic's environment that the request comes from (the module ``alembic.context``);
-        None: the engine makes one.
+        None to let the engine make one.
     :ivar relative: whether the target counts from where the database is (``-1``).
     :ivar tool: which tool this is, for the log and the history.
     :ivar patience: seconds to wait for a server that is still starting.
     :ivar strict: refuse a database that is ahead of the files.
     :ivar repair: the way out of a dirty state to take; None for an ordinary command.
-    :ivar backup: how the whole database is backed up first; None: only what a rollback drops, see
+    :ivar backup: how the whole database is backed up first; None to back up only what a rollback drops, see
         :class:`guvnor.migrate.backup_policy.BackupPolicy`.
     """
 
@@ -82,9 +82,10 @@ class Outcome:
     :ivar version: the number of the revision that the database is at now; 0 for none.
     :ivar newest: the number of the newest file.
     :ivar applied: the steps that were run.
-    :ivar ahead: whether the database is later than the newest file.
-    :ivar backup: that was taken first; None when none was.
-    :ivar drift: how the schema differs from what was expected of the run; None when it was not compared.
+    :ivar ahead: whether the database is at a later version than the newest file.
+    :ivar backup: the backup that was taken first; None when none was.
+    :ivar drift: the differences from the expected schema that are new since the run; None when the schema was
+        not compared.
     """
 
     version: int

@@ -45,10 +45,10 @@ class Retries:
 
     @property
     def waited(self) -> float:
-        """Seconds since the first try that count."""
+        """The seconds since the first try, without those outside of transactions."""
         return time.monotonic() - self.began - self._outside
 
     def pause_after(self, attempt: Try) -> float | None:
-        """Return how many seconds to pause before the next try; None when the time is over."""
+        """Return how many seconds to pause before the next try; None when the time is up."""
         remaining = self._max_wait - self.waited
         return min(attempt.pause, remaining) if remaining > 0 else None

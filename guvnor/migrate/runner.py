@@ -1,4 +1,4 @@
-"""Running the steps of a plan: one transaction each, tried again while tables are busy, each end recorded."""
+"""Running the steps of a plan: each is tried again while tables are busy, and its outcome is recorded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StepRunner:
     :ivar session: what the revisions run on.
     :ivar control: in autocommit mode; holds the locks, writes the history and reads who blocks the session.
     :ivar canceller: knows whether a signal has arrived.
-    :ivar note: what else the history says of each step.
+    :ivar note: what else the history says about each step.
     """
 
     environment: Any
@@ -74,9 +74,9 @@ class StepRunner:
         self._monitor.close()
 
     def run(self, step: Step) -> Applied:
-        """Run one step to its end.
+        """Run one step to completion.
 
-        :raises GuvnorError: when it does not come to its end; the steps before it stay applied.
+        :raises GuvnorError: when it does not complete; the steps before it stay applied.
         """
         retries = Retries(self.request.settings.max_wait)
         record = self._record(step, retries)
@@ -115,7 +115,7 @@ class StepRunner:
         return StepRecord(step, attempt, self.request.project.golang_migrate, retries)
 
     def _transaction(self, record: StepRecord) -> StepTransaction:
-        """Set Alembic up to run one step, watched over by its transaction."""
+        """Set Alembic up to run one step, watched by its transaction."""
         transaction = StepTransaction(
             self.session,
             self.control,
@@ -127,7 +127,7 @@ class StepRunner:
         self.environment.configure(
             connection=self.session.connection,
             target_metadata=self.request.project.load_metadata(),
-            dont_mutate=True,  # it creates no table by itself
+            dont_mutate=True,  # Alembic must not create its version table
             version_table_schema=postgres.SCHEMA,
             transaction_per_migration=True,
             on_version_apply=transaction.version_applied,
@@ -137,9 +137,9 @@ class StepRunner:
         return transaction
 
     def _pause(self, step: Step, retries: Retries, attempt: Try, *, deadlock: bool) -> None:
-        """Wait before the next try; the blockers were read while the last one waited.
+        """Wait before the next try; the blockers were read while the last try waited.
 
-        :raises BusyError: when the time is over.
+        :raises BusyError: when the time is up.
         """
         blockers = self._monitor.blockers
         pause = retries.pause_after(attempt)
@@ -169,7 +169,7 @@ class StepRunner:
             signal_received=self.canceller.received,
             connection_lost=bool(self.control.closed) or self.session.lost,
         )
-        # A server whose encoding cannot hold the text loses this record, not the explanation.
+        # If the server's encoding cannot hold the text, only this record is lost, not the explanation.
         with contextlib.suppress(psycopg2.Error, UnicodeError):
             record.failed(self.control, outcome, result.message, cause.pgcode if cause else None)
         return result

@@ -37,7 +37,7 @@ class RevisionSession:
         return bool(self.driver.autocommit)
 
     def reset(self) -> None:
-        """Set the session anew: a revision before, or the last try, may have set it otherwise."""
+        """Reset the session's settings: an earlier revision or try may have changed them."""
         driver = self.driver
         driver.rollback()
         driver.autocommit = True
@@ -54,6 +54,6 @@ class RevisionSession:
         with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError, psycopg2.Error):
             self.connection.rollback()
             if not self.connection.invalidated:
-                self.driver.rollback()  # a transaction that failed at its begin is not SQLAlchemy's yet
-                # SQLAlchemy would go on believing that it is beginning one, and never announce it again.
+                self.driver.rollback()  # SQLAlchemy does not know a transaction whose begin event failed
+                # Otherwise SQLAlchemy would believe that one is still beginning, and announce no other.
                 self.connection.begin().rollback()

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: cancel on the server, roll back, report it, and leave with 130 or 143.
+"""SIGINT and SIGTERM: cancel on the server, roll back, report it, and exit with 130 or 143.
 
 Python runs a signal's handler only when the main thread returns from the statement or the system call that
 blocks it. So the signal's number is also written to a pipe (``signal.set_wakeup_fd``), from which a thread
@@ -31,7 +31,7 @@ _NUDGE = signal.SIGURG
 
 
 class Interrupt(KeyboardInterrupt):
-    """A signal asked to stop; no ordinary exception, so that no handler takes it for a failure."""
+    """A signal asked to stop; not an ordinary exception, so that no handler takes it for a failure."""
 
     def __init__(self, number: int) -> None:
         """Remember which signal it was."""
@@ -54,7 +54,7 @@ class RunInterrupted(GuvnorError):  # noqa: N818 - as users say it
 
 @dataclass
 class Canceller:
-    """Cancels what runs on its connections when a signal arrives, once."""
+    """Cancels what runs on its connections when the first signal arrives."""
 
     connections: list[Connection] = field(default_factory=list)
     received: int | None = None
@@ -68,7 +68,7 @@ class Canceller:
 
 @contextlib.contextmanager
 def interruptible(state: str) -> Iterator[Canceller]:
-    """Let the first SIGINT or SIGTERM interrupt the body, and explain that; later ones are only noted.
+    """Let the first SIGINT or SIGTERM interrupt the body, and explain that; later ones are only logged.
 
     :param state: what state the database is in when a signal arrives.
     :returns: the canceller, to which connections are added as they are opened.
@@ -76,7 +76,7 @@ def interruptible(state: str) -> Iterator[Canceller]:
     """
     canceller = Canceller()
     if threading.current_thread() is not threading.main_thread():
-        yield canceller  # signals are the main thread's business
+        yield canceller  # only the main thread can handle signals
         return
     reader, writer = socket.socketpair()
     writer.setblocking(False)

@@ -13,7 +13,7 @@ class Stage:
     :ivar resumable: whether every part that is committed can be run again.
     :ivar online_step: the online step that is about to begin.
     :ivar version_written: whether the version is written, so that the next commit is the last one.
-    :ivar finished: whether that commit has come.
+    :ivar finished: whether that commit was made.
     """
 
     committed: bool = False
@@ -23,7 +23,7 @@ class Stage:
     finished: bool = False
 
     def commit(self) -> bool:
-        """Take note of a commit, and tell whether it marks the database dirty: it is not the last one."""
+        """Take note of a commit, and tell whether it marks the database dirty, as all but the last one do."""
         if self.version_written:
             self.finished = True
             return False
@@ -31,5 +31,5 @@ class Stage:
         return True
 
     def retry(self) -> None:
-        """Begin a further try; what is committed stays."""
+        """Begin another try; what is committed stays."""
         self.version_written = self.finished = False

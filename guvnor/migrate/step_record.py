@@ -30,7 +30,7 @@ class StepRecord:
     lock_wait: float = field(default=0.0, init=False)
 
     def figures(self) -> dict[str, int]:
-        """Return what is recorded at the end."""
+        """Return the figures that are recorded at the end."""
         return {
             "duration_ms": round((time.monotonic() - self.retries.began) * 1000),
             "lock_wait_ms": round(self.lock_wait * 1000),

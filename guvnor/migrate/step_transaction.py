@@ -1,8 +1,8 @@
-"""The transaction of one step: fenced at its begin, with version and history at its end, dirty in between.
+"""The transactions of one step: each is fenced at its start, and the last one writes version and history.
 
-A step without an online part is one transaction, so it is applied or not. One with an online part commits
-what came before it; from that commit on the database is marked dirty, until the last transaction clears the
-mark with the version.
+A step without an online part is one transaction, so it is applied as a whole or not at all. An online part
+commits what came before it; from that commit on the database is marked dirty, until the last transaction
+writes the version and clears the mark.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class StepTransaction:
     :ivar session: what the revision runs on.
     :ivar control: another connection, in autocommit mode.
     :ivar monitor: measures how long the session waits for locks.
-    :ivar record: writes into the bookkeeping what becomes of the step.
-    :ivar report: is told how far an online step is.
+    :ivar record: writes what becomes of the step into the bookkeeping.
+    :ivar report: is called with the progress of an online step.
     """
 
     session: RevisionSession
@@ -60,7 +60,7 @@ class StepTransaction:
     def trying(self, patience: float) -> Iterator[None]:
         """Watch over one try.
 
-        :param patience: seconds that a transaction of it may wait for locks.
+        :param patience: seconds that each of its transactions may wait for locks.
         :raises GuvnorError: when the revision has ended its transaction by itself.
         """
         self.stage.retry()
@@ -76,7 +76,7 @@ class StepTransaction:
             event.listen(connection, name, listener)
         try:
             yield
-            if not self.stage.finished:  # Alembic's commit was that of a transaction long gone
+            if not self.stage.finished:  # the transaction had ended before Alembic's commit
                 raise self._ended_by_itself()
         finally:
             self.monitor.polling.clear()
@@ -85,7 +85,7 @@ class StepTransaction:
                 event.remove(connection, name, listener)
 
     def version_applied(self, **_: Any) -> None:
-        """Write our own state when Alembic has written its version, in the same transaction."""
+        """Write our own state once Alembic has written its version, in the same transaction."""
         self._count_waiting()
         with self.session.driver.cursor() as cursor:
             self.record.succeeded(cursor)
@@ -94,13 +94,13 @@ class StepTransaction:
 
     @contextlib.contextmanager
     def online_step(self, context: MigrationContext, what: str) -> Iterator[OnlineStep]:
-        """Commit what came before, marked dirty and resumable, and give a connection in autocommit mode."""
+        """Commit what came before, mark the database dirty but resumable, and run the body in autocommit."""
         self.stage.online_step = what
         log.info("online step", extra={"revision": self.record.step.revision, "step": what})
         with context.autocommit_block():
             self.stage.online_step = None
             driver = self.session.driver
-            prepare(driver)  # what the revision has set for itself does not hold here
+            prepare(driver)  # settings that the revision made for itself must not apply here
             look = partial(progress.step, self.control, what, self.session.pid)
             with progress.watching(look, self.report):
                 yield OnlineStep(driver, self.control, self.session.pid, what, self.report)
@@ -154,7 +154,7 @@ class StepTransaction:
         self.stage.committed = True
 
     def _check_own_transaction(self) -> None:
-        """Check whether the revision has ended its transaction behind the driver's back: COMMIT in its SQL.
+        """Check whether the revision ended its transaction behind the driver's back, by a COMMIT in its SQL.
 
         From then on every statement would be committed at once, separately from the version.
 

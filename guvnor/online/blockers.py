@@ -13,7 +13,7 @@ from guvnor.postgres import Connection, rows, scalar
 
 log = logging.getLogger(__name__)
 
-_INTERVAL = 0.01  # seconds between two polls; a tenth of the usual wait
+_INTERVAL = 0.01  # seconds between two polls; a fifth of the shortest wait
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Blocker:
 def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
     """Tell whether a backend waits for a heavyweight lock, and who blocks it.
 
-    :param connection: another connection than the one that waits, in autocommit mode.
+    :param connection: a connection other than the one that waits, in autocommit mode.
     """
     # pg_blocking_pids() locks the lock manager for a moment, so it is called only for a backend that waits.
     blocking_pids = """
@@ -77,7 +77,7 @@ class LockMonitor:
     """
 
     def __init__(self, connection: Connection, pid: int) -> None:
-        """Start the thread, which watches a backend on another connection, in autocommit mode."""
+        """Start the thread, which watches a backend through another connection, in autocommit mode."""
         self.waited = 0.0  # seconds, in the current transaction
         self.blockers: tuple[Blocker, ...] = ()
         self._connection = connection

@@ -1,4 +1,4 @@
-"""What the online operations do on the server. Each looks at the database first and does what is missing."""
+"""What the online operations do on the server. Each inspects the database and does only what is missing."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class OnlineStep:
 def create_index(step: OnlineStep, name: str, sql: str) -> None:
     """Build an index concurrently; see ``op.create_index_concurrently``.
 
-    An interrupted build leaves an invalid index, which CREATE INDEX IF NOT EXISTS takes for good (PostgreSQL
-    documentation, "Building Indexes Concurrently").
+    An interrupted build leaves an invalid index, which CREATE INDEX IF NOT EXISTS accepts as existing
+    (PostgreSQL documentation, "Building Indexes Concurrently").
 
     :raises OnlineStepError: when the statement ends and there is no valid index of that name.
     """
@@ -87,7 +87,7 @@ def create_index(step: OnlineStep, name: str, sql: str) -> None:
 
 
 def _drop_remains(step: OnlineStep, name: str) -> None:
-    """Drop what a failed build left: an invalid index costs every write, and a unique one refuses some."""
+    """Drop what a failed build left: an invalid index slows down writes, and a unique one refuses some."""
     try:
         if _index_is_valid(step.connection, name) is False:
             step.execute(plain_forms.drop_index(name, concurrently=True))
@@ -114,7 +114,7 @@ def validate_constraint(step: OnlineStep, table: str, name: str) -> None:
 
 
 def check_not_null(step: OnlineStep, table: str, name: str) -> None:
-    """Validate the check that a column holds no NULL; drop it when that fails, or it would refuse rows."""
+    """Validate the check that a column holds no NULL; drop it when that fails, since it would refuse rows."""
     try:
         validate_constraint(step, table, name)
     except psycopg2.errors.CheckViolation:
@@ -125,7 +125,8 @@ def check_not_null(step: OnlineStep, table: str, name: str) -> None:
 def drop_constraint(step: OnlineStep, table: str, name: str) -> None:
     """Drop a constraint that could not be validated, so that it refuses no row from now on.
 
-    The statement takes ACCESS EXCLUSIVE, so each try waits briefly; when all fail, the next run drops it.
+    The statement takes ACCESS EXCLUSIVE, so each try waits briefly; if all fail, the next run drops the
+    constraint.
     """
     for trial, _ in zip(backoff.tries(), range(_DROP_TRIES), strict=False):
         try:
@@ -182,7 +183,7 @@ def _update_range(
     """Update the rows of a range of blocks.
 
     :returns: where the next range starts, how long it should be, and how many rows were updated.
-    :raises OnlineStepError: when the predicate still holds for a row that was updated: there would be no end.
+    :raises OnlineStepError: when the predicate still holds for an updated row: the backfill would never end.
     """
     began = time.monotonic()
     try:
@@ -269,8 +270,8 @@ def _tune_for_index_build(step: OnlineStep) -> None:
 
     Memory: as much as the shared buffers, which the server's owner has sized for the machine, up to 1 GB.
     Workers: half of max_parallel_workers, up to four, where the owner has set it. Its default does not fit
-    every machine (on two cores, four workers doubled the longest stall of the application), so the workers
-    are left to the server then. A higher setting of the session is kept.
+    every machine (on two cores, four workers doubled the longest stall of the application), so it is left
+    alone then. A higher setting of the session is kept.
     """
     step.execute(
         """

@@ -5,7 +5,7 @@ They are used in revisions like ``op.execute``::
 
     op.create_index_concurrently("idx_x", "CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_x ON x (y)")
 
-Each looks at the database first and does what is missing, so it can be run again after any failure. Where a
+Each inspects the database and does only what is missing, so it can be run again after any failure. Where a
 runner is attached, the transaction before it is committed (marked dirty) and the operation runs in autocommit
 mode without a lock timeout. In a transaction that must not commit it takes its plain form; offline it keeps
 its online form, between COMMIT and BEGIN.
@@ -25,7 +25,7 @@ from guvnor.online import execute, plain_forms
 from guvnor.postgres.quoting import quoted
 
 # The option of the migration context that holds what runs a revision for real. The runner's
-# `online_step(context, step)` commits what came before, and gives an OnlineStep for the time of a `with`.
+# `online_step(context, step)` commits what came before, and yields an OnlineStep to the body of a `with`.
 RUNNER = "guvnor_runner"
 PLAIN_FORM = "guvnor_plain_form"  # the option that holds what records plain forms in offline mode
 
@@ -93,7 +93,7 @@ class OnlineOperations:
         TABLE). The check is added and dropped in the revision's transactions, and validated online between
         them.
 
-        :param column: that no longer holds a NULL.
+        :param column: a column that no longer holds a NULL.
         """
         context = operations.migration_context
         check = f"guvnor_{table}_{column}_is_set"[:63]
@@ -135,7 +135,7 @@ class OnlineOperations:
         """Add a value to an enum, when it does not exist, so that the revision can use it.
 
         A new value must not be used in the transaction that adds it (PostgreSQL documentation, ALTER TYPE),
-        so that one is committed at once.
+        so it is committed at once.
 
         :param before: the value that comes after it; None for none.
         :param after: the value that comes before it; without either, it becomes the last one.

@@ -64,7 +64,7 @@ def read(connection: Connection, schema: str = "public", *, parents: bool = True
     wanted = {"schema": facts["oid"], "parents": parents}
     bookkeeping = matcher(BOOKKEEPING_TABLES)
     with ThreadPoolExecutor(1) as thread:
-        # While the server runs a query, objects are made of the rows of the one before.
+        # While the server runs a query, objects are made from the rows of the previous one.
         parts = [
             thread.submit(_objects, _run(connection, query, wanted), bookkeeping)
             for query in (*_QUERIES, other_kinds.database_wide(facts["version"]))
@@ -113,7 +113,7 @@ def _rows(cursor: extensions.cursor) -> Iterator[dict[str, Any]]:
 
 
 def _objects(cursor: extensions.cursor, left_out: Callable[[Object], bool] = lambda _: False) -> list[Object]:
-    """Make objects of rows; see :mod:`guvnor.schema.queries` for their shape.
+    """Make objects from rows; see :mod:`guvnor.schema.queries` for their shape.
 
     :param left_out: tells which ones to leave out.
     """

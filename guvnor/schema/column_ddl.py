@@ -102,7 +102,7 @@ def attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
 def _not_null(column: Object) -> Statement:
     """Set NOT NULL without a scan under ACCESS EXCLUSIVE."""
     table, name = table_of(column), column.name
-    # What PostgreSQL 18 calls the constraint, with what else it says of it.
+    # The name that PostgreSQL 18 gives the constraint, and remarks on it.
     own = column.attributes["not null constraint"]
     named = own and not own.endswith(_REMARKS)
     check = own if named else quoted(f"{unquoted(name)}_not_null_check")

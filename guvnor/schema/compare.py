@@ -11,7 +11,7 @@ from guvnor.schema import consequences, ddl, privileges
 from guvnor.schema.snapshot import Object, Snapshot
 from guvnor.schema.statement import safe
 
-# What a report shows first.
+# The order of the kinds in a report.
 _ORDER = (
     "extension", "schema", "type", "function", "procedure", "aggregate", "sequence", "table", "foreign table",
     "column", "constraint", "index", "trigger", "policy", "rule", "statistics", "view", "materialized view",
@@ -108,13 +108,13 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
 def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
     """Return the names of the attributes that differ.
 
-    :param owner: the role that every object shall belong to; None for any.
+    :param owner: the role that every object should belong to; None for any.
     """
     if expected.kind != actual.kind:
         return ["kind"]
     wanted, there = expected.attributes, actual.attributes
     names = []
-    if wanted != there:  # most objects are equal, and to compare all attributes at once is faster
+    if wanted != there:  # most objects are equal, and comparing all attributes at once is faster
         names = [name for name in wanted if name != "owner" and wanted[name] != there.get(name)]
     if "body" in names and canonical(wanted["body"]) == canonical(there["body"]):
         names.remove("body")
@@ -147,7 +147,7 @@ def _missing(item: Object) -> Finding:
 
 
 def _creating(item: Object, missing: Mapping[str, Object]) -> str | None:
-    """Return the SQL that makes an object which is missing together with the one that it hangs on."""
+    """Return the SQL that makes an object that is missing together with the one that it depends on."""
     if item.handle not in missing:
         return None
     relation = missing.get(item.parents[0])
@@ -218,7 +218,7 @@ def _accept_stand_ins(
     for extension, function in _stand_ins(expected, actual):
         missing.pop(extension, None)
         unexpected.pop(function, None)
-        # There although the server offers the extension: the role was refused it, and so it was any other.
+        # A stand-in although the server offers the extension: the role may not create any extension.
         if extension.partition(":")[2].strip('"') in actual.available:
             for key in [k for k, item in missing.items() if item.kind == "extension"]:
                 del missing[key]
@@ -252,7 +252,7 @@ def _fold_into_relations(
     expected: Snapshot,
     actual: Snapshot,
 ) -> None:
-    """Fold what is under a relation of another kind, or a view's columns, into the finding on that."""
+    """Fold findings on parts of a relation of another kind, and on a view's columns, into the relation's."""
     for key in list(found):
         item = actual.objects.get(key) or expected.objects.get(key)
         parent = item.parents[0] if item and item.parents else ""
@@ -265,7 +265,7 @@ def _fold_into_relations(
 
 
 def canonical(body: str | None) -> str:
-    """Return a function's body without case, whitespace, comments and ``:=`` for ``=``, which mean nothing.
+    """Normalize a function's body: case, whitespace, comments, and ``:=`` for ``=`` make no difference.
 
     The server keeps a function's text as it was written, and golang-migrate's files wrote the same functions
     differently than the revisions. Quoted text is left as it is.

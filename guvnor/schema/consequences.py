@@ -126,7 +126,7 @@ _DIFFERENT = {
     "maximum": "Numbers run out earlier or later than expected.",
     "minimum": "Numbers run out earlier or later than expected.",
     "cycle": "When the numbers run out, it restarts or fails, contrary to what is expected.",
-    "cache": "Each session reserves another number of values at once: gaps differ.",
+    "cache": "Each session reserves a different number of values at once: gaps differ.",
     "owned by": "Whether it is dropped with its column differs from what is expected.",
     "extension content": "It is in another schema: the application does not find its functions and types.",
     "content": "It is defined differently.",
@@ -150,7 +150,7 @@ def unexpected(item: Object) -> str:
 
 
 def different(expected: Object, actual: Object, names: Sequence[str]) -> str:
-    """Return what it means that attributes differ; of several, the most important one counts."""
+    """Return what it means that attributes differ; if several do, the most important one counts."""
     telling = [n for n in names if n != "definition"] or list(names)
     # What it does matters more than its description and its owner.
     first = next((n for n in telling if n not in ("comment", "owner")), telling[0])

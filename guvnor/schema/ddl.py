@@ -25,7 +25,8 @@ _USUAL = {
     "statistics target": "default", "state": "enabled", "clustered": False, "comment": None,
 }  # fmt: skip
 
-# Attributes that make a constraint, an index or a trigger another one, and those that are set by themselves.
+# Attributes for which a constraint or a trigger is replaced, those of a sequence, and those that replacing an
+# object leaves to other statements.
 _DEFINING = frozenset({"definition", "type", "validated", "deferrable", "initially deferred"})
 _OF_SEQUENCES = ("type", "start", "increment", "minimum", "maximum", "cache", "cycle")
 _KEPT = frozenset({"tablespace", "attached to", "comment on index", "comment", "owner"})
@@ -108,7 +109,7 @@ def further(item: Object) -> list[Statement]:
     """Return the statements for attributes that the definition does not include, such as the comment."""
     usual = {name: value for name, value in _USUAL.items() if name in item.attributes}
     if item.kind not in ("table", "column"):
-        usual.pop("options", None)  # the definition says them
+        usual.pop("options", None)  # the definition includes them
     names = [name for name, value in usual.items() if (item.attributes[name] or value) != value]
     plain = replace(item, attributes={**item.attributes, **usual})
     known = _attributes(item, plain)
@@ -140,7 +141,7 @@ def _index_of(constraint: Object) -> str | None:
 
 
 def is_partitioned(sql: str, item: Object) -> bool:
-    """Tell whether an index is of a partitioned table, or of a partition and part of such a one.
+    """Tell whether an index is that of a partitioned table, or attached to one.
 
     The server neither builds nor drops those concurrently.
 
@@ -184,7 +185,7 @@ def _replace(
         made = [_build(expected, sql, other), *(drop(expected) or []), takes_name]
     elif kind == "trigger" and names & _DEFINING:
         made = [statement(sql.replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER", 1))]
-        # There is no OR REPLACE for a constraint trigger, nor for what was one.
+        # There is no OR REPLACE for a constraint trigger, nor for a trigger that was one.
         if "CREATE CONSTRAINT" in (sql[:17], str(actual.sql)[:17]):
             made = [*(drop(expected) or []), statement(sql)]
     elif kind == "policy" and replaced:

@@ -95,7 +95,7 @@ def built_alongside(live: LiveReader, shadow_database: Database, make: Make) -> 
     """Build the expected schema on a connection of its own, while the live one is being read.
 
     :param shadow_database: where it is built.
-    :raises ShadowUnavailableError: when that is on a server of another major version.
+    :raises ShadowUnavailableError: when its server has another major version.
     """
     with closing(shadow_database.connect("schema shadow")) as side:
         there, here = (session.server_version // 10000 for session in (live.connection, side))

@@ -19,7 +19,7 @@ from guvnor.schema.shadow_errors import ShadowEscapeError
 
 _CHEAP_LOOK = 0.002  # seconds
 _LOOK_SHARE = 39  # how many times as long as an expensive look the statements run until the next one
-_TIMED = 16  # of so many statements, one is looked after in a round trip of its own, to see what a look costs
+_TIMED = 16  # after one statement in so many, the look is a round trip of its own, to measure what it costs
 
 # Planned once, since it runs after every statement. The relations that were there before are a list, so that
 # none of the many locks on the shadow's own relations has to be looked up. A lock on what a statement made
@@ -42,11 +42,11 @@ _LOOK = "EXECUTE guvnor_shadow_look ({})"
 
 
 class EscapeGuard:
-    """Looks after each statement whether it stayed within the shadow.
+    """Checks after each statement whether it stayed within the shadow.
 
-    :ivar off: whether nothing is looked at for now.
+    :ivar off: whether the checks are off for now.
     :ivar doing: what is being run, in words for an error.
-    :ivar statements: those that were run while it was on.
+    :ivar statements: those that were run while the checks were on.
     """
 
     def __init__(self, driver: Connection, shadow: int) -> None:
@@ -95,14 +95,14 @@ class EscapeGuard:
             self.inspect(thorough=ended or cheap)
 
     def inspect(self, *, thorough: bool = True) -> None:
-        """Look into ``pg_locks``.
+        """Look at ``pg_locks``.
 
         :param thorough: whether to look for what was made outside of the shadow, too.
         :raises ShadowEscapeError: on any lock but ACCESS SHARE on a relation that was there before, and when
             the transaction or the ``search_path`` is another one.
         """
         if self._driver.info.transaction_status == extensions.TRANSACTION_STATUS_INERROR:
-            return  # the error itself is on its way
+            return  # the error itself is about to be raised
         began = time.monotonic()
         found = rows(self._driver, _LOOK.format(thorough))
         self._looked_at = time.monotonic()
@@ -112,7 +112,7 @@ class EscapeGuard:
     def _judge(self, found: Sequence[tuple[Any, ...]]) -> None:
         *locks, (_, search_path, transaction, _) = found
         if locks:
-            # A table that was there before tells more than what was made on it.
+            # A table that existed before says more than what was created on it.
             oid, name, mode, gone = min(locks)
             raise self._escape(f"took {lock_name(mode)} on {f'a table (oid {oid})' if gone else name}")
         if transaction != self._transaction:
@@ -130,7 +130,7 @@ class EscapeGuard:
         )
 
     def end(self) -> None:
-        """Forget the look; the transaction is over."""
+        """Drop the prepared look; the transaction is over."""
         self.off = True
         with self._driver.cursor() as cursor:
             cursor.execute("DEALLOCATE guvnor_shadow_look")

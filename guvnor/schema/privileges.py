@@ -43,7 +43,7 @@ class Allowed:
     def unexpected(
         self, item: Object, granted: frozenset[str], revoked: frozenset[str] = frozenset()
     ) -> list[str]:
-        """Return the privileges that an object should not give away.
+        """Return the privileges that are granted on an object and should not be.
 
         :param granted: what is expected beyond the kind's default.
         :param revoked: what is expected to be taken from the kind's default.
@@ -54,7 +54,7 @@ class Allowed:
     def missing(self, item: Object, granted: frozenset[str], revoked: frozenset[str]) -> list[str]:
         """Return the privileges that should be there and are not."""
         objects = _OBJECTS.get(item.kind, "")
-        # Default privileges of the role that built the shadow are no wish of the revision.
+        # Default privileges of the role that built the shadow are not what the revision asks for.
         wanted = granted - item.granted - self._given[objects]
         return self._unnamed(wanted | (item.revoked - revoked - self._taken[objects]))
 

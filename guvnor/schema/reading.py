@@ -34,7 +34,7 @@ class LiveSchemaBusyError(LiveSchemaError):
     """The live schema could not be read: a statement holds a table under ACCESS EXCLUSIVE."""
 
     exit_code = ExitCode.LOCKED
-    next_step = "guvnor schema check   # again, when it is over"
+    next_step = "guvnor schema check   # again, when that statement is done"
 
 
 class MigratedMeanwhileError(LiveSchemaBusyError):
@@ -45,7 +45,7 @@ class MigratedMeanwhileError(LiveSchemaBusyError):
 class LiveReader:
     """A live schema that a thread of its own reads, so that the expected one can be built meanwhile.
 
-    :ivar connection: that the thread reads on; only its facts may be asked for.
+    :ivar connection: the connection that the thread reads on; only its attributes may be read meanwhile.
     :ivar recorded: the revision that the database says it is at; None when it is at none.
     :ivar reading: the schema and the revision, once they are read.
     """

@@ -104,7 +104,7 @@ def trace(
 
 
 def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
-    """Return the finding for another name, and the statement that renames the shadow's object alike."""
+    """Return the finding for another name, and the statement that gives it to the shadow's object."""
     old, new = plain_name(wanted), plain_name(there)
     meaning, sql = consequences.different(wanted, there, ["name"]), safe([ddl.rename(there, new, old)])
     names = {"name": old}, {"name": new}
@@ -113,7 +113,7 @@ def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
 
 
 def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, str]]:
-    """Find columns of another type and renamed labels, with the statements that change the shadow alike."""
+    """Find columns of another type and renamed labels, with the statements that make the shadow match."""
     for key, wanted in expected.objects.items():
         there = actual.objects.get(key)
         if there is None or there.kind != wanted.kind:

@@ -1,4 +1,4 @@
-"""The schema that revisions or models mean, built by the server itself and rolled back.
+"""The schema that revisions or models describe, built by the server itself and rolled back.
 
 It is built in a schema of its own with a random name, inside a transaction that always ends in a rollback,
 so nobody else ever sees any of it. What is built there finds its own tables first (``search_path`` is the
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from alembic.script import Script, ScriptDirectory
 
 # How much of the documented room for locks (max_locks_per_transaction for each possible session) a shadow may
-# fill; in truth there is a little more.
+# fill; in practice there is a little more.
 _LOCKS_SHARE = 1.0
 
 
@@ -43,8 +43,8 @@ class Shadow:
     :ivar driver: the connection in whose transaction it is built.
     :ivar name: of the schema.
     :ivar before: handles of what belonged to the database as a whole before.
-    :ivar guard: looks whether the statements stay within the schema.
-    :ivar enums: follows the enums, where a value of one is used that was added later.
+    :ivar guard: checks that the statements stay within the schema.
+    :ivar enums: follows the enums, if the server refused a value in an earlier build; see :func:`build`.
     """
 
     driver: Connection
@@ -73,8 +73,8 @@ class Shadow:
         """
         from sqlalchemy import StaticPool, create_engine, event
 
-        # StaticPool hands out this one connection and leaves it open. The first questions to the server are
-        # asked here, since SQLAlchemy by itself would end them with a rollback.
+        # StaticPool hands out this one connection and leaves it open. SQLAlchemy's first queries are made
+        # here, since it would end them with a rollback otherwise.
         engine = create_engine(
             "postgresql+psycopg2://",
             creator=lambda: self.driver,
@@ -93,7 +93,7 @@ class Shadow:
         return connection
 
     def migrate(self, function: Callable[[], object], doing: str) -> None:
-        """Run a revision's ``upgrade`` or ``downgrade``: its statements where they are known, else itself.
+        """Run a revision's ``upgrade`` or ``downgrade``: its statements if they are known, else its Python.
 
         :param doing: what that is, in words for an error.
         """
@@ -139,7 +139,7 @@ class Shadow:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Watch for what reaches outside, as while the schema is built; a failure undoes what is done within.
+        """Watch for what reaches outside, as during the build; when the body fails, it is undone.
 
         :raises ShadowEscapeError: as :func:`build` does.
         """
@@ -265,8 +265,8 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
     """Start the transaction and make the schema."""
     name = f"guvnor_shadow_{secrets.token_hex(8)}"
     try:
-        # The settings end with the transaction. Event triggers of others must not fire for what nobody will
-        # see; only a superuser may hold them back. No table has rows, so no index needs workers.
+        # The settings end with the transaction. Event triggers must not fire for what nobody will see;
+        # only a superuser may suppress them. No table has rows, so no index build needs workers.
         sql = f"""
             SET TRANSACTION READ WRITE;
             SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
@@ -289,8 +289,8 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
         raise build_error(error, None) from error
     if needed > room * _LOCKS_SHARE:
         raise ShadowUnavailableError(
-            f"The expected schema needs about {needed} locks; this server has room for {room} for everybody.",
-            next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction (now for {room} locks in all)",
+            f"The expected schema needs about {needed} locks; this server has room for {room} in all.",
+            next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction on this server",
         )
     return Shadow(driver, name, catalog.read_global(driver, oid), EscapeGuard(driver, oid), enums)
 

@@ -9,7 +9,7 @@ from guvnor.errors import ExitCode, GuvnorError
 
 LOCK_TIMEOUT = "50ms"  # of the statements that build a shadow
 
-# Where another server of the same major version can do what this one does not allow.
+# The next step if another server of the same major version can do what this one does not allow.
 ANOTHER_SERVER = "guvnor schema check --shadow-dsn postgres://USER@HOST/SCRATCH_DATABASE"
 
 

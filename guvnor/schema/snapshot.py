@@ -9,12 +9,12 @@ from fnmatch import translate
 from functools import cached_property
 from typing import Any
 
-# Objects of these kinds share one space of names in PostgreSQL (pg_class).
+# Objects of these kinds share one namespace in PostgreSQL (pg_class).
 _RELATIONS = frozenset({"table", "view", "materialized view", "foreign table"})
 
 
 def handle(kind: str, identity: str) -> str:
-    """Return the key of an object; tables and views are all ``relation``, for what hangs on them."""
+    """Return the key of an object; tables and views are all ``relation``, for what depends on them."""
     return f"{'relation' if kind in _RELATIONS else kind}:{identity}"
 
 
@@ -25,7 +25,7 @@ class Object:
     :ivar kind: such as ``table``, ``column``, ``index``, ``trigger``.
     :ivar identity: its name as SQL writes it, with its table before it where it has one: ``incidents.title``.
     :ivar attributes: what is compared, by the words that a report uses.
-    :ivar parents: handles of what it goes away with: its table, its columns, the function that it calls.
+    :ivar parents: handles of what it is dropped with: its table, its columns, the function that it calls.
     :ivar sql: the statement that makes it, as the server prints it; None where the server prints none.
     :ivar granted: privileges beyond the kind's default, as ``role=PRIVILEGE``; ``<owner>`` is its owner.
     :ivar revoked: privileges of the kind's default that are taken away.
@@ -77,7 +77,7 @@ class Snapshot:
         return [found for found in self if found.kind in kinds]
 
     def without(self, patterns: Sequence[str]) -> Snapshot:
-        """Leave out what matches a glob pattern, and what hangs on it; see :func:`matcher`."""
+        """Leave out what matches a glob pattern, and what belongs to it; see :func:`matcher`."""
         if not patterns:
             return self
         left_out = matcher(patterns)
@@ -85,12 +85,12 @@ class Snapshot:
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[Object], bool]:
-    """Return what tells whether an object, or what it hangs on, matches a glob pattern.
+    """Return what tells whether an object, or what it belongs to, matches a glob pattern.
 
     A pattern is compared with the identity (``audit_*``), with kind and identity (``index:*_tmp``), and with
-    both of each parent.
+    both of the first parent.
     """
-    # A pattern without wildcards is a name, and to look for a name among many is quick.
+    # A pattern without wildcards is a name, and looking up a name among many is quick.
     names = {pattern for pattern in patterns if not re.search(r"[*?\[]", pattern)}
     globs = [translate(pattern) for pattern in patterns if pattern not in names]
     matches = re.compile("|".join(globs)).match if globs else None

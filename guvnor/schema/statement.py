@@ -39,7 +39,7 @@ class Statement:
 
 
 def statement(*clauses: str, **more: Any) -> Statement:
-    """Make a statement of its clauses; empty ones are left out."""
+    """Make a statement from its clauses; empty ones are left out."""
     return Statement(tuple(clause for clause in clauses if clause), **more)
 
 
@@ -56,14 +56,14 @@ def safe(statements: Sequence[Statement] | None) -> str | None:
 
 
 def each(texts: str | list[str]) -> list[Statement]:
-    """Make a statement of each text."""
+    """Make a statement from each text."""
     return [statement(text) for text in ([texts] if isinstance(texts, str) else texts)]
 
 
 def find(kind: str, table: str, name: str) -> str:
     """Return the query that finds an object in the catalogs by its name.
 
-    :param table: that it is on; empty for what is not on a table.
+    :param table: the table that it is on; empty for what is not on a table.
     """
     here = "current_schema()::regnamespace"
     catalog, place, column = {
@@ -96,6 +96,6 @@ def target(item: Object) -> str:
     """Return what ALTER, DROP and COMMENT call an object."""
     if item.kind == "column":
         return item.identity
-    # Another table may have one of the same name.
+    # Another table may have one with the same name.
     on_table = item.kind in ("trigger", "policy", "rule")
     return f"{item.name} ON {table_of(item)}" if on_table else item.name

@@ -223,8 +223,8 @@ def test_where_it_cannot_be_told_what_is_dropped_everything_is_saved(filled, guv
     refused = ends(
         guvnor(*words, database=filled, env=env),
         4,
-        "Lost:      it cannot be told",
-        "Backup:    of the whole database (it cannot be told what is dropped)",
+        "Lost:      unknown",
+        "Backup:    of the whole database (it is unknown what is dropped)",
     )
     succeeds(guvnor(*words, "--confirm", plan_hash(refused.err), database=filled, env=env))
     (name,) = backups(directory)

@@ -132,7 +132,7 @@ def test_a_database_ahead_of_the_files_is_left_alone(migrated, project, guvnor, 
 def test_an_unknown_revision_in_the_database(migrated, guvnor, alembic):
     migrated.execute("UPDATE alembic_version SET version_num = 'ab12cd'")
     for result in (guvnor("migrate", "up", database=migrated), alembic("upgrade", "head", database=migrated)):
-        ends(result, 5, "at revision ab12cd, which is none of the migration files (001 to 002)")
+        ends(result, 5, "at revision ab12cd, which is not among the migration files (001 to 002)")
     migrated.execute("INSERT INTO alembic_version VALUES ('002')")
     ends(guvnor("migrate", "up", database=migrated), 5, "several revisions (002, ab12cd)")
     ends(guvnor("migrate", "status", "--exit-code", database=migrated), 5, "several revisions")

@@ -482,7 +482,7 @@ def test_a_full_disk_is_explained(directory: Path) -> None:
     if mounted.returncode != 0:
         pytest.skip("a small file system cannot be mounted here")
     try:
-        with pytest.raises(LocalServerError, match=r"initdb could not make (?s:.*)No space left on device"):
+        with pytest.raises(LocalServerError, match=r"initdb could not create (?s:.*)No space left on device"):
             LocalServer(home).start()
         assert not (home / "data").exists()
     finally:

@@ -17,7 +17,7 @@ def test_a_system_without_the_user_nobody_is_explained(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(pwd, "getpwnam", unknown)
-    with pytest.raises(LocalServerError, match="no user nobody") as raised:
+    with pytest.raises(LocalServerError, match="no user named nobody") as raised:
         programs.server_account()
     assert raised.value.exit_code == ExitCode.PREFLIGHT
     assert raised.value.next_step

@@ -67,7 +67,7 @@ def column_handles(relation: str, numbers: str) -> str:
 def dependencies(catalog: str, oid: str, but: str = "false") -> str:
     """Return an array of the handles of what an object depends on (pg_depend), built-in objects left out.
 
-    :param but: the condition of the dependencies ``u`` on a relation that the query knows already.
+    :param but: the condition of dependencies ``u`` on relations that the query names already; left out, too.
     """
     return f"""ARRAY(
         SELECT DISTINCT h FROM pg_depend AS u CROSS JOIN LATERAL (VALUES (

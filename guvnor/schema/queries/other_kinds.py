@@ -1,4 +1,4 @@
-"""What an application's schema hardly ever has, and what belongs to the database as a whole."""
+"""Kinds of object that an application's schema hardly ever has, and what belongs to the whole database."""
 
 from __future__ import annotations
 

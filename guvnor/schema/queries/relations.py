@@ -62,7 +62,7 @@ RELATIONS = f"""
     WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND {not_of_extension("pg_class", "c.oid")}"""
 
-# What defaults and generated columns depend on, but for the column itself.
+# What defaults and generated columns depend on, except for the column itself.
 DEFAULTS = f"""
     SELECT identity, parents
     FROM (
