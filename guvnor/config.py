@@ -45,7 +45,7 @@ def seconds(text: str) -> float:
 def _choice(unknown: str, allowed: tuple[str, ...], text: str) -> str:
     value = text.strip().lower()
     if value not in allowed:
-        raise ValueError(f"{unknown}: {presentable(text)}; known are {', '.join(filter(None, allowed))}")
+        raise ValueError(f"{unknown}: {presentable(text)}; use one of {', '.join(filter(None, allowed))}")
     return value
 
 

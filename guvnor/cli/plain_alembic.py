@@ -60,7 +60,7 @@ def _settings(context: Any) -> Settings:
     unknown = sorted(set(flags) - set(known))
     if unknown:
         raise UsageError(
-            f"Unknown -x argument: {', '.join(unknown)}. Known are {', '.join(known)}.",
+            f"Unknown -x argument: {', '.join(unknown)}. Use one of {', '.join(known)}.",
             next_step="alembic -h",
         )
     settings = config.load({known[name]: value for name, value in flags.items()})
