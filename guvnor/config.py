@@ -20,12 +20,12 @@ from guvnor.errors import ConfigurationError
 MASK = "***"
 OLDEST_SERVER = 14  # the oldest major version of PostgreSQL that is supported
 PRODUCTION = "production"
-_MISSPELT = 0.88  # likeness (difflib) from which on a name counts as a misspelling
+_MISSPELT = 0.88  # similarity (difflib) from which a name counts as a misspelling
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 
 def presentable(value: str) -> str:
-    """Return a value as a message may show it: one that looks like a connection string is masked."""
+    """Return a value fit for a message: it is masked when it looks like a connection string."""
     return MASK if re.search(r"://|:/.*@|password", value, re.IGNORECASE) else repr(value)
 
 
@@ -45,7 +45,7 @@ def seconds(text: str) -> float:
 def _choice(unknown: str, allowed: tuple[str, ...], text: str) -> str:
     value = text.strip().lower()
     if value not in allowed:
-        raise ValueError(f"{unknown}: {presentable(text)}; known are {', '.join(filter(None, allowed))}")
+        raise ValueError(f"{unknown}: {presentable(text)}; use one of {', '.join(filter(None, allowed))}")
     return value
 
 
@@ -76,7 +76,7 @@ def _environment(text: str) -> str:
         import difflib
 
         if difflib.SequenceMatcher(None, name, PRODUCTION).ratio() >= _MISSPELT:
-            raise ValueError(f"{presentable(text)} is nearly {PRODUCTION}, and would not be guarded like it")
+            raise ValueError(f"{presentable(text)} looks like a misspelling of {PRODUCTION}")
     return name
 
 
@@ -84,9 +84,9 @@ def _environment(text: str) -> str:
 class Option:
     """One setting.
 
-    :ivar name: as a user knows it; that of the field of :class:`Settings` has underscores instead of dots.
-    :ivar read: turns its text into its value.
-    :ivar meaning: what it means, for the user.
+    :ivar name: the name that users know; the field of :class:`Settings` has underscores instead of dots.
+    :ivar read: parses the text of a value.
+    :ivar meaning: a short explanation for users.
     :ivar in_file: whether the file of ``--config`` may set it.
     """
 
@@ -110,25 +110,25 @@ class Option:
 _SHORT_VARIABLES = {"environment": "GUVNOR_ENV", "backup.directory": "GUVNOR_BACKUP_DIR"}
 
 OPTIONS = (
-    Option("config", "", str, "the application's YAML file, of which storage.* is read"),
+    Option("config", "", str, "the application's YAML file, which sets some of these"),
     Option("storage.type", "postgres", _storage_type, "postgres, or embedded: the local server", True),
     Option("storage.dsn", "", str.strip, "libpq's connection string: URL or keywords", True),
     Option("storage.role", "", str.strip, "role to act as (SET ROLE): the objects' owner", True),
-    Option("environment", "development", _environment, "production guards what can lose data"),
+    Option("environment", "development", _environment, "production asks before data can be lost"),
     Option("log.level", "info", _log_level, "debug, info, warning or error"),
     Option("log.format", "", _log_format, "text or json; by default text on a terminal"),
     Option("lock_wait", "5min", seconds, "how long to wait for another migration to end"),
-    Option("max_wait", "10min", seconds, "how long to try for the locks of a revision"),
+    Option("max_wait", "10min", seconds, "how long to keep trying for a revision's locks"),
     Option("confirm", "", str, "hash of the plan that the production guard may let through"),
     Option(
         "allow_plaintext",
         "no",
         _yes,
-        "let a connection without TLS to another machine pass in production: yes or no",
+        "in production, allow a connection to another machine without TLS: yes or no",
     ),
-    Option("verify", "yes", _yes, "compare the schema with the expected one after an up: yes or no"),
-    Option("backup", "yes", _yes, "back up what a rollback drops, in production always: yes or no"),
-    Option("backup.directory", "", _path, "where the backup of a rollback goes", True),
+    Option("verify", "yes", _yes, "after an up, compare the schema with the expected one: yes or no"),
+    Option("backup", "yes", _yes, "back up what a rollback drops: yes or no"),
+    Option("backup.directory", "", _path, "directory for the backup of a rollback", True),
     Option(
         "backup.recipients",
         "",
@@ -137,7 +137,7 @@ OPTIONS = (
         True,
     ),
     Option("shadow.dsn", "", str, "scratch database for building the expected schema", True),
-    Option("schema.ignore", "", _list, "objects of others: glob patterns, comma-separated", True),
+    Option("schema.ignore", "", _list, "objects that belong to others: glob patterns", True),
     Option("schema.grantees", "", _list, "roles that may hold privileges: glob patterns", True),
 )
 
@@ -146,8 +146,8 @@ OPTIONS = (
 class Settings:
     """The resolved settings of a run: a field for each option; durations are in seconds.
 
-    :ivar origins: for each option's name, where its value came from.
-    :ivar values: for each option's name, its text.
+    :ivar values: the text of each value, by option name.
+    :ivar origins: where each value came from, by option name.
     """
 
     config: str
@@ -178,7 +178,7 @@ class Settings:
 
     @property
     def production_environment(self) -> str | None:
-        """The environment where the configuration calls it production, else None."""
+        """The name of the environment if the configuration calls it production, else None."""
         return self.environment if self.production else None
 
 
@@ -225,7 +225,7 @@ def load(
                 next_step=f"export GUVNOR_ENV={PRODUCTION}" if name == "environment" else None,
             ) from None
         texts[name], origins[name] = text or "", origin
-        if name == "config" and text:  # the first option says where others are
+        if name == "config" and text:  # the first option names the file that may set the others
             file = _read_file(Path(text))
     return Settings(**values, values=texts, origins=origins)
 
@@ -256,7 +256,7 @@ def _read_file(path: Path) -> dict[str, str | None]:
         # The parser's own text quotes the line, which may hold the password: name the place only.
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise ConfigurationError(f"The configuration file {path} is not YAML{place}.") from None
+        raise ConfigurationError(f"The configuration file {path} is not valid YAML{place}.") from None
     return {option.name: _lookup(content, option, path) for option in OPTIONS if option.in_file}
 
 
@@ -273,7 +273,7 @@ def _lookup(content: Any, option: Option, path: Path) -> str | None:
         return ",".join(content)
     if content is not None and not isinstance(content, str):
         raise ConfigurationError(
-            f"The configuration file {path}: {name} must be a text, not {type(content).__name__}."
+            f"The configuration file {path}: {name} must be text, not {type(content).__name__}."
         )
     return content
 

@@ -31,7 +31,8 @@ class Database:
     :ivar role: the role that sessions act as; empty for the role that logs in.
     :ivar environment: the configured environment where that is production, else None.
     :ivar allow_plaintext: whether a connection without TLS may leave this machine in production.
-    :ivar shadow_dsn: of a scratch database, where the expected schema is built; empty: in this one.
+    :ivar shadow_dsn: the connection string of a scratch database in which the expected schema is built; empty
+        to build it in this one.
     :ivar grantees: glob patterns of roles that may hold privileges beyond the owner's.
     :ivar ignore: glob patterns of objects that belong to others.
     """
@@ -46,9 +47,9 @@ class Database:
 
     @classmethod
     def of(cls, settings: Settings) -> Database:
-        """Return the configured database; the local server is started when that is meant.
+        """Return the configured database; if that is the local server, start it.
 
-        :raises ConfigurationError: when none is configured or the connection string is malformed.
+        :raises ConfigurationError: when no database is configured or the connection string is malformed.
         :raises LocalServerError: when the local server does not start.
         """
         dsn = local_server() if settings.storage_type == "embedded" else settings.storage_dsn
@@ -88,7 +89,7 @@ class Database:
         """Connect, trying again while the server is starting or cannot be reached.
 
         :param patience: seconds to go on trying.
-        :raises ConnectionFailedError: the last reason, when the time is over; at once when waiting cannot
+        :raises ConnectionFailedError: with the last reason when the time is up; at once when waiting cannot
             help.
         """
         deadline = time.monotonic() + patience
@@ -109,7 +110,7 @@ class Database:
         mode = connection.info.dsn_parameters.get("sslmode")
         unverified = connection.info.ssl_in_use and mode != "verify-full"
         if self.environment and unverified and not tls.is_local(tls.peer(connection)):
-            why = f"with sslmode={mode} it is not verified that the server is {host}"
+            why = f"sslmode={mode} does not verify that the server is {host}"
             return (f"the connection is encrypted, but {why}: use sslmode=verify-full",)
         return ()
 
@@ -122,7 +123,7 @@ class Database:
         except psycopg2.errors.InvalidParameterValue:
             raise PreflightError(
                 f"The role {self.role}, which storage.role names, does not exist.",
-                next_step="guvnor migrate roles   # prints the SQL that makes it",
+                next_step="guvnor migrate roles   # prints the SQL that creates it",
             ) from None
         except psycopg2.errors.InsufficientPrivilege:
             login = connection.info.user
@@ -150,17 +151,17 @@ class Database:
                 state="Nothing was changed.",
                 next_step="Add sslmode=verify-full (and sslrootcert=FILE) to the connection string.\n"
                 "Or repeat the command with --allow-plaintext (GUVNOR_ALLOW_PLAINTEXT=yes, plain alembic: "
-                "-x allow_plaintext=yes), which is put on record.",
+                "-x allow_plaintext=yes), which is recorded.",
             )
 
 
-@functools.cache  # once a run, which opens several connections
+@functools.cache  # a run opens several connections, but is recorded once
 def _put_on_record(host: str) -> None:
     log.warning(f"{tls.NOTE}, let through by allow_plaintext", extra={"host": host})
 
 
 def local_server() -> str:
-    """Return the connection string of the local server, started when it is not running.
+    """Return the connection string of the local server, and start it if it is not running.
 
     :raises LocalServerError: when it does not start.
     """
@@ -168,7 +169,7 @@ def local_server() -> str:
 
     server = LocalServer(local_server_home())
     if not server.status().running:
-        server.start(tcp=server.status().tcp)  # one that listens otherwise would be restarted
+        server.start(tcp=server.status().tcp)  # keep its listening mode
     return server.url()
 
 

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command leaves with."""
+    """The exit code of a command."""
 
     DONE = 0
     FAILED = 1  # the database is as it was before, or as the message says
@@ -60,7 +60,7 @@ class ConfigurationError(GuvnorError):
 
 
 class UsageError(GuvnorError):
-    """The command was called in a way that has no meaning."""
+    """The command was called incorrectly."""
 
     exit_code = ExitCode.USAGE
     state = "The database is unchanged."
@@ -83,5 +83,5 @@ class PreflightError(GuvnorError):
 
 
 def last_lines(text: str, count: int = 12) -> str:
-    """Cut what a program printed down to its end, indented for a message."""
+    """Return the last lines that a program printed, indented for a message."""
     return "\n".join(f"  {line}" for line in text.strip().splitlines()[-count:]) or "  (nothing was printed)"

@@ -1,6 +1,6 @@
-"""Logging: readable lines on a terminal, one JSON object a line elsewhere and always in production.
+"""Logging: readable lines on a terminal, one JSON object per line elsewhere and always in production.
 
-Records go to standard error; results of commands are no log records and go to standard output.
+Log records go to standard error, results of commands to standard output.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from guvnor.config import Settings
 
 _LEVEL_NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
-# What a LogRecord holds by itself; anything else was given as `extra` and is a field.
+# The attributes that every LogRecord has; any other was given as `extra` and is a field.
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -36,7 +36,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, message and the fields of the record."""
+    """One JSON object per line: time, level, message and the fields of the record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record as a JSON object."""
@@ -65,7 +65,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    # Left out: how Alembic describes each new context (dialect, transactional DDL).
+    # Leave out Alembic's description of each new context (dialect, transactional DDL).
     no_news = ("alembic.runtime.migration", "__init__")
     handler.addFilter(lambda record: (record.name, record.funcName) != no_news)
     for name in ("alembic.runtime.plugins", "sqlalchemy"):

@@ -1,8 +1,8 @@
 """The schema of a Guvnor database at the newest revision, as SQLAlchemy metadata.
 
-The revisions make the schema; this describes it. ``metadata.create_all()`` on an empty database gives the
-same catalogs as the revisions do. Names are unqualified: the first schema of the search path is meant, and
-beside a schema that has the tables already, say ``create_all(checkfirst=False)``.
+The revisions create the schema; the models describe it. ``metadata.create_all()`` on an empty database gives
+the same catalogs as the revisions. Names are unqualified, so the tables are created in the first schema of
+the search path. Where another schema has these tables already, call ``create_all(checkfirst=False)``.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-# The names that PostgreSQL itself would choose. They are part of the interface: the application passes the
-# names of violated constraints on.
+# The names that PostgreSQL itself would choose. They are part of the interface: the application passes on the
+# names of violated constraints.
 metadata = MetaData(
     naming_convention={
         "ix": "idx_%(table_name)s_%(column_0_N_name)s",
@@ -57,27 +57,27 @@ def uuid_key() -> Column[Any]:
 
 
 def reference(name: str, to: str) -> Column[Any]:
-    """Return a foreign key whose rows go with the row that they refer to."""
+    """Return a foreign key column; its rows are deleted together with the row that they refer to."""
     return Column(name, UUID, ForeignKey(f"{to}.id", ondelete="CASCADE"), nullable=False)
 
 
 def moment(name: str) -> Column[Any]:
-    """Return a point in time that is the transaction's when it is not given."""
+    """Return a timestamp column; the default is the start of the transaction."""
     return Column(name, DateTime(timezone=True), nullable=False, server_default=text("now()"))
 
 
 def document(name: str, *, nullable: bool = False, default: str = "{}") -> Column[Any]:
-    """Return a JSON column, empty when it is not given."""
+    """Return a JSON column; the default is an empty value."""
     return Column(name, JSONB, nullable=nullable, server_default=text(f"'{default}'::jsonb"))
 
 
 def active() -> Column[Any]:
-    """Return the switch ``active``, on when it is not given."""
+    """Return the boolean column ``active``; the default is true."""
     return Column("active", Boolean, nullable=False, server_default=text("true"))
 
 
 def delay() -> Column[Any]:
-    """Return ``delay_minutes``, 0 when it is not given."""
+    """Return the column ``delay_minutes``; the default is 0."""
     return Column("delay_minutes", Integer, nullable=False, server_default=text("0"))
 
 
@@ -385,7 +385,7 @@ team_preferences = Table(
 # What SQLAlchemy has no objects for.
 
 BEFORE_TABLES = (
-    # Kept when it is there already, whether as the extension's or as the stand-in below.
+    # An existing function is kept, whether the extension's or the stand-in below.
     """
     DO $$
     BEGIN
@@ -408,7 +408,7 @@ BEFORE_TABLES = (
     END
     $$
     """,
-    # Where the extension cannot be had, a function of the same name stands in for it.
+    # Where the extension is not available, a function of the same name stands in for it.
     """
     DO $$
     BEGIN
@@ -427,7 +427,7 @@ BEFORE_TABLES = (
     END
     $$
     """,
-    # Not indented: the server keeps the body to the letter.
+    # Not indented: the server stores the body verbatim.
     """
 CREATE OR REPLACE FUNCTION update_updated_at_column() RETURNS trigger
 LANGUAGE plpgsql

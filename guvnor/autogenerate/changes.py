@@ -1,4 +1,4 @@
-"""What a revision has to change: the findings of a comparison as changes from one schema to another."""
+"""What a revision has to change: the findings of a comparison, turned into changes of the schema."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HANGS_ON_TABLE = ("column", "constraint", "index", "trigger", "rule", "policy",
 class Alteration:
     """An object that exists before and after, and differs.
 
-    :ivar names: of the attributes that differ.
+    :ivar names: the names of the attributes that differ.
     """
 
     before: Object
@@ -33,8 +33,8 @@ class Alteration:
 class Changes:
     """The changes from one schema to another.
 
-    :ivar before: the schema before, except for the renames.
-    :ivar after: the schema afterwards, except for the renames.
+    :ivar before: the schema before the changes, except for the renames.
+    :ivar after: the schema after the changes, except for the renames.
     :ivar back: whether these are the changes of a downgrade.
     """
 
@@ -48,7 +48,7 @@ class Changes:
 
     @property
     def reversed(self) -> Changes:
-        """The same in the other direction."""
+        """The same changes in the other direction."""
         return Changes(
             before=self.after,
             after=self.before,
@@ -63,7 +63,7 @@ class Changes:
     def in_order(self) -> tuple[Object, ...]:
         """The added objects, each after those that it needs, except where tables refer to each other.
 
-        Columns and constraints of a new table count as the table.
+        Columns and constraints of a new table count as a part of the table.
         """
         objects = self.added
 
@@ -80,14 +80,14 @@ class Changes:
                 if item.kind == "column" and node(item) == item.handle:  # columns keep their order
                     found.update(filter(None, [last.get(item.parents[0])]))
                     last[item.parents[0]] = item.handle
-                if item.kind == "sequence":  # it is there before the column that owns it
+                if item.kind == "sequence":  # it comes before the column that owns it
                     for owner in needed:
                         graph[owner].add(item.handle)
                 elif foreign_keys or item.attributes.get("type") != "foreign key":
                     found |= needed
-            return {key: sorted(needed) for key, needed in graph.items()}  # the same each time
+            return {key: sorted(needed) for key, needed in graph.items()}  # deterministic
 
-        order: list[str] = [node(item) for item in objects.values()]  # where even tables form a circle
+        order: list[str] = [node(item) for item in objects.values()]  # if even the second try finds a cycle
         for foreign_keys in (True, False):
             with contextlib.suppress(CycleError):
                 order = list(TopologicalSorter(needs(foreign_keys=foreign_keys)).static_order())
@@ -96,11 +96,11 @@ class Changes:
         return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 
     def comes_with_table(self, item: Object) -> bool:
-        """Tell whether an added object is on a table that is added, too."""
+        """Tell whether an added object belongs to a table that is also added."""
         return _own_table(item) in self.added
 
     def refers_to_later(self, constraint: Object) -> bool:
-        """Tell whether a foreign key of an added table refers to a table that is made after it."""
+        """Tell whether a foreign key of an added table refers to a table that is created later."""
         if constraint.attributes["type"] != "foreign key":
             return False
         order = [item.handle for item in self.in_order if item.kind == "table"]
@@ -122,7 +122,7 @@ class Changes:
 def find(comparison: RootCauses) -> Changes:
     """Turn the findings of a comparison into changes to the live database.
 
-    What only follows from a finding is a change of its own here: a missing table also needs its columns and
+    The consequences of a finding are changes of their own here: a missing table also needs its columns and
     indexes.
     """
     expected, actual = comparison.expected.objects, comparison.actual.objects
@@ -143,15 +143,15 @@ def find(comparison: RootCauses) -> Changes:
 
 
 def _altered(comparison: RootCauses) -> Iterable[Alteration]:
-    """Turn findings of different objects into alterations."""
+    """Turn findings about objects that differ into alterations."""
     for finding in comparison.findings:
         if finding.change != "different" or finding.kind == "privilege" or "name" in (finding.expected or {}):
             continue
         key = handle(finding.kind, finding.object)
         wanted, there = dict(finding.expected or {}), dict(finding.actual or {})
-        wanted.pop("owner", None)  # models cannot say it
+        wanted.pop("owner", None)  # models cannot express it
         after, before = comparison.expected.objects[key], comparison.actual.objects[key]
-        # The comparison has changed types and labels in the shadow; the finding has the expected ones.
+        # The comparison has changed types and labels in the shadow; the finding holds the expected ones.
         yield Alteration(
             replace(before, attributes={**before.attributes, **there}),
             replace(after, attributes={**after.attributes, **wanted}),
@@ -171,5 +171,5 @@ def _following(comparison: RootCauses) -> Iterable[Alteration]:
 
 
 def _own_table(item: Object) -> str:
-    """Return the handle of the table that an object is on; empty when it is on none."""
+    """Return the handle of the table that an object belongs to; empty when there is none."""
     return item.parents[0] if item.kind in _HANGS_ON_TABLE and item.parents else ""

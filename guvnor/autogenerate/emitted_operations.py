@@ -1,4 +1,4 @@
-"""The operations of a revision that is being written: a few lines of Python each, and when they run."""
+"""The operations of a generated revision: a few lines of Python each, and the phase in which they run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from guvnor.schema.statement import Statement, terminated
 
 WIDTH = 100  # of a line of SQL or a comment, before the indentation of the function's body
 
-# How SQLAlchemy's text() reads colons: one before a word is a parameter, unless a backslash is before it.
+# How SQLAlchemy's text() reads colons: one before a word starts a parameter, unless a backslash precedes it.
 _PARAMETER = re.compile(r"(?<![:\w$\\]):(?=[\w$]+(?![:\w$]))")
 _ESCAPED = re.compile(r"\\(?=:[\w$]*(?![:\w$]))")
 
@@ -20,8 +20,8 @@ _ESCAPED = re.compile(r"\\(?=:[\w$]*(?![:\w$]))")
 class Phase(IntEnum):
     """When an operation runs.
 
-    Until the first online step all is one transaction, in which new objects come first and what touches
-    tables that the application uses comes last.
+    Everything before the first online step is one transaction, in which new objects come first and changes of
+    tables that the application uses come last.
     """
 
     RENAME_BACK = auto()
@@ -50,16 +50,16 @@ _PHASES = {
     "drop_index_concurrently": Phase.DROP_ONLINE,
 }
 
-_STOPS = "Stops at a row that holds NULL: where there may be one, op.backfill comes before it."
+_STOPS = "Fails when a row holds NULL: if there may be one, put op.backfill before it."
 
 
 @dataclass(frozen=True)
 class EmittedOperation:
     """An operation of Alembic that a revision calls.
 
-    :ivar name: such as ``execute`` or ``validate_constraint``.
+    :ivar name: its name, such as ``execute`` or ``validate_constraint``.
     :ivar remarks: comments above it, for the reviewer.
-    :ivar todo: whether it is left to a person; lint and the pre-flight checks refuse it until it is done.
+    :ivar todo: whether a person has to write it; until then, lint and the pre-flight checks refuse it.
     """
 
     phase: Phase
@@ -70,9 +70,9 @@ class EmittedOperation:
     todo: bool = False
 
     def code(self) -> str:
-        """Return the operation as it stands in the revision's function."""
+        """Return the code of the operation in the revision's function."""
         lines = [f"    # {line}" for remark in self.remarks for line in textwrap.wrap(remark, WIDTH)]
-        if self.name == "execute":  # text() takes a colon for the beginning of a parameter
+        if self.name == "execute":  # text() takes a colon for the start of a parameter
             sql = _PARAMETER.sub(r"\\:", _ESCAPED.sub(r"\\\\", self.arguments[0]))
             return "\n".join([*lines, f"    op.execute({_argument(sql, closing=' ' * 4)})"])
         written = [_argument(text) for text in self.arguments]
@@ -98,7 +98,7 @@ def emitted(
     for statement in statements:
         notes = [*remarks, f"DATA LOSS: {statement.loses}."] if statement.loses else list(remarks)
         if statement.replaces == "constraint" and not back:
-            notes.append("lint: ignore ban-drop-constraint: its statement adds it again")
+            notes.append("lint: ignore ban-drop-constraint: the same statement adds it again")
         if statement.replaces == "index":
             notes.append("lint: ignore renaming-object: it takes the name of the index that it replaces")
         if statement.operation:
@@ -117,13 +117,13 @@ def emitted(
 
 
 def todo(phase: Phase, why: str, statements: Iterable[str] = ()) -> EmittedOperation:
-    """Return a TODO for a person, with the SQL that is known."""
+    """Return a TODO for a person, with the SQL as far as it is known."""
     lines = [*textwrap.wrap(f"TODO: {why}", WIDTH - 7), *terminated(statements).splitlines()]
     return EmittedOperation(phase, "execute", ("\n".join(f"-- {line}" for line in lines),), todo=True)
 
 
 def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperation:
-    """Return the operation that first queries, without a lock, whether the statement has to run."""
+    """Return the operation that runs a statement only if a query, which takes no lock, says so."""
     inner = terminated(["\n".join(statement.clauses)])
     tag = "$$" if "$$" not in inner else "$guard$"
     lines = [
@@ -143,20 +143,20 @@ def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperati
 def _argument(text: str, closing: str = " " * 8) -> str:
     """Return an argument of an operation as a Python string.
 
-    :param closing: what stands before the last of triple quotes.
+    :param closing: the indentation of the closing triple quotes.
     """
     if "\n" not in text and len(text) <= WIDTH - 12:
         return f'"{text}"' if '"' not in text and "\\" not in text else repr(text)
     if '"""' in text:
         return repr(text)
     prefix = "r" if "\\" in text else ""
-    if "$function$" in text or "$procedure$" in text:  # the server keeps a body with its blank space
+    if "$function$" in text or "$procedure$" in text:  # the server stores a body with its white space
         return f'{prefix}"""{text.strip()}\n"""'
     return f'{prefix}"""\n{indented(text.strip(), " " * 8)}\n{closing}"""'
 
 
 def indented(text: str, prefix: str) -> str:
-    """Indent SQL as the server prints it, but not lines that begin within a string: they would change."""
+    """Indent SQL as the server prints it, except lines that begin within a string, which would change it."""
     lines, inside = [], False
     for line in text.splitlines(keepends=True):
         lines.append(line if inside or not line.strip() else prefix + line)

@@ -1,4 +1,4 @@
-"""What needs only the statements of ``guvnor.schema.ddl``: when they run, and what is left to a person."""
+"""Objects for which ``guvnor.schema.ddl`` has the statements: when they run, and what a person has to do."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import table_of
 
-# What names columns or functions, and so is made after they are changed and dropped before.
+# Objects that name columns or functions: they are created after those are changed, and dropped before.
 _ATTACHED = ("trigger", "policy", "rule", "view", "materialized view", "statistics")
 _OF_TABLES = ("table", "column", "constraint", "index", "type")
 
-# What a finding shows at length, and the statement says.
+# Attributes with long values, which the statement shows anyway.
 _LONG = ("definition", "body", "sql body")
 
 
 def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
-    """Make an object; on a table that is in use, what takes long is done while the application goes on."""
+    """Create an object; on a table in use, what takes long is done while the application keeps running."""
     own = changes.comes_with_table(item)
     if own and item.kind == "constraint":
-        return  # CREATE TABLE makes it
+        return  # CREATE TABLE creates it
     statements = ddl.create(item, in_use=not own)
     phase = Phase.ATTACH if item.kind in _ATTACHED and not own else Phase.CREATE
     if item.kind == "constraint":
-        # A foreign key may refer to a unique constraint or index that is only there at the end.
+        # A foreign key may refer to a unique constraint or index that exists only at the end.
         key = item.attributes["type"] == "foreign key"
         unique = (p for p in item.parents if p.startswith(("constraint:", "index:")))
         phase = Phase.FINISH if key and any(p in changes.added for p in unique) else Phase.CHANGE
@@ -36,10 +36,10 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
     if statements is None and item.kind == "index":
         yield _partitioned(item, [_with_partitions(item)])
     elif statements is None:
-        yield todo(Phase.CREATE, f"the {item} is written by hand.")
+        yield todo(Phase.CREATE, f"write the {item} by hand.")
     elif item.kind == "constraint" and ddl.locks_writers(item):
-        why = f"{item} cannot be added to {table_of(item)} without locking writers out."
-        yield todo(phase, f"{why} Where the table is small, take this:", [str(item.sql)])
+        why = f"{item} cannot be added to {table_of(item)} without blocking writers."
+        yield todo(phase, f"{why} If the table is small, use this:", [str(item.sql)])
     elif item.kind == "sequence":  # the column that owns it comes after it
         yield from emitted(phase, statements[:1])
         yield from emitted(Phase.ATTACH, statements[1:])
@@ -51,7 +51,7 @@ def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOpe
     """Drop an object, unless it goes along with another one."""
     goes_along = changes.goes_along(item)
     if item.kind == "constraint" and item.attributes["type"] == "foreign key":
-        # It is in the way of dropping what it refers to, even where its own column goes as well.
+        # It prevents dropping the object that it refers to, even where its own column is dropped, too.
         goes_along = item.parents[0] in changes.dropped and not changes.reversed.refers_to_later(item)
     if goes_along:
         return
@@ -61,9 +61,11 @@ def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOpe
         index.kind == "index" and item.handle in index.parents and not changes.goes_along(index)
         for index in changes.dropped.values()
     ):
-        phase = Phase.FINISH  # the index is dropped while the application goes on
+        phase = Phase.FINISH  # after the index has been dropped online
     if item.kind == "extension":
-        yield todo(phase, f"the extension {item.identity} may serve others in this database: it stays.")
+        yield todo(
+            phase, f"the extension {item.identity} is not dropped: others in this database may use it."
+        )
     elif statements is None:
         yield _partitioned(item, [f"DROP INDEX {item.name}"])
     else:
@@ -73,7 +75,7 @@ def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOpe
 def alter(
     changes: Changes, _shadow: Shadow, alteration: Alteration, *remarks: str
 ) -> Iterator[EmittedOperation]:
-    """Alter an object, or put it in the place of another one."""
+    """Alter an object, or replace it."""
     before, after = alteration.before, alteration.after
     phase = Phase.ATTACH if after.kind in _ATTACHED else Phase.CREATE
     phase = Phase.CHANGE if after.kind in _OF_TABLES else phase
@@ -99,19 +101,19 @@ def _changed(alteration: Alteration, name: str) -> str:
 def _partitioned(item: Object, statements: list[str]) -> EmittedOperation:
     return todo(
         Phase.BUILD,
-        f"the {item} is of a partitioned table: the server neither builds nor drops it concurrently. "
-        "Build it on each partition and attach it. Where the table is small, take this:",
+        f"the {item} is on a partitioned table: the server neither builds nor drops it concurrently. "
+        "Build it on each partition and attach it. If the table is small, use this:",
         statements,
     )
 
 
 def _with_partitions(item: Object) -> str:
-    """Return the statement that makes an index of a partitioned table and of all its partitions."""
+    """Return the statement that creates an index on a partitioned table and on all its partitions."""
     return str(item.sql).replace(" ON ONLY ", " ON ", 1)
 
 
 def _fits(changes: Changes, view: Object) -> bool:
-    """Tell whether CREATE OR REPLACE VIEW will do: columns may be added to a view, but not changed."""
+    """Tell whether CREATE OR REPLACE VIEW is possible: it can add columns to a view, but not change them."""
     there, wanted = (
         {c.identity: c.attributes["type"] for c in side.of_kind("column") if table_of(c) == view.identity}
         for side in (changes.before, changes.after)

@@ -1,4 +1,4 @@
-"""Tables and columns: made, altered, and dropped while the application uses them."""
+"""Tables and columns: created, altered and dropped while the application uses them."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _FILES_AND_SCANS = """
 """
 
 _NOTICED = (
-    "The server touches no row for it, but a prepared statement that selects the column fails once on each "
-    "connection: 0A000, cached plan must not change result type."
+    "This touches no row, but a prepared statement that selects the column fails once on each connection: "
+    "0A000, cached plan must not change result type."
 )
 _VALIDATED_AFTERWARDS = (
-    "The checks on the column would be verified under the lock: they come back NOT VALID, and are validated "
-    "while the application goes on."
+    "The checks on the column would be verified under the lock. So they are added again as NOT VALID, and "
+    "validated while the application keeps running."
 )
 
 
 def add_table(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
-    """Make a table with its columns and constraints; nobody uses it yet."""
+    """Create a table with its columns and constraints; nobody uses it yet."""
     name, values = item.identity, item.attributes
     if any(values[attribute] for attribute in _BEYOND):
-        why = f"the table {name}: partitions, inheritance and the like are written by hand."
+        why = f"write the table {name} by hand, since it has partitions, inheritance or the like."
         yield todo(Phase.CREATE, why)
         return
     columns = [changes.added[f"column:{name}.{column}"] for column in values["column order"] or []]
@@ -68,7 +68,7 @@ def add_table(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[Emitt
 
 
 def alter_table(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
-    """Alter what belongs to a table as a whole."""
+    """Alter the attributes of a table as a whole."""
     names = tuple(name for name in alteration.names if name != "column order")
     if "column order" in alteration.names and not changes.back:
         yield reordered(alteration.after.identity, alteration.before.attributes["column order"])
@@ -76,14 +76,14 @@ def alter_table(changes: Changes, shadow: Shadow, alteration: Alteration) -> Ite
 
 
 def reordered(table: str, order: list[str]) -> EmittedOperation:
-    """Say that no statement moves a column.
+    """Return a TODO for the order of columns, which no statement changes.
 
-    :param order: in which the columns will be.
+    :param order: the order in which the columns will be.
     """
     return todo(
         Phase.FINISH,
         f"the models name the columns of {table} in another order. PostgreSQL adds columns at the end: "
-        f"move them in the models to where they are, {', '.join(order)}; then take this out.",
+        f"move them in the models to the order {', '.join(order)}; then delete this.",
     )
 
 
@@ -94,7 +94,7 @@ def _constraint(item: Object) -> str:
 
 def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Add a column without writing rows while the table is locked."""
-    if _is_of_view(changes, item):  # its definition says all but the comment
+    if _is_of_view(changes, item):  # the view's definition has everything but the comment
         yield from emitted(Phase.ATTACH, ddl.further(item))
         return
     if changes.comes_with_table(item):
@@ -108,8 +108,8 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     if rewrites and (values["default"] is None or _touches_rows(shadow, table, [f"{probe} {bare}"])):
         yield todo(
             Phase.CHANGE,
-            f"the new column {item.identity} has the whole table written anew while nobody can use it. Where "
-            "the table is small, take this; else add a plain column and use op.backfill.",
+            f"the new column {item.identity} rewrites the whole table while nobody can use it. If the table "
+            "is small, use this; otherwise add a plain column and use op.backfill.",
             [column_ddl.add(item, whole, "IF NOT EXISTS ")],
         )
         return
@@ -121,8 +121,8 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     if must_be_filled:
         yield todo(
             Phase.BACKFILL,
-            f"{item.identity} is NOT NULL and has no default. Say what the rows that are there get, "
-            f'op.backfill("{unquoted(table)}", "{name} = ...", "{name} IS NULL"), and see to it that the '
+            f"{item.identity} is NOT NULL and has no default. Fill existing rows with "
+            f'op.backfill("{unquoted(table)}", "{name} = ...", "{name} IS NULL"), and make sure that the '
             "application version that is running cannot insert a NULL.",
         )
     elif rewrites:
@@ -134,7 +134,7 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
 
 
 def drop_column(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
-    """Drop a column; its indexes and constraints go with it."""
+    """Drop a column; the server drops its indexes and constraints with it."""
     if changes.goes_along(item) or _is_of_view(changes, item):
         return
     order = changes.before.objects[item.parents[0]].attributes["column order"] or [item.name]
@@ -190,7 +190,7 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
             Phase.CHANGE,
             f"{after.identity} becomes {kind} (it is {old['type']}): the whole table would be read or "
             "written while nobody can use it. Add a column, fill it with op.backfill, and drop the old one "
-            "in a later revision. Where the table is small, take this:",
+            "in a later revision. If the table is small, use this:",
             [sql],
         )
         return
@@ -214,9 +214,10 @@ def _is_of_view(changes: Changes, item: Object) -> bool:
 
 
 def _touches_rows(shadow: Shadow, table: str, statements: Sequence[str]) -> bool:
-    """Try statements on the empty tables of the shadow, and tell whether the last one touches a table's rows.
+    """Run statements on the empty tables of the shadow; tell whether the last one touches the table's rows.
 
-    The files of the table and its indexes and the number of scans tell. True where it cannot be tried.
+    It does when the files of the table or its indexes change, or when the table is scanned. The answer is
+    also True when a statement fails.
     """
     try:
         with shadow.undone():

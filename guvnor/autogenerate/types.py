@@ -19,7 +19,7 @@ def alter(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[
     """Add values to an enum, rename one, or remove some."""
     before, after = alteration.before, alteration.after
     if ddl.renamed_label(after, before):
-        both = "The application versions before and after must both know the name that they find."
+        both = "The application versions before and after the rename must know both names."
         yield from other_objects.alter(changes, shadow, alteration, both)
         return
     if "labels" in alteration.names and "labels" in ddl.alter(after, before, ["labels"])[1]:
@@ -30,16 +30,16 @@ def alter(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[
             yield todo(
                 Phase.CHANGE,
                 f"the enum {after.identity} loses values or has them in another order: PostgreSQL has to "
-                "make the type anew and write each table that uses it, while nobody can use it. A value that "
-                "nobody writes any more can stay: leave it in the models.",
+                "recreate the type and rewrite each table that uses it, while nobody can use the table. A "
+                "value that nobody writes any more can stay in the models.",
             )
     yield from other_objects.alter(changes, shadow, alteration)
 
 
 def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[EmittedOperation]:
-    """Recreate an enum without the values that a downgrade removes; a row that holds one of them stops it.
+    """Recreate an enum without the values that a downgrade removes; it fails if a row holds one of them.
 
-    Checks and indexes that use the type are dropped before and created again afterwards.
+    Checks and indexes that use the type are dropped first and created again afterwards.
     """
     name, old = after.identity, suffixed(after.name, "_old")
     users = [item for item in changes.after.of_kind("column") if f"type:{name}" in item.parents]
@@ -68,10 +68,10 @@ def _made_anew(changes: Changes, before: Object, after: Object) -> Iterator[Emit
     statements += [f"DROP TYPE {old}", *again, *further]
     when = f"SELECT FROM pg_enum\nWHERE enumtypid = {constant(name)}::regtype AND enumlabel IN ({held})"
     yield guarded(
-        Phase.DROP,  # after the columns and defaults that go
+        Phase.DROP,  # after columns and defaults are dropped
         statement(terminated(statements), when=when),
-        f"LOCKS {tables} while all rows are written: PostgreSQL cannot take a value away from an enum, so "
-        "the type is made anew. A row that holds the value stops it, and nothing is changed.",
+        f"LOCKS {tables} while all rows are written: PostgreSQL cannot remove a value from an enum, so the "
+        "type is recreated. If a row holds the value, the statement fails and nothing is changed.",
     )
     checks = [item for item in naming if item.attributes.get("validated")]
     yield from emitted(Phase.DROP, map(ddl.validate, checks))

@@ -26,7 +26,7 @@ class Root(Group):
     """The root of the command line."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run, and keep a connection string that was typed in a wrong place out of the error message."""
+        """Run, and mask a connection string that was typed in the wrong place in the error message."""
         open_closed_streams()
         try:
             return super().main(*args, **{**kwargs, "standalone_mode": False})
@@ -41,7 +41,7 @@ class Root(Group):
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Database migrations of Guvnor: the application never notices one."""
+    """Database migrations of Guvnor that the application never notices."""
 
 
 migrate.add_command(deploy)

@@ -28,12 +28,12 @@ def _flags(context: click.Context) -> dict[str, str]:
 def _setting(
     setting: str, text: str, *flags: str, value: str | None = None, **attributes: Any
 ) -> Callable[[_Decorated], _Decorated]:
-    """Return an option that sets a setting of this call, instead of being handed to the command.
+    """Return an option that sets a setting of this call instead of being passed to the command.
 
-    :param setting: its name.
+    :param setting: the name of the setting.
     :param text: the help, to which the name of the setting's variable is added.
-    :param flags: the option's names.
-    :param value: what a flag without a value sets.
+    :param flags: the names of the option.
+    :param value: what the option sets when it is a flag without a value.
     """
 
     def take(context: click.Context, _option: click.Parameter, given: Any) -> None:
@@ -47,8 +47,8 @@ def _setting(
     )
 
 
-# Flags that every command takes, before and after its name; the innermost wins. Side by side, --verbose wins
-# over --log-level, which is therefore read first.
+# Flags that every command takes, before and after its name; the innermost wins. Where both are given in one
+# place, --verbose wins over --log-level, which is therefore read first.
 _GLOBAL = (
     _setting("config", "The application's YAML file.", "--config", metavar="PATH"),
     _setting("log.level", "debug, info, warning or error.", "--log-level", metavar="LEVEL", is_eager=True),
@@ -65,7 +65,7 @@ class _TakesGlobalFlags(click.Command):
 
 
 class Command(_TakesGlobalFlags):
-    """A command that takes the global flags, is handed a console and explains its errors."""
+    """A command that takes the global flags, gets a console and explains its errors."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; an error is shown and ends the process with its exit code."""
@@ -82,7 +82,7 @@ class Group(_TakesGlobalFlags, click.Group):
 
 
 def resolve_settings() -> config.Settings:
-    """Resolve the settings from the flags of this call, and set up logging by them."""
+    """Resolve the settings of this call, and set up logging accordingly."""
     settings = config.load(_flags(click.get_current_context()))
     logs.configure(settings)
     return settings
@@ -120,7 +120,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def report_form_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the flags that choose the form of a report, for :func:`print_report`."""
+    """Add the flags that choose the format of a report, for :func:`print_report`."""
     for form, text in (
         ("github", "Print annotations for GitHub Actions."),
         ("markdown", "Print Markdown, for a comment on a pull request."),
@@ -131,7 +131,7 @@ def report_form_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def print_report(report: Any, found: Any, form: str | None) -> None:
-    """Write what was found to standard output, as its report module renders it.
+    """Write a result to standard output, as its report module renders it.
 
     :param form: ``json``, ``markdown`` or ``github``; None for a terminal.
     """
@@ -146,7 +146,7 @@ lock_wait_option = _setting(
     "lock_wait", "How long to wait for another run (default: 5min).", "--lock-wait", metavar="TIME"
 )
 max_wait_option = _setting(
-    "max_wait", "How long to try for locks (default: 10min).", "--max-wait", metavar="TIME"
+    "max_wait", "How long to keep trying for locks (default: 10min).", "--max-wait", metavar="TIME"
 )
 confirm_option = _setting(
     "confirm", "Let this plan through the production guard.", "--confirm", metavar="HASH"
@@ -159,7 +159,7 @@ shadow_dsn_option = _setting(
 )
 allow_plaintext_option = _setting(
     "allow_plaintext",
-    "In production, connect to another machine without TLS, on record.",
+    "In production, connect to another machine without TLS; this is recorded.",
     "--allow-plaintext",
     value="yes",
 )
@@ -188,7 +188,7 @@ no_backup_option = _setting(
 )
 _backup_option = _setting(
     "backup.directory",
-    "First back up what is dropped to this directory; required in production.",
+    "Back up what is dropped to this directory; required in production.",
     "--backup",
     metavar="DIR",
     callback=_backup,

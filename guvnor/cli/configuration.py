@@ -40,7 +40,7 @@ def show(as_json: bool) -> None:
 
 
 def config_value(settings: config.Settings, name: str) -> str:
-    """Return the value of a setting as it may be shown."""
+    """Return the value of a setting without secrets."""
     value = settings.values[name]
     if name.endswith(".dsn") and value:
         try:

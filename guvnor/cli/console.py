@@ -1,4 +1,4 @@
-"""What a person sees and is asked: the same for ``guvnor`` and for plain ``alembic``."""
+"""What a person sees and is asked, the same for ``guvnor`` and for plain ``alembic``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOG_EVERY = 5.0  # seconds between two records of progress
 
 
 def show(renderable: Any) -> None:
-    """Show what rich can draw; in a pipe or a file, which have no width, lines are not folded."""
+    """Show a renderable of rich; lines are not wrapped in a pipe or a file, which has no width."""
     from rich.console import Console as RichConsole
 
     width = None if sys.stdout.isatty() else 200
@@ -43,7 +43,7 @@ def show(renderable: Any) -> None:
 
 
 def show_table(table: Any) -> None:
-    """Show a table of rich's; a pipe or a file has no width, so lines are not folded there."""
+    """Show a table of rich; lines are not wrapped in a pipe or a file, which has no width."""
     from rich.console import Console as RichConsole
 
     console = RichConsole(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
@@ -53,7 +53,7 @@ def show_table(table: Any) -> None:
 
 
 def error(problem: GuvnorError) -> None:
-    """Tell on standard error what happened, what state the database is in and what to type next."""
+    """Say on standard error what happened, what state the database is in and what to type next."""
     say(f"❌ {problem.message}", sys.stderr)
     if problem.state:
         say(f"   State: {problem.state}", sys.stderr)
@@ -65,7 +65,7 @@ def error(problem: GuvnorError) -> None:
 
 
 class ProgressBar:
-    """Shows how far a long step is: a bar on a terminal, else a log record every few seconds."""
+    """Shows the progress of a long step: a bar on a terminal, else a log record every few seconds."""
 
     def __init__(self) -> None:
         """Show nothing yet."""
@@ -74,7 +74,7 @@ class ProgressBar:
         self._last_record = 0.0
 
     def update(self, progress: Progress) -> None:
-        """Show how far the step is."""
+        """Show the progress of the step."""
         if not sys.stderr.isatty() or "NO_PROGRESS" in os.environ:
             now = time.monotonic()
             if now - self._last_record >= _LOG_EVERY:
@@ -106,7 +106,7 @@ class ProgressBar:
         self._bar.start()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -122,7 +122,7 @@ class Console(Observer):
 
     @contextlib.contextmanager
     def explaining(self) -> Iterator[None]:
-        """Show an error of the body and leave with its exit code."""
+        """Show an error of the body and exit with its code."""
         problem: GuvnorError
         try:
             with contextlib.closing(self._bar), postgres.explained():
@@ -141,7 +141,7 @@ class Console(Observer):
         raise SystemExit(problem.exit_code)
 
     def checked(self, check: PreflightCheck) -> None:
-        """Show a pre-flight check; the error of a failed one follows by itself."""
+        """Show a pre-flight check; the error of a failed check is shown separately."""
         if not self._started:
             self._started = True
             say("Running pre-flight checks")
@@ -181,12 +181,12 @@ class Console(Observer):
             print("Type 'yes' to continue: ", end="", file=sys.stderr, flush=True)
             answer = sys.stdin.buffer.readline()  # whatever is typed, in any encoding
         finally:
-            if not answer.endswith(b"\n"):  # Ctrl-C or Ctrl-D: what follows begins a line of its own
+            if not answer.endswith(b"\n"):  # after Ctrl-C or Ctrl-D, end the line of the question
                 say(stream=sys.stderr)
         return answer.strip() == b"yes"
 
     def progressed(self, progress: Progress) -> None:
-        """Show how far a long step is."""
+        """Show the progress of a long step."""
         self._bar.update(progress)
 
     def outcome(self, outcome: Outcome) -> None:

@@ -79,7 +79,7 @@ def shell(arguments: tuple[str, ...]) -> None:
     server = _server()
     if not server.status().running:
         server.start()
-    # The connection goes by the environment, which no process list shows.
+    # The connection is passed in the environment, which no process list shows.
     psql = binaries() / "psql"
     try:
         os.execve(psql, [str(psql), *arguments], {**os.environ, **server.environment()})  # noqa: S606
@@ -92,14 +92,14 @@ def shell(arguments: tuple[str, ...]) -> None:
 
 
 @db.command()
-@click.option("--production/--not-production", default=True, help="Set the mark (default), or remove it.")
+@click.option("--production/--not-production", default=True, help="Set the mark (default) or remove it.")
 @confirm_option
 @allow_plaintext_option
 @click.pass_obj
 def mark(shown: Console, production: bool) -> None:
-    """Mark the configured database as production, or no longer.
+    """Mark the configured database as production, or remove the mark.
 
-    The production guard asks wherever a marked database is reached from.
+    The production guard protects a marked database, whatever the configuration says.
     """
     commands.set_production_mark(resolve_settings(), shown.ask, marked=production)
     say(f"✅ The database is {'marked' if production else 'no longer marked'} as production")

@@ -29,13 +29,13 @@ _HELP = "guvnor migrate deploy --help"
 @click.command(cls=Command)
 @click.option("--to", "--at-most", "to", metavar="REV", help="The last revision to apply; all by default.")
 @click.option("--dry-run", is_flag=True, help="Stop after the plan.")
-@click.option("--wait-only", is_flag=True, help="Only wait until another job has applied all.")
+@click.option("--wait-only", is_flag=True, help="Only wait until all revisions are applied.")
 @click.option(
     "--backup",
     "directory",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="First back up the whole database to this directory.",
+    help="Back up the whole database to this directory first.",
 )
 @backup_recipient_option
 @click.option("--backup-command", "command", metavar="COMMAND", help="Run this instead of pg_dump.")
@@ -46,7 +46,7 @@ _HELP = "guvnor migrate deploy --help"
     "--result",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Write the record of all stages as JSON.",
+    help="Write a record of all stages to this file, as JSON.",
 )
 @wait_for_server_option
 @run_options
@@ -77,11 +77,9 @@ def deploy(
         return
     given = {name for name, origin in settings.origins.items() if origin.startswith("flag")}
     if (directory or command) and "backup" in given:
-        raise UsageError(
-            "--no-backup leaves out what --backup and --backup-command ask for.", next_step=_HELP
-        )
+        raise UsageError("--no-backup excludes --backup and --backup-command.", next_step=_HELP)
     if (require_encryption or "backup.recipients" in given) and not directory:
-        raise UsageError("A backup's encryption needs a backup: --backup DIR.", next_step=_HELP)
+        raise UsageError("To encrypt a backup, also give --backup DIR.", next_step=_HELP)
     wanted = None
     if directory or command:
         wanted = BackupOptions(directory, settings.backup_recipients, command, require_encryption)
@@ -105,7 +103,7 @@ def deploy(
 
 
 def write_result(path: Path, record: dict[str, Any]) -> None:
-    """Write the record as a whole: a reader never finds half a file.
+    """Write the record atomically: a reader never finds half a file.
 
     :raises UsageError: when the file cannot be written.
     """
@@ -116,6 +114,6 @@ def write_result(path: Path, record: dict[str, Any]) -> None:
     except OSError as error:
         raise UsageError(
             f"The result file {path} cannot be written: {error.strerror}.",
-            state="What a deployment did is in `guvnor migrate history`.",
+            state="`guvnor migrate history` shows what a deployment did.",
             next_step="guvnor migrate history",
         ) from None

@@ -1,4 +1,4 @@
-"""``guvnor migrate``: apply, roll back and look at migrations."""
+"""``guvnor migrate``: apply, roll back and inspect migrations."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def down(shown: Console, to: str | None) -> None:
 def plan(direction: str, to: str | None, as_json: bool) -> None:
     """Show what up (or down) would do, and change nothing.
 
-    The plan shows the SQL, the objects, the locks and what data is lost.
+    The plan shows the SQL, the objects, the locks and the data that is lost.
     """
     from guvnor.commands.preview import preview
     from guvnor.reports import plan as plan_report
@@ -107,8 +107,8 @@ def status(as_json: bool, exit_code: bool) -> None:
 
 
 @migrate.command()
-@click.option("--since", metavar="WHEN", help="Leave out what is older: 2026-03-01, 03:00, 90min or 7d.")
-@click.option("--failed", is_flag=True, help="Leave out what succeeded.")
+@click.option("--since", metavar="WHEN", help="Leave out older attempts: 2026-03-01, 03:00, 90min or 7d.")
+@click.option("--failed", is_flag=True, help="Leave out attempts that succeeded.")
 @json_option
 def history(since: str | None, failed: bool, as_json: bool) -> None:
     """Show every attempt: who, when, how long, and how it ended."""
@@ -178,7 +178,7 @@ def repair(shown: Console, way: str | None) -> None:
 
 
 @migrate.command()
-@click.option("--at", metavar="REV", help="The schema's revision; by default what the tables say.")
+@click.option("--at", metavar="REV", help="The schema's revision; by default that of the version tables.")
 @click.option("--accept-drift", is_flag=True, help="Go on although the schema differs from the revision.")
 @lock_wait_option
 @confirm_option
@@ -187,7 +187,7 @@ def repair(shown: Console, way: str | None) -> None:
 def adopt(shown: Console, at: str | None, accept_drift: bool) -> None:
     """Take over a database that golang-migrate has migrated.
 
-    Its schema is compared with the revision's first.
+    First, its schema is compared with that of the revision.
     """
     from guvnor.commands import adopt as adoption
     from guvnor.reports import drift as drift_report
@@ -218,7 +218,7 @@ def preflight(shown: Console, wait_for_server: float) -> None:
 
 @migrate.command()
 @click.option("--check", is_flag=True, help="Check the configured database's roles instead.")
-@click.option("--owner", metavar="ROLE", help=f"Owns all.  [default: storage.role or {Names.owner}]")
+@click.option("--owner", metavar="ROLE", help=f"Owns all objects.  [default: storage.role or {Names.owner}]")
 @click.option("--migrator", metavar="ROLE", default=Names.migrator, show_default=True, help="Migrates.")
 @click.option(
     "--application",
@@ -234,7 +234,7 @@ def roles(
 ) -> None:
     """Print the SQL for least-privilege roles, or check the roles.
 
-    The SQL makes four roles with exactly the rights that they need.
+    The SQL creates four roles with exactly the rights that they need.
     """
     settings = resolve_settings()
     names = Names(owner or settings.storage_role or Names.owner, migrator, application, read_only)
@@ -250,7 +250,7 @@ def roles(
             say(f"{'❌' if finding.kind == least_privilege.MISSING else '⚠️ '} {finding}")
     if missing := sum(finding.kind == least_privilege.MISSING for finding in found):
         raise PreflightError(
-            f"The roles lack what is needed in {missing} things.",
+            f"The set-up of the roles is incomplete ({missing} missing).",
             next_step="guvnor migrate roles | psql   # as an administrator of the database",
         )
     if not as_json:

@@ -1,8 +1,8 @@
-"""What stands behind ``alembic/env.py``: plain ``alembic`` does what ``guvnor`` does.
+"""The code behind ``alembic/env.py``: plain ``alembic`` does what ``guvnor`` does.
 
-Alembic commands come in four kinds, told apart by what Alembic itself passes on: SQL written offline, a new
-revision file, commands that look (current, check, revision --autogenerate), and commands that move the
-version (upgrade, downgrade, stamp), which alone have a destination.
+Alembic commands come in four kinds, which the options that Alembic passes on tell apart: SQL written offline,
+a new revision file, commands that only read (current, check, revision --autogenerate), and commands that move
+the version (upgrade, downgrade, stamp). Only the last kind has a destination.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def run(context: Any, project: Project) -> None:
 
 
 def _settings(context: Any) -> Settings:
-    """Resolve the settings, those of ``-x`` included, and set up logging by them."""
+    """Resolve the settings, including those of ``-x``, and set up logging accordingly."""
     flags = context.get_x_argument(as_dictionary=True)
-    # What may hold a password does not belong on a command line, which others can see.
+    # A connection string may hold a password, and others can see the command line.
     options = [option.name for option in config.OPTIONS if not option.name.endswith(".dsn")]
     known = {name.replace(".", "_"): name for name in options}
     unknown = sorted(set(flags) - set(known))
     if unknown:
         raise UsageError(
-            f"Unknown -x argument: {', '.join(unknown)}. Known are {', '.join(known)}.",
+            f"Unknown -x argument: {', '.join(unknown)}. Use one of {', '.join(known)}.",
             next_step="alembic -h",
         )
     settings = config.load({known[name]: value for name, value in flags.items()})
@@ -94,7 +94,7 @@ def _request(
 
 
 def _direction(script: ScriptDirectory, find_steps: Any, options: dict[str, Any]) -> Direction:
-    """Tell what Alembic's step finder is for: from no revision at all, only an upgrade has steps to run."""
+    """Tell which way Alembic's step finder goes: only an upgrade has steps to run from no revision at all."""
     if "purge" in options:
         return Direction.STAMP
     try:
@@ -119,21 +119,21 @@ def _number(context: MigrationContext, _revision: Any, directives: list[Any]) ->
 
 
 def _generated(context: MigrationContext, revision: Any, directives: list[Any]) -> None:
-    """Number a revision that was generated; leave it out when there is nothing in it."""
+    """Number a generated revision; discard an empty one."""
     (script,) = directives
-    if script.message is None:  # `alembic check` writes none, and looks at this one afterwards
+    if script.message is None:  # `alembic check` writes no file, and inspects this revision afterwards
         return
     files.check_title(script.message)
     _number(context, revision, directives)
     if script.upgrade_ops.is_empty():
         directives.clear()
-        log.info("The database is what the models say: there is no revision to write")
+        log.info("The database matches the models: there is no revision to write")
 
 
 def _look(context: Any, project: Project, settings: Settings, *, comparing: bool) -> None:
-    """Run a command that moves nothing: it takes no lock and creates no table.
+    """Run a command that only reads: it takes no lock and creates no table.
 
-    :param comparing: whether it compares the database with the models.
+    :param comparing: whether the command compares the database with the models.
     """
     database = Database.of(settings)
     options: dict[str, Any] = {}

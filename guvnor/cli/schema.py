@@ -1,4 +1,4 @@
-"""``guvnor schema``: the schema that the migrations make, and whether a database has it; the review."""
+"""``guvnor schema``: check and show the schema; lint and review new revisions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def schema() -> None:
     type=click.Choice(["revision", "models"]),
     default="revision",
     show_default=True,
-    help="What is expected.",
+    help="What to compare with.",
 )
 @shadow_dsn_option
 @report_form_options
@@ -42,8 +42,10 @@ def check(against: str, form: str | None) -> None:
     Exits with 6 on a difference. Without a configured database, the revisions are compared with the models on
     the local server.
     """
-    gc.disable()  # all that is read stays until the process ends; at 1,000 tables it was half of the reading
-    # By default, the thread that reads the live schema would stop the one that builds for 5 ms at a time.
+    # Everything that is read stays until the process ends; at 1,000 tables, the collector took half of the
+    # reading time.
+    gc.disable()
+    # By default, the thread that reads the live schema would block the building thread for 5 ms at a time.
     sys.setswitchinterval(0.0005)
 
     from guvnor.commands import schema
@@ -61,9 +63,9 @@ def check(against: str, form: str | None) -> None:
 @click.option("--since", metavar="REV", help="The last revision that is not new; base: all are new.")
 @report_form_options
 def lint(since: str | None, form: str | None) -> None:
-    """Find what is wrong with the new revisions.
+    """Find problems in the new revisions.
 
-    Exits with 3 when something is. A revision is new when it is not on the main branch of the Git checkout,
+    Exits with 3 when there is one. A revision is new when it is not on the main branch of the Git checkout,
     or with --since, when it comes after REV.
     """
     from guvnor.lint import lint_revisions
@@ -119,9 +121,9 @@ def review(output: Path | None) -> None:
     """Report in Markdown what this branch's revisions do.
 
     Exits with the code of the first check that fails: one line of revisions after the merge with the main
-    branch, revisions against models, up, down and up again on a real server with data, lint, lost data, and
-    locks. That server is the one of --shadow-dsn, whose role must be allowed to create databases, or else the
-    local one. See docs/review.md.
+    branch; revisions against models; up, down and up again with data; lint; lost data; locks. The checks run
+    on the server of --shadow-dsn, whose role must be allowed to create databases, else on the local server.
+    See docs/review.md.
     """
     from guvnor.migrate import signals
     from guvnor.reports import review as review_report

@@ -1,4 +1,4 @@
-"""The standard streams: written in signs that they can show, and closed or full ones endured."""
+"""The standard streams: only characters that a stream can show; a closed or full stream stops nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLAIN = {"✅": "[ok]", "❌": "[failed]", "⚠️": "[warning]", "→": "->", 
 
 
 def plain(text: str, encoding: str | None) -> str:
-    """Replace signs that a terminal of this encoding cannot show."""
+    """Replace characters that a terminal of this encoding cannot show."""
     try:
         text.encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -24,7 +24,7 @@ def plain(text: str, encoding: str | None) -> str:
 
 
 def say(text: str = "", stream: TextIO | None = None) -> None:
-    """Write a line to standard output (or another stream), in signs that it can show."""
+    """Write a line to standard output (or another stream), in characters that it can show."""
     stream = stream or sys.stdout
     try:
         print(plain(text, _encoding(stream)), file=stream, flush=True)
@@ -33,18 +33,18 @@ def say(text: str = "", stream: TextIO | None = None) -> None:
 
 
 def open_closed_streams() -> None:
-    """Let the streams that the caller has closed (``>&-``) lead nowhere; Python has None in their place."""
+    """Open the null device for each stream that the caller has closed (``>&-``) and Python set to None."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
 
 
 def _give_up(stream: TextIO, error: OSError) -> None:
-    """Let a stream lead nowhere from now on, after a write to it has failed; the migration goes on.
+    """After a failed write, redirect a stream to the null device; the migration goes on.
 
-    A reader that has seen enough (``| head -1``) is no news; a full disk is told on standard error.
+    A reader that has seen enough (``| head -1``) is normal; a full disk is reported on standard error.
 
-    :param stream: one with a file descriptor.
+    :param stream: a stream with a file descriptor.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
@@ -54,12 +54,12 @@ def _give_up(stream: TextIO, error: OSError) -> None:
 
 
 def result_kept_clean() -> contextlib.AbstractContextManager[object]:
-    """Send what revisions print to standard error: standard output is for the result."""
+    """Redirect what revisions print to standard error: standard output is for the result."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
 def _encoding(stream: TextIO) -> str:
-    """Return what a stream can show. In the C locale Python writes UTF-8 all the same (PEP 540)."""
+    """Return the encoding that a stream can show; in the C locale, Python would write UTF-8 (PEP 540)."""
     if sys.flags.utf8_mode and not {"PYTHONUTF8", "PYTHONIOENCODING"} & set(os.environ):
         import locale
 

@@ -1,1 +1,1 @@
-"""What the command line calls: a module for each group of commands, values in, values out."""
+"""What the command line calls: a module for each group of commands, which takes and returns values."""

@@ -24,13 +24,13 @@ def adopt(
 ) -> tuple[Revision, DriftReport] | None:
     """Write the version of a database after comparing its schema with that of the revision.
 
-    Without ``at`` the version is what golang-migrate's table says; where the two version tables disagree, the
-    one of them that the schema equals.
+    Without ``at``, it is the version in golang-migrate's table; where the two version tables disagree, the
+    version whose schema the database has.
 
     :param at: the revision that the schema is at.
-    :param accept_drift: go on where the schema differs; in production that is confirmed first.
-    :returns: the revision that the database is at, and the comparison of its schema with it; None when it was
-        adopted already.
+    :param accept_drift: go on where the schema differs; in production, a person confirms that first.
+    :returns: the revision that the database is at, and the comparison of the two schemas; None when the
+        database was adopted before.
     :raises DriftError: when the schema differs (exit code 6).
     :raises RefusedError: when drift is accepted in production and not confirmed (exit code 4).
     :raises StateError: when the database is dirty (exit code 5).
@@ -61,7 +61,7 @@ def adopt(
                 guarded = production.reason(settings.production_environment, current.production)
                 if guarded and found != confirmed:
                     raise GuvnorError(
-                        "Version or schema are others now than those that were confirmed.",
+                        "The version or the schema has changed since the confirmation.",
                         state="Nothing was written.",
                         next_step="guvnor migrate adopt --accept-drift",
                     )
@@ -71,10 +71,10 @@ def adopt(
 
 @dataclass(frozen=True)
 class _Comparison:
-    """The revision that fits the schema best; equal to another when version and differences are the same.
+    """The schema of the database compared with that of a revision.
 
-    :ivar version: that the tables say.
-    :ivar differences: of the schema, a line each.
+    :ivar version: the version in the tables.
+    :ivar differences: the differences, a line each.
     """
 
     version: str | None
@@ -86,9 +86,9 @@ class _Comparison:
 def _compare(
     database: Database, current: State, files: tuple[Revision, ...], at: str | None
 ) -> _Comparison | None:
-    """Compare the schema with each candidate until one fits; the first one counts when none does.
+    """Compare the schema with each candidate until one matches.
 
-    :returns: None when there is nothing to adopt.
+    :returns: the comparison that matches, else the first one; None when there is nothing to adopt.
     """
     script = script_directory(configuration_file())
     check.load_files(script)
@@ -103,7 +103,7 @@ def _compare(
 
 
 def _candidates(current: State, files: tuple[Revision, ...], at: str | None) -> list[Revision]:
-    """Return the revisions that the schema may be at, the likeliest first; none: there is nothing to do."""
+    """Return the revisions that the schema may be at, the likeliest first; none when nothing is to do."""
     if current.dirty:
         raise consistency.dirty_error(current)
     if at is not None:
@@ -128,7 +128,8 @@ def _candidates(current: State, files: tuple[Revision, ...], at: str | None) -> 
     if known:
         return known
     raise consistency.StateError(
-        f"The migration files know neither version {current.golang} of golang-migrate nor {current.version}.",
+        f"The migration files know neither version {current.golang} of golang-migrate nor version "
+        f"{current.version} of Alembic.",
         state="Nothing was written.",
         next_step="guvnor version   # is this the release that migrated the database?",
     )
@@ -138,8 +139,8 @@ def _differs(found: _Comparison) -> DriftError:
     count = len(found.differences)
     return DriftError(
         f"The schema of the database is not that of revision {found.revision.identifier}: it differs in "
-        f"{count} {'thing' if count == 1 else 'things'}.",
+        f"{count} {'place' if count == 1 else 'places'}.",
         found.report,
         state="Nothing was written.",
-        next_step="Reconcile what is listed above, or take it as it is: guvnor migrate adopt --accept-drift",
+        next_step="Reconcile what is listed above, or accept it: guvnor migrate adopt --accept-drift",
     )

@@ -1,4 +1,4 @@
-"""The deploy job: an ``up``, and beside it a record of its stages."""
+"""The deploy job: an ``up`` with a record of its stages."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 _POLL = 1.0  # seconds
 _DONE, _SKIPPED, _FAILED = "done", "skipped", "failed"
-# What begins when a stage ends; the plan is confirmed where it has to be, and waits for its turn.
+# The stage that begins when one ends; that of the plan includes its confirmation and the wait for the lock.
 _NEXT = {"pre-flight: state": "plan", "plan": "backup", "backup": "up", "up": "verification"}
-# What the result file says from the start, and for ever when the job is killed.
+# The content of the result file until the job ends; it stays when the job is killed.
 UNDER_WAY = {
     "tool": f"guvnor {__version__}",
     "exit_code": None,
@@ -52,22 +52,25 @@ class StillPendingError(GuvnorError):
 class Deployment(Observer):
     """A deployment and the record of its stages.
 
-    :ivar error: what ended it; None when it came to its end.
+    :ivar error: the error that ended it; None when there was none.
     """
 
     def __init__(self, shown: Observer) -> None:
-        """Prepare a deployment; ``shown`` is told what happens, too."""
+        """Prepare a deployment.
+
+        :param shown: another observer, which is also told what happens.
+        """
         self.error: GuvnorError | None = None
-        self._stages: list[dict[str, Any]] = []  # as the result file shows them
+        self._stages: list[dict[str, Any]] = []  # in the format of the result file
         self._outcome: Outcome | None = None
         self._preview: Preview | None = None
         self._shown = shown
-        self._began = time.monotonic()  # the stage that is under way
+        self._began = time.monotonic()  # the current stage
         self._under_way = "pre-flight"
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
-        """Record an error of the body, and let it pass no further; the first one counts."""
+        """Record an error of the body and suppress it; the first error counts."""
         try:
             with postgres.explained(), signals.interruptible("Nothing was changed by this command."):
                 yield
@@ -77,10 +80,10 @@ class Deployment(Observer):
                 self._record(self._under_way, _FAILED, error=error.message)
 
     def run(self, request: Request) -> Outcome:
-        """Run an ``up``; safe to run again after any failure: what is done is found done.
+        """Run an ``up``; it can be run again after any failure, and skips what is done.
 
-        :param request: with this deployment as its observer.
-        :raises GuvnorError: of the stage that failed or was interrupted.
+        :param request: a request with this deployment as its observer.
+        :raises GuvnorError: when a stage failed or was interrupted.
         """
         outcome = self._outcome = migrate(request)
         if not outcome.applied:
@@ -97,11 +100,11 @@ class Deployment(Observer):
         return outcome
 
     def run_dry(self, request: Request, to: str | None) -> Preview:
-        """Run the checks and make the plan, and change nothing.
+        """Run the checks and make the plan, but change nothing.
 
-        :param request: with this deployment as its observer.
+        :param request: a request with this deployment as its observer.
         :param to: the last revision that would be applied; None for the newest.
-        :raises GuvnorError: of the stage that failed or was interrupted.
+        :raises GuvnorError: when a stage failed or was interrupted.
         """
         settings, backup = request.settings, request.backup
         commands.run_preflight(settings, self.checked, request.patience)
@@ -120,7 +123,7 @@ class Deployment(Observer):
         return self._shown.ask(risk)
 
     def progressed(self, progress: Progress) -> None:
-        """Pass on how far a long step is."""
+        """Pass on the progress of a long step."""
         self._shown.progressed(progress)
 
     def checked(self, check: PreflightCheck) -> None:
@@ -158,7 +161,7 @@ class Deployment(Observer):
         self._record("up", _DONE, applied=steps)
 
     def _record(self, name: str, outcome: str, **detail: Any) -> None:
-        """Record a stage that ends now; the next one begins."""
+        """Record a stage that ends now, and begin the next one."""
         now = time.monotonic()
         seconds = round(now - self._began, 3)
         self._stages.append({"name": name, "outcome": outcome, "seconds": seconds, "detail": detail})
@@ -208,7 +211,7 @@ def _described(plan: Plan) -> dict[str, Any]:
 
 
 def wait_until_current(settings: Settings, patience: float) -> int:
-    """Wait until the database is at the newest revision, for the application's own pods.
+    """Wait until the database is at the newest revision; the application's own pods use it.
 
     :param patience: seconds to wait at most.
     :returns: the number of the revision that the database is at.

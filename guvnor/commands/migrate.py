@@ -1,4 +1,4 @@
-"""``guvnor migrate``: what its commands do beside moving the version, values in, values out."""
+"""``guvnor migrate``: what its commands do apart from moving the version."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Status:
 
     :ivar problem: why a migration cannot start from here; None when it can.
     :ivar running: who is migrating the database right now.
-    :ivar known: what of an interrupted revision is in the database, in lines.
+    :ivar known: lines that say which objects of an interrupted revision are in the database.
     """
 
     identity: Identity
@@ -45,14 +45,14 @@ class Status:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What ``status --exit-code`` leaves with."""
+        """The exit code of ``status --exit-code``."""
         if self.problem:
             return ExitCode.DECISION
         return ExitCode.PENDING if self.pending or self.state.dirty else ExitCode.DONE
 
 
 def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]]:
-    """Read the state and the ways out of it; no way when there is nothing to repair."""
+    """Read the state and the choices for its repair; there is none when nothing is to repair."""
     with postgres.closing(Database.of(settings).connect()) as connection:
         current = state.read(connection)
         if running := locks.holder(connection, locks.RUN_LOCK):
@@ -81,7 +81,7 @@ def status(settings: Settings) -> Status:
             problem = error
         running = locks.holder(connection, locks.RUN_LOCK)
         known: tuple[str, ...] = ()
-        if current.dirty:  # else spare the time to import what could tell
+        if current.dirty:  # otherwise save the time of the import
             from guvnor.migrate import diagnosis
 
             known = diagnosis.describe(settings, current)
@@ -103,7 +103,7 @@ def history_entries(
 ) -> list[history.Entry]:
     """Read the history of the database, the oldest attempt first.
 
-    :param since: leave out those before it; see :func:`guvnor.bookkeeping.history.parse_moment`.
+    :param since: leave out earlier attempts; see :func:`guvnor.bookkeeping.history.parse_moment`.
     :param failed: leave out attempts that succeeded.
     """
     start = history.parse_moment(since, datetime.now().astimezone()) if since else None
@@ -118,9 +118,9 @@ def history_entries(
 def create(name: str) -> Path:
     """Write a revision file with the next number from the house template, and return its path.
 
-    :param name: of the change, in words.
-    :raises UsageError: when a file cannot be named after it.
-    :raises RevisionFilesError: when it cannot be written.
+    :param name: the name of the change, in words.
+    :raises UsageError: when it cannot name a file.
+    :raises RevisionFilesError: when the file cannot be written.
     """
     revision_files.check_title(name)
     from alembic import command
@@ -135,7 +135,7 @@ def create(name: str) -> Path:
         )
     except OSError as error:
         raise revision_files.RevisionFilesError(
-            f"The migration file cannot be made: {error.strerror} ({error.filename}).",
+            f"The migration file cannot be created: {error.strerror} ({error.filename}).",
             next_step=f"ls -l {configuration.parent} {revision_files.directory(configuration)}",
         ) from None
     assert script is not None
@@ -168,13 +168,13 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
 
 
 def set_production_mark(settings: Settings, ask: guard.Ask, *, marked: bool) -> None:
-    """Mark the database as production, or take the mark away, which is confirmed first.
+    """Mark the database as production, or remove the mark after a confirmation.
 
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
     with bookkeeping_connection(settings, "mark") as (connection, identity, current):
         if not marked:
-            action, at = "take the production mark off a database", current.version
+            action, at = "remove the production mark of a database", current.version
             what = "the guard will no longer ask before a rollback"
             guard.confirm(settings, ask, identity, current, action, at, (what,), ("unmark",))
         production.set_mark(connection, production=marked)
@@ -182,7 +182,7 @@ def set_production_mark(settings: Settings, ask: guard.Ask, *, marked: bool) -> 
 
 @contextlib.contextmanager
 def bookkeeping_connection(settings: Settings, purpose: str) -> Iterator[tuple[Connection, Identity, State]]:
-    """Connect for a command that writes bookkeeping alone, and let signals interrupt it.
+    """Connect for a command that writes only the bookkeeping, and let signals interrupt it.
 
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """

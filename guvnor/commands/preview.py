@@ -1,4 +1,4 @@
-"""What ``guvnor migrate plan`` shows: a plan, and what it would do, before anything runs."""
+"""What ``guvnor migrate plan`` shows: a plan and its effects, before anything runs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from guvnor.schema.rehearsal import Effect, StatementEffect
 class Preview:
     """A plan and what it would do.
 
-    :ivar effects: for each step, the objects that it changes.
-    :ivar losses: data that would be lost.
-    :ivar statements: for each step, what each statement locks; None without a scratch database.
-    :ivar unknown: why something could not be told; None when all is.
+    :ivar effects: the objects that each step changes.
+    :ivar losses: the data that would be lost.
+    :ivar statements: what each statement of each step locks; None without a scratch database.
+    :ivar unknown: why some of this is unknown; None when all of it is known.
     """
 
     plan: Plan
@@ -39,8 +39,8 @@ class Preview:
 def preview(settings: Settings, direction: str, to: str | None) -> Preview:
     """Make the plan of an ``up`` or ``down`` and look at what it would do; nothing is changed.
 
-    :param to: the target revision; as for the command itself when left out.
-    :raises RevisionFilesError: when the files are not fit to be run.
+    :param to: the target revision; the default is that of the command itself.
+    :raises RevisionFilesError: when the files cannot be run.
     :raises StateError: when no migration can start from the state of the database.
     """
     script = script_directory(configuration_file())
@@ -64,7 +64,7 @@ def preview(settings: Settings, direction: str, to: str | None) -> Preview:
             return Preview(plan, (), (), None, error.message)
         lost = losses.read(connection, [item for effect in effects for item in effect.dropped])
     if not settings.shadow_dsn:
-        why = "Locks are seen only in a scratch database: name one with --shadow-dsn."
+        why = "The locks are known only with a scratch database: name one with --shadow-dsn."
         return Preview(plan, tuple(effects), lost, None, why)
     seen = rehearsal.statements(database.shadow, script, plan.current, plan.steps)
     return Preview(plan, tuple(effects), lost, tuple(tuple(step) for step in seen))

@@ -1,8 +1,8 @@
-"""Least privilege: who owns the schema, who migrates it, who uses it, and who only looks.
+"""Least privilege: who owns the schema, who migrates it, who uses it, and who only reads it.
 
-The owner cannot log in. The migrator can, has no rights of its own, and acts as the owner by ``SET ROLE``
-(``storage.role``). The application reads and writes rows and nothing else, those of tables of future
-revisions included (PostgreSQL documentation, ALTER DEFAULT PRIVILEGES); the bookkeeping it only reads.
+The owner cannot log in. The migrator can; it has no rights of its own, and acts as the owner by ``SET ROLE``
+(``storage.role``). The application reads and writes rows and nothing else, also in the tables of future
+revisions (PostgreSQL documentation, ALTER DEFAULT PRIVILEGES); it only reads the bookkeeping.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Names:
 
 @dataclass(frozen=True)
 class RoleDifference:
-    """A difference between a set-up and what :func:`script` makes.
+    """A difference between the set-up of a database and the one of :func:`script`.
 
     :ivar kind: ``missing`` or ``too much``.
     :ivar what: the difference, in words.
@@ -53,16 +53,16 @@ class RoleDifference:
 
 
 def script(names: Names) -> str:
-    """Return the SQL that sets the roles up in the database that it is run in.
+    """Return the SQL that sets up the roles in the database in which it is run.
 
-    It can be run again, on an empty database and on one in use: what belongs to others in ``public`` is given
-    to the owner. It names no password.
+    It can be run again, on an empty database and on one in use: objects in ``public`` that belong to other
+    roles are given to the owner. It contains no password.
     """
     return _sql("roles.sql", names)
 
 
 def check(settings: Settings, names: Names) -> tuple[RoleDifference, ...]:
-    """Compare the set-up of the configured database with what :func:`script` makes.
+    """Compare the set-up of the configured database with the one of :func:`script`.
 
     :returns: what is missing first, then what is too much; nothing when all is well.
     """
@@ -75,9 +75,9 @@ def check(settings: Settings, names: Names) -> tuple[RoleDifference, ...]:
 
 
 def _sql(file: str, names: Names) -> str:
-    """Read a file beside this one and fill its variables in, which are written and quoted as psql's are.
+    """Read a file of this folder and substitute its variables, which are written and quoted as in psql.
 
-    psql itself does not look for variables within the body of a ``DO``.
+    psql itself does not substitute variables within the body of a ``DO``.
     """
     variables = {
         **asdict(names),

@@ -1,14 +1,14 @@
--- The roles of Guvnor's database. Run this in it as a superuser, or as a role with CREATEROLE that owns the
--- database and may grant pg_read_all_stats. It can be run again. Afterwards give each login a password (psql:
--- \password ROLE), and configure for the migrator:
+-- The roles of Guvnor's database. Run this script in that database as a superuser, or as a role with
+-- CREATEROLE that owns the database and may grant pg_read_all_stats. It can be run again. Afterwards, give
+-- each login a password (psql: \password ROLE), and configure the migrator with:
 --   storage.role (GUVNOR_STORAGE_ROLE): :owner
 --   schema.grantees (GUVNOR_SCHEMA_GRANTEES): :application,:read_only
 BEGIN;
 SET LOCAL lock_timeout = '200ms';
 SET LOCAL search_path = public;
 
--- An administrator who is no superuser has to be a member of the owner, to give objects to it and to set its
--- default privileges; whoever has made a role may make themselves a member.
+-- An administrator who is not a superuser has to be a member of the owner, to give objects to it and to set
+-- its default privileges. The creator of a role may grant it to themselves.
 DO $$
 DECLARE
     wanted name;
@@ -28,11 +28,11 @@ ALTER ROLE :"migrator" LOGIN NOINHERIT;
 ALTER ROLE :"application" LOGIN;
 ALTER ROLE :"read_only" LOGIN;
 
--- The migrator acts as the owner. The owner sees which sessions wait, and who blocks them.
+-- The migrator acts as the owner. The owner can see which sessions wait, and who blocks them.
 GRANT :"owner" TO :"migrator";
 GRANT pg_read_all_stats TO :"owner";
 
--- The owner makes extensions, and for a moment the schema in which an expected schema is built.
+-- The owner creates extensions and, temporarily, the schema in which the expected schema is built.
 DO $$
 DECLARE
     login name;
@@ -48,7 +48,7 @@ ALTER SCHEMA public OWNER TO :"owner";
 REVOKE CREATE ON SCHEMA public FROM PUBLIC, :"migrator", :"application", :"read_only";
 GRANT USAGE ON SCHEMA public TO :"application", :"read_only";
 
--- What is there belongs to the owner.
+-- Existing objects belong to the owner.
 DO $$
 DECLARE
     object record;
@@ -62,7 +62,7 @@ BEGIN
 END
 $$;
 
--- Rights on what is there, and on what future revisions will make.
+-- Rights on existing objects, and on those that future revisions will create.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM :"migrator", :"application", :"read_only";
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM :"migrator", :"application", :"read_only";
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :"application";
@@ -83,6 +83,6 @@ ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
     GRANT SELECT ON SEQUENCES TO :"read_only";
 
--- The bookkeeping of migrations is only read by others.
+-- Other roles only read the bookkeeping of migrations.
 :bookkeeping_is_read_only;
 COMMIT;

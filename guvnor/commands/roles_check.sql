@@ -1,4 +1,4 @@
--- The differences between the roles and what roles.sql makes: missing or too much, the role, the difference.
+-- The differences between the roles and those of roles.sql: missing or too much, the role, the difference.
 WITH roles (role) AS (
     VALUES (:'owner'), (:'migrator'), (:'application'), (:'read_only')
 ),
@@ -15,11 +15,11 @@ wanted AS (
         (ARRAY[:'read_only'], 'sequence', ARRAY['SELECT'])
     ) AS rights (roles, kind, privileges), unnest(roles) AS role, unnest(privileges) AS privilege
 ),
--- Everybody may connect, make temporary tables and use the schema, unless somebody has taken that away.
+-- By default, everybody may connect, create temporary tables and use the schema.
 usual (kind, privilege) AS (
     VALUES ('database', 'CONNECT'), ('database', 'TEMPORARY'), ('schema', 'USAGE')
 ),
--- The privileges that this server knows: those that an owner (here the first superuser) has by default.
+-- The privileges that this server knows: those that an owner (here the bootstrap superuser) has by default.
 known AS (
     SELECT DISTINCT k.kind, a.privilege_type AS privilege
     FROM (VALUES ('database', 'd'), ('schema', 'n'), ('table', 'r'), ('sequence', 's')) AS k (kind, letter),
@@ -35,8 +35,8 @@ securables (kind, oid, name) AS (
     UNION ALL
     SELECT 'schema', oid, nspname FROM pg_namespace WHERE nspname = 'public'
 ),
--- Each privilege on what is there, and on what future revisions will make. Left out is what a superuser may
--- do, and what the owner may do with its own tables and sequences.
+-- Each privilege on existing objects, and on those that future revisions will create, except the privileges
+-- of superusers, and those of the owner on its own tables and sequences.
 rights AS (
     SELECT r.rolname AS role, 'on ' || s.kind || ' ' || s.name AS place, k.kind, k.privilege,
            s.kind = 'table' AND s.name IN ('alembic_version', 'schema_migrations', 'guvnor_migration_history')
@@ -90,7 +90,7 @@ FROM (VALUES
     (:'migrator', :'owner',
      CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END,
      'may not act as ' || :'owner'),
-    (:'owner', 'pg_read_all_stats', 'USAGE', 'is no member of pg_read_all_stats')
+    (:'owner', 'pg_read_all_stats', 'USAGE', 'is not a member of pg_read_all_stats')
 ) AS m (role, of, how, what)
 JOIN pg_roles AS member ON member.rolname = m.role
 JOIN pg_roles AS granted ON granted.rolname = m.of
@@ -103,7 +103,7 @@ JOIN pg_roles AS granted ON granted.oid = m.roleid
 WHERE member.rolname IN (SELECT role FROM roles)
   AND (member.rolname, granted.rolname) NOT IN ((:'migrator', :'owner'), (:'owner', 'pg_read_all_stats'))
 UNION
-SELECT 'missing', :'owner', format('does not own the %s %s, which is %s''s', kind, name, owner)
+SELECT 'missing', :'owner', format('does not own the %s %s, which belongs to %s', kind, name, owner)
 FROM objects WHERE NOT of_column AND owner <> :'owner'
 UNION
 SELECT CASE WHEN needed THEN 'missing' ELSE 'too much' END, role,

@@ -1,4 +1,4 @@
-"""``guvnor schema``: what its commands do, values in, values out."""
+"""``guvnor schema``: what its commands do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def check(settings: Settings, *, against_models: bool) -> DriftReport:
-    """Compare the database with the revision that it says it is at, or with the models.
+    """Compare the database with its revision, or with the models.
 
     Without a configured database, the revisions are compared with the models on the local server.
 
@@ -42,7 +42,7 @@ def check(settings: Settings, *, against_models: bool) -> DriftReport:
 
 
 def objects(settings: Settings) -> list[Object]:
-    """Return every object of the database's schema, in the order of kind and name."""
+    """Return every object of the database's schema, sorted by kind and name."""
     with postgres.closing(Database.of(settings).connect()) as connection:
         found, _ = read_live_schema(connection)
     return sorted(found.without(settings.schema_ignore), key=lambda item: (item.kind, item.identity))

@@ -1,4 +1,4 @@
-"""Lint: rules for new revision files, which find what a reviewer would object to."""
+"""Lint: rules that find what a reviewer would object to in new revision files."""
 
 from guvnor.lint.engine import lint_revisions
 from guvnor.lint.problem import LintProblem, LintReport

@@ -19,8 +19,8 @@ _NAMES = {rule.name for rule in (*REVISION_RULES, *FILES_RULES, ignores.UNUSED)}
 def lint_revisions(configuration_file: Path, since: str | None = None) -> LintReport:
     """Check the new revision files.
 
-    :param since: the last revision that is not new (``base``: all are new); when left out, every revision is
-        new that is not on the main branch.
+    :param since: the last revision that is not new (``base``: all are new); when left out, the revisions that
+        are not on the main branch are new.
     :raises guvnor.revisions.branch.BranchError: when Git cannot tell which revisions are new.
     :raises guvnor.errors.UsageError: when there is no such revision.
     :raises guvnor.lint.parsing.MissingToolError: when squawk or the parser is not installed.
@@ -34,7 +34,7 @@ def lint_revisions(configuration_file: Path, since: str | None = None) -> LintRe
 
 
 def _problems(source: RevisionSource) -> Iterator[LintProblem]:
-    """Yield the problems of one file that no ignore lets pass."""
+    """Yield the problems of one file, except ignored ones."""
     try:
         _ = source.module
     except (Exception, SystemExit) as error:  # noqa: BLE001 - running a file can raise anything

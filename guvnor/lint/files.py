@@ -14,10 +14,11 @@ from guvnor.revisions import branch, files as revision_files
 class NewRevisions:
     """The new revision files, and the earlier ones.
 
-    :ivar base: what they are compared with: the main branch, or a revision.
+    :ivar base: what the new files are compared with: the main branch, or a revision.
     :ivar new: the files to check.
     :ivar earlier: the files that they follow.
-    :ivar edited: the files of the main branch that the branch edits, each before and after; None: deleted.
+    :ivar edited: the files of the main branch that the branch edits, each before and after; None when it is
+        deleted.
     """
 
     base: str
@@ -70,6 +71,6 @@ def _sources(folder: str, texts: Mapping[str, str]) -> tuple[RevisionSource, ...
 
 
 def _folder(configuration: Path, versions: Path) -> str:
-    """Return the folder of the revision files as reports name it."""
+    """Return the path of the revision files' folder in reports."""
     root = configuration.resolve().parent
     return (versions.relative_to(root) if versions.is_relative_to(root) else versions).as_posix()

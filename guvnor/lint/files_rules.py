@@ -51,10 +51,10 @@ def _misnumbered(files: NewRevisions) -> Iterator[LintProblem]:
 
 
 def _wrong_number(source: RevisionSource, number: int, taken: str | None) -> tuple[int | None, str] | None:
-    """Return line and message of what is wrong with the number of a file; None when nothing is.
+    """Return line and message of a problem with the number of a file; None when there is no problem.
 
-    :param number: the one that it must have.
-    :param taken: another file that has the same number.
+    :param number: the number that it must have.
+    :param taken: another file with the same number.
     """
     if source.number is None:
         return None, f"{source.name} is not named NNN_words.py."

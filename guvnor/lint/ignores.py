@@ -1,4 +1,4 @@
-"""Comments that let a problem pass: ``# lint: ignore RULE: reason``."""
+"""Comments that suppress a problem: ``# lint: ignore RULE: reason``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMMENT = re.compile(r"#\s*lint:\s*ignore\b\s*(?P<rule>[\w-]*)\s*:?\s*(?P<reaso
 
 UNUSED = LintRule(
     "unused-ignore",
-    "An ignore names a known rule, gives a reason, and lets a problem pass.",
+    "An ignore names a known rule, gives a reason, and suppresses a problem.",
     "A stale ignore would hide the next problem. This rule cannot be ignored itself.",
     "Delete the comment, or write the reason.",
     """\
@@ -38,12 +38,12 @@ class _Ignore:
     lines: range
 
     def covers(self, problem: LintProblem) -> bool:
-        """Return whether the comment lets a problem pass."""
+        """Return whether the comment suppresses a problem."""
         return bool(self.reason) and problem.rule == self.rule and (problem.line or 0) in self.lines
 
 
 def _ignores(source: RevisionSource) -> Iterator[_Ignore]:
-    """Return the ignores of a revision file, which are comments of Python, not of SQL."""
+    """Return the ignores of a revision file, which are Python comments, not SQL comments."""
     lines = source.text.split("\n")
     for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
         if token.type == tokenize.COMMENT and (match := _COMMENT.match(token.string)):
@@ -73,7 +73,7 @@ def _lines(source: RevisionSource, line: int, *, alone: bool) -> tuple[int, int]
 
 
 def apply(found: list[LintProblem], source: RevisionSource, known: set[str]) -> Iterator[LintProblem]:
-    """Return the problems that no ignore lets pass, and those of the ignores themselves.
+    """Return the problems that no ignore suppresses, and those of the ignores themselves.
 
     :param found: the problems of the file.
     :param known: the names of all rules.
@@ -84,13 +84,13 @@ def apply(found: list[LintProblem], source: RevisionSource, known: set[str]) -> 
             yield problem
     for ignore in ignores:
         if ignore.rule not in known | {problem.rule for problem in found}:
-            message = f"The ignore names no known rule: {ignore.rule or 'none at all'}."
+            message = f"The ignore names no known rule: {ignore.rule or '(nothing)'}."
             help_ = "Name a rule of docs/lint.md: # lint: ignore RULE: reason"
         elif not ignore.reason:
             message = f"The ignore of {ignore.rule} gives no reason."
             help_ = f"Say why it does no harm here: # lint: ignore {ignore.rule}: reason"
         elif not any(ignore.covers(problem) for problem in found):
-            message = f"The ignore of {ignore.rule} lets nothing pass: there is no such problem here."
+            message = f"The ignore of {ignore.rule} suppresses nothing: there is no such problem here."
             help_ = "Delete the comment."
         else:
             continue

@@ -23,18 +23,18 @@ class MissingToolError(ConfigurationError):
     next_step = "pip install 'guvnor-migrations[lint]'"
 
 
-class SyntaxProblem(Exception):  # noqa: N818 - the fault is in the SQL that was read, not in this program
+class SyntaxProblem(Exception):  # noqa: N818 - the error is in the SQL that was read, not in this program
     """PostgreSQL's parser does not understand a text."""
 
 
 @dataclass(frozen=True)
 class ParsedStatement:
-    """One statement of a call; a call may write several.
+    """One statement of a call, which may run several.
 
     :ivar kind: the name of its node: ``AlterTableStmt``.
     :ivar node: its parse tree.
     :ivar offset: how many lines of the call's SQL come before it.
-    :ivar guarded: whether it stands in a DO block, under a condition or with its errors caught.
+    :ivar guarded: whether it is in a DO block, under a condition or with its errors caught.
     """
 
     call: RenderedCall
@@ -47,7 +47,7 @@ class ParsedStatement:
     def line_of(self, number: int) -> int:
         """Return the line of the revision file that a line of the statement comes from.
 
-        :param number: of the line within the statement, from 0.
+        :param number: the number of the line within the statement, from 0.
         """
         return self.call.line_of(self.offset + number)
 
@@ -93,7 +93,7 @@ def _parser() -> Any:
     try:
         import pgparse
     except ImportError:
-        raise MissingToolError("The wheel pgparse is not installed.") from None
+        raise MissingToolError("The package pgparse is not installed.") from None
     return pgparse
 
 
@@ -132,7 +132,7 @@ _ENDS = {"PLpgSQL_stmt_commit": "COMMIT", "PLpgSQL_stmt_rollback": "ROLLBACK"}
 
 
 def _executed(tree: Any, *, guarded: bool) -> Iterator[tuple[int, str, bool]]:
-    """Return line and text of each SQL statement in a PL/pgSQL tree, and whether it is guarded."""
+    """Return the line and text of each SQL statement in a PL/pgSQL tree, and whether it is guarded."""
     for name, value in _pairs(tree):
         if name in _STATEMENTS:
             yield value["lineno"], value[_STATEMENTS[name]]["PLpgSQL_expr"]["query"], guarded

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Violation:
     """A place in a revision file that breaks a rule.
 
-    :ivar line: in that file; None for the file as a whole.
-    :ivar direction: ``up`` or ``down``; None where the rule is about neither.
+    :ivar line: the line in that file; None for the file as a whole.
+    :ivar direction: ``up`` or ``down``; None where the rule concerns neither.
     :ivar message: what was found.
     """
 

@@ -51,8 +51,8 @@ def _autocommit(source: RevisionSource) -> Iterator[Violation]:
 NO_APPLICATION_IMPORT = RevisionRule(
     "no-application-import",
     "A revision imports Alembic, SQLAlchemy and the standard library, and nothing else.",
-    "A revision records what was done to the databases that exist. The application's code changes later, and "
-    "would change or break an old revision.",
+    "A revision records what was done to existing databases. The application's code changes later, and would "
+    "change or break an old revision.",
     "Write what the revision needs into the revision itself.",
     """\
 from guvnor.models import metadata

@@ -1,4 +1,4 @@
-"""The SQL of a revision, call by call, with the line of the revision file that each call stands on."""
+"""The SQL of a revision, call by call, with the line of each call in the revision file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RenderedCall:
 
     :ivar line: the first line of the call in the revision file.
     :ivar last: the last line of the call.
-    :ivar text_line: the line on which the SQL starts there; None where it is no literal of the call.
+    :ivar text_line: the line on which the SQL starts; None where the SQL is not a literal in the call.
     :ivar in_transaction: whether it runs in the revision's transaction.
     :ivar operation: the online operation that wrote it; None for the revision's own SQL.
     """
@@ -33,15 +33,15 @@ class RenderedCall:
     operation: str | None
 
     def line_of(self, number: int) -> int:
-        """Return the line of the revision file that a line of the SQL comes from; where unknown, the call's.
+        """Return the line of the revision file that a line of the SQL comes from, else the call's line.
 
-        :param number: of the line within the SQL, from 0.
+        :param number: the number of the line within the SQL, from 0.
         """
         return self.line if self.text_line is None else min(self.text_line + number, self.last)
 
     @property
     def is_written_out(self) -> bool:
-        """Whether the revision's author wrote the SQL; the rest an online operation makes from names."""
+        """Whether the revision's author wrote the SQL; an online operation generates the rest from names."""
         return self.operation in (None, "create_index_concurrently")
 
 
@@ -49,7 +49,7 @@ class RenderedCall:
 class RenderedDirection:
     """The SQL of ``upgrade()`` or ``downgrade()``.
 
-    :ivar failure: what stopped the function before its end; None when nothing did.
+    :ivar failure: the error that stopped the function; None when there was none.
     """
 
     direction: str
@@ -61,8 +61,9 @@ def render(direction: str, function: object, tree: ast.Module, shown: str) -> Re
     """Render one direction of a revision as SQL, without a database, as ``guvnor migrate plan`` does.
 
     :param direction: ``up`` or ``down``.
-    :param function: the revision's ``upgrade`` or ``downgrade``; what is no function writes nothing.
-    :param tree: the parse tree of the revision file, and ``shown`` the name that it was compiled with.
+    :param function: the revision's ``upgrade`` or ``downgrade``; anything but a function writes nothing.
+    :param tree: the parse tree of the revision file.
+    :param shown: the file name with which the tree was compiled.
     """
     recorder = _CallRecorder(direction, tree, shown)
     failure = None
@@ -78,7 +79,7 @@ def render(direction: str, function: object, tree: ast.Module, shown: str) -> Re
 
 
 class _CallRecorder(Recorder):
-    """Records for each statement the call that it comes from."""
+    """Records each statement together with the call that it comes from."""
 
     def __init__(self, direction: str, tree: ast.Module, shown: str) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ class _CallRecorder(Recorder):
             self.calls.append(RenderedCall(sql, *place, self.in_transaction, operation))
 
     def _caller(self) -> tuple[int, str | None]:
-        """Return the line of the revision file that is running, and the online operation it has called."""
+        """Return the current line of the revision file, and the online operation that it has called."""
         operation = None
         for frame, line in traceback.walk_stack(sys._getframe(1)):
             if frame.f_code.co_filename == self.shown:
@@ -103,7 +104,7 @@ class _CallRecorder(Recorder):
         raise AssertionError("only the functions of a revision write SQL")
 
     def _literal(self, line: int, sql: str) -> tuple[int, int | None]:
-        """Return the last line of the call on a line, and the line of its literal that the SQL starts in."""
+        """Return the last line of the call on a line, and the line on which the SQL starts in its literal."""
         last = line
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call) and node.lineno == line:

@@ -1,6 +1,7 @@
 """Whether a statement can run a second time.
 
-Only a server could prove it. Lint works without one, and looks in the parse tree for IF EXISTS and the like.
+Only a server could prove it. Lint works without a server, and looks for IF EXISTS and the like in the parse
+tree.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ _CREATED = (
     "CreateStmt", "CreateTableAsStmt", "CreateSeqStmt", "CreateSchemaStmt", "CreateExtensionStmt",
     "CreateStatsStmt", "IndexStmt",
 )  # fmt: skip
-# By kind of statement, or of command in ALTER TABLE: the flag of the parse tree that makes it repeatable, and
-# the words that set the flag.
+# For each kind of statement, or of command in ALTER TABLE, the flag of the parse tree that makes it
+# repeatable, and the words that set the flag.
 _FLAGS = {
     **dict.fromkeys(_CREATED, ("if_not_exists", "IF NOT EXISTS")),
     **dict.fromkeys(("CreateFunctionStmt", "ViewStmt", "RuleStmt"), ("replace", "OR REPLACE")),
@@ -28,7 +29,7 @@ _FLAGS = {
     "AT_DropExpression": ("missing_ok", "DROP EXPRESSION IF EXISTS"),
 }
 _GUARD = "a DO block that checks first or catches duplicate_object"
-# Kinds that have no such words.
+# The kinds that have no such flag.
 _UNGUARDED = {
     "CreateEnumStmt", "CompositeTypeStmt", "CreateRangeStmt", "CreateDomainStmt", "DefineStmt",
     "CreatePolicyStmt", "RenameStmt", "AlterObjectSchemaStmt", "AT_AddConstraint", "AT_AddIdentity",
@@ -53,7 +54,7 @@ def missing_guard(statement: ParsedStatement) -> str | None:
         query = node.get("selectStmt", {}).get("SelectStmt", {})
         return None if "onConflictClause" in node or "whereClause" in query else "ON CONFLICT DO NOTHING"
     if statement.kind == "UpdateStmt":
-        return None if "whereClause" in node else "a WHERE that skips the rows that are done"
+        return None if "whereClause" in node else "a WHERE that skips rows that are done"
     return _lacks(statement.kind, node)
 
 

@@ -32,7 +32,7 @@ class RevisionSource:
 
     @cached_property
     def tree(self) -> ast.Module:
-        """The file as Python parses it.
+        """The parse tree of the file.
 
         :raises SyntaxError: when it is not valid Python.
         """
@@ -40,9 +40,9 @@ class RevisionSource:
 
     @cached_property
     def module(self) -> ModuleType:
-        """The file, imported; tracebacks and frames of its functions name ``shown`` as their file."""
+        """The imported file; tracebacks and frames of its functions name ``shown`` as their file."""
         module = ModuleType(self.name.removesuffix(".py"))
-        # A revision is code of this project, which every command of Alembic runs, too.
+        # A revision is this project's code, which every Alembic command runs, too.
         exec(compile(self.tree, self.shown, "exec", dont_inherit=True), module.__dict__)  # noqa: S102
         return module
 

@@ -1,4 +1,4 @@
-"""Runs squawk on the SQL of a revision; it knows what a statement does to a busy table."""
+"""Runs squawk, which knows what a statement does to a busy table, on the SQL of a revision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def problems(source: RevisionSource) -> Iterator[LintProblem]:
     """Return what squawk finds in both directions of a revision.
 
     :raises MissingToolError: when squawk is not installed.
-    :raises GuvnorError: when it prints no result.
+    :raises GuvnorError: when squawk prints no result.
     """
     program = _program()
     for rendered in source.directions:
@@ -41,7 +41,7 @@ def problems(source: RevisionSource) -> Iterator[LintProblem]:
 
 
 def _program() -> str:
-    """Find the program, first beside this Python, where the wheel installs it."""
+    """Find squawk, first beside this Python, where the wheel installs it."""
     places = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
     if program := shutil.which("squawk", path=places):
         return program
@@ -49,7 +49,7 @@ def _program() -> str:
 
 
 def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
-    """Return one direction as a script, and for each of its lines the line of the revision file.
+    """Return one direction as a script, and the line of the revision file for each line of the script.
 
     BEGIN and COMMIT tell squawk what runs in a transaction. SQL that an online operation generates is in the
     script, too, but has no line of the file: the author of the revision did not write it.
@@ -65,10 +65,10 @@ def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
             script += f"CREATE TABLE {quoted(statement.node['into']['rel']['relname'])} ();\n"
             lines.append(None)
         script += f"{statement.sql}\n;\n"
-        # The semicolon has a line, too.
+        # The semicolon has a line of its own.
         numbers = range(statement.sql.count("\n") + 2)
         lines += [statement.line_of(n) if statement.call.is_written_out else None for n in numbers]
-    # Ignores are comments of Python; squawk's own must have no effect.
+    # Ignores are Python comments; squawk's own must have no effect.
     script = script.replace("squawk-ignore", "squawk_ignore")
     return script + ("COMMIT;\n" if in_transaction else ""), [*lines, None]
 
@@ -76,8 +76,8 @@ def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
 def _run(program: str, sql: str) -> list[dict[str, Any]]:
     """Run squawk over a script and return its warnings.
 
-    The caller filters rules that are off: squawk fails on the exclusion of a rule that its version does not
-    know. The empty configuration keeps it from reading a file of the current directory.
+    The caller filters out rules that are off, since squawk fails when told to exclude a rule that its version
+    does not know. The empty configuration keeps squawk from reading one in the current directory.
     """
     done = subprocess.run(
         [program, f"--config={os.devnull}", "--reporter=json", f"--pg-version={OLDEST_SERVER}.0"],

@@ -1,4 +1,4 @@
-"""The rules of squawk: what to write instead of what an enforced one finds, and why the others are off."""
+"""The rules of squawk: what to write instead, for enforced rules, and why the others are off."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ENFORCED: dict[str, str | None] = {
     "ban-create-domain-with-constraint": _COLUMN_CHECK,
     "ban-alter-domain-with-add-constraint": _COLUMN_CHECK,
 }
-"""What to write instead, by rule; None where squawk's own help says it."""
+"""What to write instead, by rule; None for squawk's own help."""
 
 KEY_RULES = ("disallowed-unique-constraint", "adding-serial-primary-key-field")
 """squawk asks for NOT VALID on a new key, too, where PostgreSQL does not allow it."""
@@ -61,7 +61,7 @@ OFF = {
     "prefer-bigint-over-int": "The deployed tables count minutes and positions in integer.",
     "prefer-bigint-over-smallint": "The numbers are small, and none is a key.",
     "prefer-robust-stmts": (
-        "`idempotent-statements` covers more statements, and lets pass what can be repeated as it is, such "
+        "`idempotent-statements` covers more statements, and accepts those that can be repeated anyway, such "
         "as SET DEFAULT."
     ),
     "require-lock-timeout": _TIMEOUTS,
@@ -71,7 +71,7 @@ OFF = {
     "require-enum-value-ordering": "A new value comes last, as in the models.",
     "adding-foreign-key-constraint": (
         "`constraint-missing-not-valid` finds those that read rows. This rule also refuses a new column with "
-        "REFERENCES, which is NULL in every row, so that none is read."
+        "REFERENCES, for which no row is read, since it is NULL in every row."
     ),
     "ban-concurrent-index-creation-in-transaction": (
         "`one-concurrently` finds it, and other statements with CONCURRENTLY."
@@ -79,9 +79,9 @@ OFF = {
     "syntax-error": "`readable` uses PostgreSQL's own parser.",
     "transaction-nesting": _TRANSACTION,
     "ban-uncommitted-transaction": _TRANSACTION,
-    "unused-ignore": "Ignores are comments of Python here.",
+    "unused-ignore": "Ignores are Python comments here.",
 }
-"""Why a rule is off, by rule."""
+"""The rules that are off, and why."""
 
 OFF_IN_DOWNGRADE = frozenset(_DROPS)
 """A downgrade drops what the upgrade has created; in production the guard asks first."""

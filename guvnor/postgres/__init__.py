@@ -1,4 +1,4 @@
-"""PostgreSQL as a client sees it: connections, how they are set, and queries."""
+"""PostgreSQL as a client sees it: connections, their settings, and queries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SESSION = (
     ("check_function_bodies", "on"),
     ("standard_conforming_strings", "on"),
     ("client_min_messages", "notice"),
-    ("jit", "off"),  # to compile a query of the catalogs takes longer than to run it
+    ("jit", "off"),  # compiling a query of the catalogs takes longer than running it
 )
 
 
@@ -53,8 +53,8 @@ class DatabaseError(GuvnorError):
 class Identity:
     """Which database a connection reaches, for people and for the plan's hash.
 
-    :ivar system_identifier: of the cluster, None where the role may not read it.
-    :ivar oid: of the database.
+    :ivar oid: the OID of the database.
+    :ivar system_identifier: the identifier of the cluster; None where the role may not read it.
     """
 
     host: str
@@ -77,10 +77,10 @@ class Identity:
 def parse(dsn: str) -> dict[str, str]:
     """Let libpq take a connection string apart.
 
-    libpq reads some passwords with characters that a URL needs escaped as part of another field, and quotes
-    that field in its messages. So a string whose fields cannot be is refused here, without quoting any of it.
+    When a password in a URL has unescaped special characters, libpq may read a part of it as another field,
+    and quotes that field in its messages. So a string with an impossible field is refused here.
 
-    :raises ConfigurationError: when it is empty or malformed; its text never shows any of the string.
+    :raises ConfigurationError: when the string is empty or malformed; the message quotes none of it.
     """
     if not dsn.strip():
         raise ConfigurationError(
@@ -98,13 +98,13 @@ def parse(dsn: str) -> dict[str, str]:
             "The database's connection string (DSN) is malformed. It is not shown, since it may hold a "
             "password.",
             next_step="Write it as postgres://USER:PASSWORD@HOST:5432/DATABASE. In the password, encode "
-            "what is no letter, no digit and none of -._~ (@ is %40, / is %2F, : is %3A).",
+            "everything but letters, digits and -._~ (@ is %40, / is %2F, : is %3A).",
         )
     return fields
 
 
 def masked(dsn: str) -> str:
-    """Return a connection string that may be shown: as keywords, its passwords masked."""
+    """Return a connection string as keywords, with its passwords masked."""
     fields = parse(dsn)
     for name in ("password", "sslpassword", "oauth_client_secret"):
         if name in fields:
@@ -114,9 +114,9 @@ def masked(dsn: str) -> str:
 
 
 def connect(dsn: str, *, purpose: str = "") -> Connection:
-    """Open a connection in autocommit mode whose session is set to what a migration needs.
+    """Open a connection in autocommit mode whose session has the settings that a migration needs.
 
-    The settings are applied with ``SET``: connection poolers refuse them as connection options.
+    A query applies the settings, since connection poolers refuse them as connection options.
 
     :param dsn: libpq's connection string, passed on unchanged.
     :param purpose: a word for the application name, by which others recognize the connection.
@@ -126,7 +126,7 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
     fields = parse(dsn)
     # libpq waits for ever by default, and a connect that waits cannot be interrupted.
     os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
-    # A setting of the caller's wins over libpq's fallback.
+    # An application name that the user has set wins over the fallback.
     name = f"{APPLICATION_NAME} {purpose}".strip()
     try:
         connection: Connection = psycopg2.connect(dsn, fallback_application_name=name, client_encoding="UTF8")
@@ -142,8 +142,8 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
 
 
 def prepare(connection: Connection) -> None:
-    """Set a session to what a migration needs; see ``_SESSION``."""
-    # Unknown settings (older servers) are passed over by the catalog, so that one statement sets all.
+    """Give a session the settings that a migration needs; see ``_SESSION``."""
+    # The join skips settings that an older server does not know, so that one statement sets all others.
     sql = """
         SELECT set_config(wanted.name, wanted.value, false)
         FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
@@ -175,10 +175,10 @@ def identify(connection: Connection) -> Identity:
 
 @contextlib.contextmanager
 def snapshot(connection: Connection, lock_timeout: str = "") -> Iterator[extensions.cursor]:
-    """Let all queries of the body see the same moment, and write nothing.
+    """Let all queries of the body see the database at the same moment, and write nothing.
 
     :param connection: in autocommit mode.
-    :param lock_timeout: as PostgreSQL takes it; that of the session when left out.
+    :param lock_timeout: in PostgreSQL's notation; that of the session when left out.
     """
     begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     with connection.cursor() as cursor:
@@ -214,13 +214,13 @@ def explained() -> Iterator[None]:
 
 
 def scalar(connection: Connection, sql: str, parameters: Any = None) -> Any:
-    """Run a query that gives one value and return it; None when it gives no row."""
+    """Run a query that returns one value; None when it returns no row."""
     found = row(connection, sql, parameters)
     return found[0] if found else None
 
 
 def row(connection: Connection, sql: str, parameters: Any = None) -> tuple[Any, ...] | None:
-    """Run a query and return its first row; None when it gives none."""
+    """Run a query and return its first row; None when there is none."""
     found = rows(connection, sql, parameters)
     return found[0] if found else None
 
@@ -233,5 +233,5 @@ def rows(connection: Connection, sql: str, parameters: Any = None) -> list[tuple
 
 
 def quote_ident(connection: Connection, name: str) -> str:
-    """Return a name as SQL takes it, in quotes where the server says that it needs them."""
+    """Return a name as SQL takes it, in quotes where the server finds them necessary."""
     return str(scalar(connection, "SELECT quote_ident(%s)", (name,)))

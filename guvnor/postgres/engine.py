@@ -1,4 +1,4 @@
-"""A connection of ours, as SQLAlchemy and Alembic use it."""
+"""Connections of this project for SQLAlchemy and Alembic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a connection could not be made, in plain words and with what to type next.
+"""Why a connection failed, in plain words and with what to type next.
 
 psycopg2 gives neither SQLSTATE nor diagnostics for a failed connect, so this is the one place that matches
 libpq's text. What is not recognized is shown as libpq says it, with the password masked.
@@ -27,7 +27,11 @@ _READY = "pg_isready -h {host} -p {port}"
 
 @dataclass(frozen=True)
 class Reason:
-    """A reason, recognized by its pattern; message and next step name {host}, {port}, {role}, {database}."""
+    """A reason for a failure; message and next step have placeholders such as {host} and {role}.
+
+    :ivar pattern: matches libpq's text.
+    :ivar may_pass: whether trying again later can help.
+    """
 
     pattern: str
     message: str
@@ -35,8 +39,9 @@ class Reason:
     may_pass: bool = False
 
 
-# libpq tries several addresses, with and without TLS, and says how each ended. What a server answered tells
-# more than that another address did not answer, and a wrong password more than a second try without TLS.
+# The first match counts. libpq tries several addresses, with and without TLS, and reports each attempt. A
+# server's answer says more than the silence of another address, and a wrong password says more than a second
+# attempt without TLS.
 REASONS = (
     Reason(
         r"starting up|not (yet )?accepting connections|shutting down|is in recovery mode",
@@ -71,7 +76,7 @@ REASONS = (
         may_pass=True,
     ),
     Reason(
-        # Where it was refused with encryption, too, or on a Unix socket, there is no entry at all.
+        # A server that refuses the role with encryption, too, or on a Unix socket, has no entry for it.
         r"\A(?!.*(, SSL encryption|host .\[local\])).*(no encryption|SSL off)"
         r"|requires? (SSL|TLS|encryption)|SSL \w+ is required",
         "the server at {host} accepts this role only over TLS",
@@ -125,8 +130,8 @@ REASONS = (
 def connection_failed(text: str, fields: dict[str, str]) -> ConnectionFailedError:
     """Turn libpq's text into an error with a next step.
 
-    :param text: what libpq says.
-    :param fields: the connection string, as libpq takes it apart.
+    :param text: libpq's message.
+    :param fields: the fields of the connection string.
     """
     role = fields.get("user") or os.environ.get("PGUSER") or "USER"
     names = {

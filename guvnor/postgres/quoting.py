@@ -1,4 +1,4 @@
-"""Names and texts as SQL writes them."""
+"""Quoting of names and texts in SQL."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ def constant(text: str) -> str:
 
 
 def unquoted(name: str) -> str:
-    """Return a name as catalogs hold it, given as SQL writes it."""
+    """Return a name as the catalogs hold it.
+
+    :param name: the name as SQL writes it.
+    """
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def suffixed(name: str, suffix: str) -> str:
-    """Return the name of what stands beside an object for a while, as SQL writes it.
+    """Return the name of an object that temporarily exists beside another one, as SQL writes it.
 
-    :param name: the object's own, as SQL writes it.
-    :param suffix: what the other ends with.
+    :param name: the name of the other object, as SQL writes it.
+    :param suffix: what is appended to that name.
     """
     bare = unquoted(name).encode()[: _LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
     return quoted(bare) if name.startswith('"') else bare

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import socket
 
-from psycopg2.extensions import connection as Connection  # noqa: N812 - its name everywhere else
+from psycopg2.extensions import connection as Connection  # noqa: N812 - as it is called elsewhere
 
 NOTE = "connection without TLS"  # in the history
 
@@ -33,7 +33,7 @@ def is_local(address: str) -> bool:
 def peer(connection: Connection) -> str:
     """Return the address at the other end of a connection; empty for a Unix socket.
 
-    Where the socket has no address to read, it is the host as libpq knows it.
+    Where the socket's address cannot be read, it is the host as libpq knows it.
     """
     try:
         with socket.socket(fileno=os.dup(connection.info.socket)) as copy:

@@ -1,1 +1,1 @@
-"""Each result in words, as JSON and as Markdown."""
+"""Each result as text, JSON or Markdown."""

@@ -40,7 +40,7 @@ def diagram(metadata: MetaData) -> str:
 
 def _attribute(column: Column[object]) -> str:
     name = column.type.compile(dialect=postgresql.dialect()).lower()  # type: ignore[no-untyped-call]
-    name = name.replace("timestamp with time zone", "timestamptz")  # a type is one word
+    name = name.replace("timestamp with time zone", "timestamptz")  # Mermaid wants a type in one word
     kinds = {"PK": column.primary_key, "FK": column.foreign_keys, "UK": _is_unique(column)}
     keys = [key for key, holds in kinds.items() if holds]
     return " ".join(filter(None, (name, column.name, ", ".join(keys))))

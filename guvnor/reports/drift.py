@@ -1,4 +1,4 @@
-"""Writes a report for people and for programs: terminal, JSON, Markdown, GitHub annotations."""
+"""Renders a drift report: terminal, JSON, Markdown, GitHub annotations."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SIGNS = {"missing": "-", "unexpected": "+", "different": "~"}
 def summary(report: DriftReport) -> str:
     """Return the result in one line."""
     if report.clean:
-        return f"No drift: {report.actual} is what {report.expected} says."
-    things = counted(len(report.findings), "thing")
-    return f"Drift: {report.actual} differs from {report.expected} in {things}."
+        return f"No drift: {report.actual} matches {report.expected}."
+    differences = counted(len(report.findings), "difference")
+    return f"Drift: {differences} between {report.actual} and {report.expected}."
 
 
 def as_terminal(report: DriftReport) -> Group:
-    """Return the report for a terminal, as rich shows it."""
+    """Return the report as rich shows it on a terminal."""
     from rich.console import Group
     from rich.text import Text
 
@@ -55,7 +55,7 @@ def as_json(report: DriftReport) -> str:
 
 
 def as_markdown(report: DriftReport) -> str:
-    """Return the report as Markdown, as a pull request shows it."""
+    """Return the report as Markdown for a pull request."""
     lines = [f"### {titled(summary(report), clean=report.clean)}"]
     for finding in report.findings:
         title = f"{finding.kind} {code(finding.object)} is {finding.change}"
@@ -69,7 +69,7 @@ def as_markdown(report: DriftReport) -> str:
 
 
 def as_github(report: DriftReport) -> str:
-    """Return the report as annotations of GitHub Actions, one a line."""
+    """Return the report as annotations of GitHub Actions, one per line."""
     lines = []
     for finding in report.findings:
         text = "\n".join((finding.meaning, *_details(finding), *(finding.sql or "").splitlines()))
@@ -78,7 +78,7 @@ def as_github(report: DriftReport) -> str:
 
 
 def _details(finding: Finding) -> list[str]:
-    """Return the expected and the actual value of each attribute, a line each."""
+    """Return lines with the expected and the actual value of each attribute."""
     sides = [("expected", finding.expected), ("actual", finding.actual)]
     given = [(side, values) for side, values in sides if values is not None]
     names = dict.fromkeys(name for _, values in given for name in values)

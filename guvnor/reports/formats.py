@@ -14,7 +14,7 @@ def titled(summary: str, *, clean: bool) -> str:
 
 
 def counted(count: int, thing: str) -> str:
-    """Return a number and what it counts: ``1 index``, ``2 policies``."""
+    """Return a number with its noun: ``1 index``, ``2 policies``."""
     if count == 1:
         return f"1 {thing}"
     plurals = {"index": "indexes", "policy": "policies"}
@@ -27,7 +27,7 @@ def as_document(values: dict[str, Any]) -> str:
 
 
 def code(text: str) -> str:
-    """Return a text as code of Markdown."""
+    """Return a text as inline code in Markdown."""
     if "`" not in text:
         return f"`{text}`"
     fence = "`" * (_longest_run(text) + 1)
@@ -35,7 +35,7 @@ def code(text: str) -> str:
 
 
 def fenced(language: str, lines: Sequence[str]) -> list[str]:
-    """Return lines as a block of code, fenced with more backticks than any of them has."""
+    """Return lines as a code block, fenced with more backticks than any of them has."""
     fence = "`" * max(3, _longest_run("\n".join(lines)) + 1)
     return [f"{fence}{language}", *lines, fence]
 
@@ -48,7 +48,7 @@ def annotation(level: str, message: str, **properties: object) -> str:
     """Return an annotation of GitHub Actions (see its "Workflow commands").
 
     :param level: ``error`` or ``notice``.
-    :param properties: such as ``file``; one that is None is left out.
+    :param properties: properties such as ``file``; those that are None are left out.
     """
     given = (
         f"{name}={_escaped(str(value)).replace(':', '%3A').replace(',', '%2C')}"

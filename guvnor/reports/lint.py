@@ -23,7 +23,7 @@ def summary(report: LintReport) -> str:
 
 
 def as_terminal(report: LintReport) -> Group:
-    """Return the report for a terminal, as rich shows it."""
+    """Return the report as rich shows it on a terminal."""
     from rich.console import Group
     from rich.text import Text
 
@@ -53,7 +53,7 @@ def as_markdown(report: LintReport) -> str:
 
 
 def as_github(report: LintReport) -> str:
-    """Return the report as annotations of GitHub Actions, one a line."""
+    """Return the report as annotations of GitHub Actions, one per line."""
     lines = []
     for problem in report.problems:
         text, title = f"{problem.message}\n{problem.help}", f"Lint: {problem.rule}"

@@ -22,9 +22,9 @@ $ guvnor schema lint               # the revisions that are not on the main bran
 $ guvnor schema lint --since 002   # the revisions after 002
 ```
 
-It needs no database, but two wheels: `pip install 'guvnor-migrations[lint]'`. It exits with 0 when there is
-no problem, and with 3 when there is one. `--json`, `--markdown` and `--github` are for programs, for pull
-requests, and for annotations of GitHub Actions.
+It needs no database, but two packages: `pip install 'guvnor-migrations[lint]'`. It exits with 0 when there is
+no problem, and with 3 when there is one. `--json` is for programs, `--markdown` for pull requests, and
+`--github` for annotations of GitHub Actions.
 
 The main branch is the target of the pull request in a workflow, else the remote's default branch, else `main`
 or `master`.
@@ -34,24 +34,24 @@ what a statement does to a busy table. Both check the SQL of `upgrade()` and `do
 plan` shows it. PostgreSQL's own parser reads the statements in `DO` blocks, too; only SQL that a block builds
 at run time (`EXECUTE`) is not checked. A table that the same transaction has created is not busy.
 
-## Let a problem pass
+## Ignore a problem
 
 ```python
 # lint: ignore ban-drop-column: no version since 4.2 reads or writes it
 op.execute("ALTER TABLE signals DROP COLUMN IF EXISTS payload")
 ```
 
-Write the comment beside the statement, above it or inside it; beside or above a function it is for the whole
-function. It names one rule and gives the reason. The ignore of a drop shows the reviewer where data is lost.
-The rules about the files as a whole cannot be ignored: `numbers` and `applied-revision-changed`.
+Write the comment beside the statement, above it or inside it; beside or above a function, it applies to the
+whole function. It names one rule and gives the reason. The ignore of a drop shows the reviewer where data is
+lost. The rules about the files as a whole, `numbers` and `applied-revision-changed`, cannot be ignored.
 """
 
 SQUAWK = """\
 ## The rules of squawk
 
-[squawkhq.com](https://squawkhq.com/docs/rules) explains each rule, and [migrations.md](migrations.md) how to
-change a busy table with online operations. A downgrade may drop what the upgrade has made; in production the
-guard asks first.
+[squawkhq.com](https://squawkhq.com/docs/rules) explains each rule; [migrations.md](migrations.md) explains
+how to change a busy table with online operations. A downgrade may drop what the upgrade has created; in
+production, the guard asks first.
 """
 
 
@@ -80,7 +80,7 @@ def _squawk_table() -> Iterator[str]:
     rows = []
     for name, instead in ENFORCED.items():
         verdict = "error; off in `downgrade()`" if name in OFF_IN_DOWNGRADE else "error"
-        rows.append((verdict, instead or "squawk's own help says it", name))
+        rows.append((verdict, instead or "see squawk's own help", name))
     rows += [("off", reason, name) for name, reason in OFF.items()]
     for (verdict, text), group in groupby(rows, key=lambda row: row[:2]):
         yield f"| {', '.join(f'`{name}`' for *_, name in group)} | {verdict} | {text} |"

@@ -1,4 +1,4 @@
-"""``guvnor migrate plan`` in words and as JSON."""
+"""``guvnor migrate plan`` as text and as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def lines(preview: Preview) -> Iterator[str]:
         if preview.effects:
             effect = preview.effects[number]
             for sign, objects in (("+", effect.added), ("~", effect.changed), ("-", effect.dropped)):
-                # Leave out what only comes or goes with another object.
+                # Leave out objects that only come or go with another one.
                 handles = {item.handle for item in objects}
                 yield from (f"  {sign} {item}" for item in objects if handles.isdisjoint(item.parents))
         for sql, seen in _statements(preview, number):
@@ -44,7 +44,7 @@ def lines(preview: Preview) -> Iterator[str]:
 
 
 def dedented(sql: str) -> list[str]:
-    """Take off the indentation that a statement has in its revision file."""
+    """Remove the indentation that a statement has in its revision file."""
     first, *rest = sql.splitlines() or [""]
     return [first, *textwrap.dedent("\n".join(rest)).splitlines()]
 
@@ -57,7 +57,7 @@ def _statements(preview: Preview, number: int) -> Iterator[tuple[str, StatementE
 
 
 def notes(effect: StatementEffect) -> Iterator[str]:
-    """Yield what a statement does to tables that existed before it."""
+    """Yield what a statement does to existing tables."""
     if effect.online:
         yield f"online: {ONLINE}"
     yield from (f"locks {lock.table}: {lock.mode}" for lock in effect.locks)
@@ -66,7 +66,7 @@ def notes(effect: StatementEffect) -> Iterator[str]:
 
 
 def as_json(preview: Preview) -> dict[str, Any]:
-    """Return the same for programs."""
+    """Return the preview for programs."""
     plan = preview.plan
     return {
         "database": plan.database.database,

@@ -20,20 +20,20 @@ from guvnor.review.roundtrip import RoundTrip
 from guvnor.schema.snapshot import Object
 
 MARKER = "<!-- guvnor-migrations -->"
-"""By this first line, a later run finds the comment that it replaces."""
+"""The first line, by which a later run finds the comment that it replaces."""
 
 COMMENT_LIMIT = 65_000
 """Characters. GitHub takes 65,536; a tool that posts the file may add a few."""
 
 _SIGNS = {"passed": "✅", "warning": "⚠️", "failed": "❌", "skipped": "➖"}
 _CELL_LIMIT = 400  # characters
-# The words of the drift report are about a database; a review compares two texts.
+# The texts of the drift report are about a database; a review compares revisions and models.
 _OF_MODELS = {
-    "missing": "The models have it, and no revision makes it.",
-    "unexpected": "The revisions make it, and the models do not have it.",
+    "missing": "The models have it, but no revision creates it.",
+    "unexpected": "The revisions create it, but the models do not have it.",
 }
 _EXPECTED = (
-    "Expected is what `guvnor/models.py` says, actual what the revisions make. "
+    "Expected is the schema of `guvnor/models.py`, actual is that of the revisions. "
     "The SQL is what a revision has to run to match the models."
 )
 _WHOLE = "the whole report: guvnor schema review"
@@ -41,9 +41,9 @@ _WHOLE = "the whole report: guvnor schema review"
 
 @dataclass(frozen=True)
 class _Fold:
-    """A part that is folded away, and may be cut.
+    """A folded part of the report, which may be cut.
 
-    :ivar language: of the code block that the lines are in; None for Markdown.
+    :ivar language: the language of the code block that holds the lines; None for Markdown.
     """
 
     title: str
@@ -51,14 +51,14 @@ class _Fold:
     language: str | None = None
 
     def written(self, cap: int) -> str:
-        """Return it with no more lines than fit into ``cap`` characters."""
+        """Return the part with no more lines than fit into ``cap`` characters."""
         lengths = accumulate(len(line) + 1 for line in self.lines)
         kept = [line for line, length in zip(self.lines, lengths, strict=True) if length <= cap]
         left = len(self.lines) - len(kept)
         body = [*kept, *_unclosed(kept)] if self.language is None else fenced(self.language, kept)
         if left:
             body += ["", f"*… {counted(left, 'more line')}: {_WHOLE}*"]
-        # Without blank lines, GitHub takes what is inside for HTML.
+        # Without blank lines, GitHub would render the content as HTML.
         title = f"<details>\n<summary>{escape(self.title, quote=False)}</summary>"
         return "\n\n".join((title, "\n".join(body).strip("\n"), "</details>"))
 
@@ -108,7 +108,7 @@ def _head(review: Review) -> Iterator[str]:
     rows = [f"| {_SIGNS[check.verdict]} | {check.name} | {_cell(check.summary)} |" for check in review.checks]
     yield "\n".join(("| | check | result |", "| --- | --- | --- |", *rows))
     if review.renumbered:
-        yield "The other checks looked at the revisions as they are once they are renumbered."
+        yield "The other checks used the renumbered revisions."
     if steps := [step for check in failed for step in _next_step(review, check)]:
         yield "### What to do"
         yield from steps
@@ -117,7 +117,7 @@ def _head(review: Review) -> Iterator[str]:
 def _next_step(review: Review, check: ReviewCheck) -> Iterator[str]:
     if check.name == "One line" and review.renumberings:
         names = _and(f"`{item.old}`" for item in review.renumberings)
-        yield f"**{check.name}.** Take in {review.main}, give {names} the next free number, and edit:"
+        yield f"**{check.name}.** Merge {review.main}, give {names} the next free number, and edit:"
         commands, edits = [f"$ git merge {review.main}"], []
         for item in review.renumberings:
             old, new = f"{review.folder}/{item.old}", f"{review.folder}/{item.new}"
@@ -178,7 +178,7 @@ def _part(part: RevisionEffects) -> Iterator[str | _Fold]:
         sql = "\n\n".join(map(_ended, direction.sql)).split("\n")
         yield _Fold(f"SQL {way}: {counted(len(direction.sql), 'statement')}", tuple(sql), "sql")
         if rows := tuple(_seen(direction)):
-            table = ("| statement | tables that were there before |", "| --- | --- |", *rows)
+            table = ("| statement | effect on existing tables |", "| --- | --- |", *rows)
             yield _Fold(f"Locks {way}: {_and(dict.fromkeys(_touched(direction)))}", table)
 
 
@@ -206,7 +206,7 @@ def _touched(direction: DirectionEffects) -> Iterator[str]:
 
 
 def _ended(statement: str) -> str:
-    """Return a statement without the indentation of its revision file, and end it."""
+    """Return a statement without the indentation of its revision file, with a semicolon at the end."""
     lines = dedented(statement.rstrip().removesuffix(";"))
     return "\n".join(lines) + ("\n;" if "--" in lines[-1] else ";")  # the line may end in a comment
 
@@ -228,7 +228,7 @@ def _cell(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Keep what a revision says about itself from being Markdown."""
+    """Escape Markdown in the text of a revision."""
     return re.sub(r"([\\`*_\[\]|#@])", r"\\\1", escape(text, quote=False))
 
 

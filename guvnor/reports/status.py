@@ -1,4 +1,4 @@
-"""``guvnor migrate status`` in words and as JSON."""
+"""``guvnor migrate status`` as text and as JSON."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _can_be_finished(status: Status) -> bool:
 
 
 def as_json(settings: Settings, status: Status) -> dict[str, Any]:
-    """Return the same for programs."""
+    """Return the status for programs."""
     state, identity = status.state, status.identity
     return {
         "version": state.number,

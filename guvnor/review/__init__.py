@@ -1,1 +1,1 @@
-"""The review of a branch's revisions: what a pull request should know before it is merged."""
+"""The review of a branch's revisions: what a reviewer should know before the merge."""

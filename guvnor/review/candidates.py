@@ -1,4 +1,4 @@
-"""Values to try in a column. The server says which of them the table takes."""
+"""Values to try in a column; the server says which of them the table accepts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 class Type:
     """The type of a column.
 
-    :ivar sql: as SQL writes it: ``character varying(255)``.
-    :ivar is_array: whether the rest is about the elements of an array.
-    :ivar category: as ``pg_type.typcategory`` has it.
-    :ivar name: of the type that is stored, below any domain.
-    :ivar labels: of an enum.
+    :ivar sql: the type in SQL: ``character varying(255)``.
+    :ivar is_array: whether it is an array; the attributes below describe its elements.
+    :ivar category: the type's ``pg_type.typcategory``.
+    :ivar name: the name of the type that is stored, below any domain.
+    :ivar labels: the labels of an enum.
     """
 
     sql: str
@@ -25,7 +25,7 @@ class Type:
     labels: tuple[str, ...] = ()
 
 
-# By name where the category is too broad; {n} is the number of the row, from 1.
+# Values by type, where its category is too broad; {n} is the number of the row, from 1.
 _BY_NAME: dict[str, tuple[str, ...]] = {
     "uuid": ("00000000-0000-4000-8000-{n:012d}",),
     **dict.fromkeys(("json", "jsonb"), ('{{"row": {n}}}', "{{}}", "[]", '["{n}"]', "{n}", '"{n}"')),
@@ -72,9 +72,9 @@ _BY_CATEGORY: dict[str, tuple[str, ...]] = {
 def values(kind: Type, column: str, number: int, hints: Iterable[str]) -> list[str]:
     """Return values to try, the likeliest first, as text that the server casts to the type.
 
-    :param column: its name, with which texts begin.
-    :param number: of the row; other rows get other values where the type has enough of them.
-    :param hints: definitions of checks on the column, whose words may be values that it takes.
+    :param column: the name of the column, with which texts begin.
+    :param number: the number of the row; rows get different values where the type has enough of them.
+    :param hints: definitions of checks on the column, which may contain values that it accepts.
     """
     if kind.is_array:
         elements = values(replace(kind, is_array=False), column, number, ())[:3]
@@ -98,7 +98,7 @@ def values(kind: Type, column: str, number: int, hints: Iterable[str]) -> list[s
 
 
 def _words(definition: str, row: int) -> list[str]:
-    """Pick from a check's definition what may be a value: quoted words, numbers and their neighbors."""
+    """Return possible values from a check's definition: quoted words, numbers and their neighbors."""
     found = [word.replace("''", "'") for word in re.findall(r"'((?:[^']|'')*)'", definition)]
     for number in re.findall(r"(?<![\w.'])\d{1,9}(?![\w'])", definition):
         found += [number, str(int(number) + row), str(int(number) + 1), str(int(number) - 1)]
@@ -106,7 +106,7 @@ def _words(definition: str, row: int) -> list[str]:
 
 
 def _rotated(items: Iterable[str], number: int) -> list[str]:
-    """Begin with another item for each row, so that rows differ."""
+    """Begin with a different item for each row, so that rows differ."""
     listed = list(dict.fromkeys(items))
     start = number % len(listed) if listed else 0
     return listed[start:] + listed[:start]

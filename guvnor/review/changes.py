@@ -1,4 +1,4 @@
-"""What differs between two states of an object, attribute by attribute, and what that means in production."""
+"""The changes of a step to the schema, attribute by attribute, and what they mean in production."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Change:
     """One object that a step creates, changes or drops.
 
     :ivar sign: ``+``, ``~`` or ``-``.
-    :ivar attributes: of a changed one: name, value before, value after.
-    :ivar meaning: what it means for the application that runs meanwhile; empty where there is nothing to say.
-    :ivar parts: how many objects are created or dropped with it, by kind.
+    :ivar attributes: name, value before and value after of each attribute that changes.
+    :ivar meaning: what the change means for the running application; empty where there is nothing to say.
+    :ivar parts: how many objects of each kind are created or dropped together with the object.
     """
 
     sign: str
@@ -44,12 +44,12 @@ def of_effect(effect: Effect) -> tuple[Change, ...]:
 
 
 def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset()) -> list[str]:
-    """Describe each difference between two snapshots of one database, down to the last attribute.
+    """Describe every difference between two snapshots of one database.
 
     An extension may stay: it belongs to the database, and others may use it by then.
 
-    :param gone: handles of what did not exist in between. A column that was dropped and created again is the
-        last one of its table, so the order of that table's columns is not compared.
+    :param gone: handles of objects that did not exist in between. A column that was dropped and created again
+        is the last one of its table, so the order of that table's columns is not compared.
     """
     found = [f"{item} is missing" for item in left_over(after, before)]
     found += [f"{item} is left over" for item in left_over(before, after) if item.kind != "extension"]
@@ -73,7 +73,7 @@ def left_over(before: Snapshot, after: Snapshot) -> list[Object]:
 
 
 def stored(dropped: Sequence[Object]) -> tuple[Object, ...]:
-    """Pick from dropped objects what holds data: tables, and columns of other tables."""
+    """Return the dropped objects that hold data: tables, and columns of tables that remain."""
     gone = {item.handle for item in dropped}
     return tuple(item for item in dropped if item.kind in _STORED and not gone.intersection(item.parents[:1]))
 
@@ -90,7 +90,7 @@ def value(content: Any) -> str:
 
 
 def _wholes(objects: Iterable[Object]) -> list[tuple[Object, tuple[tuple[str, int], ...]]]:
-    """Leave out the parts of each table or view of the list, and count them by kind."""
+    """Leave out the parts of the tables and views in the list, and count them by kind."""
     absent = {item.handle: item for item in objects}
     counts: dict[str, Counter[str]] = {}
     for key, item in absent.items():
@@ -102,13 +102,13 @@ def _wholes(objects: Iterable[Object]) -> list[tuple[Object, tuple[tuple[str, in
     return [(absent[key], tuple(kinds.items())) for key, kinds in counts.items()]
 
 
-# The words of guvnor.schema.consequences are about unintended differences; of intended changes, they fit only
-# what is dropped.
+# The texts of guvnor.schema.consequences describe unintended differences; they also fit objects that are
+# dropped on purpose, but no other intended change.
 _ADDED = {
-    "index": "Every write of the table also writes it.",
-    "constraint": "From then on, rows that break it are refused.",
-    "trigger": "From then on, it runs with the statements of the application.",
-    "policy": "With row security on, it decides which rows a role sees and changes.",
+    "index": "Every write to the table also maintains it.",
+    "constraint": "From then on, rows that violate it are refused.",
+    "trigger": "From then on, it also fires for the application's statements.",
+    "policy": "With row security on, it decides which rows a role can see and change.",
     "rule": "It rewrites statements of the application.",
 }
 
@@ -117,11 +117,11 @@ _CHANGED = {
     "not null": "Where NOT NULL is new, rows of the running application that lack a value are refused.",
     "default": "It holds for new rows only.",
     "labels": "The running application may read values that it does not know.",
-    "constraint definition": "Other rows are refused than before.",
-    "validated": "It now holds for old rows, too, or no longer does.",
+    "constraint definition": "It refuses other rows than before.",
+    "validated": "It now holds for existing rows, too, or no longer does.",
     "index definition": "Queries that relied on it may scan the table.",
-    "body": "It does something else from the commit on, for the running application, too.",
-    "row security": "From then on, the policies decide which rows a role sees, or no longer do.",
+    "body": "From the commit on, it behaves differently for the running application, too.",
+    "row security": "From then on, the policies decide which rows a role can see, or no longer do.",
     "collation": "Text sorts and compares differently.",
     "generated": "The server computes the column, or no longer does.",
 }  # fmt: skip
@@ -133,7 +133,7 @@ def _added(item: Object) -> str:
     if item.kind == "column" and needs_value:
         return "NOT NULL without a default: every INSERT of the running application fails."
     if item.attributes.get("validated") is False:
-        return "It is not validated: rows that were there before may break it."
+        return "It is not validated: existing rows may violate it."
     if item.kind == "index" and item.attributes.get("unique"):
         return "From then on, duplicates are refused."
     return _ADDED.get(item.kind, "")

@@ -1,4 +1,4 @@
-"""What the new revisions do in both directions: their SQL, the objects that change, the locks they take."""
+"""What the new revisions do in both directions: their SQL, the objects they change, the locks they take."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _STOPS = (_STOPS_ALL, "EXCLUSIVE", "SHARE ROW EXCLUSIVE", "SHARE")
 class DirectionEffects:
     """What one direction of a revision does.
 
-    :ivar sql: its statements, online operations between COMMIT and BEGIN.
-    :ivar changes: what it does to the schema.
-    :ivar lost: tables and columns that it drops with the data in them.
-    :ivar seen: what each statement did to tables that existed before; None where that was not observed.
+    :ivar sql: the statements, with online operations between COMMIT and BEGIN.
+    :ivar changes: the changes to the schema.
+    :ivar lost: the tables and columns that are dropped with the data in them.
+    :ivar seen: what each statement did to existing tables; None where that was not observed.
     """
 
     sql: tuple[str, ...]
@@ -51,12 +51,12 @@ class RevisionEffects:
 
 @dataclass(frozen=True)
 class Range:
-    """From the last revision of the main branch to the last one of the branch, and back.
+    """The steps from the last revision of the main branch to the last one of the branch, and back.
 
     :ivar base: the revision before the first new one; None when there is none.
-    :ivar steps: all the way up, then all the way down.
+    :ivar steps: the steps all the way up, then all the way down.
     :ivar directions: what each step does, in the same order.
-    :ivar parts: the same by revision.
+    :ivar parts: what each revision does.
     """
 
     tree: Tree
@@ -68,10 +68,10 @@ class Range:
 
 
 def range_of(tree: Tree, new: Sequence[str]) -> Range:
-    """Plan the way up and down over the new revisions, and render its SQL; no database is needed.
+    """Plan the steps up and down over the new revisions, and render their SQL; no database is needed.
 
     :param tree: validated revision files.
-    :param new: names of the new ones among them; at least one.
+    :param new: the names of the new files; at least one.
     """
     found = revision_files.read(revision_files.directory(tree.configuration))
     first = next(place for place, file in enumerate(found) if file.path.name in new)
@@ -92,11 +92,11 @@ def range_of(tree: Tree, new: Sequence[str]) -> Range:
 def add_changes(dsn: str, found: Range) -> None:
     """Add what each revision does to the schema, observed in a shadow.
 
-    :param dsn: of any database of the server; nothing in it is changed.
+    :param dsn: the connection string of any database of the server, in which nothing is changed.
     """
     with postgres.closing(postgres.connect(dsn, purpose="review")) as connection:
         effects = rehearsal.effects(connection, found.tree.script, found.base, found.steps)
-    # What the branch itself creates holds no data when a later upgrade drops it.
+    # An object that the branch itself creates holds no data when a later upgrade drops it.
     created_here: set[str] = set()
     for effect, direction in zip(effects, found.directions, strict=True):
         dropped = effect.dropped
@@ -109,7 +109,7 @@ def add_changes(dsn: str, found: Range) -> None:
 def add_locks(dsn: str, found: Range) -> None:
     """Add what each statement locks, rewrites and reads in full, observed in a scratch database.
 
-    :param dsn: of any database of the server, with a role that may create databases.
+    :param dsn: the connection string of any database of the server, with a role that may create databases.
     """
     with scratch.database(dsn) as place:
         seen = rehearsal.statements(Database(place), found.tree.script, found.base, found.steps)
@@ -118,7 +118,7 @@ def add_locks(dsn: str, found: Range) -> None:
 
 
 def stops(direction: DirectionEffects) -> list[tuple[str, str]]:
-    """Find what makes the application wait for as long as reading or writing a whole table takes.
+    """Find what makes the application wait while a whole table is read or written.
 
     :returns: pairs of table and reason.
     """
@@ -126,12 +126,12 @@ def stops(direction: DirectionEffects) -> list[tuple[str, str]]:
     held: dict[str, set[str]] = {}
     for statement in direction.seen or ():
         if statement.online:
-            held = {}  # the transaction before it is committed
+            held = {}  # the transaction before the online operation has been committed
             continue
         for lock in statement.locks:
             held.setdefault(lock.table, set()).add(lock.mode)
-        found += [(table, f"is written anew under {_STOPS_ALL}") for table in statement.rewrites]
-        # The server does not count what an index build reads, but the build is known by its lock.
+        found += [(table, f"is rewritten under {_STOPS_ALL}") for table in statement.rewrites]
+        # The server does not count the rows that an index build reads; its lock reveals the build.
         built = [lock.table for lock in statement.locks if lock.mode == "SHARE"]
         for table in sorted({*statement.scans, *built}.difference(statement.rewrites)):
             if mode := next((mode for mode in _STOPS if mode in held.get(table, ())), None):

@@ -1,4 +1,4 @@
-"""The revision files of a branch, written to a folder where Alembic reads them."""
+"""The revision files of a branch, written to a folder for Alembic."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Tree:
         """
         found = revision_files.read(revision_files.directory(self.configuration))
         with warnings.catch_warnings():
-            # Alembic only warns of two files of one revision; the check of the numbers has refused them.
+            # Alembic only warns of two files with one revision; the check of the numbers has refused them.
             warnings.simplefilter("ignore")
             check.validate(found, self.script)
 
@@ -38,9 +38,9 @@ class Tree:
 def plant(folder: Path, location: Path, texts: Mapping[str, str]) -> Tree:
     """Write revision files to a folder.
 
-    :param folder: that does not exist yet.
+    :param folder: a folder that does not exist yet.
     :param location: the script location whose ``env.py`` is copied.
-    :param texts: the files by name.
+    :param texts: the texts of the files by name.
     """
     shutil.copytree(location, folder / "alembic", ignore=shutil.ignore_patterns("versions", "__pycache__"))
     versions = folder / "alembic" / "versions"

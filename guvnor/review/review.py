@@ -42,7 +42,7 @@ guvnor migrate down"""
 class ReviewCheck:
     """One check of a review.
 
-    :ivar name: such as ``Lint``.
+    :ivar name: the name in the report, such as ``Lint``.
     :ivar summary: the result in one line.
     :ivar next_step: what to do about it, a line for each command; None where there is nothing to do.
     :ivar exit_code: DONE unless it failed.
@@ -57,12 +57,12 @@ class ReviewCheck:
 
 @dataclass
 class Review:
-    """What a pull request should know.
+    """The result of a review.
 
     :ivar main: the main branch, as Git calls it.
-    :ivar new: the revision files that the branch brings.
-    :ivar folder: of the revision files, relative to the current directory.
-    :ivar checks: in the order of the report; the first that failed decides the exit code.
+    :ivar new: the revision files that the branch adds.
+    :ivar folder: the folder of the revision files, relative to the current directory.
+    :ivar checks: the checks in the order of the report; the first that failed decides the exit code.
     :ivar renumberings: what to renumber after the merge.
     :ivar renumbered: whether the other checks used renumbered files.
     :ivar parts: the new revisions, in order; none where the files are not one line.
@@ -84,14 +84,14 @@ class Review:
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 when no check failed, else the code of the first that did."""
+        """DONE when no check failed, else the code of the first that did."""
         return next((check.exit_code for check in self.checks if check.verdict == "failed"), ExitCode.DONE)
 
 
 def review_branch(settings: Settings) -> Review:
-    """Review the revisions that the branch of the current directory brings.
+    """Review the revisions that the branch of the current directory adds.
 
-    The checks work in scratch databases on the server of ``shadow.dsn``, else on the local one.
+    The checks use scratch databases on the server of ``shadow.dsn``, else on the local server.
 
     :raises BranchError: when Git cannot tell which revisions are new.
     :raises LocalServerError: when the local server does not start.
@@ -105,7 +105,7 @@ def review_branch(settings: Settings) -> Review:
 
 
 class _Reviewer:
-    """Runs the checks one after the other, and writes down what they find."""
+    """Runs the checks one after the other, and collects their results."""
 
     def __init__(self, dsn: str, configuration: Path, found: Branch, folder: Path) -> None:
         self._dsn, self._configuration, self._branch, self._folder = dsn, configuration, found, folder
@@ -113,7 +113,7 @@ class _Reviewer:
         self._review = Review(found.main, found.new, os.path.relpath(self._versions))
 
     def run(self) -> Review:
-        """Run all checks; one that fails does not keep the others from running."""
+        """Run all checks; one that fails does not stop the others."""
         review = self._review
         self._guarded("One line", self._check_line)
         found = None
@@ -126,7 +126,7 @@ class _Reviewer:
             self._guarded("Round trip", lambda: self._check_round_trip(found))
         self._guarded("Lint", self._check_lint)
         if review.trip and any(p.exit_code == ExitCode.FAILED for p in review.trip.problems):
-            summary = "Not looked at: a revision failed."  # it would only fail again
+            summary = "Not checked: a revision failed."  # it would only fail again
             review.checks += [ReviewCheck(name, "skipped", summary) for name in ("Data", "Locks")]
         elif found:
             self._guarded("Data", lambda: self._check_data(found))
@@ -159,7 +159,7 @@ class _Reviewer:
         return files.plant(self._folder / name, self._versions.parent, texts)
 
     def _check_line(self) -> ReviewCheck:
-        """Check the files that the merge will make."""
+        """Check the files as they will be after the merge."""
         found = self._branch
         tree = self._plant("merged", found.merged)
         try:
@@ -179,7 +179,7 @@ class _Reviewer:
     def _own_tree(self) -> tuple[Tree, tuple[str, ...]] | None:
         """Return the branch's own files, renumbered where necessary, and the names of the new ones.
 
-        None where they cannot be read; a check says why.
+        None where they cannot be used; a check says why.
         """
         here, new = self._branch.here, self._branch.new
         try:
@@ -203,14 +203,14 @@ class _Reviewer:
         found = drift.check_files(Database(self._dsn), tree.script, GUVNOR.load_metadata())
         self._review.drift = found
         if found.clean:
-            return ReviewCheck("Models", "passed", f"guvnor/models.py says what {found.actual} makes.")
+            return ReviewCheck("Models", "passed", f"guvnor/models.py matches {found.actual}.")
         titles = [f"{f.kind} {f.object} {_WHERE[f.change]}" for f in found.findings[:3]]
         more = f" and {len(found.findings) - 3} more" if len(found.findings) > 3 else ""
         return ReviewCheck(
             "Models",
             "failed",
             f"The revisions and guvnor/models.py disagree: {', '.join(titles)}{more}.",
-            "$EDITOR guvnor/models.py   # or the new revision, until both say the same:\nscripts/check_drift",
+            "$EDITOR guvnor/models.py   # or the new revision, until both agree:\nscripts/check_drift",
             ExitCode.DRIFT,
         )
 
@@ -234,7 +234,7 @@ class _Reviewer:
         count = len(trip.filled.rows)
         text = f"Up, down and up again with rows in {count} {'table' if count == 1 else 'tables'}: "
         text += "schema and rows came back"
-        text += f", but for what was stored in {', '.join(trip.dropped)}." if trip.dropped else "."
+        text += f", except for what was stored in {', '.join(trip.dropped)}." if trip.dropped else "."
         notes = [f"Table {name} stayed empty." for name in trip.filled.empty] + trip.notes
         return ReviewCheck("Round trip", "warning" if notes else "passed", " ".join((text, *notes)))
 
@@ -243,8 +243,8 @@ class _Reviewer:
         if lost := [str(item) for part in found.parts for item in part.up.lost]:
             return ReviewCheck("Data", "warning", f"The upgrade drops stored data: {', '.join(lost)}.")
         back = [str(item) for part in found.parts for item in part.down.lost]
-        ways_back = f"The downgrade drops {', '.join(back)}." if back else "Nor does the downgrade."
-        return ReviewCheck("Data", "passed", f"The upgrade drops nothing that is stored. {ways_back}")
+        ways_back = f"The downgrade drops {', '.join(back)}." if back else "Neither does the downgrade."
+        return ReviewCheck("Data", "passed", f"The upgrade drops no stored data. {ways_back}")
 
     def _check_locks(self, found: Range) -> ReviewCheck:
         effects.add_locks(self._dsn, found)

@@ -1,6 +1,6 @@
-"""Up, down and up again on a real server, with rows in every table: what does not come back?
+"""Up, down and up again on a real server, with rows in every table: what is not restored?
 
-Each step runs the command that a deploy job runs, in a process, on a scratch database.
+Each step runs ``guvnor migrate`` as a deploy job would, in a process of its own, on a scratch database.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from guvnor.review.rows import Filled, Row
 from guvnor.schema import drift, reading
 from guvnor.schema.snapshot import Snapshot
 
-LIMIT = 300.0  # seconds for a command; with a few rows only, one that takes longer never ends
+LIMIT = 300.0  # seconds for a command; with only a few rows, one that takes longer probably never ends
 
 
 @dataclass(frozen=True)
 class TripProblem:
-    """What went wrong at one point of the trip.
+    """What went wrong in one step of the trip.
 
     :ivar after: the command: ``up to 003``.
-    :ivar exit_code: 1 when the command failed, 6 when the schema or the rows differ from what they should be.
+    :ivar exit_code: FAILED when the command failed, DRIFT when the schema or the rows are not as expected.
     :ivar lines: what differs, or why the command failed.
     """
 
@@ -45,9 +45,9 @@ class RoundTrip:
     """What the trip found.
 
     :ivar filled: the rows that were inserted before the branch's revisions ran.
-    :ivar problems: in the order in which they occurred; none when everything came back.
+    :ivar problems: the problems in the order in which they occurred; none when everything was restored.
     :ivar dropped: the tables and columns that the upgrade drops; their contents were not compared.
-    :ivar notes: what is worth knowing but no failure.
+    :ivar notes: remarks on what is not a failure.
     """
 
     filled: Filled = field(default_factory=Filled)
@@ -65,13 +65,13 @@ class _Contents:
 
 
 class _Stop(Exception):  # noqa: N818 - not an error: the trip ends early
-    """A command failed, so that the trip cannot go on."""
+    """A command failed, so the trip cannot go on."""
 
 
 def run(dsn: str, tree: Tree, base: str | None, head: str) -> RoundTrip:
     """Migrate a scratch database to the base, fill it, then go up, down and up again.
 
-    :param dsn: of any database of the server.
+    :param dsn: the connection string of any database of the server.
     :param base: the last revision of the main branch; None for an empty database.
     :param head: the last revision of the branch.
     """
@@ -121,7 +121,7 @@ class _Traveller:
                     "ALEMBIC_CONFIG": str(self._tree.configuration),
                     "GUVNOR_STORAGE_DSN": self._dsn,
                     "GUVNOR_LOG_LEVEL": "error",
-                    "GUVNOR_VERIFY": "no",  # done here
+                    "GUVNOR_VERIFY": "no",  # the trip verifies the schema itself
                     "PYTHONPATH": os.pathsep.join(path),
                     "PYTHONUTF8": "1",
                 },
@@ -132,7 +132,7 @@ class _Traveller:
                 timeout=LIMIT,
             )
         except subprocess.TimeoutExpired:
-            reason = f"it has not ended within {LIMIT:.0f} s, with a few rows only"
+            reason = f"it did not end within {LIMIT:.0f} s, although the tables hold only a few rows"
             self._problem(name, ExitCode.FAILED, [reason])
             raise _Stop from None
         if done.returncode != 0:
@@ -193,7 +193,7 @@ class _Traveller:
             moved = [column for column in kept if column not in compared]
             if rows.changed_columns(old, new, moved):
                 columns = ", ".join(moved)
-                notes.append(f"The revisions update rows of table {table}, and a trigger moves {columns}.")
+                notes.append(f"The revisions update rows of table {table}, and a trigger sets {columns}.")
             if (fewer := len(between) - len(new)) > 0:
                 notes.append(f"The downgrade deletes {fewer} of {len(between)} rows of table {table}.")
         if lines:
@@ -206,4 +206,4 @@ def _reason(errors: str) -> tuple[str, ...]:
     start = next((place for place, line in enumerate(lines) if line.startswith("❌")), len(lines) - 1)
     said = [line.strip().removeprefix("❌").strip() for line in lines[max(start, 0) :]]
     end = next((place for place, line in enumerate(said) if line.startswith(("State:", "Next:"))), len(said))
-    return tuple(said[:end]) or ("it failed and said nothing",)
+    return tuple(said[:end]) or ("it failed without a message",)

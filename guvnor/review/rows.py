@@ -1,7 +1,7 @@
 """Fills the tables of any schema with a few rows, and reads rows back to compare them.
 
-Which values a table takes is not known beforehand. Values are tried under a savepoint; the server's error
-names the constraint, and so the columns for which other values are tried next.
+It is not known in advance which values a table accepts. So values are tried under a savepoint; the server's
+error names the constraint, and thereby the columns for which other values are tried next.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from guvnor.review.tables import Table
 
 ROWS = 3
 _TRIES = 300  # for one row
-_REFERRED = 20  # rows of another table that are tried
-_DEFAULT = object()  # leaves a column to the server
+_REFERRED = 20  # rows of a referenced table that are tried
+_DEFAULT = object()  # the server's default is used
 
 Row = dict[str, str | None]
 """The values of a row as text, by column."""
@@ -28,10 +28,10 @@ Row = dict[str, str | None]
 
 @dataclass(frozen=True)
 class Filled:
-    """What a fill has done.
+    """The result of a fill.
 
     :ivar rows: how many rows each table got.
-    :ivar empty: why a table got none.
+    :ivar empty: for each table without rows, why it got none.
     """
 
     rows: Mapping[str, int] = field(default_factory=dict)
@@ -47,9 +47,9 @@ class _Slot:
 
 
 def fill(dsn: str, *, first: int = 1) -> Filled:
-    """Insert a few rows into every table; the last row of each has NULL wherever it is allowed.
+    """Insert a few rows into every table; the last row of each table has NULL wherever it is allowed.
 
-    :param first: the number of the first row, from which values are made; a second fill needs another one.
+    :param first: the number of the first row, from which values are made; a second fill needs another number.
     """
     done: dict[str, int] = {}
     empty: dict[str, str] = {}
@@ -57,7 +57,7 @@ def fill(dsn: str, *, first: int = 1) -> Filled:
         connection.autocommit = False
         waiting = list(tables.read(connection))
         while waiting:
-            # Tables that others refer to come first; of tables that refer to each other, any.
+            # Tables that others refer to come first; tables that refer to each other, in any order.
             unfilled = {table.name for table in waiting}
             table = min(waiting, key=lambda t: len({c.table for c in t.constraints} & unfilled - {t.name}))
             waiting.remove(table)
@@ -107,15 +107,15 @@ def missing_rows(before: Sequence[Row], after: Sequence[Row], columns: Sequence[
 
 
 def changed_columns(before: Sequence[Row], after: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """Return the columns of which values are missing afterwards."""
+    """Return the columns in which values are missing afterwards."""
     return [column for column in columns if missing_rows(before, after, [column])]
 
 
 def _insert(connection: Connection, table: Table, number: int, *, sparse: bool) -> str | None:
     """Insert one row.
 
-    :param sparse: prefer NULL.
-    :returns: why it could not be done; None when it was.
+    :param sparse: whether to prefer NULL.
+    :returns: why the row was refused; None when it was inserted.
     """
     slots = _slots(connection, table, number, sparse=sparse)
     turn = [0] * len(slots)
@@ -141,7 +141,7 @@ def _insert(connection: Connection, table: Table, number: int, *, sparse: bool) 
             if turned[involved] >= math.prod(len(slots[place].choices) for place in involved):
                 return reason
             count = turned[involved]
-            for place in involved:  # the next combination of their values
+            for place in involved:  # choose the next combination of their values
                 count, turn[place] = divmod(count, len(slots[place].choices))
         else:
             return None
@@ -165,7 +165,7 @@ def _try(connection: Connection, table: Table, chosen: Mapping[int, object]) -> 
 
 
 def _blamed(table: Table, error: psycopg2.Error) -> set[int]:
-    """Return the numbers of the columns that an error is about; none when it does not say."""
+    """Return the numbers of the columns that an error is about; none when the error names none."""
     keys = [item.columns for item in table.constraints if item.name == error.diag.constraint_name]
     if keys:
         return {number for key in keys for number in key} - {0}  # an expression: any column may be in it
@@ -178,7 +178,7 @@ def _slots(connection: Connection, table: Table, number: int, *, sparse: bool) -
     taken: set[int] = set()
     choices: list[tuple[object, ...]]
     for key in table.constraints:
-        # A column of two foreign keys follows the first; whether the second agrees, the server says.
+        # A column of two foreign keys follows the first one; the server says whether the second one agrees.
         if not key.table or taken & set(key.columns) or not columns.keys() >= set(key.columns):
             continue
         referred = read(connection, key.table, key.their_columns)[:_REFERRED]

@@ -1,4 +1,4 @@
-"""A scratch database for a review, which is dropped after it; after a killed one, by the next review."""
+"""A scratch database for a review, which drops it at the end; if it is killed, the next review does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg2 import extensions
 from guvnor.errors import PreflightError
 from guvnor.postgres import Connection, closing, connect, quote_ident
 
-# A hexadecimal number follows, on which the review that uses the database holds an advisory lock.
+# A hexadecimal number follows; the review that uses the database holds an advisory lock on it.
 _PREFIX = "guvnor_review_"
 
 
@@ -20,9 +20,9 @@ _PREFIX = "guvnor_review_"
 def database(dsn: str) -> Iterator[str]:
     """Create an empty database, and drop it at the end.
 
-    :param dsn: of any database of the server, with a role that may create databases.
-    :returns: the connection string of the new one.
-    :raises PreflightError: when the role may not.
+    :param dsn: the connection string of any database of the server, with a role that may create databases.
+    :returns: the connection string of the new database.
+    :raises PreflightError: when the role may not create databases.
     """
     token = secrets.token_hex(8)
     name = f"{_PREFIX}{token}"
@@ -35,22 +35,22 @@ def database(dsn: str) -> Iterator[str]:
         except psycopg2.errors.InsufficientPrivilege:
             role = quote_ident(admin, admin.info.user)
             raise PreflightError(
-                f"Role {role} may not make a scratch database on the server that GUVNOR_SHADOW_DSN names.",
-                next_step=f"ALTER ROLE {role} CREATEDB;   -- or unset GUVNOR_SHADOW_DSN: the local server",
+                f"Role {role} may not create a scratch database on the server of GUVNOR_SHADOW_DSN.",
+                next_step=f"ALTER ROLE {role} CREATEDB;   -- or unset GUVNOR_SHADOW_DSN: local server",
             ) from None
         try:
             yield extensions.make_dsn(dsn, dbname=name)
         finally:
-            # Another connection, because the first may have been lost meanwhile.
+            # A new connection, because the first one may have been lost meanwhile.
             with closing(connect(dsn, purpose="review")) as other, other.cursor() as cursor:
                 cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def _drop_abandoned(connection: Connection) -> None:
-    """Drop the databases of reviews whose session has ended, which released its lock.
+    """Drop the databases of reviews whose session has ended and thereby released its lock.
 
-    The lock is looked up instead of tried, because a lock counts in one database only, and that session may
-    be connected to another one. PostgreSQL's documentation of pg_locks says how it shows a key.
+    The lock is looked up instead of tried, because an advisory lock belongs to one database, and that session
+    may be connected to another one. PostgreSQL's documentation of pg_locks says how it shows a key.
     """
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,4 +1,4 @@
-"""The tables of a database, as the generator of rows reads them from the catalogs."""
+"""The tables of a database, read from the catalogs for the generator of rows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from guvnor.review.candidates import Type
 
 @dataclass(frozen=True)
 class Column:
-    """A column that takes values.
+    """A column whose values are not generated.
 
-    :ivar name: quoted for SQL where necessary.
-    :ivar plain: unquoted.
+    :ivar name: the name, quoted for SQL where necessary.
+    :ivar plain: the name without quotes.
     :ivar has_default: whether the server supplies a value when none is given.
-    :ivar in_key: whether it is a part of the primary key.
+    :ivar in_key: whether the column is a part of the primary key.
     :ivar always_identity: whether only the server may supply the value.
     """
 
@@ -34,11 +34,11 @@ class Column:
 class Constraint:
     """A constraint or unique index of a table, or a constraint of a domain in it.
 
-    :ivar name: as an error names it.
-    :ivar columns: their numbers; 0 for an expression.
-    :ivar check: the definition of a check; None for any other.
-    :ivar table: the table that a foreign key refers to; None for any other.
-    :ivar their_columns: the columns that it refers to.
+    :ivar name: the name in error messages.
+    :ivar columns: the numbers of its columns; 0 for an expression.
+    :ivar check: the definition of a check; None for other constraints.
+    :ivar table: the table that a foreign key refers to; None for other constraints.
+    :ivar their_columns: the columns that a foreign key refers to.
     """
 
     name: str
@@ -52,8 +52,8 @@ class Constraint:
 class Table:
     """A table.
 
-    :ivar name: quoted for SQL where necessary.
-    :ivar columns: without generated ones.
+    :ivar name: the name, quoted for SQL where necessary.
+    :ivar columns: its columns except generated ones.
     """
 
     name: str
@@ -120,7 +120,7 @@ _CONSTRAINTS = """
 
 
 def read(connection: Connection) -> tuple[Table, ...]:
-    """Read the tables of ``public``, without our own bookkeeping and without partitions."""
+    """Read the tables of ``public``, except our own bookkeeping and partitions."""
     with connection.cursor() as cursor:
         cursor.execute(_TABLES, (list(BOOKKEEPING_TABLES),))
         return tuple(_table(connection, oid, name) for oid, name in cursor.fetchall())

@@ -12,7 +12,7 @@ from pathlib import Path
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.revisions import files as revision_files
 
-# Git sets these for a hook; in another folder, or a linked work tree, they name the wrong repository.
+# Git sets these for a hook; in another folder or a linked work tree, they name the wrong repository.
 _OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 
@@ -29,9 +29,9 @@ class Branch:
     """The revision files of a work tree beside those of the main branch, by file name.
 
     :ivar main: the main branch, as Git calls it: ``origin/main``.
-    :ivar before: the texts of the commit at which the two branches diverged.
-    :ivar here: the texts of the work tree, committed or not.
-    :ivar there: the texts of the main branch now.
+    :ivar before: the texts at the commit where the two branches diverged.
+    :ivar here: the texts in the work tree, committed or not.
+    :ivar there: the texts on the main branch now.
     """
 
     main: str
@@ -73,7 +73,7 @@ def read(versions: Path) -> Branch:
     the remote's default branch, else ``main`` or ``master``.
 
     :param versions: the folder of the revision files.
-    :raises BranchError: when this is no Git checkout, or it has no main branch, or not enough of its history.
+    :raises BranchError: when this is not a Git checkout, or it lacks the main branch or its history.
     :raises RevisionFilesError: when a file of the work tree cannot be read.
     """
     main = _main_branch(versions)
@@ -90,11 +90,12 @@ def read(versions: Path) -> Branch:
 def _main_branch(folder: Path) -> str:
     found = _run(folder, "rev-parse", "--verify", "HEAD")
     if found.returncode != 0:
-        # Such as that another user owns it.
+        # For example, that another user owns the folder.
         complaint = next(iter(found.stderr.decode("utf-8", "replace").splitlines()), "nothing")
         raise BranchError(
             f"{folder} is not in a Git checkout with a commit that can be read. Git says: {complaint}",
-            next_step=f"git -C {folder} status\nguvnor schema lint --since REV   # REV: the last one not new",
+            next_step=f"git -C {folder} status\n"
+            "guvnor schema lint --since REV   # REV: the last one that is not new",
         )
     base = os.environ.get("GITHUB_BASE_REF")
     default = _git(folder, "symbolic-ref", "--short", "--quiet", "refs/remotes/origin/HEAD") or ""
@@ -110,10 +111,10 @@ def _main_branch(folder: Path) -> str:
 
 
 def _texts(versions: Path, commit: str) -> dict[str, str]:
-    """Return the revision files of a commit, however many, by a single process."""
+    """Return the revision files of a commit; however many there are, one process reads them all."""
     listed = _git(versions, "ls-tree", "-z", commit, "--", "./") or ""
     entries = [entry.split("\t", 1) for entry in listed.split("\0") if entry.endswith(".py")]
-    # Before each name: mode, type and object.
+    # Mode, type and object precede each name.
     blobs = {name: about.split()[2] for about, name in entries if about.split()[1] == "blob"}
     done = _run(versions, "cat-file", "--batch", given="\n".join(blobs.values()).encode())
     answer, found = io.BytesIO(done.stdout), dict[str, str]()

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from alembic.script import Script, ScriptDirectory
 
 _TODO = re.compile(r"\bTODO\b")
-# A comment within a DO block counts, too, so quotes are ignored.
+# Quotes are ignored, since a comment within a DO block counts, too.
 _COMMENT = re.compile(r"(?:#|--)[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 def load_files(script: ScriptDirectory) -> dict[str, Script]:
     """Let Alembic read the revision files, and return what it finds in each.
 
-    :raises RevisionFilesError: when one cannot be run, or Alembic finds no order in them.
+    :raises RevisionFilesError: when a file cannot be run, or Alembic cannot put them in order.
     """
     from alembic.util import CommandError
 
@@ -77,7 +77,7 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
 
 
 def todo_lines(text: str) -> tuple[int, ...]:
-    """Return the lines of a revision file on which a comment of Python or SQL has a TODO.
+    """Return the lines of a revision file on which a Python or SQL comment has a TODO.
 
     The template and autogenerate leave one where a person has to decide.
     """

@@ -1,4 +1,4 @@
-"""What a confirmation refers to."""
+"""The hash that a confirmation refers to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from guvnor.postgres import Identity
 def confirmation_hash(
     database: Identity, current: str | None, target: str | None, content: Sequence[str]
 ) -> str:
-    """Return a hash over database, current and target version and what is going to be run."""
+    """Return a hash over the database, the current version, the target version and what will be run."""
     place = f"{database.system_identifier}/{database.oid}/{database.database}"
     parts = (place, current or "", target or "", *content)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """The revision files, read without Alembic: the number in a file's name is the revision.
 
-Scripts poll ``status``, and importing Alembic would take longer than everything else that it does. The
-pre-flight checks make sure that the files and Alembic's graph agree.
+Scripts poll ``status``, and importing Alembic would take longer than the rest of that command. The pre-flight
+checks make sure that the files and Alembic's graph agree.
 """
 
 from __future__ import annotations
@@ -43,18 +43,20 @@ class Revision:
 def configuration_file() -> Path:
     """Find the ``alembic.ini`` to use.
 
-    The one that plain ``alembic`` takes (``ALEMBIC_CONFIG``, else the current directory) where it exists;
-    otherwise the one of this package: inside a wheel, or in the repository of an editable install.
+    If it exists, it is the file that plain ``alembic`` takes (``ALEMBIC_CONFIG``, else the one in the current
+    directory); otherwise that of this package, inside a wheel or in the repository of an editable install.
 
-    :raises RevisionFilesError: when there is none.
+    :raises RevisionFilesError: when there is no such file.
     """
     named = os.environ.get("ALEMBIC_CONFIG")
     if named and not Path(named).is_file():
-        raise RevisionFilesError(f"ALEMBIC_CONFIG names {named}, which is no file.")
+        raise RevisionFilesError(f"ALEMBIC_CONFIG names {named}, which is not a file.")
     for path in (Path(named) if named else None, Path("alembic.ini"), _PACKAGED, _REPOSITORY):
         if path is not None and path.is_file():
             return path.resolve()
-    raise RevisionFilesError("no migration files found: there is no alembic.ini here, nor in the package.")
+    raise RevisionFilesError(
+        "no migration files found: there is no alembic.ini in this directory or in the package."
+    )
 
 
 def directory(configuration: Path) -> Path:
@@ -67,7 +69,7 @@ def directory(configuration: Path) -> Path:
         parser.read_string(configuration.read_text("utf-8"))
         location = parser.get("alembic", "script_location")
     except (configparser.Error, UnicodeDecodeError):
-        message = f"{configuration} is no usable alembic.ini: script_location is missing."
+        message = f"{configuration} is not a usable alembic.ini: script_location is missing."
         raise RevisionFilesError(message) from None
     except OSError as error:
         raise RevisionFilesError(
@@ -85,9 +87,9 @@ def directory(configuration: Path) -> Path:
 
 
 def text(path: Path) -> str:
-    """Return the text of a revision file: UTF-8, with or without a byte order mark.
+    """Return the text of a revision file, which is UTF-8 with or without a byte order mark.
 
-    :raises RevisionFilesError: when it is not, or cannot be read.
+    :raises RevisionFilesError: when the file is not UTF-8, or cannot be read.
     """
     try:
         return path.read_text("utf-8-sig")
@@ -103,9 +105,9 @@ def text(path: Path) -> str:
 
 
 def texts(versions: Path) -> dict[str, str]:
-    """Return the texts of the revision files of a folder, by name.
+    """Return the texts of the revision files of a folder, by file name.
 
-    :raises RevisionFilesError: when one is not in UTF-8, or cannot be read.
+    :raises RevisionFilesError: when a file is not UTF-8, or cannot be read.
     """
     return {path.name: text(path) for path in sorted(versions.glob("*.py"))}
 
@@ -119,7 +121,7 @@ def number_of(name: str) -> int | None:
 def listed(versions: Path) -> tuple[Revision, ...]:
     """List the revision files of a folder in the order of their numbers, which may have gaps and duplicates.
 
-    :raises RevisionFilesError: for no file at all, and for a name that is not ``NNN_words.py``.
+    :raises RevisionFilesError: when there is no file, or one is not named ``NNN_words.py``.
     """
     found = []
     for path in sorted(versions.glob("*.py")):
@@ -139,8 +141,8 @@ def listed(versions: Path) -> tuple[Revision, ...]:
 def read(versions: Path) -> tuple[Revision, ...]:
     """List the revision files of a folder in the order of their numbers.
 
-    :raises RevisionFilesError: for no file at all, a name that is not ``NNN_words.py``, and numbers with gaps
-        or duplicates.
+    :raises RevisionFilesError: when there is no file, one is not named ``NNN_words.py``, or the numbers have
+        gaps or duplicates.
     """
     found = listed(versions)
     for expected, revision in enumerate(found, start=1):
@@ -181,7 +183,7 @@ def check_title(title: str) -> None:
     """
     if not re.fullmatch(r"[ !#-\[\]-~]*[A-Za-z0-9][ !#-\[\]-~]*", title):
         raise UsageError(
-            f"{title!r} cannot name a migration file: it takes ASCII letters and digits, and neither double "
-            "quotes nor backslashes.",
+            f"{title!r} cannot name a migration file: it must have an ASCII letter or digit, and no other "
+            "characters than printable ASCII without double quotes and backslashes.",
             next_step="guvnor migrate create 'add teams'",
         )

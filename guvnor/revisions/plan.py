@@ -1,4 +1,4 @@
-"""What a run is going to do: made first, shown if asked, then executed."""
+"""The plan of a run: made first, shown on request, then executed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Plan:
         return confirmation_hash(self.database, self.current, self.target, content)
 
     def remaining(self, version: str | None) -> Plan | None:
-        """Return what remains of the plan from a version on; None when that is not on its way."""
+        """Return the rest of the plan from a version on; None when the plan does not pass that version."""
         on_the_way = [self.current, *(step.to_version for step in self.steps)]
         if version not in on_the_way:
             return None

@@ -1,4 +1,4 @@
-"""Gives new revision files the numbers after those of the main branch."""
+"""Gives new revision files the next numbers after those of the main branch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from guvnor.revisions.files import number_of
 class Renumbering:
     """How one file gets its number.
 
-    :ivar old: its name.
+    :ivar old: the name of the file before.
     :ivar new: its name afterwards.
     :ivar text: its text afterwards.
     :ivar edits: the lines to change, each before and after.
@@ -37,12 +37,16 @@ def numbered(earlier: Iterable[str], new: Iterable[str]) -> dict[str, int]:
 
 
 def identifiers(number: int) -> dict[str, str | None]:
-    """Return the constants of the revision that has a number."""
+    """Return the constants in the file of the revision with a number."""
     return {"revision": f"{number:03}", "down_revision": f"{number - 1:03}" if number > 1 else None}
 
 
 def renumberings(texts: Mapping[str, str], new: Iterable[str]) -> tuple[Renumbering, ...]:
-    """Renumber the new files among the texts of all, by name, each even if nothing in it changes."""
+    """Renumber the new files; the result also has those that do not change.
+
+    :param texts: the texts of all files by name.
+    :param new: the names of the new ones.
+    """
     numbers = numbered(texts.keys() - set(new), new)
     return tuple(renumber(name, texts[name], number) for name, number in numbers.items())
 
@@ -50,7 +54,7 @@ def renumberings(texts: Mapping[str, str], new: Iterable[str]) -> tuple[Renumber
 def renumber(name: str, text: str, number: int) -> Renumbering:
     """Give a file another number and the predecessor that goes with it.
 
-    :param text: of the file, with the lines that the template of this project writes.
+    :param text: the text of the file, with the lines that the template of this project writes.
     """
     revision, down_revision = identifiers(number).values()
     after = re.sub(r"(?m)^Revision ID:.*", f"Revision ID: {revision}", text)

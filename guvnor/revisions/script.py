@@ -48,7 +48,7 @@ def script_directory(path: Path) -> ScriptDirectory:
 def alembic_environment(given: Any, script: ScriptDirectory) -> contextlib.AbstractContextManager[Any]:
     """Provide the environment in which Alembic runs revisions (``alembic.context`` in a revision file).
 
-    :param given: the one that an Alembic command has made; None: one is made here.
+    :param given: the environment that an Alembic command has made; None to make one.
     """
     from alembic.runtime.environment import EnvironmentContext
 
@@ -67,10 +67,10 @@ def find_steps(
 ) -> list[MigrationStep]:
     """Return the steps from one version to another.
 
-    Alembic finds them for its own commands by these methods, and offers no public ones.
+    Alembic's own commands find them with these methods; there are no public ones.
 
-    :param heads: what the database is at.
-    :param to: the identifier of the revision to end at; None: the newest one, or none at all.
+    :param heads: the revision that the database is at, if any.
+    :param to: the identifier of the revision to end at; None for the newest one, or downwards for base.
     """
     if direction is Direction.UP:
         return list(script._upgrade_revs(to or "head", heads))  # type: ignore[arg-type]
@@ -78,10 +78,10 @@ def find_steps(
 
 
 def upgrade_steps(to: str | None) -> FindSteps:
-    """Return what asks Alembic for the steps of an ``up``.
+    """Return a function that asks Alembic for the steps of an ``up``.
 
-    :param to: the last revision to apply; all when left out.
-    :raises UsageError: when the files do not know it.
+    :param to: the last revision to apply; the newest one when left out.
+    :raises UsageError: when the files do not know that revision.
     """
     target = files.find(read_revisions(), to or "head")
     if target is None:
@@ -98,10 +98,11 @@ def upgrade_steps(to: str | None) -> FindSteps:
 
 
 def downgrade_steps(to: str | None) -> FindSteps:
-    """Return what asks Alembic for the steps of a ``down``.
+    """Return a function that asks Alembic for the steps of a ``down``.
 
-    :param to: the revision that remains applied, or ``base``; one step when left out.
-    :raises UsageError: when the files do not know it; later, when it is ahead of the database.
+    :param to: the last revision that remains applied, or ``base``; one step when left out.
+    :raises UsageError: when the files do not know that revision; from the function, when it is ahead of the
+        database.
     """
     target = files.find(read_revisions(), to) if to else None
 

@@ -1,8 +1,8 @@
 """Reads revisions without Alembic, whose import takes longer than checking a small schema.
 
-That works for a revision that imports only ``op`` and the standard library, and calls only ``op.execute``
-with text and online operations: its ``upgrade()`` is called with an ``op`` that records the statements. For
-any other, :class:`NeedsAlembicError` is raised, and the caller lets Alembic read the files.
+This works for revisions that import only ``op`` and the standard library, and call only online operations and
+``op.execute`` with text: ``upgrade()`` is called with an ``op`` that records the statements. For any other,
+:class:`NeedsAlembicError` is raised, and the caller lets Alembic read the files.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SqlRevisions:
         return self.revisions[-1].identifier
 
     def up_to(self, identifier: str) -> tuple[SqlRevision, ...] | None:
-        """Return the revisions up to one, which is included; None when it is not known."""
+        """Return the revisions up to and including one; None when it is not known."""
         known = [revision.identifier for revision in self.revisions]
         return self.revisions[: known.index(identifier) + 1] if identifier in known else None
 
@@ -58,8 +58,8 @@ class SqlRevisions:
 def read(configuration: Path) -> SqlRevisions:
     """Read the revision files of an ``alembic.ini``.
 
-    :raises NeedsAlembicError: when one is not only SQL, or anything about them is unusual or wrong, so that
-        Alembic has to say what it is.
+    :raises NeedsAlembicError: when a revision is not plain SQL, or anything else is unusual or wrong, which
+        Alembic then handles or reports.
     """
     try:
         if "version_locations" in configuration.read_text("utf-8"):
@@ -81,7 +81,7 @@ def _read(path: Path) -> SqlRevision:
     try:
         code = SourceFileLoader(path.stem, str(path)).get_code(path.stem)
         assert code is not None
-        exec(code, namespace)  # noqa: S102 - Alembic runs the file just so
+        exec(code, namespace)  # noqa: S102 - as Alembic does
         namespace["upgrade"]()
         identifier, down_revision = namespace["revision"], namespace["down_revision"]
     except (Exception, SystemExit) as error:  # a revision may do anything
@@ -93,9 +93,9 @@ def _read(path: Path) -> SqlRevision:
 
 
 def _in_order(found: Sequence[SqlRevision]) -> tuple[SqlRevision, ...]:
-    """Sort revisions so that each comes after the one that it names.
+    """Sort revisions so that each comes after its ``down_revision``.
 
-    :raises NeedsAlembicError: when they are not one line.
+    :raises NeedsAlembicError: when they are not linear.
     """
     following = {revision.down_revision: revision for revision in found}
     ordered: list[SqlRevision] = []
@@ -107,11 +107,11 @@ def _in_order(found: Sequence[SqlRevision]) -> tuple[SqlRevision, ...]:
 
 
 class _Recorder:
-    """Stands in for ``alembic.op``, and records the statements."""
+    """Stands in for ``alembic.op`` and records the statements."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
-        self.failed = False  # remembered, since a revision may catch the error
+        self.failed = False  # kept, since a revision may catch the error
 
     def execute(self, sqltext: str) -> None:
         if not isinstance(sqltext, str) or _COLON.search(sqltext):

@@ -1,4 +1,4 @@
-"""What a revision says in SQL: its statements, written down without a database, and their checksum."""
+"""The SQL of a revision: its statements, rendered without a database, and their checksum."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _ASKS_ALEMBIC = re.compile(r"\b(get_context|get_bind|context)\b")
 
 
 class Recorder(PostgresqlImpl):
-    """Alembic's PostgreSQL in offline mode; records the statements instead of writing them.
+    """Alembic's PostgreSQL in offline mode, which records the statements instead of writing them.
 
-    :ivar statements: as offline SQL shows them, COMMIT and BEGIN around what runs outside of the transaction.
+    :ivar statements: the statements as offline SQL shows them, with COMMIT and BEGIN around those that run
+        outside of the transaction.
     :ivar plain: the statements that make the same schema in one transaction, as the revision's author wrote
         them; None when the revision leaves its transaction by itself, or needs parameters.
     :ivar in_transaction: whether the next statement runs in the revision's transaction.
@@ -47,12 +48,12 @@ class Recorder(PostgresqlImpl):
         self._online = False
 
     def run(self, function: Callable[[], object]) -> None:
-        """Record what a revision's function executes; its errors pass through."""
+        """Record what a revision's function executes; an error of the function is raised."""
         with Operations.context(self.context):
             function()
 
     def execute(self, sql: Executable | str, execution_options: dict[str, Any] | None = None) -> None:
-        """Record a statement as it is; Alembic's text lacks its tabs, in literals, too."""
+        """Record a statement verbatim; Alembic's text lacks the tabs, even those in literals."""
         construct: Any = text(sql) if isinstance(sql, str) else sql
         if any(bind.required for bind in construct.compile(dialect=self.dialect).binds.values()):
             self.plain = None  # a parameter has no value
@@ -63,7 +64,7 @@ class Recorder(PostgresqlImpl):
             self._exact = None
 
     def online(self, plain: str) -> None:
-        """Take note of an online operation, which comes next, and of its plain form."""
+        """Record the plain form of the online operation that comes next."""
         self._online = True
         if self.plain is not None:
             self.plain.append(plain)
@@ -94,9 +95,9 @@ class Recorder(PostgresqlImpl):
 class Rendering:
     """A revision's ``upgrade`` or ``downgrade`` as SQL.
 
-    :ivar statements: as offline SQL shows them; see :class:`Recorder`.
-    :ivar plain: the statements for a transaction that must not commit; None where only the function itself,
-        run on a database, tells what they are.
+    :ivar statements: the statements as offline SQL shows them; see :class:`Recorder`.
+    :ivar plain: the statements for a transaction that must not commit; None where only running the function
+        on a database can show them.
     """
 
     statements: tuple[str, ...]
@@ -105,10 +106,10 @@ class Rendering:
 
 @cache
 def render(function: Callable[[], object]) -> Rendering:
-    """Render a revision's ``upgrade`` or ``downgrade`` as SQL, without a database, once a process.
+    """Render a revision's ``upgrade`` or ``downgrade`` as SQL, without a database, once per process.
 
-    A function that reads from the database cannot be rendered; what it would have run up to there is followed
-    by a line that says so.
+    A function that reads from the database cannot be rendered further than that; a line that says so follows
+    the statements up to there.
     """
     recorder = Recorder()
     try:
@@ -125,7 +126,7 @@ def render(function: Callable[[], object]) -> Rendering:
 
 
 def _asks_alembic(function: Callable[[], object]) -> bool:
-    """Tell whether a revision's file asks Alembic for its context: what it does may depend on the answer."""
+    """Tell whether a revision's file asks Alembic for its context: its SQL may depend on the answer."""
     code = getattr(function, "__code__", None)
     try:
         source = Path(code.co_filename).read_text("utf-8") if code else ""
@@ -134,7 +135,7 @@ def _asks_alembic(function: Callable[[], object]) -> bool:
     return not source or _ASKS_ALEMBIC.search(source) is not None
 
 
-# Quoted text is matched as a whole, so that only what stands outside is evened out; comments may nest.
+# Quoted text is matched as a whole, so that only the text outside of quotes is normalized; comments may nest.
 _TOKEN = re.compile(
     r"""
     (?P<quoted>
@@ -148,7 +149,7 @@ _TOKEN = re.compile(
 
 
 def checksum(texts: Sequence[str]) -> str:
-    """Return a checksum over SQL statements in which comments, white space and line ends do not count."""
+    """Return a checksum over SQL statements, which ignores comments, white space and line ends."""
 
     def even(match: re.Match[str]) -> str:
         return match["quoted"].replace("\r\n", "\n") if match["quoted"] else " "

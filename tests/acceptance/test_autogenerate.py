@@ -138,7 +138,7 @@ KINDS = {
     ),
     "computed column": Kind(
         added("incidents", '"title_length", Integer, Computed("length(title)", persisted=True)'),
-        has=("-- TODO: ", "written anew"),
+        has=("-- TODO: ", "rewrites the whole table"),
         todo=True,
     ),
     "identity column": Kind(
@@ -156,7 +156,7 @@ KINDS = {
     "columns in another order": Kind(
         'for items in (table("events").columns._all_columns, table("events").columns._collection):\n'
         "    items.append(items.pop(2))",
-        has=("move them in the models", "no statement was found for the way back"),
+        has=("move them in the models", "no statement was found for the downgrade"),
         todo=True,
     ),
     "column dropped": Kind(
@@ -425,7 +425,7 @@ also("COMMENT ON INDEX idx_note IS 'it''s :x'", target=table("incidents"))""",
         + added("incidents", '"mail", DOMAIN("email", Text, create_type=False)'),
         has=(
             "CREATE DOMAIN email",
-            "-- TODO: the new column incidents.mail has the whole table written anew",
+            "-- TODO: the new column incidents.mail rewrites the whole table",
         ),
         todo=True,
     ),

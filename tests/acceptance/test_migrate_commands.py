@@ -178,7 +178,7 @@ def test_create_refuses_a_name_that_makes_no_file(project, guvnor, name):
 def test_create_says_why_there_is_no_file(project, guvnor):
     (project.directory / "alembic" / "script.py.mako").unlink()
     shown = guvnor("migrate", "create", "teams", cwd=project.directory)
-    ends(shown, 3, "The migration file cannot be made: No such file or directory (", "script.py.mako).")
+    ends(shown, 3, "The migration file cannot be created: No such file or directory (", "script.py.mako).")
 
 
 def test_force_sets_the_version_and_leaves_the_schema(migrated, guvnor):

@@ -375,7 +375,7 @@ def test_no_files_at_all(project, database, guvnor):
     ends(
         guvnor("migrate", "preflight", database=database, env=missing),
         3,
-        "names nowhere.ini, which is no file",
+        "names nowhere.ini, which is not a file",
     )
     assert tables(database) == []
 

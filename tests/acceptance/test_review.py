@@ -90,8 +90,8 @@ def test_a_dangerous_branch(clone: Clone, dsn: str) -> None:
         "One line": "✅", "Models": "✅", "Round trip": "✅", "Lint": "❌", "Data": "⚠️", "Locks": "⚠️"
     }  # fmt: skip
     assert "column signals.payload" in found["Data"][1]
-    assert found["Round trip"][1].endswith("came back, but for what was stored in column signals.payload.")
-    assert "events is written anew under ACCESS EXCLUSIVE" in found["Locks"][1]
+    assert found["Round trip"][1].endswith("came back, except for what was stored in column signals.payload.")
+    assert "events is rewritten under ACCESS EXCLUSIVE" in found["Locks"][1]
     assert "incidents is read as a whole under SHARE" in found["Locks"][1]
     assert "**⚠️ Data loss on the way up:** whatever is stored in column `signals.payload`." in result.out
     assert "- `~` column `events.description`" in result.out
@@ -164,7 +164,7 @@ def test_the_merge_commit_that_a_workflow_checks_out(clone: Clone, dsn: str) -> 
     result = review(clone, dsn)
     assert result.code == 3, result.out + result.err
     assert {**signs(result), "Lint": "✅"} == {**dict.fromkeys(CHECKS, "✅"), "One line": "❌"}, result.out
-    assert "as they are once they are renumbered" in result.out
+    assert "used the renumbered revisions" in result.out
     assert (
         "git mv alembic/versions/003_add_incident_priority.py alembic/versions/004_add_incident" in result.out
     )
@@ -186,7 +186,7 @@ def test_a_revision_that_fails_still_gives_a_whole_report(clone: Clone, dsn: str
     assert "violated by some row" in found["Round trip"][1]
     assert "ADD CONSTRAINT c" in result.out
     assert found.keys() == set(CHECKS)
-    assert found["Locks"] == ("➖", "Not looked at: a revision failed.")
+    assert found["Locks"] == ("➖", "Not checked: a revision failed.")
     assert result.code == 6  # the models lack the constraint, too
 
 
@@ -254,7 +254,7 @@ op.execute("DELETE FROM events WHERE actor LIKE '%101'")
         "table audit_logs: 3 of 3 rows are not as they were",
         "After down to 002, extension btree_gist stays.",
         "The downgrade deletes 1 of 6 rows of table events.",
-        "The revisions update rows of table notification_rules, and a trigger moves updated_at.",
+        "The revisions update rows of table notification_rules, and a trigger sets updated_at.",
     ):
         assert words in result.out
 
@@ -338,7 +338,7 @@ def test_a_role_without_createdb_is_told(server: Server, database: Database, clo
     server.execute(f'GRANT ALL ON DATABASE "{database.name}" TO "{role.name}"')
     result = review(clone, database.dsn_with(role))
     assert result.code == 3
-    assert "may not make a scratch database" in verdicts(result)["Round trip"][1]
+    assert "may not create a scratch database" in verdicts(result)["Round trip"][1]
     assert "CREATEDB" in result.out
     assert signs(result)["Models"] == "✅"
     assert role.password not in result.out + result.err

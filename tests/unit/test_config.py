@@ -123,7 +123,7 @@ def test_durations(text, value):
 @pytest.mark.parametrize("name", ["prduction", "Prodution", "productoin", "productions"])
 def test_an_environment_that_is_nearly_production(load, name):
     """It would not be guarded."""
-    with pytest.raises(ConfigurationError, match="is nearly production") as raised:
+    with pytest.raises(ConfigurationError, match="looks like a misspelling of production") as raised:
         load(environment={"GUVNOR_ENV": name})
     assert raised.value.next_step == "export GUVNOR_ENV=production"
 
@@ -150,18 +150,18 @@ def test_no_durations(text, load):
         ("- storage\n", "the top level must be a section"),
         ("hello\n", "the top level must be a section"),
         ("storage: [1]\n", "storage must be a section"),
-        ("storage: {dsn: 5432}\n", "storage.dsn must be a text, not int"),
-        ("storage: {dsn: [a]}\n", "storage.dsn must be a text, not list"),
-        ("storage: {type: true}\n", "storage.type must be a text, not bool"),
+        ("storage: {dsn: 5432}\n", "storage.dsn must be text, not int"),
+        ("storage: {dsn: [a]}\n", "storage.dsn must be text, not list"),
+        ("storage: {type: true}\n", "storage.type must be text, not bool"),
         ("storage: {type: sqlite}\n", "unsupported database type: 'sqlite'"),
-        ("storage: {dsn: 'hun/ter2\n", "is not YAML (line"),
-        ("a: b: c\n", "is not YAML (line 1, column 5)"),
-        ("x: 2026-13-45\n", "is not YAML"),
-        ("x: !!int one\n", "is not YAML"),
-        ("x: !!python/object:os.system {}\n", "is not YAML"),
-        ("{[a]: 1}: 2\n", "is not YAML"),
-        ("\x00", "is not YAML"),
-        pytest.param("[" * 10000, "is not YAML", id="deep"),
+        ("storage: {dsn: 'hun/ter2\n", "is not valid YAML (line"),
+        ("a: b: c\n", "is not valid YAML (line 1, column 5)"),
+        ("x: 2026-13-45\n", "is not valid YAML"),
+        ("x: !!int one\n", "is not valid YAML"),
+        ("x: !!python/object:os.system {}\n", "is not valid YAML"),
+        ("{[a]: 1}: 2\n", "is not valid YAML"),
+        ("\x00", "is not valid YAML"),
+        pytest.param("[" * 10000, "is not valid YAML", id="deep"),
     ],
 )
 def test_a_file_that_is_no_configuration(load, file, problem):

@@ -333,8 +333,8 @@ def test_an_ignore_lets_a_problem_pass(project, text):
     [
         ("ban-drop-table", ["ban-drop-table", "unused-ignore"], "gives no reason"),
         ("ban-drop-tables: typo", ["ban-drop-table", "unused-ignore"], "no known rule: ban-drop-tables"),
-        ("ban-drop-column: another", ["ban-drop-table", "unused-ignore"], "lets nothing pass"),
-        ("", ["ban-drop-table", "unused-ignore"], "no known rule: none at all"),
+        ("ban-drop-column: another", ["ban-drop-table", "unused-ignore"], "suppresses nothing"),
+        ("", ["ban-drop-table", "unused-ignore"], "no known rule: (nothing)"),
     ],
 )
 def test_an_ignore_that_is_no_good(project, comment, expected, message):

@@ -113,7 +113,7 @@ def test_the_models_are_not_a_database() -> None:
     finding = Finding("table", "t", "unexpected", None, {}, "No revision knows it.")
     review = replace(made(part(3)), drift=DriftReport("the models", "revision 003", (finding,), 0.1))
     text = review_report.as_markdown(review)
-    assert "The revisions make it, and the models do not have it." in text
+    assert "The revisions create it, but the models do not have it." in text
     assert "No revision knows it." not in text
 
 
