@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import psycopg2
+from sqlalchemy.exc import SQLAlchemyError
+
 from guvnor import postgres
 from guvnor.bookkeeping.state import State
 from guvnor.config import Settings
@@ -41,8 +44,8 @@ def describe(settings: Settings, state: State) -> tuple[str, ...]:
                 found = root_causes.trace(
                     built, live, grantees=settings.schema_grantees, ignore=settings.schema_ignore
                 )
-    except GuvnorError:
-        return ()
+    except (GuvnorError, psycopg2.Error, SQLAlchemyError):
+        return ()  # the state itself is what has to be told
     own = {key: item for key, item in newer.objects.items() if key not in older.objects}
     different = {finding.object for finding in found.findings if finding.change == "different"}
     lines = (f"     {how}: {_short(names)}" for how, names in _sorted(own, live, different).items() if names)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
+
 from guvnor.bookkeeping import consistency, history, production, state, tables, versions
 from guvnor.bookkeeping.consistency import DirtyError
 from guvnor.bookkeeping.state import State
@@ -239,8 +241,9 @@ class Migration:
 
         try:
             return Verification(self.ready.database, self.ready.script, self.ready.connection)
-        except GuvnorError as error:
-            log.warning("the schema cannot be verified", extra={"reason": error.message})
+        except (GuvnorError, psycopg2.Error) as error:
+            reason = error.message if isinstance(error, GuvnorError) else str(error).strip()
+            log.warning("the schema cannot be verified", extra={"reason": reason})
             return None
 
     def _execute(self, plan: Plan, taken: TakenBackup | None) -> tuple[Applied, ...]:

@@ -68,9 +68,9 @@ def directory(configuration: Path) -> Path:
     try:
         parser.read_string(configuration.read_text("utf-8"))
         location = parser.get("alembic", "script_location")
-    except (configparser.Error, UnicodeDecodeError):
-        message = f"{configuration} is not a usable alembic.ini: script_location is missing."
-        raise RevisionFilesError(message) from None
+    except (configparser.Error, UnicodeDecodeError) as error:
+        what = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "script_location is missing"
+        raise RevisionFilesError(f"{configuration} is not a usable alembic.ini: {what}.") from None
     except OSError as error:
         raise RevisionFilesError(
             f"{configuration} cannot be read: {error.strerror}.", next_step=f"ls -l {configuration}"
