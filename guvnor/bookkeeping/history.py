@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from typing import Any
 
+from psycopg2 import extensions
+
 from guvnor import __version__
 from guvnor.bookkeeping import invoker, tables
 from guvnor.config import presentable, seconds
@@ -125,8 +127,12 @@ def check_layout(connection: Connection) -> None:
 def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
     """Write one event in the cursor's transaction (or at once, in autocommit mode).
 
+    Characters that the database's encoding cannot hold are written as escapes, such as ``\\u0142``: an error
+    may quote a file that has others, and its record must not be lost.
+
     :param columns: further columns of the table by name.
     """
+    encoding = extensions.encodings.get(cursor.connection.info.parameter_status("server_encoding"), "ascii")
     values: Mapping[str, Any] = {
         **vars(attempt),
         "event": event,
@@ -136,8 +142,14 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
     }
     names, places = ", ".join(values), ", ".join(["%s"] * len(values))
     cursor.execute(
-        f"INSERT INTO public.guvnor_migration_history ({names}) VALUES ({places})", tuple(values.values())
+        f"INSERT INTO public.guvnor_migration_history ({names}) VALUES ({places})",
+        [_escaped(value, encoding) if isinstance(value, str) else value for value in values.values()],
     )
+
+
+def _escaped(text: str, encoding: str) -> str:
+    """Escape what an encoding cannot hold, and NUL, which no text of PostgreSQL can."""
+    return text.replace("\0", "\\x00").encode(encoding, "backslashreplace").decode(encoding)
 
 
 def unfinished(connection: Connection) -> Start | None:

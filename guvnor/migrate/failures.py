@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import traceback
 
 import psycopg2
 from psycopg2 import errorcodes
@@ -13,6 +14,7 @@ from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate.signals import RunInterrupted
 from guvnor.online.blockers import Blocker
+from guvnor.postgres.excerpt import excerpt, redacted
 from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
@@ -74,7 +76,7 @@ def describe(
             f"{step.direction}."
         )
     else:
-        log.debug("the revision's error", exc_info=error)
+        log.debug("the revision failed at\n%s", redacted("".join(traceback.format_tb(error.__traceback__))))
         result = _revision_failed(step, error, cause, again_by(step, state))
     result.state = result.state or where(state)
     result.next_step = result.next_step or again_by(step, state)
@@ -128,16 +130,17 @@ def _revision_failed(
             next_step="Write \\: for the colon in the statement of the revision (a cast, ::, is fine).",
         )
     if cause is None:
-        return GuvnorError(f"{name}: {type(error).__name__}: {error}")
+        return GuvnorError(f"{name}: {type(error).__name__}: {excerpt(str(error))}")
     diagnostics = cause.diag
     code = f" (SQLSTATE {cause.pgcode})" if cause.pgcode else ""
-    lines = [f"{name}: {diagnostics.message_primary or str(cause).strip() or 'no reason was given'}{code}"]
+    reason = excerpt(diagnostics.message_primary or str(cause)) or "no reason was given"
+    lines = [f"{name}: {reason}{code}"]
     for label, value in (("Detail", diagnostics.message_detail), ("Hint", diagnostics.message_hint)):
         if value:
-            lines.append(f"{label}: {value}")
+            lines.append(f"{label}: {excerpt(value)}")
     statement = getattr(error, "statement", None)
     if statement:
-        lines.append(f"Statement:\n{_excerpt(statement)}")
+        lines.append(f"Statement:\n{excerpt(statement)}")
     next_step = _NEXT_STEPS.get(cause.pgcode or "", "Correct the revision or what it ran into, then: {again}")
     return GuvnorError("\n".join(lines), next_step=next_step.format(again=again))
 
@@ -178,8 +181,3 @@ def _end(blocker: Blocker) -> str:
     if blocker.state == "active":
         return f"SELECT pg_cancel_backend({blocker.pid});   -- ends its query"
     return f"SELECT pg_terminate_backend({blocker.pid});   -- ends its session"
-
-
-def _excerpt(statement: str) -> str:
-    lines = statement.strip().splitlines()
-    return "\n".join(lines[:12] + (["..."] if len(lines) > 12 else []))

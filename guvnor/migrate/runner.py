@@ -169,8 +169,7 @@ class StepRunner:
             signal_received=self.canceller.received,
             connection_lost=bool(self.control.closed) or self.session.lost,
         )
-        # If the server's encoding cannot hold the text, only this record is lost, not the explanation.
-        with contextlib.suppress(psycopg2.Error, UnicodeError):
+        with contextlib.suppress(psycopg2.Error):
             record.failed(self.control, outcome, result.message, cause.pgcode if cause else None)
         return result
 

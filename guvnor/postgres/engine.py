@@ -23,7 +23,9 @@ def connected(connect: Callable[[], Connection]) -> Iterator[sqlalchemy.Connecti
         connection.autocommit = False
         return connection
 
-    engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=create, poolclass=NullPool)
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg2://", creator=create, poolclass=NullPool, hide_parameters=True
+    )
     try:
         with engine.connect() as connection:
             try:

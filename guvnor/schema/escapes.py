@@ -15,6 +15,7 @@ from typing import Any
 from psycopg2 import extensions
 
 from guvnor.postgres import Connection, rows
+from guvnor.postgres.excerpt import redacted
 from guvnor.schema.shadow_errors import ShadowEscapeError
 
 _CHEAP_LOOK = 0.002  # seconds
@@ -121,7 +122,7 @@ class EscapeGuard:
             raise self._escape("changed the search_path")
 
     def _escape(self, what: str) -> ShadowEscapeError:
-        statement = " ".join(self.statements[-1].split()) if self.statements else ""
+        statement = " ".join(redacted(self.statements[-1]).split()) if self.statements else ""
         return ShadowEscapeError(
             f"While the expected schema was built, {self.doing} {what}, outside of it. "
             f"Statement: {statement[:200]}",

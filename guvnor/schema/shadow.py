@@ -24,7 +24,14 @@ from guvnor.schema import catalog
 from guvnor.schema.enums import Enums
 from guvnor.schema.escapes import EscapeGuard
 from guvnor.schema.reading import LiveSchemaError
-from guvnor.schema.shadow_errors import ANOTHER_SERVER, LOCK_TIMEOUT, ShadowUnavailableError, build_error
+from guvnor.schema.shadow_errors import (
+    ANOTHER_SERVER,
+    LOCK_TIMEOUT,
+    EventTriggers,
+    ShadowEscapeError,
+    ShadowUnavailableError,
+    build_error,
+)
 from guvnor.schema.snapshot import Object, Snapshot
 
 if TYPE_CHECKING:
@@ -236,20 +243,21 @@ def build(connection: Connection, make: Make) -> Iterator[Shadow]:
     enums: Enums | None = None
     try:
         while True:
-            shadow = _begin(connection, enums)
+            triggers = _prepare(connection)
+            shadow = _begin(connection, enums, triggers)
             try:
                 try:
                     make(shadow)
                     shadow.guard.inspect()
                 except Exception as error:
                     cause = getattr(error, "orig", error)  # SQLAlchemy's error around the driver's
-                    if not isinstance(cause, (psycopg2.Error, AssertionError)):
+                    if not isinstance(cause, (psycopg2.Error, AssertionError, ShadowEscapeError)):
                         raise
                     refused = isinstance(cause, psycopg2.errors.UnsafeNewEnumValueUsage)
                     if refused and (enums is None or enums.grown):
                         enums = Enums(enums.labels) if enums else Enums()
                         continue
-                    raise build_error(cause, shadow.guard.doing) from error
+                    raise build_error(cause, shadow.guard.doing, triggers) from error
                 shadow.guard.off = True
                 yield shadow
                 return
@@ -261,18 +269,41 @@ def build(connection: Connection, make: Make) -> Iterator[Shadow]:
             connection.autocommit = True
 
 
-def _begin(driver: Connection, enums: Enums | None) -> Shadow:
-    """Start the transaction and make the schema."""
+def _prepare(driver: Connection) -> EventTriggers:
+    """Start the transaction with its settings, and return which event triggers will fire in it.
+
+    They must not fire for what nobody will see, but only some roles may suppress them (PostgreSQL
+    documentation, "Client Connection Defaults": session_replication_role; the privilege exists since 15).
+    """
+    may = "current_setting('is_superuser')::boolean"
+    if driver.server_version >= 150000:
+        may = "has_parameter_privilege('session_replication_role', 'SET')"
+    # The settings end with the transaction. No table has rows, so no index build needs workers.
+    sql = f"""
+        SET TRANSACTION READ WRITE;
+        SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
+        SET LOCAL max_parallel_maintenance_workers = 0;
+        SELECT set_config('session_replication_role', 'replica', true) WHERE {may};
+        SELECT {may}, current_user::text,
+               ARRAY(SELECT format('%I (function %s)', evtname, evtfoid::regproc)
+                     FROM pg_catalog.pg_event_trigger
+                     WHERE evtenabled = 'A'
+                        OR evtenabled = CASE current_setting('session_replication_role')
+                                        WHEN 'replica' THEN 'R' ELSE 'O' END::"char"
+                     ORDER BY evtname)
+        """
+    try:
+        ((suppressed, role, names),) = rows(driver, sql)
+    except psycopg2.Error as error:
+        raise build_error(error, None) from error
+    return EventTriggers(tuple(names), role, suppressed)
+
+
+def _begin(driver: Connection, enums: Enums | None, triggers: EventTriggers) -> Shadow:
+    """Make the schema."""
     name = f"guvnor_shadow_{secrets.token_hex(8)}"
     try:
-        # The settings end with the transaction. Event triggers must not fire for what nobody will see;
-        # only a superuser may suppress them. No table has rows, so no index build needs workers.
         sql = f"""
-            SET TRANSACTION READ WRITE;
-            SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
-            SET LOCAL max_parallel_maintenance_workers = 0;
-            SELECT set_config('session_replication_role', 'replica', true)
-            WHERE current_setting('is_superuser')::boolean;
             CREATE SCHEMA {name};
             SET LOCAL search_path = {name}, public;
             SELECT current_schema()::regnamespace::oid::bigint,
@@ -286,7 +317,7 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
             """
         ((oid, needed, room),) = rows(driver, sql)
     except psycopg2.Error as error:
-        raise build_error(error, None) from error
+        raise build_error(error, None, triggers) from error
     if needed > room * _LOCKS_SHARE:
         raise ShadowUnavailableError(
             f"The expected schema needs about {needed} locks; this server has room for {room} in all.",

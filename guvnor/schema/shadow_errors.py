@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import psycopg2
 from psycopg2 import errorcodes
 
 from guvnor.errors import ExitCode, GuvnorError
+from guvnor.postgres.quoting import identifier
 
 LOCK_TIMEOUT = "50ms"  # of the statements that build a shadow
 
@@ -38,11 +41,41 @@ class ShadowEscapeError(ShadowError):
     """A revision reached for an object outside of the schema that is being built."""
 
 
-def build_error(error: psycopg2.Error | AssertionError, doing: str | None) -> ShadowError:
+@dataclass(frozen=True)
+class EventTriggers:
+    """The event triggers that fire for what is built, each with its function.
+
+    :ivar role: who builds.
+    :ivar suppressed: whether the role has suppressed those that can be suppressed.
+    """
+
+    names: tuple[str, ...] = ()
+    role: str = ""
+    suppressed: bool = True
+
+
+def build_error(
+    error: psycopg2.Error | AssertionError | ShadowEscapeError,
+    doing: str | None,
+    triggers: EventTriggers = EventTriggers(),
+) -> ShadowError:
     """Return what the failure of a statement means.
 
     :param doing: what was being run, such as ``revision 002``; None while the schema itself was made.
+    :param triggers: which may have failed, or reached out, instead of the statement.
     """
+    result = error if isinstance(error, ShadowEscapeError) else _statement_failed(error, doing)
+    if not triggers.names:
+        return result
+    grant = f"As a superuser: GRANT SET ON PARAMETER session_replication_role TO {identifier(triggers.role)};"
+    return ShadowUnavailableError(
+        f"{result.message} Event triggers of this database fire for what is built, so the reason may be "
+        f"{' or '.join(triggers.names)}.",
+        next_step=ANOTHER_SERVER if triggers.suppressed else f"{ANOTHER_SERVER}\nor {grant}   # since 15",
+    )
+
+
+def _statement_failed(error: psycopg2.Error | AssertionError, doing: str | None) -> ShadowError:
     if isinstance(error, AssertionError):
         code, reason = None, "it leaves its transaction (autocommit_block); use the online operations instead"
     else:

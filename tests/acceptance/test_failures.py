@@ -302,3 +302,51 @@ def answers(target: Target) -> bool:
         return target.execute("SELECT true") == [(True,)]
     except psycopg2.OperationalError:
         return False
+
+
+def last_error(target: Target) -> str:
+    ((error,),) = target.execute(
+        "SELECT error FROM guvnor_migration_history WHERE event = 'failed' ORDER BY id DESC LIMIT 1"
+    )
+    return str(error)
+
+
+def test_a_failure_whose_text_the_database_cannot_hold_is_recorded(
+    server: Server, guvnor: Command, project: Project
+) -> None:
+    provider = "LOCALE_PROVIDER libc" if server.major >= 15 else ""
+    latin = server.create_database(options=f"{provider} ENCODING 'LATIN1' LOCALE 'C'")
+    path = project.add_revision("SELECT 1 / 0")
+    path.write_text(path.read_text().replace('"""Test.', '"""Zażółć → é.'))
+    result = guvnor("migrate", "up", database=latin, cwd=project.directory)
+    assert result.code == 1, result
+    assert "Zażółć → é" in result.err
+    assert last_end(latin) == ("failed", "22012")
+    assert r"Za\u017có\u0142\u0107 \u2192 é" in last_error(latin)
+    path.write_text(path.read_text().replace("1 / 0", "1"))
+    recovers(guvnor, latin, 3, project.directory)
+
+
+def test_a_long_statement_is_cut_in_log_and_history(
+    migrated: Database, guvnor: Command, project: Project
+) -> None:
+    project.add_revision("op.execute('SELECT 1 / 0; --' + 'x' * 2_400_000)", BACK, python=True)
+    json = {"GUVNOR_LOG_FORMAT": "json", "GUVNOR_LOG_LEVEL": "debug"}
+    result = guvnor("migrate", "up", database=migrated, cwd=project.directory, env=json)
+    assert result.code == 1, result.err[:10_000]
+    for text in (result.err, last_error(migrated)):
+        assert "2,400,016 characters in all" in text
+        assert len(text) < 10_000
+
+
+def test_a_password_in_a_revision_is_masked_in_log_and_history(
+    migrated: Database, guvnor: Command, alembic: Command, project: Project
+) -> None:
+    project.add_revision("CREATE ROLE guvnor_app_of_a_test LOGIN PASSWORD 'hunter2' IN ROLE nobody_at_all")
+    for command, words in ((guvnor, ("-v", "migrate", "up")), (alembic, ("upgrade", "head"))):
+        for level in ("info", "debug"):
+            env = {"GUVNOR_LOG_LEVEL": level}
+            result = command(*words, database=migrated, cwd=project.directory, env=env)
+            assert result.code == 1, result
+            assert "PASSWORD '***'" in result.err
+            assert "hunter2" not in result.out + result.err + last_error(migrated)

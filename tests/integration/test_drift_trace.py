@@ -277,6 +277,48 @@ def test_event_triggers_of_others_do_not_fire(migrated: Database, script: Script
     )
 
 
+AUDIT = """
+    CREATE TABLE ddl_log (at timestamptz, command text);
+    CREATE FUNCTION audit() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+        BEGIN {body}; END $$;
+    CREATE EVENT TRIGGER auditing ON ddl_command_end EXECUTE FUNCTION audit()
+"""
+
+
+@pytest.mark.parametrize(
+    "body", ["INSERT INTO public.ddl_log VALUES (now(), tg_tag)", "RAISE EXCEPTION 'no DDL on Fridays'"]
+)
+def test_a_role_that_may_not_suppress_event_triggers_is_told_of_them(
+    server: Server, migrated: Database, script: ScriptDirectory, body: str
+) -> None:
+    role = server.create_role()
+    migrated.execute(f'GRANT CREATE ON DATABASE "{migrated.name}" TO "{role.name}"')
+    migrated.execute(f'GRANT SELECT ON alembic_version, schema_migrations TO "{role.name}"')
+    migrated.execute(AUDIT.format(body=body))
+    before = migrated.execute("SELECT count(*) FROM ddl_log")
+    with pytest.raises(ShadowUnavailableError, match=r"auditing \(function audit\)") as raised:
+        drift.check(Live(migrated.dsn_with(role)), script)
+    assert "GRANT SET ON PARAMETER session_replication_role" in (raised.value.next_step or "")
+    if server.major >= 15:
+        migrated.execute(f'GRANT SET ON PARAMETER session_replication_role TO "{role.name}"')
+        try:
+            report = drift.check(Live(migrated.dsn_with(role)), script)
+        finally:
+            migrated.execute(f'REVOKE SET ON PARAMETER session_replication_role FROM "{role.name}"')
+        assert "event trigger auditing is unexpected" in [finding.title for finding in report.findings]
+    migrated.execute("DROP EVENT TRIGGER auditing")
+    assert migrated.execute("SELECT count(*) FROM ddl_log") == before
+
+
+def test_an_event_trigger_that_always_fires_is_named(migrated: Database, script: ScriptDirectory) -> None:
+    migrated.execute(AUDIT.format(body="INSERT INTO public.ddl_log VALUES (now(), tg_tag)"))
+    migrated.execute("ALTER EVENT TRIGGER auditing ENABLE ALWAYS")
+    with pytest.raises(ShadowUnavailableError, match="auditing") as raised:
+        drift.check(Live(migrated.dsn), script)
+    assert "GRANT" not in (raised.value.next_step or "")
+    migrated.execute("DROP EVENT TRIGGER auditing")
+
+
 def test_without_room_for_the_locks_it_says_so(
     migrated: Database, script: ScriptDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
