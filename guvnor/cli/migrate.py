@@ -218,7 +218,7 @@ def preflight(shown: Console, wait_for_server: float) -> None:
 
 @migrate.command()
 @click.option("--check", is_flag=True, help="Check the configured database's roles instead.")
-@click.option("--owner", metavar="ROLE", help=f"Owns all objects.  [default: storage.role or {Names.owner}]")
+@click.option("--owner", metavar="ROLE", help=f"The owner.  [default: storage.role or {Names.owner}]")
 @click.option("--migrator", metavar="ROLE", default=Names.migrator, show_default=True, help="Migrates.")
 @click.option(
     "--application",

@@ -90,7 +90,7 @@ def rules() -> None:
 @schema.command(name="show")
 @json_option
 def show_schema(as_json: bool) -> None:
-    """Print every object of the database's schema, as the check sees it."""
+    """Print every object of the schema, as the check sees it."""
     from guvnor.commands import schema
 
     objects = schema.objects(resolve_settings())
@@ -103,7 +103,7 @@ def show_schema(as_json: bool) -> None:
 
 @schema.command()
 def diagram() -> None:
-    """Print docs/schema.md: the schema as an entity-relationship diagram."""
+    """Print docs/schema.md, a diagram of the tables."""
     from guvnor.reports.diagram import page
 
     say(page().rstrip("\n"))

@@ -42,7 +42,7 @@ class _Ignore:
         return bool(self.reason) and problem.rule == self.rule and (problem.line or 0) in self.lines
 
 
-def _ignores(source: RevisionSource) -> Iterator[_Ignore]:
+def _read_ignores(source: RevisionSource) -> Iterator[_Ignore]:
     """Return the ignores of a revision file, which are Python comments, not SQL comments."""
     lines = source.text.split("\n")
     for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
@@ -78,7 +78,7 @@ def apply(found: list[LintProblem], source: RevisionSource, known: set[str]) -> 
     :param found: the problems of the file.
     :param known: the names of all rules.
     """
-    ignores = list(_ignores(source))
+    ignores = list(_read_ignores(source))
     for problem in found:
         if not any(ignore.covers(problem) for ignore in ignores):
             yield problem

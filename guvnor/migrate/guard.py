@@ -97,7 +97,9 @@ def check(risk: Risk, confirmation: str, ask: Ask) -> None:
             next_step=_look_again(risk),
         )
     if not answer:
-        raise RefusedError("Operation cancelled.", next_step="Type yes if you mean it.")
+        raise RefusedError(
+            "Operation cancelled.", next_step="If you mean it, run the same command again and type yes."
+        )
 
 
 def _what(risk: Risk) -> str:

@@ -15,7 +15,8 @@ def lines(preview: Preview) -> Iterator[str]:
     """Yield the lines that a person reads."""
     plan = preview.plan
     if not plan.steps:
-        yield f"Nothing to do: the database is at version {plan.current or 'none'}"
+        at = f"the database is at version {plan.current}" if plan.current else "no migrations are applied"
+        yield f"Nothing to do: {at}"
         return
     database = plan.database
     yield f"Plan: {plan.current or 'none'} → {plan.target or 'none'} on {database.database} ({database.host})"

@@ -16,8 +16,8 @@ WIDTH = 80
 def contexts(
     command: click.Command, name: str, parent: click.Context | None = None
 ) -> Iterator[click.Context]:
-    """A context for each command and group on such a terminal."""
-    context = click.Context(command, parent=parent, info_name=name, terminal_width=WIDTH)
+    """A context for each command and group on such a terminal, of which click leaves two columns empty."""
+    context = click.Context(command, parent=parent, info_name=name, terminal_width=WIDTH - 2)
     yield context
     if isinstance(command, click.Group):
         for name, below in command.commands.items():
