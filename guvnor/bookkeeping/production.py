@@ -30,7 +30,7 @@ def reason(environment: str | None, mark: Mark | None) -> str | None:
     if environment is not None:
         return f"GUVNOR_ENV is {environment}"
     if mark is not None:
-        return f"the database was marked as production {mark.at:%Y-%m-%d} by {mark.who}"
+        return f"the database was marked as production on {mark.at:%Y-%m-%d} by {mark.who}"
     return None
 
 

@@ -63,7 +63,7 @@ def version() -> None:
 @main.command()
 @click.argument("shell_name", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell_name: str) -> None:
-    """Print the script that completes commands and flags in SHELL."""
+    """Print the script that completes commands and flags in a shell."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell_name)

@@ -61,7 +61,8 @@ def db_status(as_json: bool) -> None:
     say(f"Local Server: {'✅ running' if found.running else 'not running'}")
     for name, value in asdict(found).items():
         if name != "running" and value is not None:
-            say(f"{name.replace('_', ' ').capitalize()}: {value}")
+            title = name.upper() if name in ("pid", "tcp") else name.replace("_", " ").capitalize()
+            say(f"{title}: {'yes' if value is True else 'no' if value is False else value}")
 
 
 @db.command()

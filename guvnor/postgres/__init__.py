@@ -86,7 +86,7 @@ def parse(dsn: str) -> dict[str, str]:
         raise ConfigurationError(
             "The database's connection string (DSN) is empty.",
             next_step="export GUVNOR_STORAGE_DSN='postgres://USER:PASSWORD@HOST:5432/DATABASE'\n"
-            "GUVNOR_STORAGE_TYPE=embedded guvnor migrate up   # or use the local development server",
+            "export GUVNOR_STORAGE_TYPE=embedded   # or use the local development server",
         )
     try:
         fields: dict[str, str] = extensions.parse_dsn(dsn)

@@ -73,7 +73,7 @@ def test_the_first_production_run_marks_the_database(database, guvnor):
     succeeds(guvnor("migrate", "up", database=database, env=PRODUCTION))
     # From here on, a laptop without that setting is asked too.
     status = succeeds(guvnor("migrate", "status", database=database))
-    assert "Environment: production (the database was marked as production 20" in status.out
+    assert "Environment: production (the database was marked as production on 20" in status.out
     ends(guvnor("migrate", "down", database=database), 4, WARNING, "the database was marked as production")
     assert versions(database) == AT_HEAD
 
