@@ -27,7 +27,7 @@ from guvnor.cli.console import Console, show, show_table
 from guvnor.cli.streams import result_kept_clean, say
 from guvnor.commands import migrate as commands, roles as least_privilege
 from guvnor.commands.roles import Names
-from guvnor.errors import PreflightError
+from guvnor.errors import PreflightError, UsageError
 from guvnor.revisions.script import Direction, downgrade_steps, read_revisions, upgrade_steps
 
 
@@ -148,14 +148,20 @@ def force(shown: Console, rev: str) -> None:
 
 
 @migrate.command()
-@click.option("--forward", "way", flag_value="forward", help="Finish the interrupted revision.")
-@click.option("--back", "way", flag_value="back", help="Undo the interrupted revision.")
-@click.option("--as-is", "way", flag_value="as-is", help="Run nothing; accept the version as it is.")
+@click.option("--forward", is_flag=True, help="Finish the interrupted revision.")
+@click.option("--back", is_flag=True, help="Undo the interrupted revision.")
+@click.option("--as-is", is_flag=True, help="Run nothing; accept the version as it is.")
 @rollback_backup_options
 @run_options
 @click.pass_obj
-def repair(shown: Console, way: str | None) -> None:
+def repair(shown: Console, forward: bool, back: bool, as_is: bool) -> None:
     """Show the ways out of a dirty state, or take one."""
+    given = [way for way, taken in (("forward", forward), ("back", back), ("as-is", as_is)) if taken]
+    if len(given) > 1:
+        raise UsageError(
+            f"--{' and --'.join(given)} exclude each other.", next_step="guvnor migrate repair   # shows each"
+        )
+    way = given[0] if given else None
     settings = resolve_settings()
     found, choices = commands.repair_choices(settings)
     if not choices:

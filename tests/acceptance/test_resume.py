@@ -83,6 +83,16 @@ def test_a_release_that_does_not_know_the_half_done_revision_leaves_it_alone(guv
     succeeds(guvnor("migrate", "up", database=half_done))
 
 
+def test_repair_takes_one_way_at_a_time(guvnor, project, half_done):
+    words = ("migrate", "repair", "--forward", "--back")
+    ends(
+        guvnor(*words, database=half_done, cwd=project.directory),
+        2,
+        "--forward and --back exclude each other",
+    )
+    assert versions(half_done) == (["002"], [(3, True)])
+
+
 def test_repair_goes_back_from_a_half_done_revision(guvnor, project, half_done):
     ends(guvnor("migrate", "repair", database=half_done, cwd=project.directory), 5, "--back", "revision 003")
     succeeds(
