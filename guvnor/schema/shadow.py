@@ -266,11 +266,13 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
     name = f"guvnor_shadow_{secrets.token_hex(8)}"
     try:
         # The settings end with the transaction. Event triggers must not fire for what nobody will see;
-        # only a superuser may suppress them. No table has rows, so no index build needs workers.
+        # only a superuser may suppress them. No table has rows, so no index build needs workers, and row
+        # security has nothing to hide.
         sql = f"""
             SET TRANSACTION READ WRITE;
             SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
             SET LOCAL max_parallel_maintenance_workers = 0;
+            SET LOCAL row_security = on;
             SELECT set_config('session_replication_role', 'replica', true)
             WHERE current_setting('is_superuser')::boolean;
             CREATE SCHEMA {name};
