@@ -12,7 +12,7 @@ _PASSING_CLASSES = (
     errorcodes.CLASS_OPERATOR_INTERVENTION,
     errorcodes.CLASS_SYSTEM_ERROR,
 )
-_PASSING = (errorcodes.LOCK_NOT_AVAILABLE, errorcodes.OBJECT_IN_USE)
+_PASSING = (errorcodes.LOCK_NOT_AVAILABLE, errorcodes.OBJECT_IN_USE, errorcodes.INTERNAL_ERROR)
 _STAYING = (errorcodes.DISK_FULL, errorcodes.CONFIGURATION_LIMIT_EXCEEDED)  # until somebody makes room
 
 

@@ -240,7 +240,7 @@ def test_what_an_interrupted_step_leaves_is_named(items, guvnor, project):
     """)
     project.add_revision(constraint("CHECK (slow(n))"), CONSTRAINT_BACK, python=True)
     process = guvnor.start("migrate", "up", database=items, cwd=project.directory)
-    running(items, "VALIDATE")
+    running(items, "VALIDATE CONSTRAINT")
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 143, err

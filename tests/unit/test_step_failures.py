@@ -64,6 +64,7 @@ def test_a_failed_revision_says_where_and_why() -> None:
         ("55P03", True),
         ("57014", True),
         ("58030", True),
+        ("XX000", True),  # such as "tuple concurrently updated"
         ("53100", False),  # until somebody makes room
         ("0A000", False),
         ("22012", False),
