@@ -271,7 +271,7 @@ def _beyond_need(connection: Connection) -> tuple[str, ...]:
                                    ('REPLICATION', rolreplication),
                                    ('BYPASSRLS', rolbypassrls AND (rolname <> current_user OR NOT EXISTS (
                                        SELECT FROM pg_catalog.pg_class
-                                       WHERE relnamespace = 'public'::regnamespace
+                                       WHERE relnamespace = to_regnamespace('public')
                                          AND relrowsecurity AND relforcerowsecurity)))
                            ) AS may (attribute, held)
         WHERE rolname IN (session_user, current_user) AND NOT rolsuper AND held
