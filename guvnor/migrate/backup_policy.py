@@ -136,8 +136,7 @@ class BackupPolicy:
         if objects is None:
             return (f"unknown ({self._unknown})",)
         found = losses.read(self.ready.connection, objects)
-        # The estimate for a table that was never analyzed is 0.
-        return tuple(str(loss) for loss in found if loss.count or not loss.exact)
+        return tuple(str(loss) for loss in found if loss.count != 0)
 
     def _find_dropped(self, plan: Plan) -> tuple[Object, ...] | None:
         """Return what a plan drops; None where that is unknown.

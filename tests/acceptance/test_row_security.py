@@ -193,6 +193,9 @@ def test_rows_that_cannot_be_counted_are_a_loss(audited, dsn, guvnor):
     flags = ("migrate", "down")
     refused = ends(guvnor(*flags, database=dsn, env=PRODUCTION), 4, "no directory is named for it")
     assert "table audit_logs, which could not be counted" in refused.err
+    planned = json.loads(succeeds(guvnor("migrate", "plan", "down", "--json", database=dsn)).out)
+    (lost,) = [loss for loss in planned["losses"] if loss["name"] == "audit_logs"]
+    assert (lost["count"], lost["exact"]) == (None, False)
     audited.execute("ANALYZE audit_logs")
     refused = ends(guvnor(*flags, "--no-backup", database=dsn, env=PRODUCTION), 4)
     assert "table audit_logs with about 50 rows" in refused.err
