@@ -52,17 +52,18 @@ def advice(connection: Connection, error: psycopg2.Error, *, half_done: bool, ag
     role = quote_ident(connection, row_security.acting_role(connection))
     lines = []
     for owner, superuser, names, objects in rows(connection, _OWNED_BY_OTHERS):
-        if superuser:  # its rights are not given away
-            lines += [
-                f"ALTER {item} OWNER TO {role};   -- as {owner}, who owns it" for item in objects[:_NAMED]
-            ]
-        else:
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        if not superuser:
             lines.append(f"GRANT {owner} TO {role};   -- {owner} owns {', '.join(names[:_NAMED])}{more}")
-    if not scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
-        database = quote_ident(connection, connection.info.dbname)
-        lines.append(f"GRANT CREATE ON DATABASE {database} TO {role};   -- for a schema or an extension")
+        elif more:  # the rights of a superuser are not given away
+            what = f"as {owner}, who owns {len(names)} objects of the schema: the one that the message names"
+            lines.append(f"ALTER ... OWNER TO {role};   -- {what}")
+        else:
+            lines += [f"ALTER {item} OWNER TO {role};   -- as {owner}, who owns it" for item in objects]
     if not lines:
+        if not scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
+            database = quote_ident(connection, connection.info.dbname)
+            lines.append(f"GRANT CREATE ON DATABASE {database} TO {role};   -- for a schema or an extension")
         lines.append(
             f"Give role {role} the right that the message names, or have a superuser run the statement."
         )

@@ -67,6 +67,14 @@ def test_a_table_of_a_superuser(owned, migrator, project, up):
     succeeds(up(), "Applied 003")
 
 
+def test_a_table_among_many_of_a_superuser(owned, migrator, project, up):
+    owned.execute("; ".join(f"CREATE TABLE theirs_{n} ()" for n in range(4)))
+    project.add_revision("ALTER TABLE theirs_3 ADD COLUMN name text")
+    advice = denied(up())
+    assert advice[0].startswith(f"ALTER ... OWNER TO {migrator.name};")
+    assert "owns 4 objects of the schema: the one that the message names" in advice[0]
+
+
 def test_a_schema_in_a_database_of_another_role(owned, migrator, project, up):
     owned.execute(f'ALTER DATABASE "{owned.name}" OWNER TO CURRENT_USER')
     owned.execute(f'GRANT USAGE, CREATE ON SCHEMA public TO "{migrator.name}"')
