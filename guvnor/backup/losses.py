@@ -20,18 +20,19 @@ class Loss:
 
     :ivar kind: ``table`` or ``column``.
     :ivar name: as SQL writes it, with its table before a column.
-    :ivar count: rows of a table, values that are not NULL of a column.
+    :ivar count: rows of a table, values that are not NULL of a column; None where they could not be counted
+        and the planner has no estimate: row security hides them, or counting takes too long.
     :ivar exact: whether it was counted; otherwise it is the planner's estimate.
     """
 
     kind: str
     name: str
-    count: int
+    count: int | None
     exact: bool
 
     def __str__(self) -> str:
         """Describe the loss in one phrase."""
-        if not self.exact and not self.count:
+        if self.count is None:
             return f"{self.kind} {self.name}, which could not be counted"
         unit = ("row" if self.kind == "table" else "value") + ("" if self.count == 1 else "s")
         return f"{self.kind} {self.name} with {'' if self.exact else 'about '}{self.count:,} {unit}"
@@ -75,4 +76,5 @@ def _count(connection: Connection, table: str, column: str | None = None) -> Los
         WHERE c.oid = to_regclass(%s)
     """
     estimate = scalar(connection, sql, (column, f"public.{table}"))
-    return Loss(kind, name, round(estimate or 0), exact=False)
+    # The estimate for a table that was never analyzed is 0.
+    return Loss(kind, name, round(estimate or 0) or None, exact=False)

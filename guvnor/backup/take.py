@@ -20,7 +20,7 @@ from guvnor.bookkeeping import state
 from guvnor.database import Database
 from guvnor.errors import last_lines
 from guvnor.online.progress import Progress
-from guvnor.postgres import Connection, scalar
+from guvnor.postgres import Connection, row_security, scalar
 from guvnor.schema.snapshot import Object
 
 if TYPE_CHECKING:
@@ -89,9 +89,25 @@ def check_backup(database: Database, options: BackupOptions, *, whole: bool) -> 
     if not whole:
         return f"to {directory}, {how}"
     with postgres.closing(database.connect("backup")) as connection:
+        check_readable(connection)
         tools = pg_dump.find_tools(connection.info.server_version // 10000)
         pg_dump.try_out(tools, connection)
     return f"with pg_dump {tools.version} of {tools.directory} to {directory}, {how}"
+
+
+def check_readable(connection: Connection, tables: Sequence[str] | None = None) -> None:
+    """Check that row security hides no row that is to be backed up.
+
+    :param tables: those that are read, as SQL writes them; None for all of the database.
+    :raises BackupCheckError: when it may hide some (exit code 3).
+    """
+    hidden = row_security.hidden_tables(connection, tables, schema=None)
+    if hidden:
+        raise BackupCheckError(
+            f"Row security hides rows from role {row_security.acting_role(connection)}, so these tables "
+            f"cannot be backed up: {', '.join(hidden)}.",
+            next_step=f"{row_security.bypass(connection)}\nThen run the same command again.",
+        )
 
 
 @postgres.explained()

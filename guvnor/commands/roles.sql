@@ -3,6 +3,8 @@
 -- each login a password (psql: \password ROLE), and configure the migrator with:
 --   storage.role (GUVNOR_STORAGE_ROLE): :owner
 --   schema.grantees (GUVNOR_SCHEMA_GRANTEES): :application,:read_only
+-- Where a table forces row security, migrations of its rows also need, from a superuser:
+--   ALTER ROLE :"owner" BYPASSRLS;
 BEGIN;
 SET LOCAL lock_timeout = '200ms';
 SET LOCAL search_path = public;

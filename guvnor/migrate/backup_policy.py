@@ -109,7 +109,7 @@ class BackupPolicy:
     def _decide_for_rollback(self, plan: Plan, losses: tuple[str, ...]) -> BackupDecision:
         """Choose a backup of what is dropped if that is known and separable, else of the whole database."""
         from guvnor.backup.dropped import NotSeparableError, find_dropped
-        from guvnor.backup.take import BackupOptions, check_backup
+        from guvnor.backup.take import BackupOptions, check_backup, check_readable
 
         settings = self.request.settings
         options = BackupOptions(settings.backup_directory, settings.backup_recipients)
@@ -117,7 +117,8 @@ class BackupPolicy:
         why = "it is unknown what is dropped"
         if objects is not None:
             try:
-                find_dropped(self.ready.connection, objects)
+                dropped = find_dropped(self.ready.connection, objects)
+                check_readable(self.ready.connection, [data.table for data in dropped if data.table])
                 how = check_backup(self.ready.database, options, whole=False)
                 return BackupDecision(losses, f"of what is dropped, {how}", options, objects)
             except NotSeparableError as error:
@@ -135,8 +136,7 @@ class BackupPolicy:
         if objects is None:
             return (f"unknown ({self._unknown})",)
         found = losses.read(self.ready.connection, objects)
-        # The estimate for a table that was never analyzed is 0.
-        return tuple(str(loss) for loss in found if loss.count or not loss.exact)
+        return tuple(str(loss) for loss in found if loss.count != 0)
 
     def _find_dropped(self, plan: Plan) -> tuple[Object, ...] | None:
         """Return what a plan drops; None where that is unknown.

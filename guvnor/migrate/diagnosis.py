@@ -10,7 +10,7 @@ from guvnor.bookkeeping.state import State
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError
-from guvnor.migrate import repair
+from guvnor.migrate import leftovers, repair
 from guvnor.revisions import check
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.script import read_revisions, script_directory
@@ -20,9 +20,25 @@ from guvnor.schema.snapshot import Object, Snapshot
 
 
 def describe(settings: Settings, state: State) -> tuple[str, ...]:
-    """Say in a few lines which parts of an interrupted revision are in the database, and which are missing.
+    """Say in a few lines what of an interrupted revision is in the database, and which writes that refuses.
 
-    Only the objects that the revision creates count.
+    :returns: nothing of what is unknown: the expected schema cannot be built, or the revision is not known.
+    """
+    return (*_objects(settings, state), *_refused(settings))
+
+
+def _refused(settings: Settings) -> tuple[str, ...]:
+    """Say which writes are refused or slower until the revision is finished or undone."""
+    try:
+        with postgres.closing(Database.of(settings).connect("diagnosis")) as connection:
+            found = leftovers.read(connection)
+    except (GuvnorError, psycopg2.Error):
+        return ()
+    return (f"   Until it is finished or undone, {'; '.join(found)}.",) if found else ()
+
+
+def _objects(settings: Settings, state: State) -> tuple[str, ...]:
+    """Say which objects that an interrupted revision creates are in the database, and which are missing.
 
     :returns: nothing where the state is not dirty, the expected schema cannot be built, or the revision is
         not known.

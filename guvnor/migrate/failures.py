@@ -13,8 +13,12 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate.signals import RunInterrupted
+from guvnor.online import remedies
 from guvnor.online.blockers import Blocker
+from guvnor.online.execute import OnlineStepError
+from guvnor.postgres import row_security
 from guvnor.postgres.excerpt import excerpt, redacted
+from guvnor.postgres.transient import may_pass
 from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
@@ -22,10 +26,10 @@ log = logging.getLogger(__name__)
 # The server is shutting down or starting (PostgreSQL documentation, "PostgreSQL Error Codes", class 57).
 _SERVER_GONE = (errorcodes.ADMIN_SHUTDOWN, errorcodes.CRASH_SHUTDOWN, errorcodes.CANNOT_CONNECT_NOW)
 
+_ESCAPE_COLON = "Write \\: for the colon in the statement of the revision (a cast, ::, is fine)."
 _MEND_ROWS = "Correct the rows that violate it, then: {again}"
 _NEXT_STEPS = {
     errorcodes.DISK_FULL: "Free or add disk space on the server, then: {again}",
-    errorcodes.INSUFFICIENT_PRIVILEGE: "guvnor migrate preflight",
     errorcodes.QUERY_CANCELED: "{again}   # somebody cancelled the statement on the server",
     errorcodes.UNIQUE_VIOLATION: _MEND_ROWS,
     errorcodes.FOREIGN_KEY_VIOLATION: _MEND_ROWS,
@@ -55,21 +59,31 @@ def describe(
     committed: bool,
     signal_received: int | None,
     connection_lost: bool,
+    refused: tuple[str, ...] | None = (),
+    lacking: tuple[str, ...] = (),
 ) -> tuple[GuvnorError, str]:
     """Return the error to raise for what ended a step, and the outcome for the history.
 
     :param state: as read after the failure; None when it could not be read.
     :param committed: whether a part of the step is committed.
     :param signal_received: the number of the signal that has arrived; None for none.
+    :param refused: which writes a half-done revision refuses or slows down, see
+        :mod:`guvnor.migrate.leftovers`; None where that is unknown.
+    :param lacking: what to type where the server denied something; see :mod:`guvnor.migrate.denied`.
     """
     if signal_received is not None:
         # Whatever the interruption looks like by now: closing a cancelled block raises errors of its own.
-        return _interrupted(step, signal_received, state), "interrupted"
+        return _interrupted(step, signal_received, state, refused), "interrupted"
     cause = driver_error(error)
+    stays = False
     if isinstance(error, GuvnorError):
         result = error
-        if committed:
-            result.state = where(state)
+        stays = isinstance(error, OnlineStepError)
+        if committed or isinstance(error, BusyError):
+            result.state = where(state, refused=refused, stays=stays)
+        if stays:
+            advice = f"Correct the revision, then: {again_by(step, state)}"
+            result.next_step = _next_step(advice, error, state)
     elif cause is not None and (connection_lost or cause.pgcode in _SERVER_GONE):
         result = GuvnorError(
             f"The connection to the database was lost while revision {step.revision} was going "
@@ -77,16 +91,19 @@ def describe(
         )
     else:
         log.debug("the revision failed at\n%s", redacted("".join(traceback.format_tb(error.__traceback__))))
-        result = _revision_failed(step, error, cause, again_by(step, state))
-    result.state = result.state or where(state)
+        stays = cause is None or not may_pass(cause.pgcode)
+        result = _revision_failed(step, error, cause, state, lacking)
+    result.state = result.state or where(state, refused=refused, stays=stays)
     result.next_step = result.next_step or again_by(step, state)
     return result, "failed"
 
 
-def where(state: State | None) -> str:
-    """Say in a sentence what state the database is in.
+def where(state: State | None, *, refused: tuple[str, ...] | None = (), stays: bool = False) -> str:
+    """Say in a few sentences what state the database is in.
 
     :param state: as read after the failure; None when it could not be read.
+    :param refused: which writes are refused or slower; None where that is unknown.
+    :param stays: whether the next run would fail, too, as long as nobody corrects what stopped this one.
     """
     if state is None:
         return (
@@ -97,16 +114,25 @@ def where(state: State | None) -> str:
     if not state.dirty:
         return f"The revision was rolled back; the database is as it was before it ({at})."
     step = f" at the step: {state.unfinished.step}" if state.unfinished and state.unfinished.step else ""
-    if state.resumable:
+    until = f" Until it is finished or undone, {'; '.join(refused)}." if refused else ""
+    if not state.resumable:
         return (
-            "The revision is half done: what came before its online part is committed, and it stopped"
-            f"{step}. The database is marked dirty ({at}), the application can go on using it, and the next "
-            "run finishes the revision."
+            f"The revision is half done and cannot simply be run again; it stopped{step}. "
+            f"The database is marked dirty ({at}).{until}"
         )
-    return (
-        f"The revision is half done and cannot simply be run again; it stopped{step}. "
-        f"The database is marked dirty ({at})."
+    half_done = (
+        "The revision is half done: what came before its online part is committed, and it stopped"
+        f"{step}. The database is marked dirty ({at})"
     )
+    if refused == () and not stays:
+        return f"{half_done}, the application can go on using it, and the next run finishes the revision."
+    use = ", and the application can go on using it" if refused == () else ""
+    next_run = (
+        "The next run fails in the same way, until the cause is corrected."
+        if stays
+        else "The next run finishes the revision."
+    )
+    return f"{half_done}{use}.{until} {next_run}"
 
 
 def again_by(step: Step, state: State | None) -> str:
@@ -116,43 +142,63 @@ def again_by(step: Step, state: State | None) -> str:
     return f"guvnor migrate {'down' if step.direction == 'down' else 'up'}"
 
 
-def _revision_failed(
-    step: Step, error: BaseException, cause: psycopg2.Error | None, again: str
-) -> GuvnorError:
-    """Describe a revision that failed by itself: an error of the server, or one of the revision's code.
+def _next_step(advice: str, error: BaseException, state: State | None) -> str:
+    """Return what to type after a failure that stays: what mends it, and the way back where there is one.
 
-    :param again: the command that goes on from here.
+    :param advice: how to go on, a line each.
     """
+    lines = [advice, *remedies.notes(error)]
+    if state is not None and state.resumable:
+        lines.append("guvnor migrate repair --back   # or: undo what the revision has committed")
+    return "\n".join(lines)
+
+
+def _revision_failed(
+    step: Step,
+    error: BaseException,
+    cause: psycopg2.Error | None,
+    state: State | None,
+    lacking: tuple[str, ...],
+) -> GuvnorError:
+    """Describe a revision that failed by itself: an error of the server, or one of the revision's code."""
     name = f"Revision {step.revision} ({step.description}) failed going {step.direction}"
     if any(isinstance(e, InvalidRequestError) for e in (error, getattr(error, "orig", None))):
         return GuvnorError(
             f"{name}: a colon before a word was taken for a bound parameter. {str(error).splitlines()[0]}",
-            next_step="Write \\: for the colon in the statement of the revision (a cast, ::, is fine).",
+            next_step=_next_step(_ESCAPE_COLON, error, state),
         )
     if cause is None:
-        return GuvnorError(f"{name}: {type(error).__name__}: {excerpt(str(error))}")
+        next_step = _next_step(again_by(step, state), error, state)
+        return GuvnorError(f"{name}: {type(error).__name__}: {excerpt(str(error))}", next_step=next_step)
     diagnostics = cause.diag
     code = f" (SQLSTATE {cause.pgcode})" if cause.pgcode else ""
     reason = excerpt(diagnostics.message_primary or str(cause)) or "no reason was given"
     lines = [f"{name}: {reason}{code}"]
-    for label, value in (("Detail", diagnostics.message_detail), ("Hint", diagnostics.message_hint)):
+    # To an owner whose rows a policy hides, the hint is to lift it, whatever commits in between.
+    hint = None if row_security.refused(cause) else diagnostics.message_hint
+    for label, value in (("Detail", diagnostics.message_detail), ("Hint", hint)):
         if value:
             lines.append(f"{label}: {excerpt(value)}")
     statement = getattr(error, "statement", None)
     if statement:
         lines.append(f"Statement:\n{excerpt(statement)}")
-    next_step = _NEXT_STEPS.get(cause.pgcode or "", "Correct the revision or what it ran into, then: {again}")
-    return GuvnorError("\n".join(lines), next_step=next_step.format(again=again))
+    usual = "Correct the revision or what it ran into, then: {again}"
+    advice = _NEXT_STEPS.get(cause.pgcode or "", usual).format(again=again_by(step, state))
+    if not may_pass(cause.pgcode):
+        advice = _next_step("\n".join(lacking) or advice, cause, state)
+    return GuvnorError("\n".join(lines), next_step=advice)
 
 
-def _interrupted(step: Step, number: int, state: State | None) -> RunInterrupted:
+def _interrupted(
+    step: Step, number: int, state: State | None, refused: tuple[str, ...] | None
+) -> RunInterrupted:
     """Describe a signal that arrived while a revision was being run; the revision may just have finished."""
     finished = state is not None and not state.dirty and state.version == step.to_version
     return RunInterrupted(
         f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "
         f"{step.direction}.",
         number,
-        state="The revision had just been finished." if finished else where(state),
+        state="The revision had just been finished." if finished else where(state, refused=refused),
         next_step="guvnor migrate status" if finished else again_by(step, state),
     )
 

@@ -15,7 +15,7 @@ from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError, PreflightError
 from guvnor.migrate import edited_files, locks
-from guvnor.postgres import Connection, Identity, rows, scalar
+from guvnor.postgres import Connection, Identity, row_security, rows, scalar
 from guvnor.project import Project
 from guvnor.revisions import check, files as revision_files
 from guvnor.revisions.files import Revision
@@ -218,7 +218,7 @@ def _permissions(
     return PreflightCheck(
         "permissions",
         f"Permissions sufficient (role {role}{login})",
-        warnings=warnings + _extensions(connection, project, role, database),
+        warnings=warnings + _hidden_rows(connection, role) + _extensions(connection, project, role, database),
     )
 
 
@@ -242,8 +242,23 @@ def _login(connection: Connection, role: str, grantee: str) -> str:
     return f", logged in as {login}"
 
 
+def _hidden_rows(connection: Connection, role: str) -> tuple[str, ...]:
+    """Warn of tables whose rows the server would hide from a revision, and so refuses to read and write."""
+    tables = ", ".join(row_security.hidden_tables(connection))
+    what = (
+        f"row security hides rows from role {role}, so the server refuses each statement of a revision that "
+        f"reads or writes rows of: {tables} (ALTER ROLE {postgres.quote_ident(connection, role)} BYPASSRLS, "
+        "as a superuser)"
+    )
+    return (what,) if tables else ()
+
+
 def _beyond_need(connection: Connection) -> tuple[str, ...]:
-    """Warn of a role that may do more than a migration needs."""
+    """Warn of a role that may do more than a migration needs.
+
+    Where a table forces row security on its owner, a migration needs BYPASSRLS of the role that it acts as;
+    no member of a role inherits it.
+    """
     found = rows(
         connection,
         """
@@ -253,7 +268,11 @@ def _beyond_need(connection: Connection) -> tuple[str, ...]:
         SELECT format('role %s has %s', rolname, string_agg(attribute, ', ' ORDER BY attribute))
         FROM pg_catalog.pg_roles
         CROSS JOIN LATERAL (VALUES ('CREATEDB', rolcreatedb), ('CREATEROLE', rolcreaterole),
-                                   ('REPLICATION', rolreplication), ('BYPASSRLS', rolbypassrls)
+                                   ('REPLICATION', rolreplication),
+                                   ('BYPASSRLS', rolbypassrls AND (rolname <> current_user OR NOT EXISTS (
+                                       SELECT FROM pg_catalog.pg_class
+                                       WHERE relnamespace = to_regnamespace('public')
+                                         AND relrowsecurity AND relforcerowsecurity)))
                            ) AS may (attribute, held)
         WHERE rolname IN (session_user, current_user) AND NOT rolsuper AND held
         GROUP BY rolname
@@ -316,7 +335,8 @@ def _state(
     if current.dirty and current.unfinished:
         text, start = "Database is in a dirty state that can be finished", current.unfinished
         what = f"revision {start.revision}, started {start.at:%Y-%m-%d %H:%M:%S %Z}, {start.ended}"
-        warnings += (f"{what} at the step: {start.step}; it can be finished",)
+        once = " once the cause is corrected" if start.end == "failed" else ""
+        warnings += (f"{what} at the step: {start.step}; it can be finished{once}",)
     elif consistency.is_ahead(current, found):
         newest = found[-1].identifier
         warnings += (f"the database is at {at}, ahead of the migration files (newest: {newest})",)

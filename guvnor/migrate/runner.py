@@ -16,7 +16,7 @@ from guvnor import postgres
 from guvnor.bookkeeping import history, state
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
-from guvnor.migrate import failures
+from guvnor.migrate import denied, failures, leftovers
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.request import Request
 from guvnor.migrate.retries import RETRYABLE, Retries
@@ -168,10 +168,28 @@ class StepRunner:
             committed=transaction.stage.committed,
             signal_received=self.canceller.received,
             connection_lost=bool(self.control.closed) or self.session.lost,
+            refused=self._read_refused(now),
+            lacking=self._read_lacking(record.step, cause, now),
         )
         with contextlib.suppress(psycopg2.Error):
             record.failed(self.control, outcome, result.message, cause.pgcode if cause else None)
         return result
+
+    def _read_refused(self, now: State | None) -> tuple[str, ...] | None:
+        """Read which writes a half-done revision refuses; None where that cannot be read."""
+        if now is None or not now.dirty:
+            return ()
+        with contextlib.suppress(psycopg2.Error):
+            return leftovers.read(self.control)
+        return None
+
+    def _read_lacking(self, step: Step, cause: psycopg2.Error | None, now: State | None) -> tuple[str, ...]:
+        """Read what the role lacks where the server denied something; nothing where that cannot be read."""
+        if now is not None and cause is not None and cause.pgcode == errorcodes.INSUFFICIENT_PRIVILEGE:
+            again = failures.again_by(step, now)
+            with contextlib.suppress(psycopg2.Error):
+                return denied.advice(self.control, cause, half_done=now.dirty, again=again)
+        return ()
 
     def _read_state(self) -> State | None:
         """Read what state a failure has left, through whichever connection still lives.

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 
 from guvnor.errors import GuvnorError
-from guvnor.online import backoff, plain_forms, progress
+from guvnor.online import backoff, plain_forms, progress, remedies
 from guvnor.online.progress import Progress
 from guvnor.postgres import Connection, row, rows, scalar
 from guvnor.postgres.quoting import quoted
@@ -30,7 +30,7 @@ _LAG_MOST = 5.0  # seconds that a replica may be behind
 class OnlineStepError(GuvnorError):
     """An online step did not do what the revision says."""
 
-    next_step = "Correct the revision, then: guvnor migrate up (or: guvnor migrate repair --back)"
+    next_step = "Correct the revision, then: guvnor migrate up"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def create_index(step: OnlineStep, name: str, sql: str) -> None:
             step.execute(sql)
         except psycopg2.errors.DuplicateTable:
             continue  # another backend has finished the same index meanwhile
-        except psycopg2.Error:
+        except psycopg2.Error as error:
+            remedies.note_index(step.connection, quoted(name), error)
             _drop_remains(step, name)
             raise
         if _index_is_valid(step.connection, name):
@@ -98,7 +99,11 @@ def _drop_remains(step: OnlineStep, name: str) -> None:
 def drop_index(step: OnlineStep, name: str) -> None:
     """Drop an index concurrently, when it exists."""
     _await_others(step, name)
-    step.execute(plain_forms.drop_index(name, concurrently=True))
+    try:
+        step.execute(plain_forms.drop_index(name, concurrently=True))
+    except psycopg2.Error as error:
+        remedies.note_dropped_index(error)
+        raise
 
 
 def validate_constraint(step: OnlineStep, table: str, name: str) -> None:
@@ -109,8 +114,13 @@ def validate_constraint(step: OnlineStep, table: str, name: str) -> None:
     valid = constraint_is_valid(step.connection, table, name)
     if valid is None:
         raise OnlineStepError(f"Table {table} has no constraint {name} to validate.")
-    if not valid:
+    if valid:
+        return
+    try:
         step.execute(plain_forms.validate_constraint(table, name))
+    except psycopg2.Error as error:
+        remedies.note_constraint(step.connection, quoted(table), name, error)
+        raise
 
 
 def check_not_null(step: OnlineStep, table: str, name: str) -> None:
@@ -161,8 +171,8 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
             in_vain = 0 if changed else in_vain + 1
         else:
             raise OnlineStepError(
-                f"The backfill of {relation} would never end: a trigger, a rule or a row security policy "
-                f"keeps its UPDATE from rows that match {where}."
+                f"The backfill of {relation} would never end: a trigger or a rule keeps its UPDATE from rows "
+                f"that match {where}."
             )
     step.execute(f"ANALYZE {quoted(table)}")
 

@@ -39,8 +39,12 @@ def lines(settings: Settings, status: Status) -> list[str]:
             result += [
                 f"   Revision {start.revision} (going {start.direction}) {start.ended}.",
                 f"   It was started {start.at:%Y-%m-%d %H:%M:%S %Z} by {start.who}; last step: {start.step}.",
-                "   Every step of it can be run again: `guvnor migrate up` finishes it.",
+                "   Every step of it can be run again: "
+                + ("once the cause is corrected, " if start.end == "failed" else "")
+                + "`guvnor migrate up` finishes it.",
             ]
+            if start.end == "failed":
+                result.append("   `guvnor migrate repair --back` undoes what it has committed instead.")
         else:
             result.append("   Manual intervention may be required to fix the issue.")
         result += status.known

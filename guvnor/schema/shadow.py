@@ -278,11 +278,13 @@ def _prepare(driver: Connection) -> EventTriggers:
     may = "current_setting('is_superuser')::boolean"
     if driver.server_version >= 150000:
         may = "has_parameter_privilege('session_replication_role', 'SET')"
-    # The settings end with the transaction. No table has rows, so no index build needs workers.
+    # The settings end with the transaction. No table has rows, so no index build needs workers, and row
+    # security has nothing to hide.
     sql = f"""
         SET TRANSACTION READ WRITE;
         SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
         SET LOCAL max_parallel_maintenance_workers = 0;
+        SET LOCAL row_security = on;
         SELECT set_config('session_replication_role', 'replica', true) WHERE {may};
         SELECT {may}, current_user::text,
                ARRAY(SELECT format('%I (function %s)', evtname, evtfoid::regproc)

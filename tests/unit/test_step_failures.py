@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 
 import psycopg2
+import pytest
 
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate import failures
 from guvnor.migrate.signals import RunInterrupted
+from guvnor.postgres.transient import may_pass
 from guvnor.revisions.plan import Step
 from guvnor.revisions.script import Direction
 
@@ -51,3 +53,25 @@ def test_a_failed_revision_says_where_and_why() -> None:
     error, outcome = describe(ValueError("no such thing"))
     assert error.message == "Revision 002 (test) failed going up: ValueError: no such thing"
     assert (error.state, error.next_step, outcome) == (failures.where(None), "guvnor migrate up", "failed")
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "passes"),
+    [
+        (None, True),  # the connection was lost
+        ("40P01", True),
+        ("53300", True),
+        ("55P03", True),
+        ("57014", True),
+        ("58030", True),
+        ("XX000", True),  # such as "tuple concurrently updated"
+        ("53100", False),  # until somebody makes room
+        ("0A000", False),
+        ("22012", False),
+        ("23505", False),
+        ("42501", False),
+        ("55000", False),
+    ],
+)
+def test_which_errors_may_pass_by_themselves(sqlstate: str | None, passes: bool) -> None:
+    assert may_pass(sqlstate) is passes
