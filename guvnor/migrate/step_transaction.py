@@ -87,7 +87,7 @@ class StepTransaction:
     def version_applied(self, **_: Any) -> None:
         """Write our own state once Alembic has written its version, in the same transaction."""
         self._count_waiting()
-        with self.session.driver.cursor() as cursor:
+        with self.session.driver.cursor() as cursor, self.monitor.watching():
             self.record.succeeded(cursor)
         self.locks.check_alive()
         self.stage.version_written = True
@@ -149,7 +149,7 @@ class StepTransaction:
 
     def _mark_dirty(self) -> None:
         """Write, in the current transaction, that the revision is half done from here on."""
-        with self.session.driver.cursor() as cursor:
+        with self.session.driver.cursor() as cursor, self.monitor.watching():
             self.record.half_done(cursor, self.stage)
         self.stage.committed = True
 
