@@ -333,7 +333,7 @@ class Benchmark:
         """Wait until autovacuum, which the updates of the load bring about, is at work on incidents."""
         deadline = time.monotonic() + VACUUM_BEGINS
         at_work = """
-            SELECT FROM pg_stat_progress_vacuum JOIN pg_stat_activity AS a USING (pid)
+            SELECT 1 FROM pg_stat_progress_vacuum JOIN pg_stat_activity AS a USING (pid)
             WHERE a.backend_type = 'autovacuum worker' AND relid = 'incidents'::regclass
         """
         while not self._server.execute(at_work, "run"):

@@ -10,6 +10,7 @@ on, keeps the next one out, and can then have the strong lock at once.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +51,7 @@ class Knock:
     def ask(self, cursor: Any, patience: float) -> None:
         """Ask for the locks, in the transaction that is about to need stronger ones.
 
-        :param patience: seconds to wait for each lock at most.
+        :param patience: seconds to wait at most, for all of them.
         :raises psycopg2.errors.LockNotAvailable: when one of them could not be had, for instance since the
             autovacuum prevents transaction ID wraparound.
         """
@@ -61,11 +62,12 @@ class Knock:
             "SELECT setting::float8 / 1000 FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'"
         )
         (deadlock_timeout,) = cursor.fetchone()
-        timeout = max(0.001, min(deadlock_timeout + _MARGIN, patience))
-        cursor.execute(f"SET LOCAL lock_timeout = '{round(timeout * 1000)}ms'")
+        deadline = time.monotonic() + patience
         for name, parameter in self._lockable(cursor):
             log.info("knocking, so that an autovacuum goes", extra={"table": name})
             self.waits_for = name
+            timeout = min(deadlock_timeout + _MARGIN, deadline - time.monotonic())
+            cursor.execute(f"SET LOCAL lock_timeout = {max(1, round(timeout * 1000))}")
             cursor.execute((_RESET if parameter else _LOCK).format(name=name, parameter=parameter))
         self.waits_for = None
 

@@ -52,7 +52,7 @@ class DatabaseError(GuvnorError):
 
 
 class LockedOutError(DatabaseError):
-    """A table was locked by another session for longer than --max-wait (GUVNOR_MAX_WAIT) allows."""
+    """A table that this command needs is locked by another session, and was not free in time."""
 
     exit_code = ExitCode.LOCKED
     next_step = (

@@ -11,7 +11,7 @@ import pytest
 from tests.support import autovacuum
 from tests.support.command import Command, Result
 from tests.support.project import Project
-from tests.support.server import Database, Server, run
+from tests.support.server import Database, Role, Server, run
 
 BACK = "op.execute('SELECT 1')"  # every revision has a way back
 ADD_COLUMN = "op.execute('ALTER TABLE items ADD COLUMN a integer')"
@@ -117,14 +117,26 @@ def test_it_goes_from_each_of_several_tables(items: Database, guvnor: Command, p
     assert tries(items) == 3
 
 
-def test_it_goes_for_a_role_that_may_not_see_what_it_does(
-    server: Server, guvnor: Command, project: Project
-) -> None:
-    owner = server.create_role()
+@pytest.fixture
+def owner(server: Server) -> Role:
+    """A role without any privilege but those of an owner."""
+    return server.create_role()
+
+
+@pytest.fixture
+def owned(server: Server, guvnor: Command, project: Project, owner: Role) -> tuple[Database, str]:
+    """A database that this role has migrated, with the table of a superuser; and the role's DSN."""
     database = server.create_database(owner=owner)
     dsn = database.dsn_with(owner)
     assert up(guvnor, "--to", "2", database=dsn, project=project).code == 0
     fill(database)
+    return database, dsn
+
+
+def test_it_goes_for_a_role_that_may_not_see_what_it_does(
+    owned: tuple[Database, str], owner: Role, guvnor: Command, project: Project
+) -> None:
+    database, dsn = owned
     database.execute(f'ALTER TABLE items OWNER TO "{owner.name}"')
     project.add_revision(ADD_COLUMN, BACK, python=True)
     autovacuum.worker(database, "items")
@@ -132,6 +144,20 @@ def test_it_goes_for_a_role_that_may_not_see_what_it_does(
     assert result.code == 0, result
     assert "an autovacuum on items" in result.err
     assert tries(database) == 2
+
+
+def test_a_role_that_may_not_lock_the_table_does_not_knock(
+    owned: tuple[Database, str], owner: Role, guvnor: Command, project: Project
+) -> None:
+    """To reference a table takes less than to lock it."""
+    database, dsn = owned
+    database.execute(f'GRANT REFERENCES ON items TO "{owner.name}"')
+    project.add_revision("ALTER TABLE events ADD COLUMN item integer REFERENCES items", "SELECT 1")
+    pid = autovacuum.worker(database, "items")
+    result = up(guvnor, "--max-wait", "1s", database=dsn, project=project)
+    assert result.code == 7, result
+    assert f"In the way: an autovacuum on items (pid {pid}" in result.err
+    assert "knocking" not in result.err
 
 
 def test_it_goes_from_the_toast_table_of_a_table_that_is_dropped(
