@@ -13,6 +13,7 @@ import psycopg2
 
 from guvnor import postgres
 from guvnor.bookkeeping import history, production
+from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.config import Settings
 from guvnor.errors import PreflightError
 from guvnor.postgres import Connection, scalar, tls
@@ -35,6 +36,7 @@ class Database:
         to build it in this one.
     :ivar grantees: glob patterns of roles that may hold privileges beyond the owner's.
     :ivar ignore: glob patterns of objects that belong to others.
+    :ivar max_wait: seconds that a statement waits for a lock at most, where a session sets no other limit.
     """
 
     dsn: str = field(repr=False)
@@ -44,6 +46,7 @@ class Database:
     shadow_dsn: str = field(default="", repr=False)
     grantees: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    max_wait: float = 600.0
 
     @classmethod
     def of(cls, settings: Settings) -> Database:
@@ -62,6 +65,7 @@ class Database:
             settings.shadow_dsn,
             settings.schema_grantees,
             settings.schema_ignore,
+            settings.max_wait,
         )
 
     @property
@@ -76,7 +80,7 @@ class Database:
         :raises ConnectionFailedError: with the reason in plain words (exit code 3).
         :raises PreflightError: when the session may not act as the role, or lacks TLS (exit code 3).
         """
-        connection = postgres.connect(self.dsn, purpose=purpose)
+        connection = postgres.connect(self.dsn, purpose=purpose, max_wait=self.max_wait)
         try:
             self._act_as_role(connection)
             self._require_tls(connection)
@@ -143,7 +147,11 @@ class Database:
             return
         mark = None
         with contextlib.suppress(psycopg2.errors.InsufficientPrivilege):
-            mark = production.read_mark(connection) if history.exists(connection) else None
+            mark = wait_for_tables(
+                connection,
+                self.max_wait,
+                lambda: production.read_mark(connection) if history.exists(connection) else None,
+            )
         why = production.reason(self.environment, mark)
         if why is not None:
             raise PreflightError(

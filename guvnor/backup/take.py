@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guvnor import __version__, postgres
+from guvnor import __version__, config, postgres
 from guvnor.backup import dropped as dropped_data, file as backup_file, pg_dump
 from guvnor.backup.file import BackupCheckError, BackupError, Output
 from guvnor.bookkeeping import state
@@ -213,7 +213,7 @@ def _directory(options: BackupOptions) -> Path:
 def _stem(connection: Connection) -> str:
     """Name a backup: database, UTC time, version."""
     database = re.sub(r"[^\w-]+", "_", connection.info.dbname)
-    version = state.read(connection).version or "base"
+    version = state.read(connection, max_wait=config.seconds(pg_dump.LOCK_WAIT)).version or "base"
     return f"{database}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"[:-3] + f"Z-{version}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from guvnor import postgres
 from guvnor.bookkeeping import history, production, tables
+from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.production import Mark
 from guvnor.postgres import Connection
 from guvnor.revisions.identifiers import number
@@ -63,14 +64,20 @@ class State:
         )
 
 
-def read(connection: Connection, *, golang_migrate: bool = True) -> State:
+def read(connection: Connection, *, max_wait: float, golang_migrate: bool = True) -> State:
     """Read the state in one snapshot.
 
     :param connection: in autocommit mode.
+    :param max_wait: seconds to wait for a table that somebody else has locked.
     :param golang_migrate: whether golang-migrate's table is kept in step; otherwise another tool may own a
         table of that name.
     :raises ToolTooOldError: when a newer release keeps the history (exit code 5).
+    :raises BookkeepingBusyError: when a table stays locked (exit code 7).
     """
+    return wait_for_tables(connection, max_wait, lambda: _read(connection, golang_migrate=golang_migrate))
+
+
+def _read(connection: Connection, *, golang_migrate: bool) -> State:
     versions: list[str] | None = None
     alembic_age: int | None = None
     golang: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from guvnor.bookkeeping import consistency, production, state, versions
+from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.commands.migrate import bookkeeping_connection
 from guvnor.config import Settings
@@ -51,7 +52,7 @@ def adopt(
         locks = Locks(connection, identity.database, settings.lock_wait)
         with locks.held():
             locks.shut_out_golang()
-            current = state.read(connection)
+            current = state.read(connection, max_wait=settings.max_wait)
             found = _compare(database, current, files, at)
             if found is None:
                 return None
@@ -65,7 +66,12 @@ def adopt(
                         state="Nothing was written.",
                         next_step="guvnor migrate adopt --accept-drift",
                     )
-            versions.set_version(connection, current, found.revision.identifier, "adopt")
+            at = found.revision.identifier
+            wait_for_tables(
+                connection,
+                settings.max_wait,
+                lambda: versions.set_version(connection, current, at, "adopt"),
+            )
             return found.revision, found.report
 
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from guvnor import __version__, postgres
@@ -221,8 +221,9 @@ def wait_until_current(settings: Settings, patience: float) -> int:
     deadline = time.monotonic() + patience
     with signals.interruptible(StillPendingError.state):
         while True:
+            remaining = max(1.0, deadline - time.monotonic())
             try:
-                found = commands.status(settings)
+                found = commands.status(replace(settings, max_wait=min(settings.max_wait, remaining)))
             except ConnectionFailedError:
                 if time.monotonic() >= deadline:
                     raise

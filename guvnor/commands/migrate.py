@@ -13,6 +13,7 @@ from guvnor import postgres
 from guvnor.application import GUVNOR
 from guvnor.bookkeeping import consistency, history, production, state, versions
 from guvnor.bookkeeping.consistency import StateError
+from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.config import Settings
 from guvnor.database import Database
@@ -54,7 +55,7 @@ class Status:
 def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]]:
     """Read the state and the choices for its repair; there is none when nothing is to repair."""
     with postgres.closing(Database.of(settings).connect()) as connection:
-        current = state.read(connection)
+        current = state.read(connection, max_wait=settings.max_wait)
         if running := locks.holder(connection, locks.RUN_LOCK):
             raise consistency.StateError(
                 f"Another migration is running: {running}. What looks unfinished is its work in progress.",
@@ -73,7 +74,7 @@ def status(settings: Settings) -> Status:
     """Read the state of the database, without Alembic and without a lock."""
     files = read_revisions()
     with postgres.closing(Database.of(settings).connect()) as connection:
-        current = state.read(connection)
+        current = state.read(connection, max_wait=settings.max_wait)
         problem: StateError | None = None
         try:
             consistency.check(current, files)
@@ -112,7 +113,11 @@ def history_entries(
             return []
         history.check_layout(connection)
         running = locks.holder(connection, locks.RUN_LOCK) is not None
-        return history.entries(connection, since=start, failed=failed, running=running)
+        return wait_for_tables(
+            connection,
+            settings.max_wait,
+            lambda: history.entries(connection, since=start, failed=failed, running=running),
+        )
 
 
 def create(name: str) -> Path:
@@ -161,9 +166,13 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
         held = locks.Locks(connection, identity.database, settings.lock_wait)
         with held.held():
             held.shut_out_golang()
-            current = state.read(connection)
+            current = state.read(connection, max_wait=settings.max_wait)
             consistency.check_unmoved(seen, current)
-            versions.set_version(connection, current, name, "force")
+            wait_for_tables(
+                connection,
+                settings.max_wait,
+                lambda: versions.set_version(connection, current, name, "force"),
+            )
         return current
 
 
@@ -177,7 +186,9 @@ def set_production_mark(settings: Settings, ask: guard.Ask, *, marked: bool) -> 
             action, at = "remove the production mark of a database", current.version
             what = "the guard will no longer ask before a rollback"
             guard.confirm(settings, ask, identity, current, action, at, (what,), ("unmark",))
-        production.set_mark(connection, production=marked)
+        wait_for_tables(
+            connection, settings.max_wait, lambda: production.set_mark(connection, production=marked)
+        )
 
 
 @contextlib.contextmanager
@@ -191,4 +202,4 @@ def bookkeeping_connection(settings: Settings, purpose: str) -> Iterator[tuple[C
         postgres.closing(Database.of(settings).connect(purpose)) as connection,
     ):
         canceller.connections.append(connection)
-        yield connection, postgres.identify(connection), state.read(connection)
+        yield connection, postgres.identify(connection), state.read(connection, max_wait=settings.max_wait)

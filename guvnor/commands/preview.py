@@ -49,7 +49,7 @@ def preview(settings: Settings, direction: str, to: str | None) -> Preview:
     find_steps = (upgrade_steps if direction == "up" else downgrade_steps)(to)
     database = Database.of(settings)
     with postgres.closing(database.connect("plan")) as connection:
-        current = state.read(connection)
+        current = state.read(connection, max_wait=settings.max_wait)
         consistency.check(current, files)
         identity = postgres.identify(connection)
         if consistency.is_ahead(current, files):

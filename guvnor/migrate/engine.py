@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import psycopg2
 
 from guvnor.bookkeeping import consistency, history, production, state, tables, versions
 from guvnor.bookkeeping.consistency import DirtyError
+from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
 from guvnor.migrate import guard, preflight, repair, signals
@@ -21,6 +22,7 @@ from guvnor.migrate.planner import plan_request, reconfirm
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Outcome, Request
 from guvnor.migrate.signals import Canceller
+from guvnor.postgres import Connection
 from guvnor.revisions import plan as planning
 from guvnor.revisions.plan import Plan
 from guvnor.revisions.script import Direction, alembic_environment, find_steps
@@ -211,12 +213,21 @@ class Migration:
             taken = self._back_up(plan, current)
             self.locks.shut_out_golang()
             attempt = history.Attempt(direction, choice.revision, choice.from_version, choice.to_version)
-            versions.prepare_repair(ready.connection, attempt)
+            self._write(lambda connection: versions.prepare_repair(connection, attempt))
             applied = self._execute(plan, taken)
             return self._outcome(self._read_state(), applied, backup=taken)
 
     def _read_state(self) -> State:
-        return state.read(self.ready.connection, golang_migrate=self.request.project.golang_migrate)
+        return state.read(
+            self.ready.connection,
+            max_wait=self.request.settings.max_wait,
+            golang_migrate=self.request.project.golang_migrate,
+        )
+
+    def _write(self, work: Callable[[Connection], None]) -> None:
+        """Write to the bookkeeping tables, waiting while somebody else has locked one of them."""
+        connection = self.ready.connection
+        wait_for_tables(connection, self.request.settings.max_wait, lambda: work(connection))
 
     def _production_reason(self, current: State) -> str | None:
         return production.reason(self.request.settings.production_environment, current.production)
@@ -224,7 +235,7 @@ class Migration:
     def _mark_production(self, current: State) -> None:
         """Mark the database at its first production run, so that it is guarded whatever GUVNOR_ENV says."""
         if self.request.settings.production and current.production is None:
-            production.set_mark(self.ready.connection, production=True)
+            self._write(lambda connection: production.set_mark(connection, production=True))
 
     def _back_up(self, plan: Plan, current: State) -> TakenBackup | None:
         """Take the backup that is called for, before anything is changed."""
@@ -254,7 +265,8 @@ class Migration:
         from guvnor.postgres.engine import connected
 
         ready, request = self.ready, self.request
-        tables.create_missing(ready.connection, golang_migrate=request.project.golang_migrate)
+        golang_migrate = request.project.golang_migrate
+        self._write(lambda connection: tables.create_missing(connection, golang_migrate=golang_migrate))
         note = f"backup: {taken.path or taken.what}" if taken else None
         applied = []
         with (

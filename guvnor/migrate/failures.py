@@ -14,7 +14,7 @@ from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate.signals import RunInterrupted
 from guvnor.online import remedies
-from guvnor.online.blockers import Blocker
+from guvnor.online.blockers import Blocker, named
 from guvnor.online.execute import OnlineStepError
 from guvnor.postgres import row_security
 from guvnor.postgres.excerpt import excerpt, redacted
@@ -107,8 +107,9 @@ def where(state: State | None, *, refused: tuple[str, ...] | None = (), stays: b
     """
     if state is None:
         return (
-            "The server could not be asked. It rolls back what was not committed; once it answers, "
-            "`guvnor migrate status` tells which version the database is at."
+            "The state could not be read: the server does not answer, or the version tables are locked. "
+            "What was not committed is rolled back; `guvnor migrate status` tells later which version the "
+            "database is at."
         )
     at = f"version {state.number}" if state.version else "no migrations applied"
     if not state.dirty:
@@ -210,20 +211,10 @@ def busy(
 
     :param waited: seconds since the first try.
     """
-    who = (
-        "; ".join(str(blocker) for blocker in blockers) or "a session that was gone before it could be named"
-    )
-    ends = "".join(f"\n{_end(blocker)}" for blocker in blockers if blocker.pid)
+    ends = "".join(f"\n{way}" for way in dict.fromkeys(blocker.way_out for blocker in blockers))
     return BusyError(
         f"Could not get the locks that revision {step.revision} needs within {waited:.0f} s ({tries} tries). "
-        f"In the way: {who}.",
+        f"In the way: {named(blockers)}.",
         state=where(state),
         next_step=f"{again_by(step, state)}   # once that transaction has ended{ends}",
     )
-
-
-def _end(blocker: Blocker) -> str:
-    """Return the SQL that takes a blocker out of the way; a session without a query has nothing to cancel."""
-    if blocker.state == "active":
-        return f"SELECT pg_cancel_backend({blocker.pid});   -- ends its query"
-    return f"SELECT pg_terminate_backend({blocker.pid});   -- ends its session"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guvnor import postgres
 from guvnor.bookkeeping import consistency, state
+from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.database import Database
@@ -98,7 +100,8 @@ def passed(
             report(_server(database, connection, identity))
         with reported("permissions", report):
             beyond = () if settings.storage_type == "embedded" else _beyond_need(connection)
-            report(_permissions(connection, identity, project, beyond))
+            check_permissions = partial(_permissions, connection, identity, project, beyond)
+            report(wait_for_tables(connection, settings.max_wait, check_permissions))
         with reported("files", report):
             found, script = _read_files(environment)
             check.validate(found, script)
@@ -107,11 +110,14 @@ def passed(
         with reported("state", report):
             # The run lock is read before the state: a run that ends between the two leaves a clean state.
             running = locks.holder(connection, locks.RUN_LOCK)
-            current = state.read(connection, golang_migrate=project.golang_migrate)
+            current = state.read(
+                connection, max_wait=settings.max_wait, golang_migrate=project.golang_migrate
+            )
+            check_state = partial(_state, connection, current, found, script, running)
             report(
                 PreflightCheck("state", "Database state is to be repaired")
                 if repairing
-                else _state(connection, current, found, script, running)
+                else wait_for_tables(connection, settings.max_wait, check_state)
             )
         yield Ready(database, connection, identity, found, script, current)
 

@@ -48,7 +48,12 @@ class Retries:
         """The seconds since the first try, without those outside of transactions."""
         return time.monotonic() - self.began - self._outside
 
+    @property
+    def remaining(self) -> float:
+        """The seconds until the time is up; negative from then on."""
+        return self._max_wait - self.waited
+
     def pause_after(self, attempt: Try) -> float | None:
         """Return how many seconds to pause before the next try; None when the time is up."""
-        remaining = self._max_wait - self.waited
+        remaining = self.remaining
         return min(attempt.pause, remaining) if remaining > 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,11 @@ from psycopg2 import errorcodes
 
 from guvnor import postgres
 from guvnor.bookkeeping import history, state
+from guvnor.bookkeeping.patience import BookkeepingBusyError, wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
 from guvnor.migrate import denied, failures, leftovers
+from guvnor.migrate.knock import Knock
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.request import Request
 from guvnor.migrate.retries import RETRYABLE, Retries
@@ -27,12 +30,13 @@ from guvnor.migrate.step_transaction import StepTransaction
 from guvnor.online.backoff import Try
 from guvnor.online.blockers import LockMonitor
 from guvnor.online.operations import RUNNER
+from guvnor.online.replicas import ReplicaPolicy
 from guvnor.postgres import Connection
 from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_AT_THE_END = "1s"  # for the locks of the bookkeeping tables, when a run has failed
+_PATIENCE_AT_THE_END = 1.0  # seconds to wait for the bookkeeping tables, when a step has ended
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class StepRunner:
         retries = Retries(self.request.settings.max_wait)
         record = self._record(step, retries)
         transaction = self._transaction(record)
-        record.measured(self.control, "started")
+        wait_for_tables(self.control, retries.remaining, lambda: record.measured(self.control, "started"))
         self._monitor.blockers = ()
         try:
             while True:
@@ -97,11 +101,11 @@ class StepRunner:
                     code = cause.pgcode if cause else None
                     if code not in RETRYABLE or not transaction.stage.resumable:
                         raise
-                    self._pause(step, retries, attempt, deadlock=code == errorcodes.DEADLOCK_DETECTED)
+                    deadlock = code == errorcodes.DEADLOCK_DETECTED
+                    self._pause(step, retries, attempt, transaction.knock, deadlock=deadlock)
         except (Interrupt, SystemExit, Exception) as error:
             raise self._ended(record, transaction, error) from error
-        with contextlib.suppress(psycopg2.Error):
-            record.measured(self.control, "measured")
+        self._at_the_end(lambda: record.measured(self.control, "measured"))
         log.info(
             f"revision {step.revision} {'rolled back' if step.direction == 'down' else 'applied'}",
             extra={"direction": step.direction, **record.figures()},
@@ -116,6 +120,7 @@ class StepRunner:
 
     def _transaction(self, record: StepRecord) -> StepTransaction:
         """Set Alembic up to run one step, watched by its transaction."""
+        settings = self.request.settings
         transaction = StepTransaction(
             self.session,
             self.control,
@@ -123,6 +128,7 @@ class StepRunner:
             self._monitor,
             record,
             self.request.observer.progressed,
+            ReplicaPolicy(settings.replicas_ignore, settings.max_wait),
         )
         self.environment.configure(
             connection=self.session.connection,
@@ -136,16 +142,21 @@ class StepRunner:
         )
         return transaction
 
-    def _pause(self, step: Step, retries: Retries, attempt: Try, *, deadlock: bool) -> None:
+    def _pause(self, step: Step, retries: Retries, attempt: Try, knock: Knock, *, deadlock: bool) -> None:
         """Wait before the next try; the blockers were read while the last try waited.
 
+        :param knock: learns where the next try has to knock.
         :raises BusyError: when the time is up.
         """
         blockers = self._monitor.blockers
         pause = retries.pause_after(attempt)
         if pause is None:
             raise failures.busy(step, retries.waited, retries.count, blockers, self._read_state())
-        why = "was in a deadlock" if deadlock else f"could not get a lock within {attempt.wait * 1000:.0f} ms"
+        why = f"could not get a lock within {attempt.wait * 1000:.0f} ms"
+        if deadlock:
+            why = "was in a deadlock"
+        elif knock.waits_for:
+            why = f"could not make the autovacuum of {knock.waits_for} go"
         log.warning(
             f"{why}, trying again in {pause:.1f} s",
             extra={
@@ -154,6 +165,7 @@ class StepRunner:
                 "blockers": "; ".join(str(blocker) for blocker in blockers) or None,
             },
         )
+        knock.learn(blockers)
         time.sleep(pause)
 
     def _ended(self, record: StepRecord, transaction: StepTransaction, error: BaseException) -> GuvnorError:
@@ -171,9 +183,17 @@ class StepRunner:
             refused=self._read_refused(now),
             lacking=self._read_lacking(record.step, cause, now),
         )
-        with contextlib.suppress(psycopg2.Error):
-            record.failed(self.control, outcome, result.message, cause.pgcode if cause else None)
+        code = cause.pgcode if cause else None
+        self._at_the_end(lambda: record.failed(self.control, outcome, result.message, code))
         return result
+
+    def _at_the_end(self, write: Callable[[], None]) -> None:
+        """Write what may be lost: neither the outcome nor its explanation depends on it.
+
+        The history may be locked by somebody else.
+        """
+        with contextlib.suppress(psycopg2.Error, BookkeepingBusyError):
+            wait_for_tables(self.control, _PATIENCE_AT_THE_END, write)
 
     def _read_refused(self, now: State | None) -> tuple[str, ...] | None:
         """Read which writes a half-done revision refuses; None where that cannot be read."""
@@ -199,8 +219,10 @@ class StepRunner:
         """
         drivers = [self.control, *([] if self.session.lost else [self.session.driver])]
         for connection in drivers:
-            with contextlib.suppress(psycopg2.Error):
-                with connection.cursor() as cursor:
-                    cursor.execute(f"SET lock_timeout = '{_PATIENCE_AT_THE_END}'")  # the command is ending
-                return state.read(connection, golang_migrate=self.request.project.golang_migrate)
+            with contextlib.suppress(psycopg2.Error, BookkeepingBusyError):
+                return state.read(
+                    connection,
+                    max_wait=_PATIENCE_AT_THE_END,
+                    golang_migrate=self.request.project.golang_migrate,
+                )
         return None

@@ -21,6 +21,7 @@ from sqlalchemy import event
 
 from guvnor.errors import GuvnorError
 from guvnor.migrate import fence
+from guvnor.migrate.knock import Knock
 from guvnor.migrate.lock_budget import LockBudget
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.session import RevisionSession
@@ -30,6 +31,7 @@ from guvnor.online import progress
 from guvnor.online.blockers import LockMonitor
 from guvnor.online.execute import OnlineStep
 from guvnor.online.progress import Progress
+from guvnor.online.replicas import ReplicaPolicy
 from guvnor.postgres import Connection, prepare
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class StepTransaction:
     :ivar monitor: measures how long the session waits for locks.
     :ivar record: writes what becomes of the step into the bookkeeping.
     :ivar report: is called with the progress of an online step.
+    :ivar replicas: which replicas a backfill waits for, and how long.
+    :ivar knock: the tables that each transaction knocks on first.
     """
 
     session: RevisionSession
@@ -52,6 +56,8 @@ class StepTransaction:
     monitor: LockMonitor
     record: StepRecord
     report: Callable[[Progress], None]
+    replicas: ReplicaPolicy
+    knock: Knock = field(default_factory=Knock, init=False)
     stage: Stage = field(default_factory=Stage, init=False)
     _patience: float = field(default=0.0, init=False)
     _budget: LockBudget = field(default_factory=lambda: LockBudget(0), init=False)
@@ -87,7 +93,7 @@ class StepTransaction:
     def version_applied(self, **_: Any) -> None:
         """Write our own state once Alembic has written its version, in the same transaction."""
         self._count_waiting()
-        with self.session.driver.cursor() as cursor:
+        with self.session.driver.cursor() as cursor, self.monitor.watching():
             self.record.succeeded(cursor)
         self.locks.check_alive()
         self.stage.version_written = True
@@ -103,11 +109,11 @@ class StepTransaction:
             prepare(driver)  # settings that the revision made for itself must not apply here
             look = partial(progress.step, self.control, what, self.session.pid)
             with progress.watching(look, self.report):
-                yield OnlineStep(driver, self.control, self.session.pid, what, self.report)
+                yield OnlineStep(driver, self.control, self.session.pid, what, self.report, self.replicas)
             prepare(driver)
 
     def _on_begin(self, _: sqlalchemy.Connection) -> None:
-        """Open a transaction of the revision: set the lock timeout anew, and close the fence."""
+        """Open a transaction of the revision: knock, set the lock timeout anew, and close the fence."""
         if self.session.outside:
             # The revision has left its transaction, by an online operation or by itself.
             self.locks.let_golang_in()
@@ -117,7 +123,9 @@ class StepTransaction:
         self.locks.shut_out_golang()
         self._count_waiting()
         self._budget = LockBudget(self._patience)
-        with self.session.driver.cursor() as cursor:
+        with self.session.driver.cursor() as cursor, self.monitor.watching():
+            self.knock.ask(cursor, self.record.retries.remaining)
+            self._count_waiting()  # nobody has queued behind the knock, so it does not count
             self._set_lock_timeout(cursor)
             fence.close(cursor, self.record.step, golang_migrate=self.record.golang_migrate)
 
@@ -149,7 +157,7 @@ class StepTransaction:
 
     def _mark_dirty(self) -> None:
         """Write, in the current transaction, that the revision is half done from here on."""
-        with self.session.driver.cursor() as cursor:
+        with self.session.driver.cursor() as cursor, self.monitor.watching():
             self.record.half_done(cursor, self.stage)
         self.stage.committed = True
 

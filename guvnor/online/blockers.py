@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import psycopg2
 
-from guvnor.postgres import Connection, rows, scalar
+from guvnor.online.lock_modes import CONFLICTS
+from guvnor.postgres import Connection, row, rows, scalar
+from guvnor.postgres.quoting import constant
 
 log = logging.getLogger(__name__)
 
 _INTERVAL = 0.01  # seconds between two polls; a fifth of the shortest wait
+_PREPARED = 0  # what pg_blocking_pids() returns for a prepared transaction, which has no pid
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class Blocker:
     :ivar age: seconds since its transaction began; None when it has none or the role may not see it.
     :ivar command: the first keyword of its query; the whole text goes to the debug log only, since it may
         hold data.
+    :ivar table: the table that is locked, as SQL writes it; None where it is not a table that is waited for.
+    :ivar relation: the OID of that table or index.
     """
 
     pid: int
@@ -31,16 +38,87 @@ class Blocker:
     state: str | None
     age: float | None
     command: str | None
+    table: str | None = None
+    relation: int | None = None
 
     def __str__(self) -> str:
         """Describe the session in one phrase."""
-        if self.pid == 0:
-            return "a prepared transaction (SELECT * FROM pg_prepared_xacts)"
         age = f", transaction open for {self.age:.0f} s" if self.age is not None else ""
         return (
-            f"pid {self.pid} (role {self.role or 'unknown'}, {self.application or 'unnamed application'}, "
-            f"{self.state or 'state unknown'}{age}, last command {self.command or 'unknown'})"
+            f"pid {self.pid}{self._place} (role {self.role or 'unknown'}, "
+            f"{self.application or 'unnamed application'}, {self.state or 'state unknown'}{age}, "
+            f"last command {self.command or 'unknown'})"
         )
+
+    @property
+    def way_out(self) -> str:
+        """The SQL that takes it out of the way; a session without a query has nothing to cancel."""
+        if self.state == "active":
+            return f"SELECT pg_cancel_backend({self.pid});   -- ends its query"
+        return f"SELECT pg_terminate_backend({self.pid});   -- ends its session"
+
+    @property
+    def _place(self) -> str:
+        return f" on {self.table}" if self.table else ""
+
+
+@dataclass(frozen=True)
+class Autovacuum(Blocker):
+    """An autovacuum worker. No role but a superuser may cancel it; the server does, for a waiter.
+
+    :ivar gives_way: whether the server cancels it for somebody who waits for ``deadlock_timeout``. It does
+        not when it prevents transaction ID wraparound (PostgreSQL documentation, "The Autovacuum Daemon"),
+        which a role without the rights of ``pg_read_all_stats`` cannot see.
+    """
+
+    gives_way: bool = True
+
+    def __str__(self) -> str:
+        """Describe the worker in one phrase."""
+        age = f", for {self.age:.0f} s" if self.age is not None else ""
+        why = "" if self.gives_way else ", to prevent transaction ID wraparound: it does not give way"
+        return f"an autovacuum{self._place} (pid {self.pid}{age}{why})"
+
+    @property
+    def way_out(self) -> str:
+        """The SQL that tells what it does, since it cannot be cancelled."""
+        if self.gives_way:
+            why = "it goes when it is asked to for deadlock_timeout: let the run wait longer"
+            return f"SELECT * FROM pg_stat_activity WHERE pid = {self.pid};   -- {why}"
+        return f"SELECT * FROM pg_stat_progress_vacuum WHERE pid = {self.pid};   -- how far it is"
+
+
+@dataclass(frozen=True)
+class PreparedTransaction(Blocker):
+    """A transaction that was prepared for a two-phase commit, and belongs to no session.
+
+    :ivar gid: its name; None when it was gone before it could be read.
+    """
+
+    gid: str | None = None
+
+    def __str__(self) -> str:
+        """Describe the transaction in one phrase."""
+        if self.gid is None:
+            return f"a prepared transaction{self._place} (SELECT * FROM pg_prepared_xacts)"
+        age = f", prepared {self.age:.0f} s ago" if self.age is not None else ""
+        owner = f"role {self.role or 'unknown'}"
+        return f"the prepared transaction {constant(self.gid)}{self._place} ({owner}{age})"
+
+    @property
+    def way_out(self) -> str:
+        """The SQL that ends it."""
+        if self.gid is None:
+            return "SELECT * FROM pg_prepared_xacts;"
+        return (
+            f"ROLLBACK PREPARED {constant(self.gid)};   -- in this database, as its role; "
+            "COMMIT PREPARED keeps its changes"
+        )
+
+
+def named(blockers: Iterable[Blocker]) -> str:
+    """Name blockers in a sentence."""
+    return "; ".join(map(str, blockers)) or "a session that was gone before it could be named"
 
 
 def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
@@ -48,26 +126,126 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
 
     :param connection: a connection other than the one that waits, in autocommit mode.
     """
+    pids = _blocking_pids(connection, pid)
+    return pids is not None, _blockers(connection, pid, pids) if pids else ()
+
+
+def holders(connection: Connection, tables: Iterable[str]) -> tuple[Blocker, ...]:
+    """Return who keeps ordinary reads and writes of tables waiting, or waits to do so.
+
+    It serves a session that has just given up waiting, and cannot be watched by another one.
+
+    :param connection: in autocommit mode.
+    :param tables: their names, without a schema; those that do not exist are left out.
+    """
+    sql = """
+        SELECT l.relation::bigint, l.relation::regclass::text, COALESCE(l.pid, 0), l.mode
+        FROM unnest(%s::text[]) AS wanted (name)
+        JOIN pg_catalog.pg_locks AS l ON l.relation = to_regclass('public.' || quote_ident(wanted.name))
+        WHERE l.pid IS DISTINCT FROM pg_backend_pid() AND l.mode = ANY(%s)
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        ORDER BY l.granted DESC, l.pid
+    """
+    found: dict[tuple[int, int], Blocker] = {}
+    for relation, table, pid, _ in rows(connection, sql, (list(tables), CONFLICTS["RowExclusiveLock"])):
+        if (relation, pid) in found:
+            continue
+        wanted = _Wanted(relation, table, None, "RowExclusiveLock")
+        for blocker in _described(connection, [pid], wanted):
+            found[relation, pid] = blocker
+    return tuple(found.values())
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The lock that a backend waits for: on a relation, or on a transaction that has changed a row of it."""
+
+    relation: int | None = None
+    table: str | None = None
+    transaction: str | None = None
+    mode: str | None = None
+
+
+def _blocking_pids(connection: Connection, pid: int) -> list[int] | None:
+    """Return who blocks a backend; None when it does not wait for a heavyweight lock."""
     # pg_blocking_pids() locks the lock manager for a moment, so it is called only for a backend that waits.
-    blocking_pids = """
+    sql = """
         SELECT CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END
         FROM pg_catalog.pg_stat_get_activity(%s)
     """
-    pids = scalar(connection, blocking_pids, (pid,))
-    if pids is None:
-        return False, ()
-    sessions = """
-        SELECT
-            blocking.pid, a.usename, a.application_name, a.state,
-            EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
-            upper(substring(a.query FROM '[A-Za-z]+')), a.query
+    found = scalar(connection, sql, (pid,))
+    return None if found is None else sorted(set(found))
+
+
+def _blockers(connection: Connection, pid: int, pids: list[int]) -> tuple[Blocker, ...]:
+    return _described(connection, pids, _wanted(connection, pid))
+
+
+def _wanted(connection: Connection, pid: int) -> _Wanted:
+    """Read which lock a backend waits for; a wait for a row is one for the transaction that changed it."""
+    sql = """
+        SELECT wanted.relation::bigint, wanted.relation::regclass::text, wanted.transactionid, wanted.mode
+        FROM (
+            SELECT COALESCE(max(relation::bigint) FILTER (WHERE NOT granted),
+                            max(relation::bigint) FILTER (WHERE locktype = 'tuple'))::oid AS relation,
+                   max(transactionid::text) FILTER (WHERE NOT granted) AS transactionid,
+                   max(mode) FILTER (WHERE NOT granted) AS mode
+            FROM pg_catalog.pg_locks
+            WHERE pid = %s
+        ) AS wanted
+    """
+    found = row(connection, sql, (pid,))
+    return _Wanted(*found) if found else _Wanted()
+
+
+def _described(connection: Connection, pids: list[int], wanted: _Wanted) -> tuple[Blocker, ...]:
+    """Describe the sessions and prepared transactions that keep a lock from us."""
+    # An autovacuum worker is the only session of a database without a user, which every role can see; the
+    # role may see neither its type nor its query.
+    sql = """
+        SELECT blocking.pid, a.usename, a.application_name, a.state,
+               EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
+               upper(substring(a.query FROM '[A-Za-z]+')), a.query,
+               a.datid IS NOT NULL AND a.usesysid IS NULL,
+               a.query LIKE '%%(to prevent wraparound)'
         FROM unnest(%s::integer[]) AS blocking (pid)
         LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
     """
-    found = rows(connection, sessions, (sorted(set(pids)),))
-    for blocker in found:
-        log.debug("blocked", extra={"pid": blocker[0], "query": blocker[6]})
-    return True, tuple(Blocker(*blocker[:6]) for blocker in found)
+    result: list[Blocker] = []
+    for pid, role, application, state, age, command, query, autovacuum, wraparound in rows(
+        connection, sql, (pids,)
+    ):
+        log.debug("blocked", extra={"pid": pid, "query": query})
+        session = (pid, role, application, state, age, command, wanted.table, wanted.relation)
+        if pid == _PREPARED:
+            result += _prepared(connection, wanted)
+        elif autovacuum:
+            result.append(Autovacuum(*session, gives_way=not wraparound))
+        else:
+            result.append(Blocker(*session))
+    return tuple(result)
+
+
+def _prepared(connection: Connection, wanted: _Wanted) -> list[Blocker]:
+    """Name the prepared transactions that hold a lock which conflicts with the wanted one."""
+    sql = """
+        WITH held AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks WHERE pid IS NULL AND granted)
+        SELECT prepared.owner, EXTRACT(EPOCH FROM clock_timestamp() - prepared.prepared)::float8, prepared.gid
+        FROM pg_catalog.pg_prepared_xacts AS prepared
+        JOIN held AS its_own ON its_own.transactionid = prepared.transaction
+        WHERE prepared.database = current_database()
+          AND (prepared.transaction::text = %s
+               OR EXISTS (SELECT FROM held
+                          WHERE held.virtualtransaction = its_own.virtualtransaction
+                            AND held.relation = %s::oid AND held.mode = ANY(%s)))
+    """
+    conflicting = CONFLICTS.get(wanted.mode or "", [])
+    found = rows(connection, sql, (wanted.transaction, wanted.relation, conflicting)) or [(None, None, None)]
+    place = (wanted.table, wanted.relation)
+    return [
+        PreparedTransaction(_PREPARED, role, None, None, age, None, *place, gid=gid)
+        for role, age, gid in found
+    ]
 
 
 class LockMonitor:
@@ -93,23 +271,36 @@ class LockMonitor:
         self.polling.set()
         self._thread.join()
 
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch while the body runs statements."""
+        self.polling.set()
+        try:
+            yield
+        finally:
+            self.polling.clear()
+
     def _look(self) -> None:
         waiting_since: float | None = None
+        described: list[int] | None = None  # the blockers of this wait that are known already
         while True:
             self.polling.wait()
             if self._closed:
                 return
             time.sleep(_INTERVAL)
             if not self.polling.is_set():
-                waiting_since = None
+                waiting_since = described = None
                 continue
             try:
-                waiting, blockers = read(self._connection, self._pid)
+                pids = _blocking_pids(self._connection, self._pid)
+                if pids and pids != described:
+                    self.blockers = _blockers(self._connection, self._pid, pids)
             except psycopg2.Error:
                 return  # the connection is gone, which the run notices before it commits
+            located = bool(self.blockers and self.blockers[0].table)
+            described = pids if located else None
             now = time.monotonic()
-            if waiting:
-                self.blockers = blockers or self.blockers
+            if pids is not None:
                 self.waited += now - (waiting_since or now - _INTERVAL)
                 waiting_since = now
             else:

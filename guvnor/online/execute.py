@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
@@ -13,6 +13,7 @@ import psycopg2
 from guvnor.errors import GuvnorError
 from guvnor.online import backoff, plain_forms, progress, remedies
 from guvnor.online.progress import Progress
+from guvnor.online.replicas import ReplicaPolicy
 from guvnor.postgres import Connection, row, rows, scalar
 from guvnor.postgres.quoting import quoted
 
@@ -24,7 +25,6 @@ _BATCH_FIRST = 32  # blocks
 _BATCH_MOST = 16384  # blocks
 _IN_VAIN_MOST = 3  # passes; the application may change the one row that is left at the same moment
 _DROP_TRIES = 8
-_LAG_MOST = 5.0  # seconds that a replica may be behind
 
 
 class OnlineStepError(GuvnorError):
@@ -42,6 +42,7 @@ class OnlineStep:
     :ivar pid: of the backend of ``connection``.
     :ivar what: the step, in words.
     :ivar report: is called with the progress of the step.
+    :ivar replicas: which replicas a backfill waits for, and how long.
     """
 
     connection: Connection
@@ -49,6 +50,7 @@ class OnlineStep:
     pid: int
     what: str
     report: Callable[[Progress], None]
+    replicas: ReplicaPolicy = field(default_factory=ReplicaPolicy)
 
     def execute(self, sql: str, parameters: Any = None) -> None:
         """Run a statement."""
@@ -157,13 +159,16 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
     table, however small the ranges are. An UPDATE writes new row versions to other blocks, so the passes are
     repeated until one finds no row.
     """
-    blocks = _BATCH_FIRST
+    blocks, first = _BATCH_FIRST, True
     for relation in _leaves(step.connection, table):
         in_vain = 0  # passes, one after the other, that found rows and changed none
         while in_vain < _IN_VAIN_MOST:
             block, found_any, changed = 0, False, 0
             while (found := _next_block(step.connection, relation, where, block)) is not None:
                 found_any = True
+                if not first:  # so the last batch is followed by no wait
+                    _await_replicas(step)
+                first = False
                 block, blocks, count = _update_range(step, relation, assignments, where, found, blocks)
                 changed += count
             if not found_any:
@@ -215,17 +220,13 @@ def _update_range(
     total: int = scalar(step.connection, size, (relation,))
     step.report(Progress(step.what, "updating", min(block + blocks, total), total))
     time.sleep(took / 4)
-    _await_replicas(step)
     change = max(0.5, min(2.0, BATCH_TARGET / max(took, 0.001)))
     return block + blocks, max(1, min(_BATCH_MOST, int(blocks * change))), updated
 
 
 def _await_replicas(step: OnlineStep) -> None:
-    """Wait while a replica lags far behind, where the role may see that (pg_monitor)."""
-    sql = "SELECT EXTRACT(EPOCH FROM max(replay_lag))::float8 FROM pg_catalog.pg_stat_replication"
-    while (lag := scalar(step.onlooker, sql) or 0.0) >= _LAG_MOST:
-        step.report(Progress(step.what, f"waiting for a replica that is {lag:.0f} s behind"))
-        time.sleep(1)
+    """Wait while a replica lags far behind; see :meth:`ReplicaPolicy.wait`."""
+    step.replicas.wait(step.onlooker, lambda phase: step.report(Progress(step.what, phase)))
 
 
 def _leaves(connection: Connection, table: str) -> list[str]:

@@ -15,10 +15,12 @@ from psycopg2 import errorcodes, extensions
 
 from guvnor import __version__
 from guvnor.config import MASK
-from guvnor.errors import ConfigurationError, GuvnorError
+from guvnor.errors import ConfigurationError, ExitCode, GuvnorError
 from guvnor.postgres.errors import connection_failed
 
 Connection = extensions.connection
+
+_LONGEST_TIMEOUT = 2**31 - 1  # ms
 
 APPLICATION_NAME = f"guvnor {__version__}"
 SCHEMA = "public"
@@ -48,6 +50,16 @@ class DatabaseError(GuvnorError):
 
     state = "No revision was being run at that moment; finished revisions stay applied."
     next_step = "guvnor migrate status"
+
+
+class LockedOutError(DatabaseError):
+    """A table that this command needs is locked by another session, and was not free in time."""
+
+    exit_code = ExitCode.LOCKED
+    next_step = (
+        "SELECT pid, relation::regclass, mode FROM pg_locks\n"
+        "WHERE granted AND mode = 'AccessExclusiveLock' AND pid <> pg_backend_pid();   -- who has locked what"
+    )
 
 
 @dataclass(frozen=True)
@@ -114,13 +126,14 @@ def masked(dsn: str) -> str:
     return text
 
 
-def connect(dsn: str, *, purpose: str = "") -> Connection:
+def connect(dsn: str, *, purpose: str = "", max_wait: float | None = None) -> Connection:
     """Open a connection in autocommit mode whose session has the settings that a migration needs.
 
     A query applies the settings, since connection poolers refuse them as connection options.
 
     :param dsn: libpq's connection string, passed on unchanged.
     :param purpose: a word for the application name, by which others recognize the connection.
+    :param max_wait: seconds that a statement waits for a lock at most; None for no limit.
     :raises ConfigurationError: when the connection string is empty or malformed (exit code 2).
     :raises ConnectionFailedError: with the reason in plain words (exit code 3).
     """
@@ -135,7 +148,13 @@ def connect(dsn: str, *, purpose: str = "") -> Connection:
         raise connection_failed(str(error), fields) from None
     connection.autocommit = True
     try:
+        with connection.cursor() as cursor:
+            # Where serializable is the default, a standby refuses every query (PostgreSQL documentation, "Hot
+            # Standby"), that of `prepare` as well; SET is no query.
+            cursor.execute("SET default_transaction_isolation = 'read committed'")
         prepare(connection)
+        if max_wait is not None:
+            set_lock_timeout(connection, max_wait)
     except BaseException:
         connection.close()
         raise
@@ -154,6 +173,13 @@ def prepare(connection: Connection) -> None:
     """
     with connection.cursor() as cursor:
         cursor.execute(sql, ([name for name, _ in _SESSION], [value for _, value in _SESSION]))
+
+
+def set_lock_timeout(connection: Connection, seconds: float) -> None:
+    """Limit how long each statement of a session waits for a lock; less than a millisecond counts as one."""
+    milliseconds = max(1, min(round(seconds * 1000), _LONGEST_TIMEOUT))
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {milliseconds}")
 
 
 def identify(connection: Connection) -> Identity:
@@ -207,6 +233,8 @@ def explained() -> Iterator[None]:
         code = cause.pgcode
         if code is None or code in ("57P01", "57P02", "57P03"):
             raise DatabaseError("The connection to the database was lost.") from error
+        if code == errorcodes.LOCK_NOT_AVAILABLE:
+            raise LockedOutError from error
         rights = code in (errorcodes.INSUFFICIENT_PRIVILEGE, errorcodes.READ_ONLY_SQL_TRANSACTION)
         raise DatabaseError(
             f"The server refused: {cause.diag.message_primary} (SQLSTATE {code})",

@@ -195,3 +195,4 @@ def test_the_version_table_itself_is_locked(at_version_1: Database, guvnor: Comm
         finally:
             run(blocker, "ROLLBACK")
     assert process.returncode == 7, out + err
+    assert f"In the way: pid {blocker.info.backend_pid} on alembic_version (" in err

@@ -131,6 +131,20 @@ def test_a_standby(home, guvnor):
 
 
 @pytest.mark.integration
+def test_a_standby_of_a_database_that_is_serializable_by_default(home, guvnor):
+    """It refuses every query in a serializable transaction."""
+    LocalServer(home).start()
+    dsn = dsn_of(home)
+    with contextlib.closing(psycopg2.connect(dsn)) as once, once, once.cursor() as cursor:
+        cursor.execute("ALTER ROLE guvnor SET default_transaction_isolation = 'serializable'")
+    LocalServer(home).stop()
+    (home / "data" / "standby.signal").touch()
+    LocalServer(home).start()
+    ends(guvnor("migrate", "preflight", database=dsn), 3, "❌ The server", "a read-only standby")
+    succeeds(guvnor("migrate", "status", database=dsn), "No migrations applied")
+
+
+@pytest.mark.integration
 def test_who_may_come_in_is_told_apart(home, guvnor):
     LocalServer(home).start()
     dsn = dsn_of(home)

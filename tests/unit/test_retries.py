@@ -46,3 +46,9 @@ def test_time_outside_of_transactions_does_not_count() -> None:
     assert retries.waited < 0.1
     retries.enter_transaction()  # twice in a row: nothing was left in between
     assert retries.waited < 0.1
+
+
+def test_what_remains_of_the_time_is_known() -> None:
+    retries = Retries(max_wait=600)
+    assert 599 < retries.remaining <= 600
+    assert Retries(max_wait=0).remaining <= 0
