@@ -11,8 +11,10 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
+from guvnor.migrate.own_transaction import UNCLEAR
 from guvnor.migrate.signals import RunInterrupted
 from guvnor.online.blockers import Blocker
+from guvnor.revisions import transaction_control
 from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
@@ -53,12 +55,14 @@ def describe(
     committed: bool,
     signal_received: int | None,
     connection_lost: bool,
+    idle: float = 0.0,
 ) -> tuple[GuvnorError, str]:
     """Return the error to raise for what ended a step, and the outcome for the history.
 
     :param state: as read after the failure; None when it could not be read.
     :param committed: whether a part of the step is committed.
     :param signal_received: the number of the signal that has arrived; None for none.
+    :param idle: seconds that the transaction was idle before its last statement.
     """
     if signal_received is not None:
         # Whatever the interruption looks like by now: closing a cancelled block raises errors of its own.
@@ -67,7 +71,16 @@ def describe(
     if isinstance(error, GuvnorError):
         result = error
         if committed:
-            result.state = where(state)
+            result.state = where(state, step)
+            if state is not None and state.dirty and not state.resumable:
+                result.next_step = again_by(step, state)
+    elif cause is not None and connection_lost and idle >= step.max_idle:
+        result = GuvnorError(
+            f"Revision {step.revision} left its transaction, and its locks, idle for {step.max_idle:g} s: "
+            "the server ended its session.",
+            next_step=f"{again_by(step, state)}\n"
+            'Or say in the revision how long it needs between two statements: max_idle = "10min"  # why',
+        )
     elif cause is not None and (connection_lost or cause.pgcode in _SERVER_GONE):
         result = GuvnorError(
             f"The connection to the database was lost while revision {step.revision} was going "
@@ -76,15 +89,27 @@ def describe(
     else:
         log.debug("the revision's error", exc_info=error)
         result = _revision_failed(step, error, cause, again_by(step, state))
-    result.state = result.state or where(state)
+    if not committed and cause is not None and _hides_transactions(cause):
+        result.state = UNCLEAR
+    result.state = result.state or where(state, step)
     result.next_step = result.next_step or again_by(step, state)
     return result, "failed"
 
 
-def where(state: State | None) -> str:
+def _hides_transactions(cause: psycopg2.Error) -> bool:
+    """Tell whether SQL that failed may have ended the transaction and begun others that are committed.
+
+    They leave no trace. SQL that passes through SQLAlchemy is looked at before it is run, other SQL is not.
+    """
+    query = cause.cursor.query if cause.cursor is not None else None
+    return query is not None and transaction_control.ending(query.decode(errors="replace")) is not None
+
+
+def where(state: State | None, attempted: Step) -> str:
     """Say in a sentence what state the database is in.
 
     :param state: as read after the failure; None when it could not be read.
+    :param attempted: the step that did not end well.
     """
     if state is None:
         return (
@@ -92,6 +117,8 @@ def where(state: State | None) -> str:
             "`guvnor migrate status` tells which version the database is at."
         )
     at = f"version {state.number}" if state.version else "no migrations applied"
+    if _is_finished(attempted, state):
+        return f"The revision had just been finished ({at})."
     if not state.dirty:
         return f"The revision was rolled back; the database is as it was before it ({at})."
     step = f" at the step: {state.unfinished.step}" if state.unfinished and state.unfinished.step else ""
@@ -109,9 +136,16 @@ def where(state: State | None) -> str:
 
 def again_by(step: Step, state: State | None) -> str:
     """Return the command that goes on from a failed step."""
+    if _is_finished(step, state):
+        return "guvnor migrate status"
     if state is not None and state.dirty and not state.resumable:
         return "guvnor migrate repair"
     return f"guvnor migrate {'down' if step.direction == 'down' else 'up'}"
+
+
+def _is_finished(step: Step, state: State | None) -> bool:
+    """Tell whether a step is applied all the same: the connection was lost, or a signal came, just then."""
+    return state is not None and not state.dirty and state.version == step.to_version
 
 
 def _revision_failed(
@@ -144,13 +178,12 @@ def _revision_failed(
 
 def _interrupted(step: Step, number: int, state: State | None) -> RunInterrupted:
     """Describe a signal that arrived while a revision was being run; the revision may just have finished."""
-    finished = state is not None and not state.dirty and state.version == step.to_version
     return RunInterrupted(
         f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "
         f"{step.direction}.",
         number,
-        state="The revision had just been finished." if finished else where(state),
-        next_step="guvnor migrate status" if finished else again_by(step, state),
+        state=where(state, step),
+        next_step=again_by(step, state),
     )
 
 
@@ -168,7 +201,7 @@ def busy(
     return BusyError(
         f"Could not get the locks that revision {step.revision} needs within {waited:.0f} s ({tries} tries). "
         f"In the way: {who}.",
-        state=where(state),
+        state=where(state, step),
         next_step=f"{again_by(step, state)}   # once that transaction has ended{ends}",
     )
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg2
@@ -13,7 +14,7 @@ import sqlalchemy
 from psycopg2 import errorcodes
 
 from guvnor import postgres
-from guvnor.bookkeeping import history, state
+from guvnor.bookkeeping import confirmation, history, state
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
 from guvnor.migrate import failures
@@ -67,6 +68,7 @@ class StepRunner:
     def __post_init__(self) -> None:
         """Start to measure lock waits, and let a signal cancel what runs on the session."""
         self._monitor = LockMonitor(self.control, self.session.pid)
+        self._standby = confirmation.is_awaited(self.control)
         self.canceller.connections.append(self.session.driver)
 
     def close(self) -> None:
@@ -78,6 +80,7 @@ class StepRunner:
 
         :raises GuvnorError: when it does not complete; the steps before it stay applied.
         """
+        self.session.max_idle = step.max_idle
         retries = Retries(self.request.settings.max_wait)
         record = self._record(step, retries)
         transaction = self._transaction(record)
@@ -92,7 +95,6 @@ class StepRunner:
                         self.environment.run_migrations()
                     break
                 except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
-                    self.session.roll_back()
                     cause = failures.driver_error(error)
                     code = cause.pgcode if cause else None
                     if code not in RETRYABLE or not transaction.stage.resumable:
@@ -101,12 +103,25 @@ class StepRunner:
         except (Interrupt, SystemExit, Exception) as error:
             raise self._ended(record, transaction, error) from error
         with contextlib.suppress(psycopg2.Error):
-            record.measured(self.control, "measured")
+            self._confirm(record)
         log.info(
             f"revision {step.revision} {'rolled back' if step.direction == 'down' else 'applied'}",
             extra={"direction": step.direction, **record.figures()},
         )
+        self.canceller.check()
         return Applied(step, time.monotonic() - retries.began, record.lock_wait, retries.count)
+
+    def _confirm(self, record: StepRecord) -> None:
+        """Write the last event of a step, and wait until a synchronous standby has it, if there is one."""
+        if not self._standby:
+            record.measured(self.control, "measured")
+            return
+        write = partial(record.measured, self.control, "measured")
+        if not confirmation.commit_confirmed(self.control, write) or self.canceller.received is not None:
+            log.warning(
+                "applied, but not confirmed by the standby: a failover to it may lose the revision",
+                extra={"revision": record.step.revision},
+            )
 
     def _record(self, step: Step, retries: Retries) -> StepRecord:
         versions = (step.from_version, step.to_version)
@@ -158,6 +173,7 @@ class StepRunner:
 
     def _ended(self, record: StepRecord, transaction: StepTransaction, error: BaseException) -> GuvnorError:
         """Roll back, record the end and return the error to raise."""
+        self.canceller.settle()
         self.session.roll_back()
         now = self._read_state()
         cause = failures.driver_error(error)
@@ -168,6 +184,7 @@ class StepRunner:
             committed=transaction.stage.committed,
             signal_received=self.canceller.received,
             connection_lost=bool(self.control.closed) or self.session.lost,
+            idle=transaction.idle,
         )
         # If the server's encoding cannot hold the text, only this record is lost, not the explanation.
         with contextlib.suppress(psycopg2.Error, UnicodeError):

@@ -25,6 +25,7 @@ from guvnor.schema.enums import Enums
 from guvnor.schema.escapes import EscapeGuard
 from guvnor.schema.reading import LiveSchemaError
 from guvnor.schema.shadow_errors import ANOTHER_SERVER, LOCK_TIMEOUT, ShadowUnavailableError, build_error
+from guvnor.schema.shadow_session import ShadowSession
 from guvnor.schema.snapshot import Object, Snapshot
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Shadow:
     :ivar driver: the connection in whose transaction it is built.
     :ivar name: of the schema.
     :ivar before: handles of what belonged to the database as a whole before.
+    :ivar session: is made as new after each revision.
     :ivar guard: checks that the statements stay within the schema.
     :ivar enums: follows the enums, if the server refused a value in an earlier build; see :func:`build`.
     """
@@ -50,6 +52,7 @@ class Shadow:
     driver: Connection
     name: str
     before: set[str]
+    session: ShadowSession
     guard: EscapeGuard
     enums: Enums | None = None
 
@@ -99,17 +102,27 @@ class Shadow:
         """
         from guvnor.revisions.statements import render
 
-        self.guard.doing = doing
         plain = render(function).plain
         if plain is not None:
-            for statement in plain:
-                self.execute(statement)
+            self.run(plain, doing)
             return
         from alembic.operations import Operations
         from alembic.runtime.migration import MigrationContext
 
+        self.guard.doing = doing
         with Operations.context(MigrationContext.configure(self.connection)):
             function()
+        self.session.renew()
+
+    def run(self, statements: Sequence[str], doing: str) -> None:
+        """Run the statements of a revision.
+
+        :param doing: what that is, in words for an error.
+        """
+        self.guard.doing = doing
+        for statement in statements:
+            self.execute(statement)
+        self.session.renew()
 
     @contextlib.contextmanager
     def undone(self, *, on_failure: bool = False) -> Iterator[None]:
@@ -206,9 +219,7 @@ def from_revisions(revisions: SqlRevisions | ScriptDirectory, revision: str | No
     def run(shadow: Shadow) -> None:
         for step in steps:
             if isinstance(step, SqlRevision):
-                shadow.guard.doing = f"revision {step.identifier}"
-                for statement in step.statements:
-                    shadow.execute(statement)
+                shadow.run(step.statements, f"revision {step.identifier}")
             else:
                 shadow.migrate(step.module.upgrade, f"revision {step.revision}")
 
@@ -292,7 +303,8 @@ def _begin(driver: Connection, enums: Enums | None) -> Shadow:
             f"The expected schema needs about {needed} locks; this server has room for {room} in all.",
             next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction on this server",
         )
-    return Shadow(driver, name, catalog.read_global(driver, oid), EscapeGuard(driver, oid), enums)
+    session = ShadowSession(driver)
+    return Shadow(driver, name, catalog.read_global(driver, oid), session, EscapeGuard(driver, oid), enums)
 
 
 def _end(shadow: Shadow) -> None:

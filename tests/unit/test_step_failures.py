@@ -38,7 +38,7 @@ def test_an_error_of_ours_keeps_the_state_that_it_names() -> None:
 
 def test_once_a_part_is_committed_the_state_is_read_from_the_database() -> None:
     error, _ = describe(GuvnorError("No.", state="Untouched."), committed=True)
-    assert error.state == failures.where(None)
+    assert error.state == failures.where(None, STEP)
     assert error.next_step == "guvnor migrate up"
 
 
@@ -50,4 +50,8 @@ def test_a_lost_connection_is_no_failure_of_the_revision() -> None:
 def test_a_failed_revision_says_where_and_why() -> None:
     error, outcome = describe(ValueError("no such thing"))
     assert error.message == "Revision 002 (test) failed going up: ValueError: no such thing"
-    assert (error.state, error.next_step, outcome) == (failures.where(None), "guvnor migrate up", "failed")
+    assert (error.state, error.next_step, outcome) == (
+        failures.where(None, STEP),
+        "guvnor migrate up",
+        "failed",
+    )
