@@ -11,8 +11,9 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
-from guvnor.migrate.own_transaction import UNCLEAR
+from guvnor.migrate.own_transaction import UNCLEAR, EndedByItselfError
 from guvnor.migrate.signals import RunInterrupted
+from guvnor.migrate.stage import Stage
 from guvnor.online.blockers import Blocker
 from guvnor.revisions import transaction_control
 from guvnor.revisions.plan import Step
@@ -52,7 +53,7 @@ def describe(
     error: BaseException,
     state: State | None,
     *,
-    committed: bool,
+    stage: Stage,
     signal_received: int | None,
     connection_lost: bool,
     idle: float = 0.0,
@@ -60,7 +61,7 @@ def describe(
     """Return the error to raise for what ended a step, and the outcome for the history.
 
     :param state: as read after the failure; None when it could not be read.
-    :param committed: whether a part of the step is committed.
+    :param stage: how far the step is with its transactions.
     :param signal_received: the number of the signal that has arrived; None for none.
     :param idle: seconds that the transaction was idle before its last statement.
     """
@@ -70,7 +71,7 @@ def describe(
     cause = driver_error(error)
     if isinstance(error, GuvnorError):
         result = error
-        if committed:
+        if stage.committed:
             result.state = where(state, step)
             if state is not None and state.dirty and not state.resumable:
                 result.next_step = again_by(step, state)
@@ -89,7 +90,9 @@ def describe(
     else:
         log.debug("the revision's error", exc_info=error)
         result = _revision_failed(step, error, cause, again_by(step, state))
-    if not committed and cause is not None and _hides_transactions(cause):
+    if stage.ended_by_itself and not isinstance(error, EndedByItselfError):
+        result.message += "\nIt had ended its transaction by itself before, with a COMMIT."
+    if not stage.committed and cause is not None and _hides_transactions(cause):
         result.state = UNCLEAR
     result.state = result.state or where(state, step)
     result.next_step = result.next_step or again_by(step, state)

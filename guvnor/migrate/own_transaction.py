@@ -42,17 +42,19 @@ class Fate(Enum):
 class EndedByItselfError(GuvnorError):
     """A revision ended its transaction by itself, with a COMMIT or ROLLBACK."""
 
-    state = UNCLEAR
-    next_step = (
-        "guvnor schema check   # which of its objects are in the database\n"
-        "Delete COMMIT and ROLLBACK from the revision, then: guvnor migrate up"
-    )
+    def __init__(self, revision: str, statement: str | None = None, *, known: bool = False) -> None:
+        """Name the revision, and the last statement that was seen.
 
-    def __init__(self, revision: str, statement: str | None) -> None:
-        """Name the revision, and the last statement that was seen."""
+        :param known: whether it is known what became of all that the revision did.
+        """
         last = f" Last statement: {' '.join(statement.split())[:200]}" if statement else ""
         super().__init__(
-            f"Revision {revision} ended its transaction by itself, with a COMMIT or ROLLBACK.{last}"
+            f"Revision {revision} ended its transaction by itself, with a COMMIT or ROLLBACK.{last}",
+            state=None if known else UNCLEAR,
+            next_step=None
+            if known
+            else "guvnor schema check   # which of its objects are in the database\n"
+            "Delete COMMIT and ROLLBACK from the revision, then: guvnor migrate up",
         )
 
 

@@ -181,7 +181,7 @@ class StepRunner:
             record.step,
             error,
             now,
-            committed=transaction.stage.committed,
+            stage=transaction.stage,
             signal_received=self.canceller.received,
             connection_lost=bool(self.control.closed) or self.session.lost,
             idle=transaction.idle,

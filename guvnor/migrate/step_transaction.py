@@ -79,8 +79,8 @@ class StepTransaction:
         try:
             with self._listening():
                 yield
-            if not self.stage.finished:  # the transaction had ended before Alembic's commit
-                raise self._ended_by_itself()
+            if not self.stage.finished:  # SQLAlchemy was told to end the transaction, so what remains is open
+                raise EndedByItselfError(self.record.step.revision, known=True)
         except BaseException as error:
             self.session.roll_back()
             self._mark_if_committed(error)
@@ -219,6 +219,7 @@ class StepTransaction:
         if own.id is None or self.stage.version_written or own.fate(self.control) is not Fate.COMMITTED:
             return
         self.stage.online_step = None
+        self.stage.ended_by_itself = True
         self.stage.commit()
         try:
             with self.control.cursor() as cursor:

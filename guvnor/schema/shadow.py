@@ -18,13 +18,20 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
+from guvnor.errors import GuvnorError
 from guvnor.postgres import Connection, rows
 from guvnor.revisions.sql_revisions import SqlRevision, SqlRevisions
 from guvnor.schema import catalog
 from guvnor.schema.enums import Enums
 from guvnor.schema.escapes import EscapeGuard
 from guvnor.schema.reading import LiveSchemaError
-from guvnor.schema.shadow_errors import ANOTHER_SERVER, LOCK_TIMEOUT, ShadowUnavailableError, build_error
+from guvnor.schema.shadow_errors import (
+    ANOTHER_SERVER,
+    LOCK_TIMEOUT,
+    ShadowError,
+    ShadowUnavailableError,
+    build_error,
+)
 from guvnor.schema.shadow_session import ShadowSession
 from guvnor.schema.snapshot import Object, Snapshot
 
@@ -111,7 +118,13 @@ class Shadow:
 
         self.guard.doing = doing
         with Operations.context(MigrationContext.configure(self.connection)):
-            function()
+            try:
+                function()
+            except Exception as error:
+                if isinstance(getattr(error, "orig", error), (psycopg2.Error, AssertionError, GuvnorError)):
+                    raise
+                reason = f"{doing} failed: {type(error).__name__}: {error}"
+                raise ShadowError(f"The expected schema could not be built: {reason}.") from error
         self.session.renew()
 
     def run(self, statements: Sequence[str], doing: str) -> None:

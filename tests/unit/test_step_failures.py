@@ -9,6 +9,7 @@ import psycopg2
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate import failures
 from guvnor.migrate.signals import RunInterrupted
+from guvnor.migrate.stage import Stage
 from guvnor.revisions.plan import Step
 from guvnor.revisions.script import Direction
 
@@ -19,7 +20,12 @@ def describe(
     error: BaseException, *, committed: bool = False, received: int | None = None, lost: bool = False
 ) -> tuple[GuvnorError, str]:
     return failures.describe(
-        STEP, error, None, committed=committed, signal_received=received, connection_lost=lost
+        STEP,
+        error,
+        None,
+        stage=Stage(committed=committed),
+        signal_received=received,
+        connection_lost=lost,
     )
 
 
