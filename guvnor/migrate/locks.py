@@ -13,7 +13,7 @@ import random
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -44,8 +44,8 @@ class Holder:
     application: str | None
     host: str | None
     since: datetime | None
-    silent: float | None = None
-    others: tuple[int, ...] = ()
+    silent: float | None = field(default=None, compare=False)
+    others: tuple[int, ...] = field(default=(), compare=False)
 
     @property
     def is_gone(self) -> bool:
@@ -160,6 +160,10 @@ class AdvisoryLock:
             current = holder(self.connection, self.key)
             if current and current != named:
                 log.warning(f"waiting for {self.what}: {current}")
+            if current and self.key == RUN_LOCK and current.is_gone and not (named and named.is_gone):
+                log.warning(
+                    f"its runner has given no sign of life for {current.silent:.0f} s: guvnor migrate status"
+                )
             named = current or named
             remaining = deadline - time.monotonic()
             if remaining <= 0:
