@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
-from guvnor.migrate.own_transaction import UNCLEAR, EndedByItselfError
+from guvnor.migrate.own_transaction import STILL_OPEN, UNCLEAR, EndedByItselfError
 from guvnor.migrate.signals import RunInterrupted
 from guvnor.migrate.stage import Stage
 from guvnor.online.blockers import Blocker
@@ -92,7 +92,9 @@ def describe(
         result = _revision_failed(step, error, cause, again_by(step, state))
     if stage.ended_by_itself and not isinstance(error, EndedByItselfError):
         result.message += "\nIt had ended its transaction by itself before, with a COMMIT."
-    if not stage.committed and cause is not None and _hides_transactions(cause):
+    if stage.still_open:
+        result.state, result.next_step = STILL_OPEN, "guvnor migrate status"
+    elif not stage.committed and cause is not None and _hides_transactions(cause):
         result.state = UNCLEAR
     result.state = result.state or where(state, step)
     result.next_step = result.next_step or again_by(step, state)

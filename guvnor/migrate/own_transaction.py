@@ -23,10 +23,13 @@ _PATIENCE = 2.0  # seconds that the server may take to end the transaction of a 
 # A lock must not be held while a standby is waited for; see guvnor.bookkeeping.confirmation.
 COMMIT_LOCALLY = "SET LOCAL synchronous_commit = local"
 
-
 UNCLEAR = (
     "It is not known what the revision did outside of the tool's transaction; that may be in the database. "
     "The rest was rolled back."
+)
+STILL_OPEN = (
+    "The server has not ended the revision's transaction yet. It rolls it back once it notices that the "
+    "connection is gone; until then it holds its locks."
 )
 
 
@@ -54,7 +57,7 @@ class EndedByItselfError(GuvnorError):
             next_step=None
             if known
             else "guvnor schema check   # which of its objects are in the database\n"
-            "Delete COMMIT and ROLLBACK from the revision, then: guvnor migrate up",
+            "Then delete COMMIT and ROLLBACK from the revision, and run the same command again.",
         )
 
 

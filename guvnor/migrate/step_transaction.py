@@ -110,7 +110,6 @@ class StepTransaction:
     def version_applied(self, **_: Any) -> None:
         """Write our own state once Alembic has written its version, in the same transaction."""
         self._count_waiting()
-        self._check_own_transaction()
         with self.session.driver.cursor() as cursor:
             self.record.succeeded(cursor)
             cursor.execute(COMMIT_LOCALLY)  # whatever the revision has set
@@ -216,7 +215,11 @@ class StepTransaction:
         :raises EndedByItselfError: instead of that when the mark cannot be written.
         """
         own, self._own = self._own, OwnTransaction()
-        if own.id is None or self.stage.version_written or own.fate(self.control) is not Fate.COMMITTED:
+        if own.id is None:
+            return
+        fate = own.fate(self.control)
+        self.stage.still_open = fate is Fate.IN_PROGRESS
+        if fate is not Fate.COMMITTED or self.stage.version_written:
             return
         self.stage.online_step = None
         self.stage.ended_by_itself = True

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +19,7 @@ from guvnor.commands import migrate
 from guvnor.database import Database as ConfiguredDatabase
 from guvnor.migrate import heartbeat, locks
 from guvnor.reports import status as status_report
+from tests.support.command import CHECKOUT
 from tests.support.expect import AT_HEAD, ends, succeeds, versions
 from tests.support.forked import ForkedCommand
 from tests.support.observe import running, wait_for
@@ -162,6 +169,22 @@ def test_a_runner_at_work_gives_signs_of_life(migrated: Database, monkeypatch: p
     assert holder is not None
     assert holder.silent is not None
     assert holder.silent < 0.5
+
+
+@pytest.mark.exhaustive  # half a minute each
+@pytest.mark.parametrize("what", ["network", "machine"])
+def test_neither_end_waits_for_hours_for_the_other(tmp_path: Path, what: str) -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("ip") is None:
+        pytest.skip("a network namespace needs root, unshare and ip")
+    command = ["unshare", "--net", sys.executable, "-m", "tests.support.vanish", str(tmp_path), what]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, cwd=CHECKOUT, check=True)
+    found = json.loads(done.stdout)
+    assert 15 < found["sessions"] < 40
+    if what == "network":
+        assert found["code"] == 1
+        assert found["runner"] < 40
+        assert "connection to the database was lost" in found["err"]
+        assert "The server could not be asked" in found["err"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

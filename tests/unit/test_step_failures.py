@@ -48,6 +48,14 @@ def test_once_a_part_is_committed_the_state_is_read_from_the_database() -> None:
     assert error.next_step == "guvnor migrate up"
 
 
+def test_what_the_server_has_not_ended_is_not_called_rolled_back() -> None:
+    lost = psycopg2.OperationalError("server closed the connection")
+    stage = Stage(still_open=True)
+    error, _ = failures.describe(STEP, lost, None, stage=stage, signal_received=None, connection_lost=True)
+    assert "has not ended the revision's transaction" in (error.state or "")
+    assert error.next_step == "guvnor migrate status"
+
+
 def test_a_lost_connection_is_no_failure_of_the_revision() -> None:
     error, _ = describe(psycopg2.OperationalError("server closed the connection"), lost=True)
     assert error.message == "The connection to the database was lost while revision 002 was going up."
