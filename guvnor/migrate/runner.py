@@ -138,6 +138,7 @@ class StepRunner:
             self._monitor,
             record,
             self.request.observer.progressed,
+            self.canceller.check,
         )
         self.environment.configure(
             connection=self.session.connection,

@@ -49,6 +49,7 @@ class StepTransaction:
     :ivar monitor: measures how long the session waits for locks.
     :ivar record: writes what becomes of the step into the bookkeeping.
     :ivar report: is called with the progress of an online step.
+    :ivar check_interrupt: raises the interrupt of a signal that has arrived.
     :ivar idle: seconds that the transaction was idle before the last statement.
     """
 
@@ -58,6 +59,7 @@ class StepTransaction:
     monitor: LockMonitor
     record: StepRecord
     report: Callable[[Progress], None]
+    check_interrupt: Callable[[], None]
     stage: Stage = field(default_factory=Stage, init=False)
     idle: float = field(default=0.0, init=False)
     _ran: float = field(default=0.0, init=False)
@@ -162,6 +164,7 @@ class StepTransaction:
         self._own.id = None  # this commit is the tool's own
 
     def _before_statement(self, _c: Any, cursor: Any, statement: str, *_: Any) -> None:
+        self.check_interrupt()
         if not self.session.outside:
             self._check_own_transaction()
             self._refuse_to_end(statement)
