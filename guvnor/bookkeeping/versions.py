@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg2
+
 from guvnor.bookkeeping import history, tables
 from guvnor.bookkeeping.state import NO_VERSION, State
 from guvnor.postgres import Connection
@@ -58,12 +60,15 @@ def prepare_repair(connection: Connection, attempt: history.Attempt) -> None:
 def _transaction(connection: Connection) -> Iterator[Any]:
     """Run the body in one transaction on a connection in autocommit mode; the tables exist in it."""
     tables.create_missing(connection)
-    connection.autocommit = False
-    try:
-        with connection, connection.cursor() as cursor:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
             yield cursor
-    finally:
-        connection.autocommit = True
+            cursor.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(psycopg2.Error):
+                cursor.execute("ROLLBACK")
+            raise
 
 
 def _write_alembic(cursor: Any, version: str | None) -> None:

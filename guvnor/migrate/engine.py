@@ -15,15 +15,14 @@ from guvnor.bookkeeping.consistency import DirtyError
 from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
-from guvnor.migrate import guard, preflight, repair, signals
+from guvnor.migrate import guard, heartbeat, preflight, repair, signals
 from guvnor.migrate.backup_policy import BackupDecision, BackupPolicy
 from guvnor.migrate.locks import Locks
-from guvnor.migrate.planner import plan_request, reconfirm
+from guvnor.migrate.planner import make_plan, plan_request, reconfirm
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Outcome, Request
 from guvnor.migrate.signals import Canceller
-from guvnor.postgres import Connection
-from guvnor.revisions import plan as planning
+from guvnor.postgres import Connection, scalar
 from guvnor.revisions.plan import Plan
 from guvnor.revisions.script import Direction, alembic_environment, find_steps
 
@@ -44,7 +43,10 @@ def migrate(request: Request) -> Outcome:
 
     :raises GuvnorError: when it does not complete; the error says what state the database is in.
     """
-    with signals.interruptible("No revision was being run.") as canceller, _ready(request) as ready:
+    with (
+        signals.interruptible("No revision was being run.") as canceller,
+        _ready(request, canceller) as ready,
+    ):
         migration = Migration(request, ready, canceller)
         if request.repair is not None:
             return migration.repair(request.repair)
@@ -56,7 +58,7 @@ def migrate(request: Request) -> Outcome:
         while True:
             # Ask before the run lock is taken, so that a slow answer blocks nobody.
             migration.confirm(plan, current)
-            with migration.locks.held():
+            with migration.holding_locks():
                 current = migration.look_again()
                 remaining = reconfirm(request, ready, plan, current)
                 if remaining is not None:
@@ -65,7 +67,7 @@ def migrate(request: Request) -> Outcome:
 
 
 @contextlib.contextmanager
-def _ready(request: Request) -> Iterator[Ready]:
+def _ready(request: Request, canceller: Canceller) -> Iterator[Ready]:
     """Run the pre-flight checks, and announce the run.
 
     :raises DirtyError: which says how much of the interrupted revision is in the database.
@@ -79,6 +81,7 @@ def _ready(request: Request) -> Iterator[Ready]:
             patience=request.patience,
             purpose="control",
             repairing=request.repair is not None,
+            canceller=canceller,
         ) as ready:
             _announce(request, ready)
             yield ready
@@ -129,6 +132,12 @@ class Migration:
         settings, project = self.request.settings, self.request.project
         self.locks = Locks(connection, database, settings.lock_wait, project.golang_migrate)
         self._policy = BackupPolicy(self.request, self.ready, self.canceller)
+
+    @contextlib.contextmanager
+    def holding_locks(self) -> Iterator[None]:
+        """Hold the run lock, and let others see that this run is alive."""
+        with self.locks.held(), heartbeat.beating(self.ready.connection):
+            yield
 
     def leave_alone(self, current: State) -> Outcome:
         """Leave alone a database that is ahead of the files, as after a rollback of the application.
@@ -205,9 +214,9 @@ class Migration:
         direction = choice.direction or Direction.UP
         heads = (choice.from_version,) if choice.from_version else ()
         steps = find_steps(ready.script, direction, heads, choice.to_version)
-        plan = planning.make(ready.identity, choice.from_version, steps)
+        plan = make_plan(ready, choice.from_version, steps)
         self.confirm(plan, ready.state)
-        with self.locks.held():
+        with self.holding_locks():
             current = self._read_state()
             consistency.check_unmoved(ready.state, current)
             taken = self._back_up(plan, current)
@@ -273,7 +282,7 @@ class Migration:
             connected(lambda: ready.database.connect("revision")) as connection,
             alembic_environment(request.environment, ready.script) as environment,
         ):
-            session = RevisionSession(connection)
+            session = RevisionSession(connection, int(scalar(ready.connection, "SELECT pg_backend_pid()")))
             runner = StepRunner(
                 environment, request, session, ready.connection, self.locks, self.canceller, note
             )

@@ -12,13 +12,16 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
+from guvnor.migrate.own_transaction import STILL_OPEN, UNCLEAR, EndedByItselfError
 from guvnor.migrate.signals import RunInterrupted
+from guvnor.migrate.stage import Stage
 from guvnor.online import remedies
 from guvnor.online.blockers import Blocker, named
 from guvnor.online.execute import OnlineStepError
 from guvnor.postgres import row_security
 from guvnor.postgres.excerpt import excerpt, redacted
 from guvnor.postgres.transient import may_pass
+from guvnor.revisions import transaction_control
 from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
@@ -56,20 +59,22 @@ def describe(
     error: BaseException,
     state: State | None,
     *,
-    committed: bool,
+    stage: Stage,
     signal_received: int | None,
     connection_lost: bool,
     refused: tuple[str, ...] | None = (),
     lacking: tuple[str, ...] = (),
+    idle: float = 0.0,
 ) -> tuple[GuvnorError, str]:
     """Return the error to raise for what ended a step, and the outcome for the history.
 
     :param state: as read after the failure; None when it could not be read.
-    :param committed: whether a part of the step is committed.
+    :param stage: how far the step is with its transactions.
     :param signal_received: the number of the signal that has arrived; None for none.
     :param refused: which writes a half-done revision refuses or slows down, see
         :mod:`guvnor.migrate.leftovers`; None where that is unknown.
     :param lacking: what to type where the server denied something; see :mod:`guvnor.migrate.denied`.
+    :param idle: seconds that the transaction was idle before its last statement.
     """
     if signal_received is not None:
         # Whatever the interruption looks like by now: closing a cancelled block raises errors of its own.
@@ -79,11 +84,20 @@ def describe(
     if isinstance(error, GuvnorError):
         result = error
         stays = isinstance(error, OnlineStepError)
-        if committed or isinstance(error, BusyError):
-            result.state = where(state, refused=refused, stays=stays)
+        if stage.committed or isinstance(error, BusyError):
+            result.state = where(state, step, refused=refused, stays=stays)
         if stays:
             advice = f"Correct the revision, then: {again_by(step, state)}"
             result.next_step = _next_step(advice, error, state)
+        if stage.committed and state is not None and state.dirty and not state.resumable:
+            result.next_step = again_by(step, state)
+    elif cause is not None and connection_lost and idle >= step.max_idle:
+        result = GuvnorError(
+            f"Revision {step.revision} left its transaction, and its locks, idle for {step.max_idle:g} s: "
+            "the server ended its session.",
+            next_step=f"{again_by(step, state)}\n"
+            'Or say in the revision how long it needs between two statements: max_idle = "10min"  # why',
+        )
     elif cause is not None and (connection_lost or cause.pgcode in _SERVER_GONE):
         result = GuvnorError(
             f"The connection to the database was lost while revision {step.revision} was going "
@@ -93,15 +107,33 @@ def describe(
         log.debug("the revision failed at\n%s", redacted("".join(traceback.format_tb(error.__traceback__))))
         stays = cause is None or not may_pass(cause.pgcode)
         result = _revision_failed(step, error, cause, state, lacking)
-    result.state = result.state or where(state, refused=refused, stays=stays)
+    if stage.ended_by_itself and not isinstance(error, EndedByItselfError):
+        result.message += "\nIt had ended its transaction by itself before, with a COMMIT."
+    if stage.still_open:
+        result.state, result.next_step = STILL_OPEN, "guvnor migrate status"
+    elif not stage.committed and cause is not None and _hides_transactions(cause):
+        result.state = UNCLEAR
+    result.state = result.state or where(state, step, refused=refused, stays=stays)
     result.next_step = result.next_step or again_by(step, state)
     return result, "failed"
 
 
-def where(state: State | None, *, refused: tuple[str, ...] | None = (), stays: bool = False) -> str:
+def _hides_transactions(cause: psycopg2.Error) -> bool:
+    """Tell whether SQL that failed may have ended the transaction and begun others that are committed.
+
+    They leave no trace. SQL that passes through SQLAlchemy is looked at before it is run, other SQL is not.
+    """
+    query = cause.cursor.query if cause.cursor is not None else None
+    return query is not None and transaction_control.ending(query.decode(errors="replace")) is not None
+
+
+def where(
+    state: State | None, attempted: Step, *, refused: tuple[str, ...] | None = (), stays: bool = False
+) -> str:
     """Say in a few sentences what state the database is in.
 
     :param state: as read after the failure; None when it could not be read.
+    :param attempted: the step that did not end well.
     :param refused: which writes are refused or slower; None where that is unknown.
     :param stays: whether the next run would fail, too, as long as nobody corrects what stopped this one.
     """
@@ -112,6 +144,8 @@ def where(state: State | None, *, refused: tuple[str, ...] | None = (), stays: b
             "database is at."
         )
     at = f"version {state.number}" if state.version else "no migrations applied"
+    if _is_finished(attempted, state):
+        return f"The revision had just been finished ({at})."
     if not state.dirty:
         return f"The revision was rolled back; the database is as it was before it ({at})."
     step = f" at the step: {state.unfinished.step}" if state.unfinished and state.unfinished.step else ""
@@ -138,9 +172,16 @@ def where(state: State | None, *, refused: tuple[str, ...] | None = (), stays: b
 
 def again_by(step: Step, state: State | None) -> str:
     """Return the command that goes on from a failed step."""
+    if _is_finished(step, state):
+        return "guvnor migrate status"
     if state is not None and state.dirty and not state.resumable:
         return "guvnor migrate repair"
     return f"guvnor migrate {'down' if step.direction == 'down' else 'up'}"
+
+
+def _is_finished(step: Step, state: State | None) -> bool:
+    """Tell whether a step is applied all the same: the connection was lost, or a signal came, just then."""
+    return state is not None and not state.dirty and state.version == step.to_version
 
 
 def _next_step(advice: str, error: BaseException, state: State | None) -> str:
@@ -194,13 +235,12 @@ def _interrupted(
     step: Step, number: int, state: State | None, refused: tuple[str, ...] | None
 ) -> RunInterrupted:
     """Describe a signal that arrived while a revision was being run; the revision may just have finished."""
-    finished = state is not None and not state.dirty and state.version == step.to_version
     return RunInterrupted(
         f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "
         f"{step.direction}.",
         number,
-        state="The revision had just been finished." if finished else where(state, refused=refused),
-        next_step="guvnor migrate status" if finished else again_by(step, state),
+        state=where(state, step, refused=refused),
+        next_step=again_by(step, state),
     )
 
 
@@ -215,6 +255,6 @@ def busy(
     return BusyError(
         f"Could not get the locks that revision {step.revision} needs within {waited:.0f} s ({tries} tries). "
         f"In the way: {named(blockers)}.",
-        state=where(state),
+        state=where(state, step),
         next_step=f"{again_by(step, state)}   # once that transaction has ended{ends}",
     )

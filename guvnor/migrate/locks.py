@@ -13,8 +13,9 @@ import random
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import psycopg2
 
@@ -24,19 +25,40 @@ from guvnor.postgres import SCHEMA, Connection, row, scalar
 log = logging.getLogger(__name__)
 
 RUN_LOCK = 0x6775_766E_6F72  # "guvnor" in ASCII
+_REVISION_SESSION = 0x6775_7672  # "guvr" in ASCII
+_SILENT_MOST = 20.0  # seconds; four times the interval of guvnor.migrate.heartbeat
 _GOLANG_SALT = 1486364155  # golang-migrate's own constant
 _POLL_FIRST, _POLL_MOST = 0.05, 1.0  # seconds
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The session that holds an advisory lock."""
+    """The session that holds an advisory lock.
+
+    :ivar silent: seconds since it ran anything; 0 while it does, None where the role may not see that.
+    :ivar others: the pids of the other sessions of a run.
+    """
 
     pid: int
     role: str | None
     application: str | None
     host: str | None
     since: datetime | None
+    silent: float | None = field(default=None, compare=False)
+    others: tuple[int, ...] = field(default=(), compare=False)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether a run no longer gives a sign of life, though the server still has its sessions."""
+        return (self.silent or 0.0) > _SILENT_MOST
+
+    @property
+    def ends_it(self) -> str:
+        """The SQL that ends all its sessions."""
+        if not self.others:
+            return f"SELECT pg_terminate_backend({self.pid});"
+        pids = ", ".join(map(str, (self.pid, *self.others)))
+        return f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[{pids}]) AS pid;"
 
     def __str__(self) -> str:
         """Describe the session in one phrase."""
@@ -82,7 +104,13 @@ def holder(connection: Connection, key: int) -> Holder | None:
         connection,
         """
         SELECT l.pid, a.usename, a.application_name, COALESCE(a.client_hostname, host(a.client_addr)),
-               a.backend_start
+               a.backend_start,
+               CASE WHEN a.state = 'active' THEN 0
+                    ELSE EXTRACT(EPOCH FROM clock_timestamp() - a.state_change)::float8 END,
+               ARRAY(SELECT r.pid FROM pg_catalog.pg_locks AS r
+                     WHERE r.locktype = 'advisory' AND r.granted AND r.objsubid = 2
+                       AND (r.database, r.classid::bigint, r.objid::bigint) = (l.database, %s, l.pid)
+                     ORDER BY r.pid)
         FROM pg_catalog.pg_locks AS l
         LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
@@ -90,9 +118,20 @@ def holder(connection: Connection, key: int) -> Holder | None:
           AND (l.classid::bigint << 32) | l.objid::bigint = %s
         LIMIT 1
         """,
-        (key,),
+        (_REVISION_SESSION, key),
     )
-    return Holder(*found) if found else None
+    if found is None:
+        return None
+    pid, role, application, host, since, silent, others = found
+    return Holder(pid, role, application, host, since, silent, tuple(others))
+
+
+def mark_revision_session(cursor: Any, control_pid: int) -> None:
+    """Let others see which run a session belongs to, until it ends or its advisory locks are released.
+
+    :param control_pid: of the backend of the session that holds the run lock.
+    """
+    cursor.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_REVISION_SESSION, control_pid))
 
 
 @dataclass
@@ -121,20 +160,31 @@ class AdvisoryLock:
             current = holder(self.connection, self.key)
             if current and current != named:
                 log.warning(f"waiting for {self.what}: {current}")
+            if current and self.key == RUN_LOCK and current.is_gone and not (named and named.is_gone):
+                log.warning(
+                    f"its runner has given no sign of life for {current.silent:.0f} s: guvnor migrate status"
+                )
             named = current or named
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                raise LockTimeoutError(
-                    f"Waited {patience:.0f} s for {self.what}, which is still at work: "
-                    f"{named or 'holder unknown'}.",
-                    next_step="guvnor migrate status\n"
-                    f"SELECT pg_terminate_backend({named.pid});   -- only if you know that it is stuck"
-                    if named
-                    else None,
-                )
+                raise self._timeout(patience, current or named)
             time.sleep(min(pause * random.uniform(0.5, 1.0), remaining))  # noqa: S311 - no secret
             pause = min(pause * 2, _POLL_MOST)
         self.held = True
+
+    def _timeout(self, patience: float, named: Holder | None) -> LockTimeoutError:
+        if named and self.key == RUN_LOCK and named.is_gone:
+            return LockTimeoutError(
+                f"Waited {patience:.0f} s for {self.what}, whose runner has given no sign of life for "
+                f"{named.silent:.0f} s: {named}. It is frozen, or its machine or network is gone.",
+                next_step=f"guvnor migrate status\n{named.ends_it}   -- ends it; then run this again",
+            )
+        return LockTimeoutError(
+            f"Waited {patience:.0f} s for {self.what}, which is still at work: {named or 'holder unknown'}.",
+            next_step=f"guvnor migrate status\n{named.ends_it}   -- only if you know that it is stuck"
+            if named
+            else None,
+        )
 
     def release(self) -> None:
         """Let go of the lock.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from guvnor.bookkeeping import consistency
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Request
-from guvnor.revisions import plan as planning
+from guvnor.revisions import check, plan as planning
 from guvnor.revisions.plan import Plan
 from guvnor.revisions.script import Direction, find_steps
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationStep
 
 
 def plan_request(request: Request, ready: Ready, current: State) -> Plan:
@@ -30,7 +36,19 @@ def plan_request(request: Request, ready: Ready, current: State) -> Plan:
         if steps[:1] != finish[:1]:
             target = (start.to_version,) if start.to_version else ()
             steps = finish + list(request.find_steps(ready.script, target))
-    return planning.make(ready.identity, current.version, steps)
+    return make_plan(ready, current.version, steps)
+
+
+def make_plan(ready: Ready, current: str | None, steps: Sequence[MigrationStep]) -> Plan:
+    """Make a plan of steps whose SQL leaves transactions to the tool.
+
+    :param current: the version that the steps start from.
+    :raises RevisionFilesError: when the SQL of one of them does not (exit code 3).
+    """
+    plan = planning.make(ready.identity, current, steps)
+    ran = ((step.revision, step.direction) for step in plan.steps if step.direction is not Direction.STAMP)
+    check.check_transactions(ready.script, ran)
+    return plan
 
 
 def reconfirm(request: Request, ready: Ready, plan: Plan, current: State) -> Plan | None:

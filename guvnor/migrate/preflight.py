@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guvnor import postgres
-from guvnor.bookkeeping import consistency, state
+from guvnor.bookkeeping import confirmation, consistency, state
 from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError, PreflightError
 from guvnor.migrate import edited_files, locks
+from guvnor.migrate.signals import Canceller
 from guvnor.postgres import Connection, Identity, row_security, rows, scalar
 from guvnor.project import Project
 from guvnor.revisions import check, files as revision_files
@@ -75,6 +76,7 @@ def passed(
     patience: float = 0.0,
     purpose: str = "",
     repairing: bool = False,
+    canceller: Canceller | None = None,
 ) -> Iterator[Ready]:
     """Run all checks, up to the first one that fails, and keep their connection open for the body.
 
@@ -82,6 +84,7 @@ def passed(
     :param environment: Alembic's environment, where an Alembic command has made one.
     :param patience: seconds to wait for a server that is still starting.
     :param repairing: whether the state is about to be repaired, so that it is not checked.
+    :param canceller: cancels what runs on the connection when a signal arrives.
     :raises GuvnorError: the error of the first check that fails, with its exit code.
     """
     with reported("configuration", report):
@@ -92,6 +95,8 @@ def passed(
     with reported("connection", report):
         connection = database.wait_and_connect(patience, purpose)
     with postgres.closing(connection):
+        if canceller is not None:
+            canceller.connections.append(connection)
         with reported("connection", report):
             identity = postgres.identify(connection)
             warnings = database.tls_warnings(connection)
@@ -119,6 +124,10 @@ def passed(
                 if repairing
                 else wait_for_tables(connection, settings.max_wait, check_state)
             )
+        if not repairing:
+            with reported("files", report):
+                pending = (file.identifier for file in found if file.number > current.number)
+                check.check_transactions(script, ((identifier, "up") for identifier in pending))
         yield Ready(database, connection, identity, found, script, current)
 
 
@@ -162,6 +171,9 @@ def _server(database: Database, connection: Connection, identity: Identity) -> P
             f"ALTER ROLE {role} IN DATABASE {name} SET default_transaction_read_only = off;",
         )
     warnings = _pooler(database, connection)
+    if confirmation.is_missing(connection):
+        warning = "commits wait for a synchronous standby (synchronous_standby_names), and none is connected"
+        warnings += (f"{warning}: each revision will wait {confirmation.LIMIT:.0f} s for its confirmation",)
     return PreflightCheck(
         "server", f"Server is PostgreSQL {identity.version_text} and accepts writes", warnings=warnings
     )
@@ -330,11 +342,12 @@ def _state(
     at = f"version {current.number}" if current.version else "no migrations applied"
     if running:
         # What looks unfinished may be that run's work in progress; the state is checked under the run lock.
-        return PreflightCheck(
-            "state",
-            f"Another migration is running ({at})",
-            warnings=(f"another migration is running: {running}",),
-        )
+        warning = f"another migration is running: {running}"
+        if running.is_gone:
+            warning += (
+                f"; its runner has given no sign of life for {running.silent:.0f} s (guvnor migrate status)"
+            )
+        return PreflightCheck("state", f"Another migration is running ({at})", warnings=(warning,))
     consistency.check(current, found)
     text = "Database state is clean"
     warnings = edited_files.warnings(connection, current, script) + _busy(connection)

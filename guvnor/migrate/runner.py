@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg2
@@ -14,7 +15,7 @@ import sqlalchemy
 from psycopg2 import errorcodes
 
 from guvnor import postgres
-from guvnor.bookkeeping import history, state
+from guvnor.bookkeeping import confirmation, history, state
 from guvnor.bookkeeping.patience import BookkeepingBusyError, wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
@@ -71,6 +72,7 @@ class StepRunner:
     def __post_init__(self) -> None:
         """Start to measure lock waits, and let a signal cancel what runs on the session."""
         self._monitor = LockMonitor(self.control, self.session.pid)
+        self._standby = confirmation.is_awaited(self.control)
         self.canceller.connections.append(self.session.driver)
 
     def close(self) -> None:
@@ -82,6 +84,7 @@ class StepRunner:
 
         :raises GuvnorError: when it does not complete; the steps before it stay applied.
         """
+        self.session.max_idle = step.max_idle
         retries = Retries(self.request.settings.max_wait)
         record = self._record(step, retries)
         transaction = self._transaction(record)
@@ -96,7 +99,6 @@ class StepRunner:
                         self.environment.run_migrations()
                     break
                 except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
-                    self.session.roll_back()
                     cause = failures.driver_error(error)
                     code = cause.pgcode if cause else None
                     if code not in RETRYABLE or not transaction.stage.resumable:
@@ -105,12 +107,26 @@ class StepRunner:
                     self._pause(step, retries, attempt, transaction.knock, deadlock=deadlock)
         except (Interrupt, SystemExit, Exception) as error:
             raise self._ended(record, transaction, error) from error
-        self._at_the_end(lambda: record.measured(self.control, "measured"))
+        with contextlib.suppress(psycopg2.Error):
+            self._confirm(record)
         log.info(
             f"revision {step.revision} {'rolled back' if step.direction == 'down' else 'applied'}",
             extra={"direction": step.direction, **record.figures()},
         )
+        self.canceller.check()
         return Applied(step, time.monotonic() - retries.began, record.lock_wait, retries.count)
+
+    def _confirm(self, record: StepRecord) -> None:
+        """Write the last event of a step, and wait until a synchronous standby has it, if there is one."""
+        write = partial(record.measured, self.control, "measured")
+        if not self._standby:
+            self._at_the_end(write)
+            return
+        if not confirmation.commit_confirmed(self.control, write) or self.canceller.received is not None:
+            log.warning(
+                "applied, but not confirmed by the standby: a failover to it may lose the revision",
+                extra={"revision": record.step.revision},
+            )
 
     def _record(self, step: Step, retries: Retries) -> StepRecord:
         versions = (step.from_version, step.to_version)
@@ -129,6 +145,7 @@ class StepRunner:
             record,
             self.request.observer.progressed,
             ReplicaPolicy(settings.replicas_ignore, settings.max_wait),
+            self.canceller.check,
         )
         self.environment.configure(
             connection=self.session.connection,
@@ -170,6 +187,7 @@ class StepRunner:
 
     def _ended(self, record: StepRecord, transaction: StepTransaction, error: BaseException) -> GuvnorError:
         """Roll back, record the end and return the error to raise."""
+        self.canceller.settle()
         self.session.roll_back()
         now = self._read_state()
         cause = failures.driver_error(error)
@@ -177,11 +195,12 @@ class StepRunner:
             record.step,
             error,
             now,
-            committed=transaction.stage.committed,
+            stage=transaction.stage,
             signal_received=self.canceller.received,
             connection_lost=bool(self.control.closed) or self.session.lost,
             refused=self._read_refused(now),
             lacking=self._read_lacking(record.step, cause, now),
+            idle=transaction.idle,
         )
         code = cause.pgcode if cause else None
         self._at_the_end(lambda: record.failed(self.control, outcome, result.message, code))

@@ -9,14 +9,23 @@ import psycopg2
 import sqlalchemy
 
 from guvnor import postgres
+from guvnor.migrate import locks
 
 
 class RevisionSession:
-    """SQLAlchemy's connection for Alembic, the driver's connection below it, and the pid of its backend."""
+    """SQLAlchemy's connection for Alembic, the driver's connection below it, and the pid of its backend.
 
-    def __init__(self, connection: sqlalchemy.Connection) -> None:
-        """Take a new connection, outside of a transaction."""
+    :ivar max_idle: seconds for which its transaction may be idle.
+    """
+
+    def __init__(self, connection: sqlalchemy.Connection, control_pid: int) -> None:
+        """Take a new connection, outside of a transaction.
+
+        :param control_pid: of the backend of the run's other session.
+        """
         self.connection = connection
+        self.max_idle = 0.0
+        self._control_pid = control_pid
         pid, self._role = connection.exec_driver_sql("SELECT pg_backend_pid(), current_setting('role')").one()
         self.pid = int(pid)
         connection.rollback()
@@ -37,17 +46,30 @@ class RevisionSession:
         return bool(self.driver.autocommit)
 
     def reset(self) -> None:
-        """Reset the session's settings: an earlier revision or try may have changed them."""
+        """Make the session as new: nothing of an earlier revision or try is left in it.
+
+        That is settings, temporary tables, prepared statements, cursors, LISTEN and advisory locks
+        (PostgreSQL documentation, DISCARD). The locks of the run are on another connection.
+        """
         driver = self.driver
         driver.rollback()
         driver.autocommit = True
         with driver.cursor() as cursor:
+            cursor.execute("DISCARD ALL")
             # DateStyle is the driver's own choice, made when it connected.
-            cursor.execute(
-                "RESET ALL; SET DateStyle TO ISO; SELECT set_config('role', %s, false)", (self._role,)
-            )
-        postgres.prepare(driver)
+            cursor.execute("SET DateStyle TO ISO; SELECT set_config('role', %s, false)", (self._role,))
+            locks.mark_revision_session(cursor, self._control_pid)
+        self.prepare()
         driver.autocommit = False
+
+    def prepare(self) -> None:
+        """Give the session the settings that a revision needs; see :func:`guvnor.postgres.prepare`.
+
+        A runner that is frozen between two statements would hold its locks without limit.
+        """
+        postgres.prepare(self.driver)
+        with self.driver.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = '{round(self.max_idle * 1000)}ms'")
 
     def roll_back(self) -> None:
         """Roll back whatever is open; nothing happens on a lost connection."""

@@ -4,12 +4,16 @@ Python runs a signal's handler only when the main thread returns from the statem
 blocks it. So the signal's number is also written to a pipe (``signal.set_wakeup_fd``), from which a thread
 reads it. Until the handler has run, that thread cancels what runs on the server (SQLSTATE 57014; the
 connections stay usable) and interrupts the system call, which may have begun just after the signal came.
+
+A server that cannot be reached answers neither a statement nor a cancellation. So the signal sets a deadline.
+Then the connections are cut, which ends every wait for the server; the run ends as after a lost connection.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import threading
@@ -20,11 +24,16 @@ from types import FrameType
 import psycopg2
 
 from guvnor.errors import ExitCode, GuvnorError
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, cancellation
 
 log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# Seconds from the signal on. Docker kills a container after 10 s, Kubernetes a pod after 30 s.
+_DEADLINE = 7.0
+_LAST = 2.0  # seconds that remain to explain the end
+_SETTLED = 1.0  # seconds to wait for a cancellation that is on its way
 
 # Interrupts a system call of the main thread; without a handler, the system ignores this signal.
 _NUDGE = signal.SIGURG
@@ -54,16 +63,42 @@ class RunInterrupted(GuvnorError):  # noqa: N818 - as users say it
 
 @dataclass
 class Canceller:
-    """Cancels what runs on its connections when the first signal arrives."""
+    """Cancels what runs on its connections when the first signal arrives.
+
+    :ivar received: the signal's number; None while there is none.
+    """
 
     connections: list[Connection] = field(default_factory=list)
     received: int | None = None
+    _cancelling: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def cancel(self) -> None:
         """Cancel the running statement of each connection; nothing happens on an idle one."""
-        for connection in self.connections:
-            with contextlib.suppress(psycopg2.Error):
-                connection.cancel()
+        with self._cancelling:
+            for connection in list(self.connections):
+                cancellation.cancel(connection)
+
+    def check(self) -> None:
+        """Raise the interrupt of a signal that has arrived: psycopg2 drops one while it reads a notice.
+
+        :raises Interrupt: when one has arrived.
+        """
+        if self.received is not None:
+            raise Interrupt(self.received)
+
+    def settle(self) -> None:
+        """Wait for a cancellation that is on its way, so that it does not hit the next statement."""
+        if self._cancelling.acquire(timeout=_SETTLED):
+            self._cancelling.release()
+
+    def cut(self) -> None:
+        """Cut each connection, so that nothing waits for its server any more."""
+        for connection in list(self.connections):
+            with (
+                contextlib.suppress(psycopg2.Error, OSError),
+                socket.socket(fileno=os.dup(connection.info.socket)) as copy,
+            ):
+                copy.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
@@ -80,7 +115,7 @@ def interruptible(state: str) -> Iterator[Canceller]:
         return
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    noticed = threading.Event()
+    noticed, ended = threading.Event(), threading.Event()
     main_thread = threading.get_ident()
 
     def on_signal(number: int, _: FrameType | None) -> None:
@@ -93,7 +128,9 @@ def interruptible(state: str) -> Iterator[Canceller]:
 
     def watch() -> None:
         while received := reader.recv(64):
-            if set(received) & set(_SIGNALS):
+            if numbers := set(received) & set(_SIGNALS):
+                deadline = threading.Thread(target=leave, args=(min(numbers),), name="deadline", daemon=True)
+                deadline.start()
                 # A nudge just before a system call is lost, as is a cancellation that reaches the server just
                 # before its statement does.
                 while not noticed.is_set():
@@ -101,6 +138,18 @@ def interruptible(state: str) -> Iterator[Canceller]:
                     canceller.cancel()
                     noticed.wait(0.2)
                 return
+
+    def leave(number: int) -> None:
+        if ended.wait(_DEADLINE):
+            return
+        log.error(
+            f"the server did not answer within {_DEADLINE:.0f} s of {signal.Signals(number).name}, so the "
+            "connections are cut: a statement may still run there, and the history may lack how the run ended"
+        )
+        canceller.cut()
+        if not ended.wait(_LAST):
+            log.error("the command leaves without having cleaned up: guvnor migrate status")
+            os._exit(128 + number)
 
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     previous[_NUDGE] = signal.signal(_NUDGE, lambda *_: None)
@@ -113,6 +162,7 @@ def interruptible(state: str) -> Iterator[Canceller]:
         raise RunInterrupted(f"Interrupted by {interrupt}.", interrupt.number, state=state) from None
     finally:
         noticed.set()
+        ended.set()
         signal.set_wakeup_fd(previous_fd)
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -10,6 +10,8 @@ class Stage:
     """How far a step is with its transactions.
 
     :ivar committed: whether a part of it is committed and the database marked dirty.
+    :ivar ended_by_itself: whether SQL of the revision has committed a part of it.
+    :ivar still_open: whether the server has not ended the transaction of a try that has failed.
     :ivar resumable: whether every part that is committed can be run again.
     :ivar online_step: the online step that is about to begin.
     :ivar version_written: whether the version is written, so that the next commit is the last one.
@@ -17,6 +19,8 @@ class Stage:
     """
 
     committed: bool = False
+    ended_by_itself: bool = False
+    still_open: bool = False
     resumable: bool = True
     online_step: str | None = None
     version_written: bool = False

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import psycopg2
 import sqlalchemy
 from alembic.runtime.migration import MigrationContext
-from psycopg2 import extensions
 from sqlalchemy import event
 
 from guvnor.errors import GuvnorError
@@ -24,6 +25,7 @@ from guvnor.migrate import fence
 from guvnor.migrate.knock import Knock
 from guvnor.migrate.lock_budget import LockBudget
 from guvnor.migrate.locks import Locks
+from guvnor.migrate.own_transaction import COMMIT_LOCALLY, EndedByItselfError, Fate, OwnTransaction
 from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.stage import Stage
 from guvnor.migrate.step_record import StepRecord
@@ -32,9 +34,12 @@ from guvnor.online.blockers import LockMonitor
 from guvnor.online.execute import OnlineStep
 from guvnor.online.progress import Progress
 from guvnor.online.replicas import ReplicaPolicy
-from guvnor.postgres import Connection, prepare
+from guvnor.postgres import Connection
+from guvnor.revisions import transaction_control
 
 log = logging.getLogger(__name__)
+
+_PATIENCE_AT_THE_END = "1s"  # for the locks of the bookkeeping tables, when a try has failed
 
 
 @dataclass
@@ -48,6 +53,8 @@ class StepTransaction:
     :ivar report: is called with the progress of an online step.
     :ivar replicas: which replicas a backfill waits for, and how long.
     :ivar knock: the tables that each transaction knocks on first.
+    :ivar check_interrupt: raises the interrupt of a signal that has arrived.
+    :ivar idle: seconds that the transaction was idle before the last statement.
     """
 
     session: RevisionSession
@@ -57,20 +64,41 @@ class StepTransaction:
     record: StepRecord
     report: Callable[[Progress], None]
     replicas: ReplicaPolicy
+    check_interrupt: Callable[[], None]
     knock: Knock = field(default_factory=Knock, init=False)
     stage: Stage = field(default_factory=Stage, init=False)
+    idle: float = field(default=0.0, init=False)
+    _ran: float = field(default=0.0, init=False)
+    _own: OwnTransaction = field(default_factory=OwnTransaction, init=False)
+    _last: str | None = field(default=None, init=False)
     _patience: float = field(default=0.0, init=False)
     _budget: LockBudget = field(default_factory=lambda: LockBudget(0), init=False)
 
     @contextlib.contextmanager
     def trying(self, patience: float) -> Iterator[None]:
-        """Watch over one try.
+        """Watch over one try; when it fails, it is rolled back.
 
         :param patience: seconds that each of its transactions may wait for locks.
-        :raises GuvnorError: when the revision has ended its transaction by itself.
+        :raises EndedByItselfError: when the revision has ended its transaction by itself.
         """
         self.stage.retry()
         self._patience = patience
+        self._last = None
+        try:
+            with self._listening():
+                yield
+            if not self.stage.finished:  # SQLAlchemy was told to end the transaction, so what remains is open
+                raise EndedByItselfError(self.record.step.revision, known=True)
+        except BaseException as error:
+            self.session.roll_back()
+            self._mark_if_committed(error)
+            raise
+        finally:
+            self._count_waiting()
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Be told of the transactions and statements of the session."""
         connection = self.session.connection
         listeners: dict[str, Callable[..., Any]] = {
             "begin": self._on_begin,
@@ -82,11 +110,8 @@ class StepTransaction:
             event.listen(connection, name, listener)
         try:
             yield
-            if not self.stage.finished:  # the transaction had ended before Alembic's commit
-                raise self._ended_by_itself()
         finally:
             self.monitor.polling.clear()
-            self._count_waiting()
             for name, listener in listeners.items():
                 event.remove(connection, name, listener)
 
@@ -95,6 +120,7 @@ class StepTransaction:
         self._count_waiting()
         with self.session.driver.cursor() as cursor, self.monitor.watching():
             self.record.succeeded(cursor)
+            cursor.execute(COMMIT_LOCALLY)  # whatever the revision has set
         self.locks.check_alive()
         self.stage.version_written = True
 
@@ -106,11 +132,11 @@ class StepTransaction:
         with context.autocommit_block():
             self.stage.online_step = None
             driver = self.session.driver
-            prepare(driver)  # settings that the revision made for itself must not apply here
+            self.session.prepare()  # settings that the revision made for itself must not apply here
             look = partial(progress.step, self.control, what, self.session.pid)
             with progress.watching(look, self.report):
                 yield OnlineStep(driver, self.control, self.session.pid, what, self.report, self.replicas)
-            prepare(driver)
+            self.session.prepare()
 
     def _on_begin(self, _: sqlalchemy.Connection) -> None:
         """Open a transaction of the revision: knock, set the lock timeout anew, and close the fence."""
@@ -128,24 +154,43 @@ class StepTransaction:
             self._count_waiting()  # nobody has queued behind the knock, so it does not count
             self._set_lock_timeout(cursor)
             fence.close(cursor, self.record.step, golang_migrate=self.record.golang_migrate)
+            self._own.begin(cursor)
+        self._ran = time.monotonic()
 
     def _on_commit(self, _: sqlalchemy.Connection) -> None:
         """Mark the database dirty when a revision commits before its end."""
-        if self.session.outside or not self.stage.commit():
+        if self.session.outside:
             return
-        self._mark_dirty()
+        if not self.stage.version_written:
+            self._check_own_transaction()
+        if not self.stage.commit():
+            return
+        with self.session.driver.cursor() as cursor:
+            self._mark_dirty(cursor)
+            cursor.execute(COMMIT_LOCALLY)
         self.locks.check_alive()
+        self._own.id = None  # this commit is the tool's own
 
-    def _before_statement(self, _c: Any, cursor: Any, _statement: str, *_: Any) -> None:
+    def _before_statement(self, _c: Any, cursor: Any, statement: str, *_: Any) -> None:
+        self.check_interrupt()
         if not self.session.outside:
             self._check_own_transaction()
+            self._refuse_to_end(statement)
+            self._last = statement
             self._set_lock_timeout(cursor)
         self.monitor.polling.set()
 
+    def _refuse_to_end(self, statement: str) -> None:
+        step = self.record.step
+        if words := transaction_control.ending(statement):
+            raise GuvnorError(
+                transaction_control.refusal(step.revision, step.direction, words),
+                next_step=f"Delete that statement from the revision, then: guvnor migrate {step.direction}",
+            )
+
     def _after_statement(self, *_: Any) -> None:
         self.monitor.polling.clear()
-        if not self.session.outside:
-            self._check_own_transaction()
+        self._ran = time.monotonic()
 
     def _set_lock_timeout(self, cursor: Any) -> None:
         if timeout := self._budget.timeout(self.monitor.waited):
@@ -155,32 +200,48 @@ class StepTransaction:
         self.record.lock_wait += self.monitor.waited
         self.monitor.waited = 0.0
 
-    def _mark_dirty(self) -> None:
-        """Write, in the current transaction, that the revision is half done from here on."""
-        with self.session.driver.cursor() as cursor, self.monitor.watching():
+    def _mark_dirty(self, cursor: Any) -> None:
+        """Write, in the cursor's transaction, that the revision is half done from here on."""
+        with self.monitor.watching():
             self.record.half_done(cursor, self.stage)
         self.stage.committed = True
 
     def _check_own_transaction(self) -> None:
-        """Check whether the revision ended its transaction behind the driver's back, by a COMMIT in its SQL.
+        """Check whether the revision has ended its transaction.
 
-        From then on every statement would be committed at once, separately from the version.
+        What it runs from then on would be committed apart from the version, and without a lock timeout.
 
-        :raises GuvnorError: when it has; the database is marked dirty then.
+        :raises EndedByItselfError: when it has.
         """
-        driver = self.session.driver
-        ended = driver.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
-        if not ended or driver.status != extensions.STATUS_BEGIN:
-            return
-        driver.rollback()
-        self.stage.online_step = None
-        self.stage.commit()
-        self._mark_dirty()
-        driver.commit()
-        raise self._ended_by_itself()
+        self.idle = time.monotonic() - self._ran
+        if not self._own.is_open(self.session.driver):
+            raise self._ended_by_itself()
 
-    def _ended_by_itself(self) -> GuvnorError:
-        return GuvnorError(
-            f"Revision {self.record.step.revision} ended its transaction by itself, "
-            "with a COMMIT or ROLLBACK."
-        )
+    def _ended_by_itself(self) -> EndedByItselfError:
+        return EndedByItselfError(self.record.step.revision, self._last)
+
+    def _mark_if_committed(self, error: BaseException) -> None:
+        """Mark the database dirty when the transaction of a failed try is committed: its SQL did that.
+
+        :param error: what the try failed with.
+        :raises EndedByItselfError: instead of that when the mark cannot be written.
+        """
+        own, self._own = self._own, OwnTransaction()
+        if own.id is None:
+            return
+        fate = own.fate(self.control)
+        self.stage.still_open = fate is Fate.IN_PROGRESS
+        if fate is not Fate.COMMITTED or self.stage.version_written:
+            return
+        self.stage.online_step = None
+        self.stage.ended_by_itself = True
+        self.stage.commit()
+        try:
+            with self.control.cursor() as cursor:
+                cursor.execute(f"BEGIN; SET LOCAL lock_timeout = '{_PATIENCE_AT_THE_END}'")
+                self._mark_dirty(cursor)
+                cursor.execute("COMMIT")
+        except psycopg2.Error:
+            with contextlib.suppress(psycopg2.Error), self.control.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+            raise self._ended_by_itself() from error

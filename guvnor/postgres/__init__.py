@@ -34,6 +34,12 @@ _SESSION = (
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("transaction_timeout", "0"),  # since PostgreSQL 17
+    # A session whose client has vanished, and its locks, end after half a minute instead of hours.
+    ("tcp_keepalives_idle", "10"),  # s
+    ("tcp_keepalives_interval", "5"),  # s
+    ("tcp_keepalives_count", "4"),
+    ("tcp_user_timeout", "30000"),  # ms
+    ("synchronous_commit", "local"),  # see guvnor.bookkeeping.confirmation
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
     ("client_connection_check_interval", "500"),  # ms: a killed client's statement ends soon
@@ -43,6 +49,15 @@ _SESSION = (
     ("client_min_messages", "notice"),
     ("jit", "off"),  # compiling a query of the catalogs takes longer than running it
 )
+
+
+# The same for a server that does not answer (PostgreSQL documentation, "Parameter Key Words").
+_KEEPALIVES = {
+    "keepalives_idle": 10,  # s
+    "keepalives_interval": 5,  # s
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30000,  # ms
+}
 
 
 class DatabaseError(GuvnorError):
@@ -142,8 +157,11 @@ def connect(dsn: str, *, purpose: str = "", max_wait: float | None = None) -> Co
     os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
     # An application name that the user has set wins over the fallback.
     name = f"{APPLICATION_NAME} {purpose}".strip()
+    keepalives: dict[str, Any] = {key: value for key, value in _KEEPALIVES.items() if key not in fields}
     try:
-        connection: Connection = psycopg2.connect(dsn, fallback_application_name=name, client_encoding="UTF8")
+        connection: Connection = psycopg2.connect(
+            dsn, fallback_application_name=name, client_encoding="UTF8", **keepalives
+        )
     except psycopg2.Error as error:
         raise connection_failed(str(error), fields) from None
     connection.autocommit = True

@@ -7,6 +7,7 @@ from typing import Any
 from guvnor.bookkeeping import production
 from guvnor.commands.migrate import Status
 from guvnor.config import Settings
+from guvnor.migrate.locks import Holder
 
 
 def lines(settings: Settings, status: Status) -> list[str]:
@@ -49,7 +50,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
             result.append("   Manual intervention may be required to fix the issue.")
         result += status.known
     if status.running:
-        result.append(f"Running: another migration is at work: {status.running}")
+        result += _running(status.running)
     if status.ahead:
         result.append(
             f"⚠️  WARNING: the database is ahead of the migration files (newest: {status.newest.identifier})."
@@ -61,11 +62,23 @@ def lines(settings: Settings, status: Status) -> list[str]:
     return result
 
 
+def _running(holder: Holder) -> list[str]:
+    """Say who is migrating, and whether it gives a sign of life."""
+    if not holder.is_gone:
+        return [f"Running: another migration is at work: {holder}"]
+    silent = f"{holder.silent:.0f} s"
+    return [
+        f"⚠️  WARNING: the runner of a migration has given no sign of life for {silent}: {holder}",
+        "   It is frozen, or its machine or network is gone; the server still keeps its sessions and locks.",
+        f"   Next: {holder.ends_it}   -- ends its sessions; then: guvnor migrate up",
+    ]
+
+
 def _dirty(status: Status) -> str:
     if not status.state.dirty:
         return ""
     if status.running:
-        return " (a migration is at work)"
+        return " (a migration is at work)" if not status.running.is_gone else " (a migration has not ended)"
     what = "can be finished" if _can_be_finished(status) else "needs manual intervention"
     return f" (DIRTY - {what})"
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import types
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from guvnor.revisions import files
 from guvnor.revisions.files import Revision, RevisionFilesError
+from guvnor.revisions.idle import max_idle
 
 if TYPE_CHECKING:
     from alembic.script import Script, ScriptDirectory
@@ -67,6 +69,13 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
                     "every revision can be applied and rolled back.",
                     next_step=f"$EDITOR {revision.path}",
                 )
+        try:
+            max_idle(known.module)
+        except ValueError as error:
+            raise RevisionFilesError(
+                f"{revision.path.name} does not say how long it may be idle: max_idle = {error}.",
+                next_step=f"$EDITOR {revision.path}",
+            ) from None
         if left := todo_lines(files.text(revision.path)):
             message = f"{revision.path.name} is not finished: a TODO is left in line {left[0]}."
             raise RevisionFilesError(message, next_step=f"$EDITOR {revision.path}")
@@ -74,6 +83,28 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
     if extra := graph.keys() - {revision.identifier for revision in found}:
         names = ", ".join(sorted(extra))
         raise RevisionFilesError(f"Alembic finds revisions that no file is named after: {names}.")
+
+
+def check_transactions(script: ScriptDirectory, steps: Iterable[tuple[str, str]]) -> None:
+    """Check that the SQL of revisions does not end the transaction in which the tool runs it.
+
+    What only the database can show is checked when it runs.
+
+    :param steps: revisions, each with the direction in which it is to run: ``up`` or ``down``.
+    :raises RevisionFilesError: when the SQL of one of them does.
+    """
+    from guvnor.revisions import transaction_control
+    from guvnor.revisions.statements import render
+
+    for identifier, direction in steps:
+        module = script.get_revision(identifier).module
+        function = module.upgrade if direction == "up" else module.downgrade
+        for text in render(function).transactional:
+            if words := transaction_control.ending(text):
+                raise RevisionFilesError(
+                    transaction_control.refusal(identifier, direction, words),
+                    next_step=f"$EDITOR {module.__file__}   # delete that statement",
+                )
 
 
 def todo_lines(text: str) -> tuple[int, ...]:

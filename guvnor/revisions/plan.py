@@ -10,6 +10,7 @@ from alembic.runtime.migration import MigrationStep, RevisionStep
 
 from guvnor.postgres import Identity
 from guvnor.revisions.confirmation import confirmation_hash
+from guvnor.revisions.idle import max_idle
 from guvnor.revisions.script import Direction
 from guvnor.revisions.statements import checksum, render
 
@@ -32,6 +33,11 @@ class Step:
     def statements(self) -> tuple[str, ...]:
         """The SQL of the step, statement by statement."""
         return render(self.alembic.migration_fn).statements if self.direction is not Direction.STAMP else ()
+
+    @property
+    def max_idle(self) -> float:
+        """The seconds for which the server lets the transaction of the step be idle."""
+        return max_idle(self.alembic.revision.module if isinstance(self.alembic, RevisionStep) else None)
 
     @cached_property
     def checksum(self) -> str:

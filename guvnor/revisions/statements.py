@@ -28,6 +28,7 @@ class Recorder(PostgresqlImpl):
         outside of the transaction.
     :ivar plain: the statements that make the same schema in one transaction, as the revision's author wrote
         them; None when the revision leaves its transaction by itself, or needs parameters.
+    :ivar transactional: the statements that run in the revision's transaction, as its author wrote them.
     :ivar in_transaction: whether the next statement runs in the revision's transaction.
     """
 
@@ -43,6 +44,7 @@ class Recorder(PostgresqlImpl):
         self.context.impl = self
         self.statements: list[str] = []
         self.plain: list[str] | None = []
+        self.transactional: list[str] = []
         self.in_transaction = True
         self._exact: str | None = None
         self._online = False
@@ -87,8 +89,11 @@ class Recorder(PostgresqlImpl):
         if not text.strip():
             return
         self.statements.append(text.strip())
-        if self.in_transaction and self.plain is not None:
-            self.plain.append(self._exact or text.strip().removesuffix(self.command_terminator))
+        if self.in_transaction:
+            written = self._exact or text.strip().removesuffix(self.command_terminator)
+            self.transactional.append(written)
+            if self.plain is not None:
+                self.plain.append(written)
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,12 @@ class Rendering:
     :ivar statements: the statements as offline SQL shows them; see :class:`Recorder`.
     :ivar plain: the statements for a transaction that must not commit; None where only running the function
         on a database can show them.
+    :ivar transactional: the statements that run in the revision's transaction, as far as they are known.
     """
 
     statements: tuple[str, ...]
     plain: tuple[str, ...] | None
+    transactional: tuple[str, ...]
 
 
 @cache
@@ -122,7 +129,7 @@ def render(function: Callable[[], object]) -> Rendering:
         )
         recorder.plain = None
     plain = None if recorder.plain is None or _asks_alembic(function) else tuple(recorder.plain)
-    return Rendering(tuple(recorder.statements), plain)
+    return Rendering(tuple(recorder.statements), plain, tuple(recorder.transactional))
 
 
 def _asks_alembic(function: Callable[[], object]) -> bool:
@@ -136,16 +143,14 @@ def _asks_alembic(function: Callable[[], object]) -> bool:
 
 
 # Quoted text is matched as a whole, so that only the text outside of quotes is normalized; comments may nest.
-_TOKEN = re.compile(
-    r"""
+QUOTED_OR_BLANK = r"""
     (?P<quoted>
         (?<!\w)[eE]'(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
         | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
     )
     | (?P<blank> (?: \s | --[^\n]* | /\*(?:[^*/]|\*(?!/)|/(?!\*)|/\*.*?\*/)*\*/ )+ )
-    """,
-    re.DOTALL | re.VERBOSE,
-)
+"""
+_TOKEN = re.compile(QUOTED_OR_BLANK, re.DOTALL | re.VERBOSE)
 
 
 def checksum(texts: Sequence[str]) -> str:

@@ -25,8 +25,9 @@ _TIMED = 16  # after one statement in so many, the look is a round trip of its o
 # Planned once, since it runs after every statement. The relations that were there before are a list, so that
 # none of the many locks on the shadow's own relations has to be looked up. A lock on what a statement made
 # outside of the shadow keeps nobody out; it is looked for ($1) while that is cheap, and at the end.
-_PREPARE_LOOK = """
-    PREPARE guvnor_shadow_look (boolean) AS
+PREPARED_LOOK = "guvnor_shadow_look"
+_PREPARE_LOOK = f"""
+    PREPARE {PREPARED_LOOK} (boolean) AS
     SELECT l.relation::bigint, l.relation::regclass::text, l.mode,
            NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = l.relation)
     FROM pg_catalog.pg_locks AS l
@@ -39,7 +40,7 @@ _PREPARE_LOOK = """
     UNION ALL
     SELECT NULL, current_setting('search_path'), pg_current_xact_id_if_assigned()::text, false
 """
-_LOOK = "EXECUTE guvnor_shadow_look ({})"
+_LOOK = f"EXECUTE {PREPARED_LOOK} ({{}})"
 
 
 class EscapeGuard:
@@ -131,10 +132,10 @@ class EscapeGuard:
         )
 
     def end(self) -> None:
-        """Drop the prepared look; the transaction is over."""
+        """Drop the prepared look and what revisions have prepared; the transaction is over."""
         self.off = True
         with self._driver.cursor() as cursor:
-            cursor.execute("DEALLOCATE guvnor_shadow_look")
+            cursor.execute("DEALLOCATE ALL; SELECT pg_advisory_unlock_all()")
 
 
 def lock_name(mode: str) -> str:

@@ -164,9 +164,25 @@ def _prepare(driver: Any, schema: str) -> None:
         cursor.execute(f"SET search_path = {schema}, public")
 
 
+def _renew(driver: Any, schema: str) -> None:
+    """Leave nothing of an earlier revision in a session but the advisory lock on the schema."""
+    lock = "(('x' || right(%s, 16))::bit(64)::bigint)"
+    with driver.cursor() as cursor:
+        cursor.execute(
+            "CLOSE ALL; UNLISTEN *; DEALLOCATE ALL; DISCARD TEMP; RESET SESSION AUTHORIZATION; RESET ALL;"
+            # DateStyle is the driver's own choice, made when it connected.
+            f"SET DateStyle TO ISO; SELECT pg_advisory_xact_lock{lock};"
+            f"SELECT pg_advisory_unlock_all(); SELECT pg_advisory_lock{lock}",
+            (schema, schema),
+        )
+    _prepare(driver, schema)
+    driver.commit()
+
+
 def _run(
     connection: sqlalchemy.Connection, schema: str, migrate: Callable[..., object]
 ) -> list[StatementEffect]:
+    _renew(connection.connection.dbapi_connection, schema)
     recorder = _Recorder(connection, schema)
     context = MigrationContext.configure(
         connection, opts={RUNNER: recorder, "transaction_per_migration": True, "transactional_ddl": True}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
+from guvnor.errors import GuvnorError
 from guvnor.postgres import Connection, rows
 from guvnor.revisions.sql_revisions import SqlRevision, SqlRevisions
 from guvnor.schema import catalog
@@ -28,10 +29,12 @@ from guvnor.schema.shadow_errors import (
     ANOTHER_SERVER,
     LOCK_TIMEOUT,
     EventTriggers,
+    ShadowError,
     ShadowEscapeError,
     ShadowUnavailableError,
     build_error,
 )
+from guvnor.schema.shadow_session import ShadowSession
 from guvnor.schema.snapshot import Object, Snapshot
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ class Shadow:
     :ivar driver: the connection in whose transaction it is built.
     :ivar name: of the schema.
     :ivar before: handles of what belonged to the database as a whole before.
+    :ivar session: is made as new after each revision.
     :ivar guard: checks that the statements stay within the schema.
     :ivar enums: follows the enums, if the server refused a value in an earlier build; see :func:`build`.
     """
@@ -57,6 +61,7 @@ class Shadow:
     driver: Connection
     name: str
     before: set[str]
+    session: ShadowSession
     guard: EscapeGuard
     enums: Enums | None = None
 
@@ -106,17 +111,33 @@ class Shadow:
         """
         from guvnor.revisions.statements import render
 
-        self.guard.doing = doing
         plain = render(function).plain
         if plain is not None:
-            for statement in plain:
-                self.execute(statement)
+            self.run(plain, doing)
             return
         from alembic.operations import Operations
         from alembic.runtime.migration import MigrationContext
 
+        self.guard.doing = doing
         with Operations.context(MigrationContext.configure(self.connection)):
-            function()
+            try:
+                function()
+            except Exception as error:
+                if isinstance(getattr(error, "orig", error), (psycopg2.Error, AssertionError, GuvnorError)):
+                    raise
+                reason = f"{doing} failed: {type(error).__name__}: {error}"
+                raise ShadowError(f"The expected schema could not be built: {reason}.") from error
+        self.session.renew()
+
+    def run(self, statements: Sequence[str], doing: str) -> None:
+        """Run the statements of a revision.
+
+        :param doing: what that is, in words for an error.
+        """
+        self.guard.doing = doing
+        for statement in statements:
+            self.execute(statement)
+        self.session.renew()
 
     @contextlib.contextmanager
     def undone(self, *, on_failure: bool = False) -> Iterator[None]:
@@ -213,9 +234,7 @@ def from_revisions(revisions: SqlRevisions | ScriptDirectory, revision: str | No
     def run(shadow: Shadow) -> None:
         for step in steps:
             if isinstance(step, SqlRevision):
-                shadow.guard.doing = f"revision {step.identifier}"
-                for statement in step.statements:
-                    shadow.execute(statement)
+                shadow.run(step.statements, f"revision {step.identifier}")
             else:
                 shadow.migrate(step.module.upgrade, f"revision {step.revision}")
 
@@ -325,7 +344,8 @@ def _begin(driver: Connection, enums: Enums | None, triggers: EventTriggers) -> 
             f"The expected schema needs about {needed} locks; this server has room for {room} in all.",
             next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction on this server",
         )
-    return Shadow(driver, name, catalog.read_global(driver, oid), EscapeGuard(driver, oid), enums)
+    session = ShadowSession(driver)
+    return Shadow(driver, name, catalog.read_global(driver, oid), session, EscapeGuard(driver, oid), enums)
 
 
 def _end(shadow: Shadow) -> None:

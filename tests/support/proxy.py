@@ -51,6 +51,10 @@ class Session:
         self.server = server
         self.pid: int | None = None
 
+    def freeze(self) -> None:
+        """Lose everything from now on, as a network that is gone does: nothing arrives, nobody is told."""
+        self._frozen.set()
+
     def cut(self) -> None:
         for end in (self.client, self.server):
             with contextlib.suppress(OSError):
@@ -82,6 +86,8 @@ class Proxy:
         self._sent = sent
         self._stopped = threading.Event()
         self._released = threading.Event()
+        self._frozen = threading.Event()
+        self._closed = threading.Event()
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
         self._threads: list[threading.Thread] = []
@@ -132,6 +138,15 @@ class Proxy:
             with admin.cursor() as cursor:
                 cursor.execute("SELECT pg_terminate_backend(%s, %s)", (session.pid, TIMEOUT * 1000))
 
+    def freeze(self) -> None:
+        """Lose everything from now on, as a network that is gone does: nothing arrives, nobody is told."""
+        self._frozen.set()
+
+    def cut(self) -> None:
+        """Cut the session that stands still, as a network does; others go on."""
+        assert self.stopped_at is not None
+        self._sessions[self.stopped_at.session].cut()
+
     def drop_connections(self) -> None:
         """Cut all connections, as a network does; the server notices as soon as it reads."""
         for session in list(self._sessions):
@@ -140,6 +155,7 @@ class Proxy:
     def close(self) -> None:
         """Cut everything that is still open."""
         self._released.set()
+        self._closed.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -162,6 +178,8 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return  # closed
+            if self._frozen.is_set():
+                self._closed.wait()
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             session = Session(len(self._sessions), client, self._connect())
             self._sessions.append(session)
@@ -196,6 +214,8 @@ class Proxy:
         session.cut()
 
     def _forward(self, session: Session, kind: str, data: bytes) -> None:
+        if self._frozen.is_set():
+            self._closed.wait()
         text = data[5:-1].decode(errors="replace").strip() if kind == "Q" else ""
         with self._lock:
             message = Message(len(self.messages) + 1, kind, text, session.number)
@@ -220,6 +240,8 @@ class Proxy:
                 data = session.server.recv(65536)
                 if not data:
                     break
+                if self._frozen.is_set():
+                    self._closed.wait()
                 if session.pid is None:
                     session.pid = process_number(data)
                 if self._sent and self.stopped_at is not None and self.stopped_at.session == session.number:

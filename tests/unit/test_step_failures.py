@@ -10,6 +10,7 @@ import pytest
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate import failures
 from guvnor.migrate.signals import RunInterrupted
+from guvnor.migrate.stage import Stage
 from guvnor.postgres.transient import may_pass
 from guvnor.revisions.plan import Step
 from guvnor.revisions.script import Direction
@@ -21,7 +22,12 @@ def describe(
     error: BaseException, *, committed: bool = False, received: int | None = None, lost: bool = False
 ) -> tuple[GuvnorError, str]:
     return failures.describe(
-        STEP, error, None, committed=committed, signal_received=received, connection_lost=lost
+        STEP,
+        error,
+        None,
+        stage=Stage(committed=committed),
+        signal_received=received,
+        connection_lost=lost,
     )
 
 
@@ -40,8 +46,16 @@ def test_an_error_of_ours_keeps_the_state_that_it_names() -> None:
 
 def test_once_a_part_is_committed_the_state_is_read_from_the_database() -> None:
     error, _ = describe(GuvnorError("No.", state="Untouched."), committed=True)
-    assert error.state == failures.where(None)
+    assert error.state == failures.where(None, STEP)
     assert error.next_step == "guvnor migrate up"
+
+
+def test_what_the_server_has_not_ended_is_not_called_rolled_back() -> None:
+    lost = psycopg2.OperationalError("server closed the connection")
+    stage = Stage(still_open=True)
+    error, _ = failures.describe(STEP, lost, None, stage=stage, signal_received=None, connection_lost=True)
+    assert "has not ended the revision's transaction" in (error.state or "")
+    assert error.next_step == "guvnor migrate status"
 
 
 def test_a_lost_connection_is_no_failure_of_the_revision() -> None:
@@ -52,7 +66,11 @@ def test_a_lost_connection_is_no_failure_of_the_revision() -> None:
 def test_a_failed_revision_says_where_and_why() -> None:
     error, outcome = describe(ValueError("no such thing"))
     assert error.message == "Revision 002 (test) failed going up: ValueError: no such thing"
-    assert (error.state, error.next_step, outcome) == (failures.where(None), "guvnor migrate up", "failed")
+    assert (error.state, error.next_step, outcome) == (
+        failures.where(None, STEP),
+        "guvnor migrate up",
+        "failed",
+    )
 
 
 @pytest.mark.parametrize(

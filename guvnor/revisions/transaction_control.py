@@ -1,0 +1,82 @@
+"""Whether SQL ends the transaction that it runs in, as far as its text shows.
+
+This splits a text into statements as psql does, and looks at how each one begins; what a statement means is
+left to the server. Lint asks PostgreSQL's own parser, which is not installed where migrations run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from guvnor.revisions.statements import QUOTED_OR_BLANK
+
+# PostgreSQL documentation: COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION.
+_CANDIDATE = re.compile(r"\b(commit|end|rollback|abort|prepare)\b", re.IGNORECASE)
+_PIECE = re.compile(rf"{QUOTED_OR_BLANK} | (?P<word>[^\W\d][\w$]*) | (?P<mark>.)", re.DOTALL | re.VERBOSE)
+_FIRST_WORDS = 4
+
+
+def ending(text: str) -> str | None:
+    """Return the first words of the first statement in a text that would end the transaction; None for none.
+
+    A savepoint and ``ROLLBACK TO`` do not end it. ``BEGIN`` in a transaction has no effect but a warning.
+    """
+    if _CANDIDATE.search(text) is None:  # spares the rest to nearly every statement
+        return None
+    return next((" ".join(words) for words in _openings(text) if _ends_transaction(words)), None)
+
+
+def refusal(revision: str, direction: str, words: str) -> str:
+    """Say that a revision would end its transaction.
+
+    :param words: the first words of the statement.
+    """
+    return (
+        f"Revision {revision} would end its own transaction going {direction}, with {words}. "
+        "The tool begins and ends the transaction of a revision, and writes the version in it."
+    )
+
+
+def _ends_transaction(words: list[str]) -> bool:
+    first, *rest = (word.upper() for word in words)
+    if first == "PREPARE":
+        return rest[:1] == ["TRANSACTION"]
+    if "PREPARED" in rest[:1]:  # of another transaction; the server refuses it within one
+        return False
+    return first in ("COMMIT", "END", "ABORT") or (first == "ROLLBACK" and "TO" not in rest)
+
+
+def _openings(text: str) -> Iterator[list[str]]:
+    """Return the first words of each statement.
+
+    A semicolon in parentheses (CREATE RULE) or in a function's BEGIN ATOMIC ... END does not end a statement.
+    """
+    words: list[str] = []
+    parentheses = blocks = 0
+    for piece in _PIECE.finditer(text):
+        word, mark = piece["word"], piece["mark"]
+        if word:
+            blocks = _blocks(blocks, words, word.upper())
+            if len(words) < _FIRST_WORDS:
+                words.append(word)
+        elif mark == ";" and not parentheses and not blocks:
+            if words:
+                yield words
+            words = []
+        elif mark in ("(", ")"):
+            parentheses = max(0, parentheses + (1 if mark == "(" else -1))
+    if words:
+        yield words
+
+
+def _blocks(blocks: int, words: list[str], word: str) -> int:
+    """Return how many blocks of a function's body are open after a word, as psql counts them."""
+    routine = (
+        words[:1] and words[0].upper() == "CREATE" and {"FUNCTION", "PROCEDURE"} & set(map(str.upper, words))
+    )
+    if not routine:
+        return 0
+    if word == "BEGIN" or (word == "CASE" and blocks):
+        return blocks + 1
+    return max(0, blocks - 1) if word == "END" else blocks
