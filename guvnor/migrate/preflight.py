@@ -16,9 +16,9 @@ from guvnor.bookkeeping.state import State
 from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError, PreflightError
-from guvnor.migrate import edited_files, locks
+from guvnor.migrate import edited_files, locks, role_warnings
 from guvnor.migrate.signals import Canceller
-from guvnor.postgres import Connection, Identity, row_security, rows, scalar
+from guvnor.postgres import Connection, Identity, rows, scalar
 from guvnor.project import Project
 from guvnor.revisions import check, files as revision_files
 from guvnor.revisions.files import Revision
@@ -104,7 +104,7 @@ def passed(
         with reported("server", report):
             report(_server(database, connection, identity))
         with reported("permissions", report):
-            beyond = () if settings.storage_type == "embedded" else _beyond_need(connection)
+            beyond = () if settings.storage_type == "embedded" else role_warnings.beyond_need(connection)
             check_permissions = partial(_permissions, connection, identity, project, beyond)
             report(wait_for_tables(connection, settings.max_wait, check_permissions))
         with reported("files", report):
@@ -236,7 +236,9 @@ def _permissions(
     return PreflightCheck(
         "permissions",
         f"Permissions sufficient (role {role}{login})",
-        warnings=warnings + _hidden_rows(connection, role) + _extensions(connection, project, role, database),
+        warnings=warnings
+        + role_warnings.hidden_rows(connection)
+        + _extensions(connection, project, role, database),
     )
 
 
@@ -258,45 +260,6 @@ def _login(connection: Connection, role: str, grantee: str) -> str:
             next_step=f"GRANT pg_read_all_stats TO {grantee};",
         )
     return f", logged in as {login}"
-
-
-def _hidden_rows(connection: Connection, role: str) -> tuple[str, ...]:
-    """Warn of tables whose rows the server would hide from a revision, and so refuses to read and write."""
-    tables = ", ".join(row_security.hidden_tables(connection))
-    what = (
-        f"row security hides rows from role {role}, so the server refuses each statement of a revision that "
-        f"reads or writes rows of: {tables} (ALTER ROLE {postgres.quote_ident(connection, role)} BYPASSRLS, "
-        "as a superuser)"
-    )
-    return (what,) if tables else ()
-
-
-def _beyond_need(connection: Connection) -> tuple[str, ...]:
-    """Warn of a role that may do more than a migration needs.
-
-    Where a table forces row security on its owner, a migration needs BYPASSRLS of the role that it acts as;
-    no member of a role inherits it.
-    """
-    found = rows(
-        connection,
-        """
-        SELECT format('role %s is a superuser', rolname)
-        FROM pg_catalog.pg_roles WHERE rolname IN (session_user, current_user) AND rolsuper
-        UNION ALL
-        SELECT format('role %s has %s', rolname, string_agg(attribute, ', ' ORDER BY attribute))
-        FROM pg_catalog.pg_roles
-        CROSS JOIN LATERAL (VALUES ('CREATEDB', rolcreatedb), ('CREATEROLE', rolcreaterole),
-                                   ('REPLICATION', rolreplication),
-                                   ('BYPASSRLS', rolbypassrls AND (rolname <> current_user OR NOT EXISTS (
-                                       SELECT FROM pg_catalog.pg_class
-                                       WHERE relnamespace = to_regnamespace('public')
-                                         AND relrowsecurity AND relforcerowsecurity)))
-                           ) AS may (attribute, held)
-        WHERE rolname IN (session_user, current_user) AND NOT rolsuper AND held
-        GROUP BY rolname
-        """,
-    )
-    return tuple(f"{text}: more than a migration needs (guvnor migrate roles)" for (text,) in found)
 
 
 def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:

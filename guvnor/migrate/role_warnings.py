@@ -1,0 +1,47 @@
+"""Warnings of pre-flight about the role: what it does not see, and what it may do beyond its need."""
+
+from __future__ import annotations
+
+from guvnor.postgres import Connection, quote_ident, row_security, rows
+
+
+def hidden_rows(connection: Connection) -> tuple[str, ...]:
+    """Warn of tables whose rows the server would hide from a revision, and so refuses to read and write."""
+    tables = ", ".join(row_security.hidden_tables(connection))
+    if not tables:
+        return ()
+    role = row_security.acting_role(connection)
+    what = (
+        f"row security hides rows from role {role}, so the server refuses each statement of a revision that "
+        f"reads or writes rows of: {tables} (ALTER ROLE {quote_ident(connection, role)} BYPASSRLS, "
+        "as a superuser)"
+    )
+    return (what,)
+
+
+def beyond_need(connection: Connection) -> tuple[str, ...]:
+    """Warn of a role that may do more than a migration needs.
+
+    Where a table forces row security on its owner, a migration needs BYPASSRLS of the role that it acts as;
+    no member of a role inherits it.
+    """
+    found = rows(
+        connection,
+        """
+        SELECT format('role %s is a superuser', rolname)
+        FROM pg_catalog.pg_roles WHERE rolname IN (session_user, current_user) AND rolsuper
+        UNION ALL
+        SELECT format('role %s has %s', rolname, string_agg(attribute, ', ' ORDER BY attribute))
+        FROM pg_catalog.pg_roles
+        CROSS JOIN LATERAL (VALUES ('CREATEDB', rolcreatedb), ('CREATEROLE', rolcreaterole),
+                                   ('REPLICATION', rolreplication),
+                                   ('BYPASSRLS', rolbypassrls AND (rolname <> current_user OR NOT EXISTS (
+                                       SELECT FROM pg_catalog.pg_class
+                                       WHERE relnamespace = to_regnamespace('public')
+                                         AND relrowsecurity AND relforcerowsecurity)))
+                           ) AS may (attribute, held)
+        WHERE rolname IN (session_user, current_user) AND NOT rolsuper AND held
+        GROUP BY rolname
+        """,
+    )
+    return tuple(f"{text}: more than a migration needs (guvnor migrate roles)" for (text,) in found)
