@@ -30,12 +30,20 @@ def items(migrated: Database) -> Database:
     return migrated
 
 
-def fill(database: Database, options: str = "") -> None:
+def fill(database: Database) -> None:
     """Make the table; autovacuum begins with it a moment later."""
-    database.execute("CREATE TABLE items (n integer PRIMARY KEY, label text) WITH (fillfactor = 10)")
+    fill_unnoticed(database)
+    database.execute(f"ALTER TABLE items SET ({autovacuum.parameters(enabled='on')})")
+
+
+def fill_unnoticed(database: Database) -> None:
+    """Make the table, without autovacuum, which would be done with it before it is slowed down."""
+    database.execute(
+        "CREATE TABLE items (n integer PRIMARY KEY, label text) "
+        "WITH (fillfactor = 10, autovacuum_enabled = off)"
+    )
     database.execute("INSERT INTO items SELECT n, 'old' FROM generate_series(1, 3000) AS n")
     database.execute("UPDATE items SET label = 'new'")
-    database.execute(f"ALTER TABLE items SET ({options or autovacuum.parameters()})")
 
 
 class Application(threading.Thread):
@@ -198,12 +206,10 @@ def test_it_goes_from_a_materialized_view(migrated: Database, guvnor: Command, p
 
 def test_one_against_wraparound_is_not_asked(migrated: Database, guvnor: Command, project: Project) -> None:
     """The server does not cancel it, so the run waits for it like for anybody, and says so."""
-    fill(migrated, "autovacuum_enabled = off")
+    fill_unnoticed(migrated)
     use_up_transactions(migrated, 110_000)
-    migrated.execute(f"""
-        ALTER TABLE items SET ({autovacuum.parameters()}, autovacuum_freeze_max_age = 100000,
-                               autovacuum_enabled = on)
-    """)
+    slow = autovacuum.parameters(enabled="on", freeze_max_age="100000")
+    migrated.execute(f"ALTER TABLE items SET ({slow})")
     project.add_revision(ADD_COLUMN, BACK, python=True)
     pid = autovacuum.worker(migrated, "items")
     result = up(guvnor, "--max-wait", "3s", database=migrated, project=project)

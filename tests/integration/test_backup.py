@@ -85,7 +85,7 @@ def quiet(_progress):
 def dropped_by_a_rollback(connection, directory=CHECKOUT):
     """What the last revision's way back drops, as a rollback finds it out."""
     script = script_directory(directory / "alembic.ini")
-    current = state.read(connection)
+    current = state.read(connection, max_wait=1)
     revisions = script._downgrade_revs("-1", current.alembic)
     plan = planning.make(postgres.identify(connection), current.version, revisions)
     return [
