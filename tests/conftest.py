@@ -12,6 +12,7 @@ from guvnor.backup.file import BackupCheckError
 from guvnor.backup.pg_dump import Tools, find_tools
 from tests.support.choice import announced, chosen_server
 from tests.support.forked import ForkedCommand
+from tests.support.golang import Golang, build
 from tests.support.lint import commit, git
 from tests.support.project import Project
 from tests.support.server import Database, Server
@@ -153,6 +154,14 @@ def repository(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     commit(project)
     git(project.directory, "switch", "--create", "work")
     return project
+
+
+@pytest.fixture
+def golang(tmp_path: Path) -> Golang:
+    """The real golang-migrate; without Go to build it with, the test is skipped."""
+    files = tmp_path / "golang"
+    files.mkdir()
+    return Golang(build(), files)
 
 
 @pytest.fixture

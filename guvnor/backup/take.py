@@ -197,7 +197,8 @@ def _directory(options: BackupOptions) -> Path:
 def _stem(connection: Connection) -> str:
     """Name a backup: database, UTC time, version."""
     database = re.sub(r"[^\w-]+", "_", connection.info.dbname)
-    version = state.read(connection).version or "base"
+    # The name takes Alembic's version alone; another tool may own a table schema_migrations.
+    version = state.read(connection, golang_migrate=False).version or "base"
     return f"{database}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"[:-3] + f"Z-{version}"
 
 

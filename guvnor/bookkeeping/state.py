@@ -46,6 +46,11 @@ class State:
         return number(self.version)
 
     @property
+    def furthest(self) -> int:
+        """The later one of the two tools' versions; 0 for none."""
+        return max(self.number, self.golang or 0)
+
+    @property
     def empty(self) -> bool:
         """Whether no tool has ever recorded a version."""
         return not self.alembic and self.golang is None
@@ -70,6 +75,7 @@ def read(connection: Connection, *, golang_migrate: bool = True) -> State:
     :param golang_migrate: whether golang-migrate's table is kept in step; otherwise another tool may own a
         table of that name.
     :raises ToolTooOldError: when a newer release keeps the history (exit code 5).
+    :raises ForeignTableError: when golang-migrate's table is another tool's (exit code 5).
     """
     versions: list[str] | None = None
     alembic_age: int | None = None
@@ -78,6 +84,8 @@ def read(connection: Connection, *, golang_migrate: bool = True) -> State:
     dirty = False
     with postgres.snapshot(connection) as cursor:
         found = tables.existing(cursor)
+        if golang_migrate and "schema_migrations" not in found:
+            tables.check_golang(cursor)
         if "alembic_version" in found:
             cursor.execute(
                 """
@@ -116,19 +124,12 @@ def read(connection: Connection, *, golang_migrate: bool = True) -> State:
 
 def recorded_version(cursor: Any) -> str | None:
     """Return the version that Alembic has recorded, else golang-migrate's; None when neither has."""
-    if "alembic_version" in tables.existing(cursor):
+    found = tables.existing(cursor)
+    if "alembic_version" in found:
         cursor.execute("SELECT version_num FROM public.alembic_version")
         if row := cursor.fetchone():
             return str(row[0])
-    # Other tools have a table of this name, too, where the version is a text.
-    cursor.execute(
-        """
-        SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
-                       WHERE attrelid = to_regclass('public.schema_migrations') AND attname = 'version'
-                         AND atttypid = 'bigint'::regtype)
-        """
-    )
-    if cursor.fetchone() == (True,):
+    if "schema_migrations" in found:
         cursor.execute("SELECT version FROM public.schema_migrations WHERE version > 0")
         if row := cursor.fetchone():
             return f"{row[0]:03d}"

@@ -62,7 +62,7 @@ def describe(
     """
     if signal_received is not None:
         # Whatever the interruption looks like by now: closing a cancelled block raises errors of its own.
-        return _interrupted(step, signal_received, state), "interrupted"
+        return _interrupted(step, signal_received, state, committed=committed), "interrupted"
     cause = driver_error(error)
     if isinstance(error, GuvnorError):
         result = error
@@ -78,6 +78,8 @@ def describe(
         result = _revision_failed(step, error, cause, again_by(step, state))
     result.state = result.state or where(state)
     result.next_step = result.next_step or again_by(step, state)
+    if committed and state is not None and not state.dirty:
+        result.state, result.next_step = _unmarked(step, state)
     return result, "failed"
 
 
@@ -105,6 +107,28 @@ def where(state: State | None) -> str:
         f"The revision is half done and cannot simply be run again; it stopped{step}. "
         f"The database is marked dirty ({at})."
     )
+
+
+def _unmarked(step: Step, state: State) -> tuple[str, str]:
+    """Describe a step that has committed a part while another session took its dirty mark away.
+
+    :returns: the state of the database, and what to type next.
+    """
+    if state.version == step.to_version:
+        at = f"The revision had just been finished; the database is at version {state.number}."
+        return at, "guvnor migrate status"
+    at = (
+        f"What came before the online part of revision {step.revision} is committed. Another session has "
+        "taken the dirty mark away meanwhile: schema_migrations says "
+        f"{state.golang if state.golang is not None else 'nothing applied'}, alembic_version "
+        f"{state.version or 'nothing applied'}."
+    )
+    next_step = (
+        "guvnor migrate adopt   # if the schema is that of one of the two versions\n"
+        f"guvnor migrate force {step.from_version or 'base'}   # else; then run the revision again: "
+        f"guvnor migrate {'down' if step.direction == 'down' else 'up'}"
+    )
+    return at, next_step
 
 
 def again_by(step: Step, state: State | None) -> str:
@@ -142,15 +166,19 @@ def _revision_failed(
     return GuvnorError("\n".join(lines), next_step=next_step.format(again=again))
 
 
-def _interrupted(step: Step, number: int, state: State | None) -> RunInterrupted:
+def _interrupted(step: Step, number: int, state: State | None, *, committed: bool) -> RunInterrupted:
     """Describe a signal that arrived while a revision was being run; the revision may just have finished."""
     finished = state is not None and not state.dirty and state.version == step.to_version
+    at = "The revision had just been finished." if finished else where(state)
+    next_step = "guvnor migrate status" if finished else again_by(step, state)
+    if committed and not finished and state is not None and not state.dirty:
+        at, next_step = _unmarked(step, state)
     return RunInterrupted(
         f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "
         f"{step.direction}.",
         number,
-        state="The revision had just been finished." if finished else where(state),
-        next_step="guvnor migrate status" if finished else again_by(step, state),
+        state=at,
+        next_step=next_step,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guvnor import postgres
-from guvnor.bookkeeping import consistency, state
+from guvnor.bookkeeping import consistency, state, tables
 from guvnor.bookkeeping.state import State
 from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.database import Database
@@ -50,7 +50,10 @@ class PreflightCheck:
 
 @dataclass(frozen=True)
 class Ready:
-    """What the checks found, for the run that follows."""
+    """What the checks found, for the run that follows.
+
+    :ivar running: who was migrating the database then; None for nobody.
+    """
 
     database: Database
     connection: Connection
@@ -58,6 +61,7 @@ class Ready:
     revisions: tuple[Revision, ...]
     script: ScriptDirectory
     state: State
+    running: locks.Holder | None = None
 
 
 Report = Callable[[PreflightCheck], None]
@@ -105,15 +109,28 @@ def passed(
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
             report(PreflightCheck("files", f"Migration files validated ({count})"))
         with reported("state", report):
-            # The run lock is read before the state: a run that ends between the two leaves a clean state.
-            running = locks.holder(connection, locks.RUN_LOCK)
-            current = state.read(connection, golang_migrate=project.golang_migrate)
+            running, current = observe(connection, project)
             report(
                 PreflightCheck("state", "Database state is to be repaired")
                 if repairing
                 else _state(connection, current, found, script, running)
             )
-        yield Ready(database, connection, identity, found, script, current)
+        yield Ready(database, connection, identity, found, script, current, running)
+
+
+def observe(connection: Connection, project: Project) -> tuple[locks.Holder | None, State]:
+    """Read who is migrating the database, and its state, so that work in progress is not taken for remains.
+
+    The locks are read before the state: a run that ends between the two leaves a clean state. One that begins
+    between the two leaves a dirty one, so a dirty state counts only when it is read a second time.
+    """
+    before: State | None = None
+    while True:
+        running = locks.at_work(connection, golang_migrate=project.golang_migrate)
+        current = state.read(connection, golang_migrate=project.golang_migrate)
+        if running or not current.dirty or current == before:
+            return running, current
+        before = current
 
 
 def _read_files(environment: Any) -> tuple[tuple[Revision, ...], ScriptDirectory]:
@@ -198,16 +215,17 @@ def _permissions(
             f"role {role} may not create tables in schema public.",
             next_step=f"GRANT USAGE, CREATE ON SCHEMA public TO {grantee};   -- as the owner of the schema",
         )
+    with connection.cursor() as cursor:
+        kept = [f"public.{name}" for name in tables.existing(cursor)]
     owner = scalar(
         connection,
         """
         SELECT pg_get_userbyid(relowner)
         FROM pg_catalog.pg_class
-        WHERE oid IN (to_regclass('public.alembic_version'), to_regclass('public.schema_migrations'),
-                      to_regclass('public.guvnor_migration_history'))
-          AND NOT pg_has_role(relowner, 'USAGE')
+        WHERE oid = ANY (%s::regclass[]) AND NOT pg_has_role(relowner, 'USAGE')
         LIMIT 1
         """,
+        (kept,),
     )
     if owner:
         raise PermissionDeniedError(
@@ -304,11 +322,12 @@ def _state(
 ) -> PreflightCheck:
     at = f"version {current.number}" if current.version else "no migrations applied"
     if running:
-        # What looks unfinished may be that run's work in progress; the state is checked under the run lock.
+        # What looks unfinished may be that run's work in progress; the state is checked under the locks.
+        what = running.sentence
         return PreflightCheck(
             "state",
-            f"Another migration is running ({at})",
-            warnings=(f"another migration is running: {running}",),
+            f"{what.partition(':')[0]} ({at})",
+            warnings=(what[0].lower() + what[1:],),
         )
     consistency.check(current, found)
     text = "Database state is clean"
@@ -318,7 +337,7 @@ def _state(
         what = f"revision {start.revision}, started {start.at:%Y-%m-%d %H:%M:%S %Z}, {start.ended}"
         warnings += (f"{what} at the step: {start.step}; it can be finished",)
     elif consistency.is_ahead(current, found):
-        newest = found[-1].identifier
+        newest, at = found[-1].identifier, f"version {current.furthest}"
         warnings += (f"the database is at {at}, ahead of the migration files (newest: {newest})",)
     return PreflightCheck("state", f"{text} ({at})", warnings=warnings)
 

@@ -169,6 +169,12 @@ class StepRunner:
             signal_received=self.canceller.received,
             connection_lost=bool(self.control.closed) or self.session.lost,
         )
+        if transaction.stage.committed and now is not None and not now.dirty:
+            # Somebody took the dirty mark away: only the catalogs know what is in the database.
+            from guvnor.migrate import diagnosis
+
+            found = diagnosis.parts(self.request.settings, record.step.revision)
+            result.state = "\n".join((result.state or "", *found))
         # If the server's encoding cannot hold the text, only this record is lost, not the explanation.
         with contextlib.suppress(psycopg2.Error, UnicodeError):
             record.failed(self.control, outcome, result.message, cause.pgcode if cause else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from guvnor.bookkeeping import production
+from guvnor.bookkeeping.consistency import who_is_ahead
 from guvnor.commands.migrate import Status
 from guvnor.config import Settings
 
@@ -18,6 +19,8 @@ def lines(settings: Settings, status: Status) -> list[str]:
         first = "No migrations applied (empty database)"
     else:
         number = max(state.golang or 0, 0) if state.dirty or not state.alembic else state.number
+        if status.ahead:
+            number = state.furthest
         first = f"Version {number}{_dirty(status)}"
     result = [
         f"Migration Status: {first}",
@@ -45,10 +48,11 @@ def lines(settings: Settings, status: Status) -> list[str]:
             result.append("   Manual intervention may be required to fix the issue.")
         result += status.known
     if status.running:
-        result.append(f"Running: another migration is at work: {status.running}")
+        result.append(f"Running: {status.running.what} is at work: {status.running}")
     if status.ahead:
         result.append(
             f"⚠️  WARNING: the database is ahead of the migration files (newest: {status.newest.identifier})."
+            + who_is_ahead(state)
         )
     if status.problem and not status.running:
         first, *rest = (status.problem.next_step or "").splitlines()
