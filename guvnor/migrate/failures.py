@@ -62,7 +62,7 @@ def describe(
     """
     if signal_received is not None:
         # Whatever the interruption looks like by now: closing a cancelled block raises errors of its own.
-        return _interrupted(step, signal_received, state, committed=committed), "interrupted"
+        return _interrupted(step, signal_received, state), "interrupted"
     cause = driver_error(error)
     if isinstance(error, GuvnorError):
         result = error
@@ -78,7 +78,7 @@ def describe(
         result = _revision_failed(step, error, cause, again_by(step, state))
     result.state = result.state or where(state)
     result.next_step = result.next_step or again_by(step, state)
-    if committed and state is not None and not state.dirty:
+    if state is not None and lost_its_mark(state):
         result.state, result.next_step = _unmarked(step, state)
     return result, "failed"
 
@@ -109,14 +109,16 @@ def where(state: State | None) -> str:
     )
 
 
+def lost_its_mark(state: State) -> bool:
+    """Tell whether the last step has committed a part, and another session took its dirty mark away."""
+    return not state.dirty and state.unfinished is not None and state.unfinished.step is not None
+
+
 def _unmarked(step: Step, state: State) -> tuple[str, str]:
-    """Describe a step that has committed a part while another session took its dirty mark away.
+    """Describe a step that :func:`lost_its_mark`.
 
     :returns: the state of the database, and what to type next.
     """
-    if state.version == step.to_version:
-        at = f"The revision had just been finished; the database is at version {state.number}."
-        return at, "guvnor migrate status"
     at = (
         f"What came before the online part of revision {step.revision} is committed. Another session has "
         "taken the dirty mark away meanwhile: schema_migrations says "
@@ -166,12 +168,12 @@ def _revision_failed(
     return GuvnorError("\n".join(lines), next_step=next_step.format(again=again))
 
 
-def _interrupted(step: Step, number: int, state: State | None, *, committed: bool) -> RunInterrupted:
+def _interrupted(step: Step, number: int, state: State | None) -> RunInterrupted:
     """Describe a signal that arrived while a revision was being run; the revision may just have finished."""
     finished = state is not None and not state.dirty and state.version == step.to_version
     at = "The revision had just been finished." if finished else where(state)
     next_step = "guvnor migrate status" if finished else again_by(step, state)
-    if committed and not finished and state is not None and not state.dirty:
+    if state is not None and lost_its_mark(state):
         at, next_step = _unmarked(step, state)
     return RunInterrupted(
         f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "

@@ -169,8 +169,7 @@ class StepRunner:
             signal_received=self.canceller.received,
             connection_lost=bool(self.control.closed) or self.session.lost,
         )
-        if transaction.stage.committed and now is not None and not now.dirty:
-            # Somebody took the dirty mark away: only the catalogs know what is in the database.
+        if now is not None and failures.lost_its_mark(now):  # only the catalogs know what is there
             from guvnor.migrate import diagnosis
 
             found = diagnosis.parts(self.request.settings, record.step.revision)

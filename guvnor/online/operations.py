@@ -21,7 +21,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from guvnor.online import execute, plain_forms
+from guvnor.online import execute, plain_forms, small_tables
 from guvnor.postgres.quoting import quoted
 
 # The option of the migration context that holds what runs a revision for real. The runner's
@@ -44,7 +44,8 @@ class OnlineOperations:
         """Build an index without locking out writers.
 
         A valid index of that name is left alone; one that a surviving backend still builds is awaited; an
-        invalid one is dropped concurrently and built again.
+        invalid one is dropped concurrently and built again. On a table of a few blocks that the revision's
+        transaction has locked anyway, the index is built there at once.
 
         :param sql: the statement: ``CREATE [UNIQUE] INDEX CONCURRENTLY IF NOT EXISTS name ON ...``.
         :raises OnlineStepError: when the statement would lock writers out.
@@ -53,11 +54,18 @@ class OnlineOperations:
             raise execute.OnlineStepError(
                 f"The statement for index {name} does not say CONCURRENTLY, so it would lock writers out."
             )
+        context, plain = operations.migration_context, plain_forms.create_index(sql)
+        if not context.as_sql and context.opts.get(RUNNER) is not None:
+            assert context.connection is not None
+            driver: Any = context.connection.connection.dbapi_connection
+            if small_tables.can_be_built_at_once(driver, name, plain):
+                _execute(context, plain)
+                return
         _invoke(
-            operations.migration_context,
+            context,
             f"build index {name}",
             run=lambda step: execute.create_index(step, name, sql),
-            plain=plain_forms.create_index(sql),
+            plain=plain,
             offline=(sql,),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -249,6 +250,41 @@ def test_its_locks_are_held_from_the_look_at_the_state_on(at_version_1, guvnor):
         ended(process, 0)
 
 
+# -- it waits for our transaction --
+
+
+@pytest.mark.parametrize("rows", [0, 5], ids=["empty", "a few rows"])
+def test_on_a_small_table_it_does_not_wake_into_a_dirty_row(at_version_1, guvnor, rows):
+    """The index of 002 is built in the transaction, which keeps everybody from incidents anyway."""
+    at_version_1.execute("TRUNCATE incidents CASCADE")  # gives back its blocks
+    at_version_1.execute(
+        "INSERT INTO incidents (title, status, severity, team_id) "
+        f"SELECT 'a', 'triggered', 'low', 'b' FROM generate_series(1, {rows})"
+    )
+    with Proxy(at_version_1, lambda message: message.text.startswith("CREATE TABLE")) as proxy:
+        process = guvnor.start("migrate", "up", database=proxy.dsn)
+        assert proxy.wait_until_stopped()
+        seen = at_version_1.connect()
+        with ThreadPoolExecutor(1) as thread:
+            # It looks at the version as soon as it has its lock.
+            waiting = thread.submit(
+                run, seen, "SELECT pg_advisory_lock(%s)", [golang_keys(at_version_1.name)[0]]
+            )
+            wait_for("it to wait", lambda: at_version_1.execute(WAITING))
+            proxy.go_on()
+            waiting.result(timeout=30)
+        assert run(seen, "SELECT version, dirty FROM schema_migrations") == [(2, False)]
+        ended(process, 0)
+        assert not [message for message in proxy.messages if "CONCURRENTLY" in message.text]
+    assert at_version_1.execute(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = 'idx_incidents_escalation_policy'::regclass"
+    ) == [(True,)]
+    assert at_version_1.execute("SELECT count(*) FROM guvnor_migration_history WHERE event = 'online'") == [
+        (0,)
+    ]
+    succeeds(guvnor("schema", "check", database=at_version_1))
+
+
 # -- the real one --
 
 
@@ -282,6 +318,20 @@ def test_the_real_one_is_not_rolled_back_by_a_repair(at_version_1, guvnor, golan
     assert "audit_logs" in tables(at_version_1)
     ends(guvnor("migrate", "repair", "--back", database=at_version_1), 5, "The version tables disagree")
     succeeds(guvnor("migrate", "adopt", database=at_version_1), "Adopted at version 2")
+
+
+def test_the_real_one_waits_for_ours_and_finds_nothing_to_do(at_version_1, guvnor, golang: Golang):
+    at_version_1.execute("TRUNCATE incidents CASCADE")
+    golang.use_our_statements()
+    with Proxy(at_version_1, lambda message: message.text.startswith("CREATE TABLE")) as proxy:
+        ours = guvnor.start("migrate", "up", database=proxy.dsn)
+        assert proxy.wait_until_stopped()
+        theirs = golang.start(at_version_1, "up")
+        wait_for("golang-migrate to wait", lambda: at_version_1.execute(WAITING))
+        proxy.go_on()
+        told, _ = theirs.communicate(timeout=30)
+        ended(ours, 0)
+    assert told.strip() == "no change"
 
 
 def test_the_real_one_on_an_empty_database(database, guvnor, golang: Golang):
