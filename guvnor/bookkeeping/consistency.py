@@ -105,7 +105,7 @@ def check_agreement(state: State, revisions: tuple[Revision, ...]) -> None:
 
     :raises StateError: when they disagree (exit code 5).
     """
-    if state.dirty or state.number == (state.golang or 0):
+    if state.dirty or state.agreed:
         return
     last = {
         True: "golang-migrate moved last (schema_migrations is the newer row)",
@@ -185,6 +185,11 @@ def moved_error(current: State, seen: State | None = None) -> StateError:
         f"{before}to {_in_words(current)}.",
         state="Nothing was changed by this command.",
     )
+
+
+def golang_went_on(seen: State, current: State) -> bool:
+    """Tell whether golang-migrate, and nobody else, has moved the version forwards since a state was seen."""
+    return not current.dirty and current.alembic == seen.alembic and (current.golang or 0) > current.number
 
 
 def at_work_error(running: str) -> StateError:

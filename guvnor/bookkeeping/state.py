@@ -51,6 +51,11 @@ class State:
         return max(self.number, self.golang or 0)
 
     @property
+    def agreed(self) -> bool:
+        """Whether both tools say the same, and nothing is half done."""
+        return not self.dirty and self.number == (self.golang or 0)
+
+    @property
     def empty(self) -> bool:
         """Whether no tool has ever recorded a version."""
         return not self.alembic and self.golang is None

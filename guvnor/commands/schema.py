@@ -61,7 +61,7 @@ def _check_agreement(database: Database) -> None:
         with connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
         current = state.read(connection)
-        if current.alembic is None or current.dirty or current.number == (current.golang or 0):
+        if current.alembic is None or current.dirty or current.agreed:
             return
         files = read_revisions()
         if consistency.is_ahead(current, files) and current.number <= files[-1].number:

@@ -50,13 +50,14 @@ def migrate(request: Request) -> Outcome:
         if consistency.is_ahead(ready.state, ready.revisions):
             return migration.leave_alone(ready.state)
         current, plan = ready.state, plan_request(request, ready, ready.state)
-        if not plan.steps and not current.dirty:
+        if not plan.steps and current.agreed:
             return migration.nothing_to_do(current)
+        seen = ready.seen or current
         while True:
             # Ask before the locks are taken, so that a slow answer blocks nobody.
             migration.confirm(plan, current)
             with migration.locks.held():
-                current = migration.look_again(plan, current)
+                seen = current = migration.look_again(plan, seen)
                 if consistency.is_ahead(current, ready.revisions):
                     return migration.leave_alone(current)
                 remaining = reconfirm(request, ready, plan, current)
@@ -79,6 +80,7 @@ def _ready(request: Request) -> Iterator[Ready]:
             environment=request.environment,
             patience=request.patience,
             purpose="control",
+            moving=request.repair is None,
             repairing=request.repair is not None,
         ) as ready:
             _announce(request, ready)

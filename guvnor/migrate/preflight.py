@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psycopg2
 
 from guvnor import postgres
 from guvnor.bookkeeping import consistency, state, tables
@@ -52,7 +54,8 @@ class PreflightCheck:
 class Ready:
     """What the checks found, for the run that follows.
 
-    :ivar running: who was migrating the database then; None for nobody.
+    :ivar seen: the state when the checks began; None where it could not be read yet.
+    :ivar running: who was migrating the database at the end of the checks; None for nobody.
     """
 
     database: Database
@@ -61,13 +64,14 @@ class Ready:
     revisions: tuple[Revision, ...]
     script: ScriptDirectory
     state: State
+    seen: State | None = None
     running: locks.Holder | None = None
 
 
 Report = Callable[[PreflightCheck], None]
 
 
-@contextmanager
+@contextlib.contextmanager
 def passed(
     settings: Settings,
     project: Project,
@@ -76,6 +80,7 @@ def passed(
     environment: Any = None,
     patience: float = 0.0,
     purpose: str = "",
+    moving: bool = False,
     repairing: bool = False,
 ) -> Iterator[Ready]:
     """Run all checks, up to the first one that fails, and keep their connection open for the body.
@@ -83,6 +88,7 @@ def passed(
     :param report: is called with each check as it ends.
     :param environment: Alembic's environment, where an Alembic command has made one.
     :param patience: seconds to wait for a server that is still starting.
+    :param moving: whether the version is about to be moved, which adopts what golang-migrate does meanwhile.
     :param repairing: whether the state is about to be repaired, so that it is not checked.
     :raises GuvnorError: the error of the first check that fails, with its exit code.
     """
@@ -100,6 +106,9 @@ def passed(
             report(PreflightCheck("connection", "Database connection successful", warnings=warnings))
         with reported("server", report):
             report(_server(database, connection, identity))
+        seen = None
+        with reported("state", report), contextlib.suppress(psycopg2.errors.InsufficientPrivilege):
+            _, seen = observe(connection, project)  # the next check says what a role may not read
         with reported("permissions", report):
             beyond = () if settings.storage_type == "embedded" else _beyond_need(connection)
             report(_permissions(connection, identity, project, beyond))
@@ -110,12 +119,14 @@ def passed(
             report(PreflightCheck("files", f"Migration files validated ({count})"))
         with reported("state", report):
             running, current = observe(connection, project)
-            report(
-                PreflightCheck("state", "Database state is to be repaired")
-                if repairing
-                else _state(connection, current, found, script, running)
-            )
-        yield Ready(database, connection, identity, found, script, current, running)
+            if repairing:
+                report(PreflightCheck("state", "Database state is to be repaired"))
+            elif moving and seen and seen.agreed and consistency.golang_went_on(seen, current):
+                text = f"golang-migrate has just moved the database to version {current.golang}"
+                report(PreflightCheck("state", text))  # checked under the locks
+            else:
+                report(_state(connection, current, found, script, running))
+        yield Ready(database, connection, identity, found, script, current, seen, running)
 
 
 def observe(connection: Connection, project: Project) -> tuple[locks.Holder | None, State]:
@@ -141,7 +152,7 @@ def _read_files(environment: Any) -> tuple[tuple[Revision, ...], ScriptDirectory
     return found, environment.script if environment is not None else script_directory(ini)
 
 
-@contextmanager
+@contextlib.contextmanager
 def reported(name: str, report: Report) -> Iterator[None]:
     """Report an error of the body as a failed check."""
     try:

@@ -1,4 +1,4 @@
-"""Adopting what golang-migrate did while a run was waiting for its lock.
+"""Adopting what golang-migrate did while a run was checking or waiting for its lock.
 
 In a rollout, the init container of an old image and our job start at the same moment. Where golang-migrate
 comes first, our run finds a part of its plan done. It adopts that part only where the schema proves it.
@@ -54,10 +54,8 @@ def _last_step_done(ready: Ready, plan: Plan, seen: State, current: State) -> St
 
     None where nothing was moved, or where a person has to decide.
     """
-    saw_it_before = ready.running.is_golang if ready.running else False
-    agreed = not seen.dirty and seen.number == (seen.golang or 0)
-    moved = not current.dirty and current.number != (current.golang or 0)
-    if not moved or not (agreed or saw_it_before) or current.alembic != seen.alembic:
+    was_at_work = ready.running is not None and ready.running.is_golang
+    if not (seen.agreed or was_at_work) or not consistency.golang_went_on(seen, current):
         return None
     for step in plan.steps:
         if step.direction is not Direction.UP:

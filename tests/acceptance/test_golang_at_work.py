@@ -109,6 +109,21 @@ def test_what_it_did_of_our_plan_is_adopted(at_version_1, at_work, guvnor, alemb
     succeeds(guvnor("schema", "check", database=at_version_1))
 
 
+@pytest.mark.parametrize(("command", "code"), [("up", 0), ("preflight", 5)])
+def test_what_it_did_during_our_checks_is_adopted_too(at_version_1, guvnor, command, code):
+    """It begins after our first look at the state, and ends before the last one."""
+    with Proxy(at_version_1, lambda message: "has_schema_privilege" in message.text) as proxy:
+        process = guvnor.start("migrate", command, database=proxy.dsn)
+        assert proxy.wait_until_stopped()
+        other = Imitation(at_version_1)
+        other.run(our_statements()[1][UP])
+        other.write(2)
+        other.end()
+        proxy.go_on()
+        ended(process, code, "No change: version 2" if code == 0 else "The version tables disagree")
+    assert versions(at_version_1) == (AT_HEAD if code == 0 else (["001"], [(2, False)]))
+
+
 def test_what_remains_of_the_plan_is_applied(database, project, guvnor):
     """It comes first on an empty database, with files that end at version 2."""
     project.add_revision("CREATE TABLE t3 ()", "DROP TABLE t3")
