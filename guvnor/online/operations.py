@@ -21,11 +21,12 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from guvnor.online import execute, plain_forms, small_tables
+from guvnor.online import execute, plain_forms
 from guvnor.postgres.quoting import quoted
 
 # The option of the migration context that holds what runs a revision for real. The runner's
-# `online_step(context, step)` commits what came before, and yields an OnlineStep to the body of a `with`.
+# `online_step(context, step)` commits what came before, and yields an OnlineStep to the body of a `with`;
+# `builds_at_once(name, sql)` tells whether an index is to be built in the revision's transaction instead.
 RUNNER = "guvnor_runner"
 PLAIN_FORM = "guvnor_plain_form"  # the option that holds what records plain forms in offline mode
 
@@ -55,12 +56,10 @@ class OnlineOperations:
                 f"The statement for index {name} does not say CONCURRENTLY, so it would lock writers out."
             )
         context, plain = operations.migration_context, plain_forms.create_index(sql)
-        if not context.as_sql and context.opts.get(RUNNER) is not None:
-            assert context.connection is not None
-            driver: Any = context.connection.connection.dbapi_connection
-            if small_tables.can_be_built_at_once(driver, name, plain):
-                _execute(context, plain)
-                return
+        runner = None if context.as_sql else context.opts.get(RUNNER)
+        if runner is not None and runner.builds_at_once(name, plain):
+            _execute(context, plain)
+            return
         _invoke(
             context,
             f"build index {name}",
