@@ -12,8 +12,10 @@ from guvnor.backup.file import BackupCheckError
 from guvnor.backup.pg_dump import Tools, find_tools
 from tests.support.choice import announced, chosen_server
 from tests.support.forked import ForkedCommand
+from tests.support.golang import Golang, build
 from tests.support.lint import commit, git
 from tests.support.project import Project
+from tests.support.sample_data import swell
 from tests.support.server import Database, Server
 
 HERE = Path(__file__).parent
@@ -95,7 +97,7 @@ def migrated(server: Server, _tidy: None, template_at_head: Database) -> Databas
 
 @pytest.fixture
 def at_version_1(server: Server, _tidy: None, template_at_version_1: Database) -> Database:
-    """A database at revision 001, without rows."""
+    """A database at revision 001, without rows; incidents has too many blocks for a build at once."""
     return server.create_database(template_at_version_1)
 
 
@@ -106,7 +108,9 @@ def template_at_head(server: Server, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def template_at_version_1(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Database:
-    return migrated_template(server, tmp_path_factory.mktemp("template"), "--to", "001")
+    template = migrated_template(server, tmp_path_factory.mktemp("template"), "--to", "001")
+    swell(template)
+    return template
 
 
 def migrated_template(server: Server, directory: Path, *options: str) -> Database:
@@ -153,6 +157,14 @@ def repository(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     commit(project)
     git(project.directory, "switch", "--create", "work")
     return project
+
+
+@pytest.fixture
+def golang(tmp_path: Path) -> Golang:
+    """The real golang-migrate; without Go to build it with, the test is skipped."""
+    files = tmp_path / "golang"
+    files.mkdir()
+    return Golang(build(), files)
 
 
 @pytest.fixture

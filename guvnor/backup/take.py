@@ -213,7 +213,9 @@ def _directory(options: BackupOptions) -> Path:
 def _stem(connection: Connection) -> str:
     """Name a backup: database, UTC time, version."""
     database = re.sub(r"[^\w-]+", "_", connection.info.dbname)
-    version = state.read(connection, max_wait=config.seconds(pg_dump.LOCK_WAIT)).version or "base"
+    # The name takes Alembic's version alone; another tool may own a table schema_migrations.
+    patience = config.seconds(pg_dump.LOCK_WAIT)
+    version = state.read(connection, max_wait=patience, golang_migrate=False).version or "base"
     return f"{database}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"[:-3] + f"Z-{version}"
 
 

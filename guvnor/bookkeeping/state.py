@@ -47,6 +47,16 @@ class State:
         return number(self.version)
 
     @property
+    def furthest(self) -> int:
+        """The later one of the two tools' versions; 0 for none."""
+        return max(self.number, self.golang or 0)
+
+    @property
+    def agreed(self) -> bool:
+        """Whether both tools say the same, and nothing is half done."""
+        return not self.dirty and self.number == (self.golang or 0)
+
+    @property
     def empty(self) -> bool:
         """Whether no tool has ever recorded a version."""
         return not self.alembic and self.golang is None
@@ -73,6 +83,7 @@ def read(connection: Connection, *, max_wait: float, golang_migrate: bool = True
         table of that name.
     :raises ToolTooOldError: when a newer release keeps the history (exit code 5).
     :raises BookkeepingBusyError: when a table stays locked (exit code 7).
+    :raises ForeignTableError: when golang-migrate's table is another tool's (exit code 5).
     """
     return wait_for_tables(connection, max_wait, lambda: _read(connection, golang_migrate=golang_migrate))
 
@@ -85,6 +96,8 @@ def _read(connection: Connection, *, golang_migrate: bool) -> State:
     dirty = False
     with postgres.snapshot(connection) as cursor:
         found = tables.existing(cursor)
+        if golang_migrate and "schema_migrations" not in found:
+            tables.check_golang(cursor)
         if "alembic_version" in found:
             cursor.execute(
                 """
@@ -123,19 +136,12 @@ def _read(connection: Connection, *, golang_migrate: bool) -> State:
 
 def recorded_version(cursor: Any) -> str | None:
     """Return the version that Alembic has recorded, else golang-migrate's; None when neither has."""
-    if "alembic_version" in tables.existing(cursor):
+    found = tables.existing(cursor)
+    if "alembic_version" in found:
         cursor.execute("SELECT version_num FROM public.alembic_version")
         if row := cursor.fetchone():
             return str(row[0])
-    # Other tools have a table of this name, too, where the version is a text.
-    cursor.execute(
-        """
-        SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
-                       WHERE attrelid = to_regclass('public.schema_migrations') AND attname = 'version'
-                         AND atttypid = 'bigint'::regtype)
-        """
-    )
-    if cursor.fetchone() == (True,):
+    if "schema_migrations" in found:
         cursor.execute("SELECT version FROM public.schema_migrations WHERE version > 0")
         if row := cursor.fetchone():
             return f"{row[0]:03d}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Connection
 
 HISTORY = "guvnor_migration_history"
@@ -59,9 +60,16 @@ CREATE_HISTORY = (
     f"COMMENT ON TABLE guvnor_migration_history IS 'layout {LAYOUT}'",
 )
 
+# Rails and dbmate keep a table schema_migrations, too: theirs has one column, a text.
+_OF_GOLANG_MIGRATE = """
+    (SELECT count(*) = 2 FROM pg_catalog.pg_attribute AS a
+     WHERE a.attrelid = to_regclass('public.schema_migrations') AND NOT a.attisdropped
+       AND (a.attname, a.atttypid) IN (('version', 'bigint'::regtype), ('dirty', 'boolean'::regtype)))
+"""
+
 # The owner's default privileges let the application write to all tables, these included, which it only has to
 # read. The owner runs this after creating them.
-READ_ONLY_FOR_OTHERS = """
+READ_ONLY_FOR_OTHERS = f"""
     DO $$
     DECLARE
         given record;
@@ -72,6 +80,7 @@ READ_ONLY_FOR_OTHERS = """
             FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
             WHERE c.oid IN (to_regclass('public.alembic_version'), to_regclass('public.schema_migrations'),
                             to_regclass('public.guvnor_migration_history'))
+              AND (c.relname <> 'schema_migrations' OR {_OF_GOLANG_MIGRATE.strip()})
               AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT'
         LOOP
             EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %s',
@@ -82,13 +91,48 @@ READ_ONLY_FOR_OTHERS = """
 """
 
 
+class ForeignTableError(GuvnorError):
+    """The table schema_migrations belongs to another tool."""
+
+    exit_code = ExitCode.DECISION
+    state = "Nothing was changed; the table was left alone."
+    next_step = (
+        "Give Guvnor a database of its own, or rename that tool's table and tell the tool its new name "
+        "(dbmate --migrations-table; in Rails, schema_migrations_table_name):\n"
+        "ALTER TABLE public.schema_migrations RENAME TO other_migrations;   -- as its owner"
+    )
+
+
 def existing(cursor: Any) -> set[str]:
-    """Return the names of the bookkeeping tables that exist."""
+    """Return the names of the bookkeeping tables that exist; another tool's schema_migrations is none."""
     cursor.execute(
-        "SELECT name FROM unnest(%s) AS name WHERE to_regclass('public.' || name) IS NOT NULL",
+        "SELECT name FROM unnest(%s) AS name WHERE to_regclass('public.' || name) IS NOT NULL "
+        f"AND (name <> 'schema_migrations' OR {_OF_GOLANG_MIGRATE.strip()})",
         (list(BOOKKEEPING_TABLES),),
     )
     return {name for (name,) in cursor}
+
+
+def check_golang(cursor: Any) -> None:
+    """Check that a table schema_migrations, if there is one, is golang-migrate's.
+
+    :raises ForeignTableError: when its columns are not golang-migrate's (exit code 5).
+    """
+    cursor.execute(
+        f"""
+        SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+        FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = to_regclass('public.schema_migrations') AND a.attnum > 0 AND NOT a.attisdropped
+          AND NOT {_OF_GOLANG_MIGRATE.strip()}
+        """
+    )
+    (columns,) = cursor.fetchone() or (None,)
+    if columns is not None:
+        raise ForeignTableError(
+            "The table schema_migrations in schema public belongs to another tool (Rails and dbmate have one "
+            f"of this name): its column{'s are' if ',' in columns else ' is'} {columns}. golang-migrate's, "
+            "which is needed here, has the columns version bigint and dirty boolean."
+        )
 
 
 def create_missing(connection: Connection, *, golang_migrate: bool = True) -> None:

@@ -28,14 +28,17 @@ def write_golang(cursor: Any, version: int | None, *, dirty: bool) -> None:
         )
 
 
-def set_version(connection: Connection, current: State, version: str | None, direction: str) -> None:
+def set_version(
+    connection: Connection, current: State, version: str | None, direction: str, *, note: str | None = None
+) -> None:
     """Set the version in both version tables and clear the dirty flag, in one transaction with its history.
 
     :param connection: in autocommit mode, holding the run lock and golang-migrate's.
     :param version: the identifier of the revision; None for no version.
     :param direction: the history's word for it: ``force``, ``adopt``.
+    :param note: the reason, for the history.
     """
-    attempt = history.Attempt(direction, version, current.version, version)
+    attempt = history.Attempt(direction, version, current.version, version, note=note)
     with _transaction(connection) as cursor:
         history.record(cursor, attempt, "started")
         _write_alembic(cursor, version)

@@ -28,6 +28,7 @@ from guvnor.cli.streams import result_kept_clean, say
 from guvnor.commands import migrate as commands, roles as least_privilege
 from guvnor.commands.roles import Names
 from guvnor.errors import PreflightError, UsageError
+from guvnor.revisions.identifiers import number
 from guvnor.revisions.script import Direction, downgrade_steps, read_revisions, upgrade_steps
 
 
@@ -173,13 +174,14 @@ def repair(shown: Console, forward: bool, back: bool, as_is: bool) -> None:
     shown.choices(found, choices, diagnosis.describe(settings, found))
     if way is None:
         sys.exit(consistency.DirtyError.exit_code)
-    if way == "as-is":
-        commands.force(settings, choices[-1].to_version or "base", shown.ask)
-        say(f"✅ Version set to {choices[-1].to_version or 'none'}. The schema was not changed.")
+    taken = next(choice for choice in choices if choice.name == way)
+    if taken.direction is None:
+        commands.force(settings, taken.to_version or "base", shown.ask, shown=found)
+        say(f"✅ Version set to {taken.to_version or 'none'}. The schema was not changed.")
     else:
         from guvnor.migrate import engine
 
-        request = request_for(shown, settings, Direction.UP, upgrade_steps(None), repair=way)
+        request = request_for(shown, settings, Direction.UP, upgrade_steps(None), repair=taken)
         shown.outcome(engine.migrate(request))
 
 
@@ -203,10 +205,12 @@ def adopt(shown: Console, at: str | None, accept_drift: bool) -> None:
     if adopted is None:
         say("✅ Nothing to adopt: the version tables agree")
         return
-    revision, report = adopted
-    if not report.clean:
-        show(drift_report.as_terminal(report))
-    say(f"✅ Adopted at version {revision.number}; the schema was not changed")
+    if not adopted.report.clean:
+        show(drift_report.as_terminal(adopted.report))
+    if adopted.version:
+        say(f"✅ Adopted at version {number(adopted.version)}; the schema was not changed")
+    else:
+        say("✅ Adopted as a database with no migrations applied; the schema was not changed")
 
 
 @migrate.command()

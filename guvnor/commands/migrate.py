@@ -31,7 +31,7 @@ class Status:
     """What ``guvnor migrate status`` shows.
 
     :ivar problem: why a migration cannot start from here; None when it can.
-    :ivar running: who is migrating the database right now.
+    :ivar running: who is migrating the database right now, golang-migrate included.
     :ivar known: lines that say which objects of an interrupted revision are in the database.
     """
 
@@ -47,7 +47,7 @@ class Status:
     @property
     def exit_code(self) -> ExitCode:
         """The exit code of ``status --exit-code``."""
-        if self.problem:
+        if self.problem and not self.running:
             return ExitCode.DECISION
         return ExitCode.PENDING if self.pending or self.state.dirty else ExitCode.DONE
 
@@ -55,12 +55,9 @@ class Status:
 def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]]:
     """Read the state and the choices for its repair; there is none when nothing is to repair."""
     with postgres.closing(Database.of(settings).connect()) as connection:
-        current = state.read(connection, max_wait=settings.max_wait)
-        if running := locks.holder(connection, locks.RUN_LOCK):
-            raise consistency.StateError(
-                f"Another migration is running: {running}. What looks unfinished is its work in progress.",
-                state="Nothing was changed by this command.",
-            )
+        running, current = preflight.observe(connection, GUVNOR, settings.max_wait)
+        if running:
+            raise consistency.at_work_error(running.sentence)
         return current, repair.choices(current, read_revisions())
 
 
@@ -74,25 +71,25 @@ def status(settings: Settings) -> Status:
     """Read the state of the database, without Alembic and without a lock."""
     files = read_revisions()
     with postgres.closing(Database.of(settings).connect()) as connection:
-        current = state.read(connection, max_wait=settings.max_wait)
+        running, current = preflight.observe(connection, GUVNOR, settings.max_wait)
         problem: StateError | None = None
         try:
             consistency.check(current, files)
         except StateError as error:
             problem = error
-        running = locks.holder(connection, locks.RUN_LOCK)
         known: tuple[str, ...] = ()
         if current.dirty:  # otherwise save the time of the import
             from guvnor.migrate import diagnosis
 
             known = diagnosis.describe(settings, current)
-        applied = max(current.number, current.golang or 0 if not current.alembic else 0)
+        ahead = consistency.is_ahead(current, files)
+        applied = current.furthest if ahead or not current.alembic else current.number
         return Status(
             identity=postgres.identify(connection),
             state=current,
             pending=tuple(revision for revision in files if revision.number > applied),
             newest=files[-1],
-            ahead=consistency.is_ahead(current, files),
+            ahead=ahead,
             problem=problem,
             running=running,
             known=known,
@@ -148,11 +145,13 @@ def create(name: str) -> Path:
     return Path(script.path)
 
 
-def force(settings: Settings, to: str, ask: guard.Ask) -> State:
+def force(settings: Settings, to: str, ask: guard.Ask, *, shown: State | None = None) -> State:
     """Set the version in both version tables and clear the dirty flag; the schema is left as it is.
 
     :param to: the revision that the schema is at, or ``base``.
+    :param shown: the state that the user has decided on, where a command has shown it.
     :returns: the state before.
+    :raises StateError: when the version was moved since then (exit code 5).
     :raises UsageError: when the files do not know the revision.
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
@@ -165,9 +164,8 @@ def force(settings: Settings, to: str, ask: guard.Ask) -> State:
         guard.confirm(settings, ask, identity, seen, guard.FORCE, name, (what,), hashed)
         held = locks.Locks(connection, identity.database, settings.lock_wait)
         with held.held():
-            held.shut_out_golang()
             current = state.read(connection, max_wait=settings.max_wait)
-            consistency.check_unmoved(seen, current)
+            consistency.check_unmoved(shown or seen, current)
             wait_for_tables(
                 connection,
                 settings.max_wait,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guvnor import postgres
+from guvnor.application import GUVNOR
 from guvnor.backup import losses
 from guvnor.backup.losses import Loss
-from guvnor.bookkeeping import consistency, state
+from guvnor.bookkeeping import consistency
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError
+from guvnor.migrate import preflight
 from guvnor.revisions import check, plan as planning
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.plan import Plan
@@ -49,13 +51,18 @@ def preview(settings: Settings, direction: str, to: str | None) -> Preview:
     find_steps = (upgrade_steps if direction == "up" else downgrade_steps)(to)
     database = Database.of(settings)
     with postgres.closing(database.connect("plan")) as connection:
-        current = state.read(connection, max_wait=settings.max_wait)
-        consistency.check(current, files)
+        running, current = preflight.observe(connection, GUVNOR, settings.max_wait)
+        try:
+            consistency.check(current, files)
+        except consistency.StateError:
+            if running:  # what looks wrong may be its work in progress
+                raise consistency.at_work_error(running.sentence) from None
+            raise
         identity = postgres.identify(connection)
         if consistency.is_ahead(current, files):
             if direction == "down":
                 raise consistency.ahead_error(current, files)
-            return Preview(planning.make(identity, current.version, ()), (), (), None)
+            return Preview(planning.make(identity, f"{current.furthest:03d}", ()), (), (), None)
         steps = find_steps(script, current.alembic or ())
         plan = planning.make(identity, current.version, steps)
         try:

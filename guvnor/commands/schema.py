@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
+
+import psycopg2
 
 from guvnor import postgres
 from guvnor.application import GUVNOR
-from guvnor.config import Settings
+from guvnor.bookkeeping import consistency, state
+from guvnor.bookkeeping.patience import BookkeepingBusyError
+from guvnor.config import Settings, seconds
 from guvnor.database import Database, local_server
 from guvnor.revisions import check as revision_check, sql_revisions
 from guvnor.revisions.files import configuration_file
-from guvnor.revisions.script import script_directory
+from guvnor.revisions.script import read_revisions, script_directory
 from guvnor.revisions.sql_revisions import SqlRevisions
 from guvnor.schema import drift
 from guvnor.schema.drift import DriftReport
-from guvnor.schema.reading import read_live_schema
+from guvnor.schema.reading import LOCK_TIMEOUT, read_live_schema
 from guvnor.schema.snapshot import Object
 
 if TYPE_CHECKING:
@@ -37,8 +42,30 @@ def check(settings: Settings, *, against_models: bool) -> DriftReport:
         revision_check.load_files(revisions)
     if not settings.storage_dsn and settings.storage_type == "postgres":
         return drift.check_files(Database(local_server()), revisions, GUVNOR.load_metadata())
-    models = GUVNOR.load_metadata() if against_models else None
-    return drift.check(Database.of(settings), revisions, models=models)
+    database = Database.of(settings)
+    if against_models:
+        return drift.check(database, revisions, models=GUVNOR.load_metadata())
+    _check_agreement(database)
+    return drift.check(database, revisions, kept=GUVNOR.extensions)
+
+
+def _check_agreement(database: Database) -> None:
+    """Check that it is known which revision the database should be compared with.
+
+    :raises StateError: when the version tables disagree (exit code 5).
+    """
+    unreadable = (psycopg2.errors.InsufficientPrivilege, BookkeepingBusyError)
+    with (
+        postgres.closing(database.connect("schema check")) as connection,
+        contextlib.suppress(*unreadable),  # the comparison says so, if it needs the same
+    ):
+        current = state.read(connection, max_wait=seconds(LOCK_TIMEOUT))
+        if current.alembic is None or current.dirty or current.agreed:
+            return
+        files = read_revisions()
+        if consistency.is_ahead(current, files) and current.number <= files[-1].number:
+            raise consistency.ahead_error(current, files)
+        consistency.check_agreement(current, files)
 
 
 def objects(settings: Settings) -> list[Object]:

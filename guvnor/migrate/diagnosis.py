@@ -40,22 +40,32 @@ def _refused(settings: Settings) -> tuple[str, ...]:
 def _objects(settings: Settings, state: State) -> tuple[str, ...]:
     """Say which objects that an interrupted revision creates are in the database, and which are missing.
 
-    :returns: nothing where the state is not dirty, the expected schema cannot be built, or the revision is
-        not known.
+    :returns: nothing where the state is not dirty; see :func:`parts`.
     """
     try:
         choice = repair.choose(state, read_revisions(), "as-is")
-        if choice is None:
-            return ()
+    except GuvnorError:
+        return ()  # the state itself is what has to be told
+    return parts(settings, choice.revision) if choice else ()
+
+
+def parts(settings: Settings, revision: str) -> tuple[str, ...]:
+    """Say in a few lines which parts of a revision are in the database, and which are missing.
+
+    Only the objects that the revision creates count.
+
+    :returns: nothing where the expected schema cannot be built, or the revision is not known.
+    """
+    try:
         script = script_directory(configuration_file())
         check.load_files(script)
-        before = script.get_revision(choice.revision).down_revision
+        before = script.get_revision(revision).down_revision
         database = Database.of(settings)
         with postgres.closing(database.connect("diagnosis")) as connection:
             live, _ = read_live_schema(connection)
         with postgres.closing(database.shadow.connect("shadow")) as connection:
             older = drift.expected_at(connection, script, before if isinstance(before, str) else None)
-            with shadow.build(connection, shadow.from_revisions(script, choice.revision)) as built:
+            with shadow.build(connection, shadow.from_revisions(script, revision)) as built:
                 newer = built.snapshot()
                 found = root_causes.trace(
                     built, live, grantees=settings.schema_grantees, ignore=settings.schema_ignore
@@ -65,7 +75,7 @@ def _objects(settings: Settings, state: State) -> tuple[str, ...]:
     own = {key: item for key, item in newer.objects.items() if key not in older.objects}
     different = {finding.object for finding in found.findings if finding.change == "different"}
     lines = (f"     {how}: {_short(names)}" for how, names in _sorted(own, live, different).items() if names)
-    return (f"   Of revision {choice.revision}:", *lines)
+    return (f"   Of revision {revision}:", *lines)
 
 
 def _sorted(own: dict[str, Object], live: Snapshot, different: set[str]) -> dict[str, list[str]]:

@@ -15,11 +15,12 @@ from guvnor.bookkeeping.consistency import DirtyError
 from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
-from guvnor.migrate import guard, heartbeat, preflight, repair, signals
+from guvnor.migrate import guard, heartbeat, preflight, repair, signals, takeover
 from guvnor.migrate.backup_policy import BackupDecision, BackupPolicy
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.planner import make_plan, plan_request, reconfirm
 from guvnor.migrate.preflight import Ready
+from guvnor.migrate.repair import Choice
 from guvnor.migrate.request import Outcome, Request
 from guvnor.migrate.signals import Canceller
 from guvnor.postgres import Connection, scalar
@@ -53,13 +54,16 @@ def migrate(request: Request) -> Outcome:
         if consistency.is_ahead(ready.state, ready.revisions):
             return migration.leave_alone(ready.state)
         current, plan = ready.state, plan_request(request, ready, ready.state)
-        if not plan.steps and not current.dirty:
+        if not plan.steps and current.agreed:
             return migration.nothing_to_do(current)
+        seen = ready.seen or current
         while True:
-            # Ask before the run lock is taken, so that a slow answer blocks nobody.
+            # Ask before the locks are taken, so that a slow answer blocks nobody.
             migration.confirm(plan, current)
             with migration.holding_locks():
-                current = migration.look_again()
+                seen = current = migration.look_again(plan, seen)
+                if consistency.is_ahead(current, ready.revisions):
+                    return migration.leave_alone(current)
                 remaining = reconfirm(request, ready, plan, current)
                 if remaining is not None:
                     return migration.carry_out(remaining, current)
@@ -80,6 +84,7 @@ def _ready(request: Request, canceller: Canceller) -> Iterator[Ready]:
             environment=request.environment,
             patience=request.patience,
             purpose="control",
+            moving=request.repair is None,
             repairing=request.repair is not None,
             canceller=canceller,
         ) as ready:
@@ -180,17 +185,22 @@ class Migration:
         )
         guard.check(risk, self.request.settings.confirm, self.request.observer.ask)
 
-    def look_again(self) -> State:
-        """Read the state under the run lock: another run may have changed it.
+    def look_again(self, plan: Plan, seen: State) -> State:
+        """Read the state under all locks: another run may have changed it, or golang-migrate.
 
+        What golang-migrate did of the plan meanwhile is adopted.
+
+        :param seen: the state that the plan was made from.
         :raises StateError: when no migration can start from it.
         """
         current = self._read_state()
+        if takeover.adopt_progress(self.ready, plan, seen, current):
+            current = self._read_state()
         consistency.check(current, self.ready.revisions)
         return current
 
     def carry_out(self, plan: Plan, current: State) -> Outcome:
-        """Back up, execute and verify, under the run lock."""
+        """Back up, execute and verify, under all locks."""
         if not plan.steps:
             return self.nothing_to_do(current)
         self._mark_production(current)
@@ -202,29 +212,32 @@ class Migration:
         drift = verification.new_drift() if verification else None
         return self._outcome(self._read_state(), applied, backup=taken, drift=drift)
 
-    def repair(self, name: str) -> Outcome:
+    def repair(self, choice: Choice) -> Outcome:
         """Run the revision that left the database dirty, forward or back.
 
-        :param name: the name of the way out; see :func:`guvnor.migrate.repair.choices`.
+        :param choice: the way out that the user has taken; see :func:`guvnor.migrate.repair.choices`.
+        :raises StateError: when that is no longer a way out (exit code 5).
         """
         ready = self.ready
-        choice = repair.choose(ready.state, ready.revisions, name)
-        if choice is None:
-            return self._outcome(ready.state)
         direction = choice.direction or Direction.UP
         heads = (choice.from_version,) if choice.from_version else ()
         steps = find_steps(ready.script, direction, heads, choice.to_version)
         plan = make_plan(ready, choice.from_version, steps)
+        self._check_still_open(choice, ready.state)
         self.confirm(plan, ready.state)
         with self.holding_locks():
             current = self._read_state()
             consistency.check_unmoved(ready.state, current)
             taken = self._back_up(plan, current)
-            self.locks.shut_out_golang()
             attempt = history.Attempt(direction, choice.revision, choice.from_version, choice.to_version)
             self._write(lambda connection: versions.prepare_repair(connection, attempt))
             applied = self._execute(plan, taken)
             return self._outcome(self._read_state(), applied, backup=taken)
+
+    def _check_still_open(self, choice: Choice, current: State) -> None:
+        """Check that a way out that was chosen is still one."""
+        if choice not in repair.choices(current, self.ready.revisions):
+            raise consistency.moved_error(current)
 
     def _read_state(self) -> State:
         return state.read(
@@ -292,5 +305,6 @@ class Migration:
         return tuple(applied)
 
     def _outcome(self, current: State, applied: tuple[Applied, ...] = (), **found: Any) -> Outcome:
-        newest = self.ready.revisions[-1].number
-        return Outcome(current.number, newest, applied, ahead=current.number > newest, **found)
+        ahead = consistency.is_ahead(current, self.ready.revisions)
+        at = current.furthest if ahead else current.number
+        return Outcome(at, self.ready.revisions[-1].number, applied, ahead=ahead, **found)

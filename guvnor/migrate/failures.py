@@ -115,6 +115,8 @@ def describe(
         result.state = UNCLEAR
     result.state = result.state or where(state, step, refused=refused, stays=stays)
     result.next_step = result.next_step or again_by(step, state)
+    if state is not None and lost_its_mark(state):
+        result.state, result.next_step = _unmarked(step, state)
     return result, "failed"
 
 
@@ -168,6 +170,30 @@ def where(
         else "The next run finishes the revision."
     )
     return f"{half_done}{use}.{until} {next_run}"
+
+
+def lost_its_mark(state: State) -> bool:
+    """Tell whether the last step has committed a part, and another session took its dirty mark away."""
+    return not state.dirty and state.unfinished is not None and state.unfinished.step is not None
+
+
+def _unmarked(step: Step, state: State) -> tuple[str, str]:
+    """Describe a step that :func:`lost_its_mark`.
+
+    :returns: the state of the database, and what to type next.
+    """
+    at = (
+        f"What came before the online part of revision {step.revision} is committed. Another session has "
+        "taken the dirty mark away meanwhile: schema_migrations says "
+        f"{state.golang if state.golang is not None else 'nothing applied'}, alembic_version "
+        f"{state.version or 'nothing applied'}."
+    )
+    next_step = (
+        "guvnor migrate adopt   # if the schema is that of one of the two versions\n"
+        f"guvnor migrate force {step.from_version or 'base'}   # else; then run the revision again: "
+        f"guvnor migrate {'down' if step.direction == 'down' else 'up'}"
+    )
+    return at, next_step
 
 
 def again_by(step: Step, state: State | None) -> str:
@@ -235,12 +261,15 @@ def _interrupted(
     step: Step, number: int, state: State | None, refused: tuple[str, ...] | None
 ) -> RunInterrupted:
     """Describe a signal that arrived while a revision was being run; the revision may just have finished."""
+    at, next_step = where(state, step, refused=refused), again_by(step, state)
+    if state is not None and lost_its_mark(state):
+        at, next_step = _unmarked(step, state)
     return RunInterrupted(
         f"Interrupted by {signal.Signals(number).name} while revision {step.revision} was going "
         f"{step.direction}.",
         number,
-        state=where(state, step, refused=refused),
-        next_step=again_by(step, state),
+        state=at,
+        next_step=next_step,
     )
 
 

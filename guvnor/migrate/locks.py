@@ -13,7 +13,7 @@ import random
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,12 +31,16 @@ _GOLANG_SALT = 1486364155  # golang-migrate's own constant
 _POLL_FIRST, _POLL_MOST = 0.05, 1.0  # seconds
 
 
+_ANOTHER, _GOLANG = "another migration", "golang-migrate"
+
+
 @dataclass(frozen=True)
 class Holder:
     """The session that holds an advisory lock.
 
     :ivar silent: seconds since it ran anything; 0 while it does, None where the role may not see that.
     :ivar others: the pids of the other sessions of a run.
+    :ivar what: what it is doing, by the lock that it holds: ``another migration`` or ``golang-migrate``.
     """
 
     pid: int
@@ -46,11 +50,15 @@ class Holder:
     since: datetime | None
     silent: float | None = field(default=None, compare=False)
     others: tuple[int, ...] = field(default=(), compare=False)
+    what: str = _ANOTHER
 
     @property
     def is_gone(self) -> bool:
-        """Whether a run no longer gives a sign of life, though the server still has its sessions."""
-        return (self.silent or 0.0) > _SILENT_MOST
+        """Whether a run no longer gives a sign of life, though the server still has its sessions.
+
+        golang-migrate gives none while it works on its files.
+        """
+        return not self.is_golang and (self.silent or 0.0) > _SILENT_MOST
 
     @property
     def ends_it(self) -> str:
@@ -59,6 +67,18 @@ class Holder:
             return f"SELECT pg_terminate_backend({self.pid});"
         pids = ", ".join(map(str, (self.pid, *self.others)))
         return f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[{pids}]) AS pid;"
+
+    @property
+    def sentence(self) -> str:
+        """Say that it is at work, without a full stop."""
+        if self.is_golang:
+            return f"golang-migrate is at work: {self}"
+        return f"Another migration is running: {self}"
+
+    @property
+    def is_golang(self) -> bool:
+        """Whether it is golang-migrate."""
+        return self.what == _GOLANG
 
     def __str__(self) -> str:
         """Describe the session in one phrase."""
@@ -134,6 +154,22 @@ def mark_revision_session(cursor: Any, control_pid: int) -> None:
     cursor.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_REVISION_SESSION, control_pid))
 
 
+def at_work(connection: Connection, *, golang_migrate: bool = True) -> Holder | None:
+    """Return who is migrating the database: another run of this tool, else golang-migrate; None for nobody.
+
+    A run of this tool holds golang-migrate's locks, too.
+
+    :param golang_migrate: whether golang-migrate works on the same database.
+    """
+    if running := holder(connection, RUN_LOCK):
+        return running
+    if golang_migrate:
+        for key in golang_keys(scalar(connection, "SELECT current_database()")):
+            if found := holder(connection, key):
+                return replace(found, what=_GOLANG)
+    return None
+
+
 @dataclass
 class AdvisoryLock:
     """One session advisory lock.
@@ -202,7 +238,7 @@ class AdvisoryLock:
 
 @dataclass
 class Locks:
-    """The run lock, and golang-migrate's two locks for the transactions of a revision.
+    """The run lock, and golang-migrate's two locks, which are free only during online steps.
 
     :ivar connection: in autocommit mode; the locks live as long as its session.
     :ivar patience: seconds to wait for each lock at most.
@@ -216,15 +252,21 @@ class Locks:
 
     def __post_init__(self) -> None:
         """Prepare the locks."""
-        self._run = AdvisoryLock(self.connection, RUN_LOCK, "another migration")
+        self._run = AdvisoryLock(self.connection, RUN_LOCK, _ANOTHER)
         keys = golang_keys(self.database) if self.golang_migrate else ()
-        self._golang = [AdvisoryLock(self.connection, key, "golang-migrate") for key in keys]
+        self._golang = [AdvisoryLock(self.connection, key, _GOLANG) for key in keys]
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the run lock, and release at the end whatever is held by then."""
+        """Hold the run lock and golang-migrate's, and release at the end whatever is held by then.
+
+        What the body reads of the state is true until it lets golang-migrate in.
+
+        :raises LockTimeoutError: when one of them is not free in time (exit code 7).
+        """
         self._run.take(self.patience)
         try:
+            self.shut_out_golang()
             yield
         finally:
             with contextlib.suppress(psycopg2.Error):

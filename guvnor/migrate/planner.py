@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from guvnor.bookkeeping import consistency
 from guvnor.bookkeeping.state import State
-from guvnor.errors import GuvnorError
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Request
 from guvnor.revisions import check, plan as planning
@@ -26,7 +25,7 @@ def plan_request(request: Request, ready: Ready, current: State) -> Plan:
     heads = current.alembic or ()
     steps = list(request.find_steps(ready.script, heads))
     start = current.unfinished
-    if current.dirty and start is not None:
+    if current.resumable and start is not None:  # else golang-migrate is at work, or somebody has to decide
         if request.direction is Direction.STAMP or (
             request.direction is Direction.UP and start.direction == Direction.UP and not steps
         ):
@@ -57,14 +56,13 @@ def reconfirm(request: Request, ready: Ready, plan: Plan, current: State) -> Pla
     A relative target (``-1``) is not resolved again: what remains of the first plan is run.
 
     :returns: None when there is another plan now, which nobody has confirmed.
-    :raises GuvnorError: when the database is no longer on the way to a relative target.
+    :raises StateError: when the database is no longer on the way to a relative target (exit code 5).
     """
     remaining = plan.remaining(current.version)
     if remaining is None and request.relative:
-        raise GuvnorError(
+        raise consistency.StateError(
             f"Another run moved the database to version {current.number} while this one was waiting.",
             state="Nothing was changed by this command.",
-            next_step="guvnor migrate status",
         )
     if remaining is not None and not current.dirty:
         return remaining

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
+
 from guvnor import postgres
-from guvnor.bookkeeping import confirmation, consistency, state
+from guvnor.bookkeeping import confirmation, consistency, state, tables
 from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.config import OLDEST_SERVER, Settings
@@ -53,7 +55,11 @@ class PreflightCheck:
 
 @dataclass(frozen=True)
 class Ready:
-    """What the checks found, for the run that follows."""
+    """What the checks found, for the run that follows.
+
+    :ivar seen: the state when the checks began; None where it could not be read yet.
+    :ivar running: who was migrating the database at the end of the checks; None for nobody.
+    """
 
     database: Database
     connection: Connection
@@ -61,12 +67,14 @@ class Ready:
     revisions: tuple[Revision, ...]
     script: ScriptDirectory
     state: State
+    seen: State | None = None
+    running: locks.Holder | None = None
 
 
 Report = Callable[[PreflightCheck], None]
 
 
-@contextmanager
+@contextlib.contextmanager
 def passed(
     settings: Settings,
     project: Project,
@@ -75,6 +83,7 @@ def passed(
     environment: Any = None,
     patience: float = 0.0,
     purpose: str = "",
+    moving: bool = False,
     repairing: bool = False,
     canceller: Canceller | None = None,
 ) -> Iterator[Ready]:
@@ -83,6 +92,7 @@ def passed(
     :param report: is called with each check as it ends.
     :param environment: Alembic's environment, where an Alembic command has made one.
     :param patience: seconds to wait for a server that is still starting.
+    :param moving: whether the version is about to be moved, which adopts what golang-migrate does meanwhile.
     :param repairing: whether the state is about to be repaired, so that it is not checked.
     :param canceller: cancels what runs on the connection when a signal arrives.
     :raises GuvnorError: the error of the first check that fails, with its exit code.
@@ -103,6 +113,11 @@ def passed(
             report(PreflightCheck("connection", "Database connection successful", warnings=warnings))
         with reported("server", report):
             report(_server(database, connection, identity))
+        seen = None
+        with reported("state", report), contextlib.suppress(psycopg2.errors.InsufficientPrivilege):
+            _, seen = observe(
+                connection, project, settings.max_wait
+            )  # the next check says what a role may not read
         with reported("permissions", report):
             beyond = () if settings.storage_type == "embedded" else role_warnings.beyond_need(connection)
             check_permissions = partial(_permissions, connection, identity, project, beyond)
@@ -113,22 +128,35 @@ def passed(
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
             report(PreflightCheck("files", f"Migration files validated ({count})"))
         with reported("state", report):
-            # The run lock is read before the state: a run that ends between the two leaves a clean state.
-            running = locks.holder(connection, locks.RUN_LOCK)
-            current = state.read(
-                connection, max_wait=settings.max_wait, golang_migrate=project.golang_migrate
-            )
-            check_state = partial(_state, connection, current, found, script, running)
-            report(
-                PreflightCheck("state", "Database state is to be repaired")
-                if repairing
-                else wait_for_tables(connection, settings.max_wait, check_state)
-            )
+            running, current = observe(connection, project, settings.max_wait)
+            if repairing:
+                report(PreflightCheck("state", "Database state is to be repaired"))
+            elif moving and seen and seen.agreed and consistency.golang_went_on(seen, current):
+                text = f"golang-migrate has just moved the database to version {current.golang}"
+                report(PreflightCheck("state", text))  # checked under the locks
+            else:
+                check_state = partial(_state, connection, current, found, script, running)
+                report(wait_for_tables(connection, settings.max_wait, check_state))
         if not repairing:
             with reported("files", report):
                 pending = (file.identifier for file in found if file.number > current.number)
                 check.check_transactions(script, ((identifier, "up") for identifier in pending))
-        yield Ready(database, connection, identity, found, script, current)
+        yield Ready(database, connection, identity, found, script, current, seen, running)
+
+
+def observe(connection: Connection, project: Project, max_wait: float) -> tuple[locks.Holder | None, State]:
+    """Read who is migrating the database, and its state, so that work in progress is not taken for remains.
+
+    The locks are read before the state: a run that ends between the two leaves a clean state. One that begins
+    between the two leaves a dirty one, so a dirty state counts only when it is read a second time.
+    """
+    before: State | None = None
+    while True:
+        running = locks.at_work(connection, golang_migrate=project.golang_migrate)
+        current = state.read(connection, max_wait=max_wait, golang_migrate=project.golang_migrate)
+        if running or not current.dirty or current == before:
+            return running, current
+        before = current
 
 
 def _read_files(environment: Any) -> tuple[tuple[Revision, ...], ScriptDirectory]:
@@ -139,7 +167,7 @@ def _read_files(environment: Any) -> tuple[tuple[Revision, ...], ScriptDirectory
     return found, environment.script if environment is not None else script_directory(ini)
 
 
-@contextmanager
+@contextlib.contextmanager
 def reported(name: str, report: Report) -> Iterator[None]:
     """Report an error of the body as a failed check."""
     try:
@@ -216,16 +244,17 @@ def _permissions(
             f"role {role} may not create tables in schema public.",
             next_step=f"GRANT USAGE, CREATE ON SCHEMA public TO {grantee};   -- as the owner of the schema",
         )
+    with connection.cursor() as cursor:
+        kept = [f"public.{name}" for name in tables.existing(cursor)]
     owner = scalar(
         connection,
         """
         SELECT pg_get_userbyid(relowner)
         FROM pg_catalog.pg_class
-        WHERE oid IN (to_regclass('public.alembic_version'), to_regclass('public.schema_migrations'),
-                      to_regclass('public.guvnor_migration_history'))
-          AND NOT pg_has_role(relowner, 'USAGE')
+        WHERE oid = ANY (%s::regclass[]) AND NOT pg_has_role(relowner, 'USAGE')
         LIMIT 1
         """,
+        (kept,),
     )
     if owner:
         raise PermissionDeniedError(
@@ -304,13 +333,14 @@ def _state(
 ) -> PreflightCheck:
     at = f"version {current.number}" if current.version else "no migrations applied"
     if running:
-        # What looks unfinished may be that run's work in progress; the state is checked under the run lock.
-        warning = f"another migration is running: {running}"
+        # What looks unfinished may be that run's work in progress; the state is checked under the locks.
+        what = running.sentence
+        warning = what[0].lower() + what[1:]
         if running.is_gone:
             warning += (
                 f"; its runner has given no sign of life for {running.silent:.0f} s (guvnor migrate status)"
             )
-        return PreflightCheck("state", f"Another migration is running ({at})", warnings=(warning,))
+        return PreflightCheck("state", f"{what.partition(':')[0]} ({at})", warnings=(warning,))
     consistency.check(current, found)
     text = "Database state is clean"
     warnings = edited_files.warnings(connection, current, script) + _busy(connection)
@@ -320,7 +350,7 @@ def _state(
         once = " once the cause is corrected" if start.end == "failed" else ""
         warnings += (f"{what} at the step: {start.step}; it can be finished{once}",)
     elif consistency.is_ahead(current, found):
-        newest = found[-1].identifier
+        newest, at = found[-1].identifier, f"version {current.furthest}"
         warnings += (f"the database is at {at}, ahead of the migration files (newest: {newest})",)
     return PreflightCheck("state", f"{text} ({at})", warnings=warnings)
 

@@ -61,6 +61,12 @@ def choices(state: State, revisions: tuple[Revision, ...]) -> tuple[Choice, ...]
     )
     run_backward = f"runs revision {revision} {backward}, all of it, and ends at version {source or 'none'}"
     run_nothing = f"runs nothing and takes the schema for that of version {target or 'none'}"
+    if onward is Direction.UP:
+        run_nothing += f": when everything of revision {revision} is in place"
+    else:
+        run_onward = f"runs revision {revision} down again, all of it; what is missing already is skipped"
+        run_backward += f": when everything of revision {revision} is in place"
+        run_nothing += f": when everything of revision {revision} is missing"
     return (
         Choice("forward", onward, revision, here, there, run_onward),
         Choice("back", backward, revision, there, here, run_backward),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from guvnor.backup.take import BackupOptions, TakenBackup
     from guvnor.migrate.guard import Risk
     from guvnor.migrate.preflight import PreflightCheck
+    from guvnor.migrate.repair import Choice
     from guvnor.migrate.runner import Applied
     from guvnor.online.progress import Progress
     from guvnor.revisions.plan import Plan
@@ -56,7 +57,7 @@ class Request:
     :ivar tool: which tool this is, for the log and the history.
     :ivar patience: seconds to wait for a server that is still starting.
     :ivar strict: refuse a database that is ahead of the files.
-    :ivar repair: the way out of a dirty state to take; None for an ordinary command.
+    :ivar repair: the way out of a dirty state that the user has taken; None for an ordinary command.
     :ivar backup: how the whole database is backed up first; None to back up only what a rollback drops, see
         :class:`guvnor.migrate.backup_policy.BackupPolicy`.
     """
@@ -71,7 +72,7 @@ class Request:
     tool: str = f"guvnor {__version__}"
     patience: float = 0.0
     strict: bool = False
-    repair: str | None = None
+    repair: Choice | None = None
     backup: BackupOptions | None = None
 
 

@@ -202,6 +202,11 @@ class StepRunner:
             lacking=self._read_lacking(record.step, cause, now),
             idle=transaction.idle,
         )
+        if now is not None and failures.lost_its_mark(now):  # only the catalogs know what is there
+            from guvnor.migrate import diagnosis
+
+            found = diagnosis.parts(self.request.settings, record.step.revision)
+            result.state = "\n".join((result.state or "", *found))
         code = cause.pgcode if cause else None
         self._at_the_end(lambda: record.failed(self.control, outcome, result.message, code))
         return result

@@ -29,7 +29,7 @@ from guvnor.migrate.own_transaction import COMMIT_LOCALLY, EndedByItselfError, F
 from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.stage import Stage
 from guvnor.migrate.step_record import StepRecord
-from guvnor.online import progress
+from guvnor.online import progress, small_tables
 from guvnor.online.blockers import LockMonitor
 from guvnor.online.execute import OnlineStep
 from guvnor.online.progress import Progress
@@ -137,6 +137,10 @@ class StepTransaction:
             with progress.watching(look, self.report):
                 yield OnlineStep(driver, self.control, self.session.pid, what, self.report, self.replicas)
             self.session.prepare()
+
+    def builds_at_once(self, name: str, sql: str) -> bool:
+        """Tell whether an index needs no online step; see :mod:`guvnor.online.small_tables`."""
+        return small_tables.can_be_built_at_once(self.session.driver, name, sql)
 
     def _on_begin(self, _: sqlalchemy.Connection) -> None:
         """Open a transaction of the revision: knock, set the lock timeout anew, and close the fence."""

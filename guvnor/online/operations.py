@@ -25,7 +25,8 @@ from guvnor.online import execute, plain_forms
 from guvnor.postgres.quoting import quoted
 
 # The option of the migration context that holds what runs a revision for real. The runner's
-# `online_step(context, step)` commits what came before, and yields an OnlineStep to the body of a `with`.
+# `online_step(context, step)` commits what came before, and yields an OnlineStep to the body of a `with`;
+# `builds_at_once(name, sql)` tells whether an index is to be built in the revision's transaction instead.
 RUNNER = "guvnor_runner"
 PLAIN_FORM = "guvnor_plain_form"  # the option that holds what records plain forms in offline mode
 
@@ -44,7 +45,8 @@ class OnlineOperations:
         """Build an index without locking out writers.
 
         A valid index of that name is left alone; one that a surviving backend still builds is awaited; an
-        invalid one is dropped concurrently and built again.
+        invalid one is dropped concurrently and built again. On a table of a few blocks that the revision's
+        transaction has locked anyway, the index is built there at once.
 
         :param sql: the statement: ``CREATE [UNIQUE] INDEX CONCURRENTLY IF NOT EXISTS name ON ...``.
         :raises OnlineStepError: when the statement would lock writers out.
@@ -53,11 +55,16 @@ class OnlineOperations:
             raise execute.OnlineStepError(
                 f"The statement for index {name} does not say CONCURRENTLY, so it would lock writers out."
             )
+        context, plain = operations.migration_context, plain_forms.create_index(sql)
+        runner = None if context.as_sql else context.opts.get(RUNNER)
+        if runner is not None and runner.builds_at_once(name, plain):
+            _execute(context, plain)
+            return
         _invoke(
-            operations.migration_context,
+            context,
             f"build index {name}",
             run=lambda step: execute.create_index(step, name, sql),
-            plain=plain_forms.create_index(sql),
+            plain=plain,
             offline=(sql,),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from guvnor.bookkeeping import production
+from guvnor.bookkeeping.consistency import who_is_ahead
 from guvnor.commands.migrate import Status
 from guvnor.config import Settings
 from guvnor.migrate.locks import Holder
@@ -19,6 +20,8 @@ def lines(settings: Settings, status: Status) -> list[str]:
         first = "No migrations applied (empty database)"
     else:
         number = max(state.golang or 0, 0) if state.dirty or not state.alembic else state.number
+        if status.ahead:
+            number = state.furthest
         first = f"Version {number}{_dirty(status)}"
     result = [
         f"Migration Status: {first}",
@@ -54,6 +57,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
     if status.ahead:
         result.append(
             f"⚠️  WARNING: the database is ahead of the migration files (newest: {status.newest.identifier})."
+            + who_is_ahead(state)
         )
     if status.problem and not status.running:
         first, *rest = (status.problem.next_step or "").splitlines()
@@ -65,7 +69,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
 def _running(holder: Holder) -> list[str]:
     """Say who is migrating, and whether it gives a sign of life."""
     if not holder.is_gone:
-        return [f"Running: another migration is at work: {holder}"]
+        return [f"Running: {holder.what} is at work: {holder}"]
     silent = f"{holder.silent:.0f} s"
     return [
         f"⚠️  WARNING: the runner of a migration has given no sign of life for {silent}: {holder}",

@@ -43,9 +43,7 @@ def read(connection: Connection, schema: str = "public", *, parents: bool = True
     """
     sql = """
         SELECT n.oid::bigint AS oid, current_setting('server_version_num')::integer AS version,
-               (SELECT pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class AS c
-                WHERE c.relnamespace = n.oid AND c.relname IN ('alembic_version', 'schema_migrations')
-                ORDER BY c.relname LIMIT 1) AS owner,
+               o.owner,
                set_config('search_path', concat_ws(', ', quote_ident(n.nspname),
                    (SELECT string_agg(DISTINCT quote_ident(e.nspname), ', ')
                     FROM pg_catalog.pg_extension AS x
@@ -53,9 +51,26 @@ def read(connection: Connection, schema: str = "public", *, parents: bool = True
                     WHERE e.nspname NOT IN ('pg_catalog', 'public', %(name)s)),
                    CASE WHEN n.nspname <> 'public' THEN 'public' END), true),
                ARRAY(SELECT name::text FROM pg_catalog.pg_available_extensions()) AS available,
+               ARRAY(SELECT quote_ident(r.rolname) FROM pg_catalog.pg_roles AS r
+                     WHERE r.rolname IN (current_user, o.owner)
+                        OR (NOT m.rolsuper AND pg_has_role(current_user, r.oid, 'USAGE'))
+                     UNION ALL
+                     SELECT 'PUBLIC'
+                     WHERE NOT EXISTS (
+                         SELECT FROM aclexplode(COALESCE(n.nspacl, acldefault('n', n.nspowner))) AS e
+                         WHERE e.privilege_type = 'CREATE' AND e.grantee <> 0
+                           AND pg_has_role(current_user, e.grantee, 'USAGE')
+                     )) AS roles,
                ARRAY(SELECT set_config(s.name, s.value, true)
                      FROM unnest(%(names)s, %(values)s) AS s (name, value))
-        FROM pg_catalog.pg_namespace AS n WHERE n.nspname = %(name)s
+        FROM pg_catalog.pg_namespace AS n
+        JOIN pg_catalog.pg_roles AS m ON m.rolname = current_user
+        LEFT JOIN LATERAL (
+            SELECT pg_get_userbyid(c.relowner) AS owner FROM pg_catalog.pg_class AS c
+            WHERE c.relnamespace = n.oid AND c.relname IN ('alembic_version', 'schema_migrations')
+            ORDER BY c.relname LIMIT 1
+        ) AS o ON true
+        WHERE n.nspname = %(name)s
         """
     parameters = {"name": schema, "names": list(_PRINTING), "values": list(_PRINTING.values())}
     facts = next(_rows(_run(connection, sql, parameters)), None)
@@ -75,7 +90,7 @@ def read(connection: Connection, schema: str = "public", *, parents: bool = True
         _uses(objects, row)
     if schema == "public":
         _open_to_all(objects, facts["version"])
-    return Snapshot(objects, facts["owner"], frozenset(facts["available"]))
+    return Snapshot(objects, facts["owner"], frozenset(facts["available"]), frozenset(facts["roles"]))
 
 
 def read_global(connection: Connection, schema: int) -> set[str]:

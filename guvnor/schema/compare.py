@@ -82,7 +82,7 @@ def compare(expected: Snapshot, actual: Snapshot, grantees: Sequence[str]) -> li
                 follows.append((cause, str(wanted), _reconciling(wanted, there, names)))
             else:
                 found[key] = different(wanted, there, names, actual.owner)
-        if finding := _privileges(wanted, there, allowed):
+        if finding := _privileges(wanted, there, allowed, actual.roles):
             found[f"{key} privileges"] = finding
     for key, item in unexpected.items():
         given = item.revoked or allowed.unexpected(item, frozenset())
@@ -178,7 +178,9 @@ def _content(item: Object) -> dict[str, Any]:
     return {name: value for name, value in item.attributes.items() if value not in (None, False)}
 
 
-def _privileges(expected: Object, actual: Object, allowed: privileges.Allowed) -> Finding | None:
+def _privileges(
+    expected: Object, actual: Object, allowed: privileges.Allowed, roles: frozenset[str]
+) -> Finding | None:
     if expected.granted == actual.granted and expected.revoked == actual.revoked:
         return None
     unexpected = allowed.unexpected(actual, expected.granted, expected.revoked)
@@ -192,7 +194,7 @@ def _privileges(expected: Object, actual: Object, allowed: privileges.Allowed) -
         {"privileges": missing} if missing else None,
         {"privileges": unexpected} if unexpected else None,
         consequences.privileges(missing, unexpected),
-        privileges.reconciling(actual, missing, unexpected),
+        privileges.reconciling(actual, missing, unexpected, roles),
     )
 
 

@@ -133,6 +133,9 @@ _DIFFERENT = {
 }
 
 
+_GRANTEES = "Name those that are meant to in schema.grantees (GUVNOR_SCHEMA_GRANTEES)."
+
+
 def missing(item: Object) -> str:
     """Return what it means that an object is missing."""
     if item.kind == "constraint" and item.attributes.get("type") in ("primary key", "unique", "exclusion"):
@@ -162,7 +165,9 @@ def different(expected: Object, actual: Object, names: Sequence[str]) -> str:
 def privileges(missing: Sequence[str], unexpected: Sequence[str]) -> str:
     """Return what it means that privileges differ."""
     if missing and unexpected:
-        return "Some roles may do less, others more, than the revisions and the configuration say."
+        what = "Some roles may do less, others more, than the revisions and the configuration say."
+        return f"{what} {_GRANTEES}"
     if missing:
         return "Statements of these roles fail with 'permission denied'."
-    return "These roles may do more than the revisions, the default privileges and the configuration say."
+    what = "These roles may do more than the revisions, the default privileges and the configuration say."
+    return f"{what} {_GRANTEES}"

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from guvnor.database import Database
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Connection, closing
+from guvnor.postgres.quoting import identifier
 from guvnor.revisions.sql_revisions import SqlRevisions
 from guvnor.schema import root_causes, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.reading import LiveReader, live_reader
 from guvnor.schema.shadow import Make, Shadow
 from guvnor.schema.shadow_errors import ShadowUnavailableError
-from guvnor.schema.snapshot import Snapshot
+from guvnor.schema.snapshot import Snapshot, handle
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -62,6 +63,7 @@ def check(
     *,
     revision: str | None = None,
     models: MetaData | None = None,
+    kept: Collection[str] = (),
 ) -> DriftReport:
     """Compare a live database with the revision that it says it is at.
 
@@ -71,23 +73,29 @@ def check(
     :param revisions: the revision files, as SQL where they consist of it, else as Alembic reads them.
     :param revision: the revision to compare with instead of the recorded one; ``base`` for none.
     :param models: compare with this metadata instead of a revision.
+    :param kept: the extensions that stay when all revisions have been rolled back.
     :raises LiveSchemaError: when the live schema cannot be read.
     :raises ShadowError: when the expected schema cannot be built.
     """
     began = time.monotonic()
     with live_reader(database) as live:
-        target = revision or live.recorded
+        target, ignore = revision or live.recorded, database.ignore
         if models is not None:
             make, expected = shadow.from_models(models), "the models"
         else:
             make = shadow.from_revisions(revisions, target)
-            expected = f"revision {target}" if target and target != "base" else "an empty database"
+            expected = f"revision {target}"
+            if target is None or target == "base":
+                expected, ignore = "an empty database", (*ignore, *map(_extension, kept))
         with built_alongside(live, database.shadow, make) as built:
-            found = root_causes.trace(
-                built, live.schema(), grantees=database.grantees, ignore=database.ignore
-            )
+            found = root_causes.trace(built, live.schema(), grantees=database.grantees, ignore=ignore)
         name = f"database {live.connection.info.dbname}"
     return DriftReport(expected, name, tuple(found.findings), time.monotonic() - began)
+
+
+def _extension(name: str) -> str:
+    """Return the pattern that names an extension."""
+    return handle("extension", identifier(name))
 
 
 @contextlib.contextmanager

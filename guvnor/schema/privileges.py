@@ -23,6 +23,8 @@ _OBJECTS = {
     "type": "types",
 }  # fmt: skip
 
+_DEMANDED = ("USAGE", "CREATE")  # on the schema, see guvnor.migrate.preflight
+
 
 class Allowed:
     """What the default privileges of a database and the configuration allow."""
@@ -33,6 +35,8 @@ class Allowed:
         :param grantees: glob patterns of roles that the configuration names.
         """
         self._grantees = tuple(grantees)
+        # The pre-flight checks demand these of whoever migrates.
+        self._needed = {f"{role}={right}" for role in actual.roles - {"PUBLIC"} for right in _DEMANDED}
         self._given: defaultdict[str, set[str]] = defaultdict(set)
         self._taken: defaultdict[str, set[str]] = defaultdict(set)
         for default in actual.of_kind("default privileges"):
@@ -49,6 +53,8 @@ class Allowed:
         :param revoked: what is expected to be taken from the kind's default.
         """
         given = self._given[_OBJECTS.get(item.kind, "")]
+        if item.kind == "schema":
+            given = given | self._needed
         return self._unnamed((item.granted - granted - given) | (revoked - item.revoked))
 
     def missing(self, item: Object, granted: frozenset[str], revoked: frozenset[str]) -> list[str]:
@@ -64,8 +70,14 @@ class Allowed:
         return sorted(e for e in entries if not any(fnmatchcase(roles[e], p) for p in self._grantees))
 
 
-def reconciling(item: Object, missing: Sequence[str], unexpected: Sequence[str]) -> str | None:
-    """Return the GRANT and REVOKE statements; None where there are none."""
+def reconciling(
+    item: Object, missing: Sequence[str], unexpected: Sequence[str], roles: frozenset[str]
+) -> str | None:
+    """Return the GRANT and REVOKE statements; None where there are none.
+
+    :param roles: see :class:`guvnor.schema.snapshot.Snapshot`; a session that takes rights from these may
+        lock itself out, so no statement does.
+    """
     owner = item.attributes.get("owner")
     entries = [*unexpected, *missing]
     owners = any(entry.startswith("<owner>=") for entry in entries)
@@ -82,5 +94,7 @@ def reconciling(item: Object, missing: Sequence[str], unexpected: Sequence[str])
         role = role.replace("<owner>", identifier(owner))
         what = f"{privilege}{column} ON {kind} {target}"
         revoke = number < len(unexpected)
+        if revoke and role in roles and (role != "PUBLIC" or item.kind == "schema"):
+            continue
         statements.append(f"REVOKE {what} FROM {role}" if revoke else f"GRANT {what} TO {role}{option}")
-    return terminated(statements)
+    return terminated(statements) or None

@@ -18,7 +18,7 @@ from guvnor.schema import catalog
 from guvnor.schema.snapshot import Snapshot
 
 # A read waits only for an ACCESS EXCLUSIVE lock, and only other requests for one wait behind it.
-_LOCK_TIMEOUT = "2s"
+LOCK_TIMEOUT = "2s"
 _TRIES = 3
 
 
@@ -106,7 +106,7 @@ def read_live_schema(connection: Connection) -> tuple[Snapshot, str | None]:
 def _transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]:
     """Read in one snapshot, and explain why a read fails."""
     try:
-        with snapshot(connection, _LOCK_TIMEOUT) as cursor:
+        with snapshot(connection, LOCK_TIMEOUT) as cursor:
             yield cursor
     except psycopg2.errors.LockNotAvailable as error:
         raise LiveSchemaBusyError from error

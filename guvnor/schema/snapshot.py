@@ -62,11 +62,15 @@ class Snapshot:
     :ivar objects: by handle.
     :ivar owner: the role that owns the bookkeeping table ``alembic_version``; None where there is none.
     :ivar available: the extensions that this server could install.
+    :ivar roles: the roles whose rights on the schema are needed for migrating, as SQL writes them: the
+        owner of the bookkeeping, that of the session that read it, those that it inherits from, and
+        ``PUBLIC`` where without that it could not create objects.
     """
 
     objects: Mapping[str, Object]
     owner: str | None = None
     available: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[Object]:
         """Go through the objects."""

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import threading
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from psycopg2.extensions import connection
 
 from guvnor.migrate.locks import golang_keys
 from tests.support.command import Command
+from tests.support.golang import WAITING, Golang
 from tests.support.observe import wait_for
 from tests.support.proxy import Proxy
 from tests.support.server import Database, run
-
-RELEASE = "v4.19.1"
-BLOCKED = """
-    SELECT 1 FROM pg_locks
-    WHERE locktype = 'advisory' AND NOT granted
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
-
 
 # -- a client that does what golang-migrate does --
 
@@ -49,7 +37,7 @@ def test_one_that_waits_for_its_lock_does_not_stop_an_index_build(
         assert run(client, "SELECT pg_try_advisory_lock(%s)", [key]) == [(False,)]  # ours, so far
         waiting = threading.Thread(target=lock_and_look, args=(client, key))
         waiting.start()
-        wait_for("it to wait", lambda: at_version_1.execute(BLOCKED))
+        wait_for("it to wait", lambda: at_version_1.execute(WAITING))
         proxy.go_on()
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, out + err
@@ -83,66 +71,12 @@ def test_what_it_moves_while_we_wait_is_noticed(at_version_1: Database, guvnor: 
     run(client, "SELECT pg_advisory_unlock_all()")
     out, err = process.communicate(timeout=30)
     assert process.returncode == 5, out + err
-    assert "somebody else moved the database" in err
+    assert "golang-migrate moved the database to version 2 while this run was waiting" in err
+    assert "the schema is not that of revision 002" in err
     assert at_version_1.execute("SELECT to_regclass('audit_logs')") == [(None,)]
 
 
 # -- the real one --
-
-
-class Golang:
-    """golang-migrate's own command, with two files that do little."""
-
-    def __init__(self, program: Path, files: Path) -> None:
-        self.program = program
-        self.files = files
-        for number in (1, 2):
-            (files / f"{number:06}_test.up.sql").write_text(f"CREATE TABLE golang_{number} ();")
-            (files / f"{number:06}_test.down.sql").write_text(f"DROP TABLE golang_{number};")
-
-    def start(self, database: Database, *arguments: str) -> subprocess.Popen[str]:
-        url = urlsplit(database.dsn)
-        dsn = url._replace(scheme="postgres", query=url.query or "sslmode=disable").geturl()
-        return subprocess.Popen(
-            [self.program, "-path", self.files, "-database", dsn, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def __call__(self, database: Database, *arguments: str) -> str:
-        out, _ = self.start(database, *arguments).communicate(timeout=30)
-        return out.strip()
-
-
-@pytest.fixture(scope="session")
-def program() -> Path:
-    """Build golang-migrate, once for all runs of the suite on this machine."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "guvnor-tests"
-    built = cache / f"golang-migrate-{RELEASE}" / "migrate"
-    if built.exists():
-        return built
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("golang-migrate is built with Go, which is not installed")
-    package = f"github.com/golang-migrate/migrate/v4/cmd/migrate@{RELEASE}"
-    result = subprocess.run(
-        [go, "install", "-tags", "postgres", package],
-        env=os.environ | {"GOBIN": str(built.parent)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    if result.returncode != 0:
-        pytest.skip(f"golang-migrate cannot be built: {result.stderr.strip().splitlines()[-1]}")
-    return built
-
-
-@pytest.fixture
-def golang(program: Path, tmp_path: Path) -> Golang:
-    files = tmp_path / "golang"
-    files.mkdir()
-    return Golang(program, files)
 
 
 def test_the_real_one_sees_our_version(database: Database, guvnor: Command, golang: Golang) -> None:
@@ -162,7 +96,7 @@ def test_the_real_one_sees_what_is_half_done(at_version_1: Database, guvnor: Com
         process = guvnor.start("migrate", "up", database=proxy.dsn)
         assert proxy.wait_until_stopped()
         other = golang.start(at_version_1, "up")
-        wait_for("golang-migrate to wait", lambda: at_version_1.execute(BLOCKED))
+        wait_for("golang-migrate to wait", lambda: at_version_1.execute(WAITING))
         run(snapshot, "BEGIN ISOLATION LEVEL REPEATABLE READ")  # so that the build lasts
         run(snapshot, "SELECT txid_current()")
         proxy.go_on()

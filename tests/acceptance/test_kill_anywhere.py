@@ -194,8 +194,8 @@ def harness(server: Server, starts: dict[str, Database | None], guvnor: Command,
     return Harness(server, starts, guvnor, alembic)
 
 
-# How many transactions of each way write anything.
-COMMITS = {"empty to 2": 3, "1 to 2": 2, "2 to 1": 1, "1 to 0": 1}
+# How many transactions of each way write anything. From empty, the index of 002 is built in that of 002.
+COMMITS = {"empty to 2": 2, "1 to 2": 2, "2 to 1": 1, "1 to 0": 1}
 
 
 def around_the_commits(way: str, end: str) -> Iterator[Point]:

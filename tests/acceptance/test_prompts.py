@@ -67,7 +67,7 @@ def test_nobody_is_kept_out_at_a_question(request, asking, migrated):
 def test_what_was_confirmed_is_not_done_to_something_else(asking, migrated):
     moved = "DELETE FROM alembic_version; DELETE FROM schema_migrations"
     shown = asking(lambda: migrated.execute(moved))
-    ends(shown, 1, "State: Nothing was ")
+    ends(shown, 5, "State: Nothing was ")
     assert versions(migrated) == AT_BASE
 
 
@@ -81,7 +81,7 @@ def test_another_run_is_not_kept_out(at_version_1, guvnor):
     shown = guvnor.terminal(
         "migrate", "force", "base", database=at_version_1, env=PRODUCTION, answers=[(QUESTION, deploy)]
     )
-    ends(shown, 1, "Another session moved the version")
+    ends(shown, 5, "Another session moved the version", "from version 1 to version 2")
     assert versions(at_version_1) == AT_HEAD
 
 

@@ -145,6 +145,20 @@ def fill(database: Any) -> None:
             database.execute(statement)
 
 
+def swell(database: Any) -> None:
+    """Give ``incidents`` ten blocks without a live row, so that an index on it is built in an online step.
+
+    Fewer rows are dead than autovacuum comes for.
+    """
+    database.execute(
+        """
+        INSERT INTO incidents (title, description, status, severity, team_id)
+        SELECT 'to be deleted', repeat('x', 1850), 'triggered', 'low', 'nobody' FROM generate_series(1, 40);
+        DELETE FROM incidents;
+        """
+    )
+
+
 def contents(database: Any) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of every table, each as a dictionary, always in the same order."""
     tables = database.execute(
