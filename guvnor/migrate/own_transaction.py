@@ -65,16 +65,19 @@ class OwnTransaction:
     """The transaction that runs a revision, or one part of it.
 
     :ivar id: as the server knows it; None while there is none.
+    :ivar committing: whether the tool commits it.
     """
 
     def __init__(self) -> None:
         """Know of no transaction yet."""
         self.id: str | None = None
+        self.committing = False
 
     def begin(self, cursor: Any) -> None:
         """Take the id of the cursor's transaction, which has just begun."""
         cursor.execute(f"{COMMIT_LOCALLY}; SELECT pg_current_xact_id()::text")
         (self.id,) = cursor.fetchone()
+        self.committing = False
 
     def is_open(self, driver: Connection) -> bool:
         """Tell whether the driver is still in this transaction; after an error in it, the error itself tells.

@@ -122,7 +122,7 @@ class StepTransaction:
             self.record.succeeded(cursor)
             cursor.execute(COMMIT_LOCALLY)  # whatever the revision has set
         self.locks.check_alive()
-        self.stage.version_written = True
+        self.stage.version_written = self._own.committing = True
 
     @contextlib.contextmanager
     def online_step(self, context: MigrationContext, what: str) -> Iterator[OnlineStep]:
@@ -173,7 +173,7 @@ class StepTransaction:
             self._mark_dirty(cursor)
             cursor.execute(COMMIT_LOCALLY)
         self.locks.check_alive()
-        self._own.id = None  # this commit is the tool's own
+        self._own.committing = True
 
     def _before_statement(self, _c: Any, cursor: Any, statement: str, *_: Any) -> None:
         self.check_interrupt()
@@ -235,7 +235,7 @@ class StepTransaction:
             return
         fate = own.fate(self.control)
         self.stage.still_open = fate is Fate.IN_PROGRESS
-        if fate is not Fate.COMMITTED or self.stage.version_written:
+        if fate is not Fate.COMMITTED or own.committing:
             return
         self.stage.online_step = None
         self.stage.ended_by_itself = True
