@@ -16,6 +16,7 @@ from psycopg2 import extensions
 
 from guvnor.errors import GuvnorError
 from guvnor.postgres import Connection, scalar
+from guvnor.postgres.excerpt import redacted
 
 _POLL = 0.05  # seconds
 _PATIENCE = 2.0  # seconds that the server may take to end the transaction of a lost connection
@@ -50,7 +51,7 @@ class EndedByItselfError(GuvnorError):
 
         :param known: whether it is known what became of all that the revision did.
         """
-        last = f" Last statement: {' '.join(statement.split())[:200]}" if statement else ""
+        last = f" Last statement: {' '.join(redacted(statement).split())[:200]}" if statement else ""
         super().__init__(
             f"Revision {revision} ended its transaction by itself, with a COMMIT or ROLLBACK.{last}",
             state=None if known else UNCLEAR,
