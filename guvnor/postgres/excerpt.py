@@ -8,22 +8,17 @@ from __future__ import annotations
 import re
 
 from guvnor.config import MASK
+from guvnor.postgres.quoting import QUOTED_OR_BLANK
 
 _LINES = 12
 _CHARACTERS = 2000
 
 _HINTS_AT_A_SECRET = re.compile(r"passw|secret|://", re.IGNORECASE)
 
-# Comments, which may hold a single quote, and the forms of a string (PostgreSQL documentation, "Lexical
-# Structure"). A body in dollar quotes is no secret unless it is one word or follows the word PASSWORD.
+# A body in dollar quotes is no secret unless it is one word or follows the word PASSWORD. A string without an
+# end is one up to the end of the text.
 _LEXEMES = re.compile(
-    r"""
-    (?P<comment>--[^\n]*|/\*.*?\*/)
-    | \b[eE]'(?:[^'\\]|\\.|'')*(?:'|$)
-    | '(?:[^']|'')*(?:'|$)
-    | (?P<keyword>\bpassword\s+)?\$(?P<tag>\w*)\$(?P<body>.*?)\$(?P=tag)\$
-    """,
-    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+    rf"(?P<keyword>\bpassword\s+)?(?:{QUOTED_OR_BLANK}) | '.*", re.VERBOSE | re.DOTALL | re.IGNORECASE
 )
 _USERINFO = re.compile(r"://[^\s/@]*@")
 _ASSIGNED = re.compile(r"(passw\w*\s*=\s*)[^\s'\"$]+", re.IGNORECASE)
@@ -47,11 +42,18 @@ def redacted(sql: str) -> str:
 
 
 def _mask(found: re.Match[str]) -> str:
-    if found["comment"]:
+    quoted, tag = found["quoted"], found["tag"]
+    if found["blank"]:
         return found[0]
-    body = found["body"]
-    if body is None:
-        return f"'{MASK}'"
-    quote = f"${found['tag']}$"
-    hidden = MASK if found["keyword"] or not re.search(r"\s", body) else redacted(body)
-    return f"{found['keyword'] or ''}{quote}{hidden}{quote}"
+    if quoted and quoted[0] == '"':
+        # A name in SQL, but in the source of a revision it may be a string of Python that holds a statement.
+        name = quoted[1:-1]
+        holds_a_string = _HINTS_AT_A_SECRET.search(name) or name.count("'") > 1
+        return f'{found["keyword"] or ""}"{_LEXEMES.sub(_mask, name)}"' if holds_a_string else found[0]
+    keyword = found["keyword"] or ""
+    if tag is None:
+        return f"{keyword}'{MASK}'"
+    quote = f"${tag}$"
+    body = quoted[len(quote) : -len(quote)]
+    hidden = MASK if keyword or not re.search(r"\s", body) else redacted(body)
+    return f"{keyword}{quote}{hidden}{quote}"

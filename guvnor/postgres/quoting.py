@@ -6,6 +6,16 @@ from typing import Any
 
 _LONGEST_NAME = 63  # bytes (PostgreSQL documentation, "Identifiers and Key Words")
 
+# A pattern (re.VERBOSE, re.DOTALL) of quoted text as a whole, and of white space and comments, which may nest
+# (PostgreSQL documentation, "Lexical Structure").
+QUOTED_OR_BLANK = r"""
+    (?P<quoted>
+        (?<!\w)[eE]'(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
+        | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
+    )
+    | (?P<blank> (?: \s | --[^\n]* | /\*(?:[^*/]|\*(?!/)|/(?!\*)|/\*.*?\*/)*\*/ )+ )
+"""
+
 
 def identifier(name: Any) -> str:
     """Quote a name where it needs quotes."""

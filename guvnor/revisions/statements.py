@@ -17,6 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Executable, text
 
 from guvnor.online.operations import PLAIN_FORM
+from guvnor.postgres.quoting import QUOTED_OR_BLANK
 
 _ASKS_ALEMBIC = re.compile(r"\b(get_context|get_bind|context)\b")
 
@@ -142,14 +143,7 @@ def _asks_alembic(function: Callable[[], object]) -> bool:
     return not source or _ASKS_ALEMBIC.search(source) is not None
 
 
-# Quoted text is matched as a whole, so that only the text outside of quotes is normalized; comments may nest.
-QUOTED_OR_BLANK = r"""
-    (?P<quoted>
-        (?<!\w)[eE]'(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
-        | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
-    )
-    | (?P<blank> (?: \s | --[^\n]* | /\*(?:[^*/]|\*(?!/)|/(?!\*)|/\*.*?\*/)*\*/ )+ )
-"""
+# Only the text outside of quotes is normalized.
 _TOKEN = re.compile(QUOTED_OR_BLANK, re.DOTALL | re.VERBOSE)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from guvnor.revisions.statements import QUOTED_OR_BLANK
+from guvnor.postgres.quoting import QUOTED_OR_BLANK
 
 # PostgreSQL documentation: COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION.
 _CANDIDATE = re.compile(r"\b(commit|end|rollback|abort|prepare)\b", re.IGNORECASE)

@@ -27,6 +27,10 @@ WORD = "hunter2"
         f"SELECT dblink_connect($q$host=h password={WORD} user=a$q$)",
         f"SELECT dblink_connect('postgres://a:{WORD}@h/d')",
         f"SELECT dblink_connect($q$ postgres://a:{WORD}@h/d $q$)",
+        f"COMMENT ON COLUMN \"it's\".n IS NULL; ALTER ROLE a PASSWORD '{WORD}'",
+        f"/* a /* nested */ that's long */ ALTER ROLE a PASSWORD '{WORD}'",
+        f"""  File "a.py", line 3, in upgrade\n    op.execute("ALTER ROLE a PASSWORD '{WORD}'")""",
+        f"""    op.execute("ALTER ROLE a PASSWORD " "'{WORD}'")""",
         f"ALTER ROLE a PASSWORD '{WORD}",  # the server will say that the string has no end
     ],
 )
