@@ -102,11 +102,11 @@ def test_a_frozen_runner_lets_go_and_is_told_from_one_at_work(
     guvnor: ForkedCommand, migrated: Database, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = project.add_revision(
-        "import time\nop.execute('LOCK TABLE incidents')\ntime.sleep(2)\nop.execute('SELECT 1')",
+        "import time\nop.execute('LOCK TABLE incidents')\ntime.sleep(8)\nop.execute('SELECT 1')",
         downgrade=BACK,
         python=True,
     )
-    path.write_text(f'{path.read_text()}\n\nmax_idle = "1s"\n')
+    path.write_text(f'{path.read_text()}\n\nmax_idle = "4s"\n')
     process = guvnor.start("migrate", "up", database=migrated, cwd=project.directory)
     ((revision,),) = wait_for("the lock", lambda: migrated.execute(IDLE))
     settings = config.load(environment={"GUVNOR_STORAGE_DSN": migrated.dsn})
@@ -117,7 +117,7 @@ def test_a_frozen_runner_lets_go_and_is_told_from_one_at_work(
     assert "Running: another migration is at work" in lines()
     process.send_signal(signal.SIGSTOP)
     try:
-        reader = migrated.connect(options="-c statement_timeout=5s")
+        reader = migrated.connect(options="-c statement_timeout=15s")
         run(reader, "SELECT count(*) FROM incidents")  # the server has ended the session
         time.sleep(0.2)
         monkeypatch.setattr(locks, "_SILENT_MOST", 0.1)
