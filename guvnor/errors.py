@@ -82,6 +82,11 @@ class PreflightError(GuvnorError):
     next_step = "guvnor migrate preflight"
 
 
+def reason(error: Exception) -> str:
+    """Return what an error says, for a log record or a sentence about what could not be done."""
+    return error.message if isinstance(error, GuvnorError) else str(error).strip()
+
+
 def last_lines(text: str, count: int = 12) -> str:
     """Return the last lines that a program printed, indented for a message."""
     return "\n".join(f"  {line}" for line in text.strip().splitlines()[-count:]) or "  (nothing was printed)"

@@ -8,13 +8,10 @@ has that, it has everything before it.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 
-import psycopg2
-
-from guvnor.postgres import Connection, cancellation, scalar
+from guvnor.postgres import Connection, cancellation, scalar, transaction
 
 LIMIT = 30.0  # seconds to wait for a standby
 
@@ -59,20 +56,15 @@ def commit_confirmed(connection: Connection, write: Callable[[], None], limit: f
 
     timer = threading.Timer(limit, cancel)
     timer.daemon = True
-    with connection.cursor() as cursor:
-        try:
-            cursor.execute("BEGIN; SET LOCAL synchronous_commit TO DEFAULT")
+    try:
+        with transaction(connection) as cursor:
+            cursor.execute("SET LOCAL synchronous_commit TO DEFAULT")
             write()
             del connection.notices[:]
             timer.start()
-            cursor.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(psycopg2.Error):
-                cursor.execute("ROLLBACK")
-            raise
-        finally:
-            timer.cancel()
-            with lock:
-                ended = True
+    finally:
+        timer.cancel()
+        with lock:
+            ended = True
     # A wait that ends early ends with a warning, whoever cancelled it; nothing else warns in a COMMIT.
     return not connection.notices

@@ -207,6 +207,6 @@ def _in_words(state: State) -> str:
     """Say what the version tables hold, in a phrase."""
     if state.dirty:
         return f"dirty on the way to version {max(state.golang or 0, 0)}"
-    if state.number == (state.golang or 0):
+    if state.agreed:
         return f"version {state.number}" if state.number else "no version"
     return f"{state.number or 'no version'} (Alembic) and {state.golang or 'no version'} (golang-migrate)"

@@ -21,6 +21,8 @@ from guvnor.postgres import Connection, set_lock_timeout
 
 log = logging.getLogger(__name__)
 
+AT_THE_END = 1.0  # seconds to wait for these tables when a step has ended, whatever is recorded of it
+
 _SLICE = 1.0  # seconds that one statement waits
 
 _Result = TypeVar("_Result")
@@ -53,11 +55,11 @@ def wait_for_tables(connection: Connection, max_wait: float, work: Callable[[], 
                 found = blockers.holders(connection, BOOKKEEPING_TABLES)
                 who = blockers.named(found)
                 if deadline <= time.monotonic():
-                    ends = "".join(f"\n{way}" for way in dict.fromkeys(b.way_out for b in found))
                     raise BookkeepingBusyError(
                         "Could not use the tables of the version and the history within "
                         f"{max_wait:.0f} s. In the way: {who}.",
-                        next_step=f"Run the same command again once that transaction has ended.{ends}",
+                        next_step=f"Run the same command again once that transaction has ended."
+                        f"{blockers.ways_out(found)}",
                     ) from None
             if told != (pids := [blocker.pid for blocker in found]):
                 log.warning(f"waiting for the tables of the version and the history: {who}")

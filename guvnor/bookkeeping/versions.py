@@ -6,11 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg2
-
 from guvnor.bookkeeping import history, tables
 from guvnor.bookkeeping.state import NO_VERSION, State
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, transaction
 from guvnor.revisions.identifiers import number
 
 
@@ -63,15 +61,8 @@ def prepare_repair(connection: Connection, attempt: history.Attempt) -> None:
 def _transaction(connection: Connection) -> Iterator[Any]:
     """Run the body in one transaction on a connection in autocommit mode; the tables exist in it."""
     tables.create_missing(connection)
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN")
-        try:
-            yield cursor
-            cursor.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(psycopg2.Error):
-                cursor.execute("ROLLBACK")
-            raise
+    with transaction(connection) as cursor:
+        yield cursor
 
 
 def _write_alembic(cursor: Any, version: str | None) -> None:

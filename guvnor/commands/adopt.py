@@ -132,7 +132,7 @@ def _candidates(current: State, files: tuple[Revision, ...], at: str | None) -> 
     """
     if current.dirty:
         raise consistency.dirty_error(current)
-    if current.furthest > files[-1].number:
+    if consistency.is_ahead(current, files):
         raise consistency.ahead_error(current, files)
     if at is not None:
         revision = find(files, at)
@@ -147,7 +147,7 @@ def _candidates(current: State, files: tuple[Revision, ...], at: str | None) -> 
             next_step="guvnor migrate adopt --at REV   # when its schema is that of a revision\n"
             "guvnor migrate up                # when it is empty",
         )
-    if current.alembic is not None and current.number == (current.golang or 0):
+    if current.alembic is not None and current.agreed:
         return []
     numbers = [current.golang or 0, current.number]
     if current.golang_moved_last is False:

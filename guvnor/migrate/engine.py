@@ -14,7 +14,7 @@ from guvnor.bookkeeping import consistency, history, production, state, tables, 
 from guvnor.bookkeeping.consistency import DirtyError
 from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
-from guvnor.errors import GuvnorError
+from guvnor.errors import GuvnorError, reason
 from guvnor.migrate import guard, heartbeat, preflight, repair, signals, takeover
 from guvnor.migrate.backup_policy import BackupDecision, BackupPolicy
 from guvnor.migrate.locks import Locks
@@ -275,8 +275,7 @@ class Migration:
         try:
             return Verification(self.ready.database, self.ready.script, self.ready.connection)
         except (GuvnorError, psycopg2.Error) as error:
-            reason = error.message if isinstance(error, GuvnorError) else str(error).strip()
-            log.warning("the schema cannot be verified", extra={"reason": reason})
+            log.warning("the schema cannot be verified", extra={"reason": reason(error)})
             return None
 
     def _execute(self, plan: Plan, taken: TakenBackup | None) -> tuple[Applied, ...]:

@@ -16,18 +16,15 @@ from guvnor.migrate.own_transaction import STILL_OPEN, UNCLEAR, EndedByItselfErr
 from guvnor.migrate.signals import RunInterrupted
 from guvnor.migrate.stage import Stage
 from guvnor.online import remedies
-from guvnor.online.blockers import Blocker, named
+from guvnor.online.blockers import Blocker, named, ways_out
 from guvnor.online.execute import OnlineStepError
 from guvnor.postgres import row_security
 from guvnor.postgres.excerpt import excerpt, redacted
-from guvnor.postgres.transient import may_pass
+from guvnor.postgres.transient import SERVER_GONE, may_pass
 from guvnor.revisions import transaction_control
 from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
-
-# The server is shutting down or starting (PostgreSQL documentation, "PostgreSQL Error Codes", class 57).
-_SERVER_GONE = (errorcodes.ADMIN_SHUTDOWN, errorcodes.CRASH_SHUTDOWN, errorcodes.CANNOT_CONNECT_NOW)
 
 _ESCAPE_COLON = "Write \\: for the colon in the statement of the revision (a cast, ::, is fine)."
 _MEND_ROWS = "Correct the rows that violate it, then: {again}"
@@ -98,7 +95,7 @@ def describe(
             next_step=f"{again_by(step, state)}\n"
             'Or say in the revision how long it needs between two statements: max_idle = "10min"  # why',
         )
-    elif cause is not None and (connection_lost or cause.pgcode in _SERVER_GONE):
+    elif cause is not None and (connection_lost or cause.pgcode in SERVER_GONE):
         result = GuvnorError(
             f"The connection to the database was lost while revision {step.revision} was going "
             f"{step.direction}."
@@ -280,10 +277,9 @@ def busy(
 
     :param waited: seconds since the first try.
     """
-    ends = "".join(f"\n{way}" for way in dict.fromkeys(blocker.way_out for blocker in blockers))
     return BusyError(
         f"Could not get the locks that revision {step.revision} needs within {waited:.0f} s ({tries} tries). "
         f"In the way: {named(blockers)}.",
         state=where(state, step),
-        next_step=f"{again_by(step, state)}   # once that transaction has ended{ends}",
+        next_step=f"{again_by(step, state)}   # once that transaction has ended{ways_out(blockers)}",
     )

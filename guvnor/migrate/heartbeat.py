@@ -8,11 +8,11 @@ client has vanished. ``pg_stat_activity`` tells how long the session has been si
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
 import psycopg2
 
+from guvnor.online.repeating import repeating
 from guvnor.postgres import Connection
 
 INTERVAL = 5.0  # seconds
@@ -24,18 +24,12 @@ def beating(connection: Connection) -> Iterator[None]:
 
     :param connection: what the body does on it may be in autocommit mode or in an explicit transaction.
     """
-    done = threading.Event()
 
-    def beat() -> None:
-        while not done.wait(INTERVAL) and not connection.closed:
-            # Its transaction may be in error, or a signal may cancel this instead of the run's statement.
-            with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
+    def beat() -> bool:
+        # Its transaction may be in error, or a signal may cancel this instead of the run's statement.
+        with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return not connection.closed
 
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
+    with repeating("heartbeat", INTERVAL, beat):
         yield
-    finally:
-        done.set()
-        thread.join()

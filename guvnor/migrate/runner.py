@@ -16,7 +16,7 @@ from psycopg2 import errorcodes
 
 from guvnor import postgres
 from guvnor.bookkeeping import confirmation, history, state
-from guvnor.bookkeeping.patience import BookkeepingBusyError, wait_for_tables
+from guvnor.bookkeeping.patience import AT_THE_END, BookkeepingBusyError, wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
 from guvnor.migrate import denied, failures, leftovers
@@ -36,8 +36,6 @@ from guvnor.postgres import Connection
 from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
-
-_PATIENCE_AT_THE_END = 1.0  # seconds to wait for the bookkeeping tables, when a step has ended
 
 
 @dataclass(frozen=True)
@@ -217,7 +215,7 @@ class StepRunner:
         The history may be locked by somebody else.
         """
         with contextlib.suppress(psycopg2.Error, BookkeepingBusyError):
-            wait_for_tables(self.control, _PATIENCE_AT_THE_END, write)
+            wait_for_tables(self.control, AT_THE_END, write)
 
     def _read_refused(self, now: State | None) -> tuple[str, ...] | None:
         """Read which writes a half-done revision refuses; None where that cannot be read."""
@@ -246,7 +244,7 @@ class StepRunner:
             with contextlib.suppress(psycopg2.Error, BookkeepingBusyError):
                 return state.read(
                     connection,
-                    max_wait=_PATIENCE_AT_THE_END,
+                    max_wait=AT_THE_END,
                     golang_migrate=self.request.project.golang_migrate,
                 )
         return None

@@ -20,6 +20,7 @@ import sqlalchemy
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event
 
+from guvnor.bookkeeping.patience import AT_THE_END
 from guvnor.errors import GuvnorError
 from guvnor.migrate import fence
 from guvnor.migrate.knock import Knock
@@ -34,12 +35,10 @@ from guvnor.online.blockers import LockMonitor
 from guvnor.online.execute import OnlineStep
 from guvnor.online.progress import Progress
 from guvnor.online.replicas import ReplicaPolicy
-from guvnor.postgres import Connection
+from guvnor.postgres import Connection, transaction
 from guvnor.revisions import transaction_control
 
 log = logging.getLogger(__name__)
-
-_PATIENCE_AT_THE_END = "1s"  # for the locks of the bookkeeping tables, when a try has failed
 
 
 @dataclass
@@ -241,11 +240,8 @@ class StepTransaction:
         self.stage.ended_by_itself = True
         self.stage.commit()
         try:
-            with self.control.cursor() as cursor:
-                cursor.execute(f"BEGIN; SET LOCAL lock_timeout = '{_PATIENCE_AT_THE_END}'")
+            with transaction(self.control) as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = '{AT_THE_END * 1000:.0f}ms'")
                 self._mark_dirty(cursor)
-                cursor.execute("COMMIT")
         except psycopg2.Error:
-            with contextlib.suppress(psycopg2.Error), self.control.cursor() as cursor:
-                cursor.execute("ROLLBACK")
             raise self._ended_by_itself() from error

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from guvnor.bookkeeping import consistency, versions
 from guvnor.bookkeeping.state import State
-from guvnor.errors import GuvnorError
+from guvnor.errors import GuvnorError, reason
 from guvnor.migrate.preflight import Ready
 from guvnor.revisions.identifiers import number
 from guvnor.revisions.plan import Plan, Step
@@ -72,8 +72,8 @@ def _difference(ready: Ready, step: Step) -> str | None:
     try:
         report = drift.check(ready.database, ready.script, revision=step.to_version)
     except (GuvnorError, psycopg2.Error, SQLAlchemyError) as error:
-        reason = error.message if isinstance(error, GuvnorError) else str(error).strip()
-        return f"the schema could not be compared with revision {step.to_version}: {reason.rstrip('.')}"
+        why = reason(error).rstrip(".")
+        return f"the schema could not be compared with revision {step.to_version}: {why}"
     if report.clean:
         return None
     return f"the schema is not that of revision {step.to_version} ({len(report.findings)} differences)"

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from guvnor import postgres
 from guvnor.database import Database
-from guvnor.errors import GuvnorError
+from guvnor.errors import GuvnorError, reason
 from guvnor.postgres import Connection
 from guvnor.schema import drift, root_causes, shadow
 from guvnor.schema.compare import Finding
@@ -43,8 +43,9 @@ class Verification:
             known = {_key(finding) for finding in self._differences_before()}
         except (GuvnorError, psycopg2.Error, SQLAlchemyError) as error:
             # The migration itself is done, whether or not its schema can be compared.
-            reason = error.message if isinstance(error, GuvnorError) else str(error).strip()
-            log.warning("the schema could not be verified: guvnor schema check", extra={"reason": reason})
+            log.warning(
+                "the schema could not be verified: guvnor schema check", extra={"reason": reason(error)}
+            )
             return None
         new = tuple(finding for finding in report.findings if _key(finding) not in known)
         if old := len(report.findings) - len(new):

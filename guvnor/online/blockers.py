@@ -116,6 +116,11 @@ class PreparedTransaction(Blocker):
         )
 
 
+def ways_out(blockers: Iterable[Blocker]) -> str:
+    """Return the SQL that takes blockers out of the way, a line each, with a line end before each."""
+    return "".join(f"\n{way}" for way in dict.fromkeys(blocker.way_out for blocker in blockers))
+
+
 def named(blockers: Iterable[Blocker]) -> str:
     """Name blockers in a sentence."""
     return "; ".join(map(str, blockers)) or "a session that was gone before it could be named"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import psycopg2
 
 from guvnor.online import blockers
+from guvnor.online.repeating import repeating
 from guvnor.postgres import Connection, row
 
 _INTERVAL = 0.5  # seconds between two polls
@@ -70,21 +70,15 @@ def watching(read: Callable[[], Progress | None], report: Callable[[Progress], N
 
     :param read: reads it on another connection than the busy one.
     """
-    done = threading.Event()
 
-    def look() -> None:
-        while not done.wait(_INTERVAL):
-            try:
-                progress = read()
-            except psycopg2.Error:
-                return  # the run itself notices the lost connection
-            if progress:
-                report(progress)
+    def look() -> bool:
+        try:
+            progress = read()
+        except psycopg2.Error:
+            return False  # the run itself notices the lost connection
+        if progress:
+            report(progress)
+        return True
 
-    thread = threading.Thread(target=look, name="progress", daemon=True)
-    thread.start()
-    try:
+    with repeating("progress", _INTERVAL, look):
         yield
-    finally:
-        done.set()
-        thread.join()

@@ -17,6 +17,7 @@ from guvnor import __version__
 from guvnor.config import MASK
 from guvnor.errors import ConfigurationError, ExitCode, GuvnorError
 from guvnor.postgres.errors import connection_failed
+from guvnor.postgres.transient import SERVER_GONE
 
 Connection = extensions.connection
 
@@ -237,6 +238,20 @@ def snapshot(connection: Connection, lock_timeout: str = "") -> Iterator[extensi
 
 
 @contextlib.contextmanager
+def transaction(connection: Connection) -> Iterator[extensions.cursor]:
+    """Run the body in one transaction, on a connection in autocommit mode."""
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute("BEGIN")
+            yield cursor
+            cursor.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(psycopg2.Error):
+                cursor.execute("ROLLBACK")
+            raise
+
+
+@contextlib.contextmanager
 def explained() -> Iterator[None]:
     """Turn an error of the driver that nothing else has explained into one with a next step.
 
@@ -249,7 +264,7 @@ def explained() -> Iterator[None]:
         if not isinstance(cause, psycopg2.Error):
             raise
         code = cause.pgcode
-        if code is None or code in ("57P01", "57P02", "57P03"):
+        if code is None or code in SERVER_GONE:
             raise DatabaseError("The connection to the database was lost.") from error
         if code == errorcodes.LOCK_NOT_AVAILABLE:
             raise LockedOutError from error

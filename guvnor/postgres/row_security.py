@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import psycopg2
 from psycopg2 import errorcodes
 
-from guvnor.postgres import SCHEMA, Connection, quote_ident, row, rows
+from guvnor.postgres import SCHEMA, Connection, quote_ident, rows, scalar
 
 # The server's function that refuses; no other diagnostic field tells this refusal from a missing privilege.
 _REFUSED_BY = "check_enable_rls"
@@ -61,7 +61,7 @@ def hidden_tables(
 
 def acting_role(connection: Connection) -> str:
     """Return the role that a session acts as; its login may be another one."""
-    return str((row(connection, "SELECT current_user::text") or ("",))[0])
+    return str(scalar(connection, "SELECT current_user::text"))
 
 
 def bypass(connection: Connection) -> str:

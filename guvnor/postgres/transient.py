@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from psycopg2 import errorcodes
 
+# The server is shutting down or starting (PostgreSQL documentation, "PostgreSQL Error Codes", class 57).
+SERVER_GONE = (errorcodes.ADMIN_SHUTDOWN, errorcodes.CRASH_SHUTDOWN, errorcodes.CANNOT_CONNECT_NOW)
+
 # Classes of SQLSTATE (PostgreSQL documentation, "PostgreSQL Error Codes").
 _PASSING_CLASSES = (
     errorcodes.CLASS_CONNECTION_EXCEPTION,

@@ -86,6 +86,15 @@ def test_what_only_the_run_shows_is_refused_before_it_runs(
     assert "first" not in tables(migrated)
 
 
+def add_revision_that_runs(project: Project, text: str) -> None:
+    """Add a revision that runs SQL unseen between two statements that are seen."""
+    project.add_revision(
+        UNSEEN + f"op.execute('CREATE TABLE first ()')\nrun({text!r})\nop.execute('CREATE TABLE second ()')",
+        downgrade=BACK,
+        python=True,
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     ["COMMIT", "COMMIT AND CHAIN", "COMMIT; SELECT 1/0", "COMMIT; BEGIN; SELECT 1/0"],
@@ -93,11 +102,7 @@ def test_what_only_the_run_shows_is_refused_before_it_runs(
 def test_a_commit_that_nobody_saw_is_found_and_marked(
     guvnor: ForkedCommand, migrated: Database, project: Project, text: str
 ) -> None:
-    project.add_revision(
-        UNSEEN + f"op.execute('CREATE TABLE first ()')\nrun({text!r})\nop.execute('CREATE TABLE second ()')",
-        downgrade=BACK,
-        python=True,
-    )
+    add_revision_that_runs(project, text)
     result = ends(up(guvnor, migrated, project), 1, "half done", "guvnor migrate repair")
     assert "rolled back" not in result.err
     assert versions(migrated) == HALF_DONE
@@ -120,11 +125,7 @@ def test_a_commit_as_the_last_statement_is_found(
 def test_a_rollback_that_nobody_saw_is_found(
     guvnor: ForkedCommand, migrated: Database, project: Project, text: str
 ) -> None:
-    project.add_revision(
-        UNSEEN + f"op.execute('CREATE TABLE first ()')\nrun({text!r})\nop.execute('CREATE TABLE second ()')",
-        downgrade=BACK,
-        python=True,
-    )
+    add_revision_that_runs(project, text)
     result = ends(up(guvnor, migrated, project), 1, "ended its transaction by itself", "It is not known")
     assert "Applied" not in result.out
     assert versions(migrated) == AT_HEAD
