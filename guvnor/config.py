@@ -21,6 +21,7 @@ MASK = "***"
 OLDEST_SERVER = 14  # the oldest major version of PostgreSQL that is supported
 PRODUCTION = "production"
 _MISSPELT = 0.88  # similarity (difflib) from which a name counts as a misspelling
+_SHORTEST_STALL = 0.05  # seconds; a watch that looks every 10 ms cannot keep a shorter limit
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 
@@ -40,6 +41,22 @@ def seconds(text: str) -> float:
     if match is None:
         raise ValueError(f"{presentable(text)} is not a duration such as 500ms, 30s, 5min or 1h")
     return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def stall(text: str) -> float:
+    """Read how long a revision may make the application wait.
+
+    :returns: the duration in seconds.
+    :raises ValueError: when it is not a duration, or a shorter one than the tool can keep.
+    """
+    found = seconds(text)
+    if found < _SHORTEST_STALL:
+        raise ValueError(f"{presentable(text)} is too short: 50ms is the shortest that can be kept")
+    return found
+
+
+def _max_stall(text: str) -> float | None:
+    return None if text.strip().lower() == "off" else stall(text)
 
 
 def _choice(unknown: str, allowed: tuple[str, ...], text: str) -> str:
@@ -70,6 +87,10 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
+def _is_production(environment: str) -> bool:
+    return environment in (PRODUCTION, "prod")
+
+
 def _environment(text: str) -> str:
     name = text.strip().lower()
     if name != PRODUCTION and abs(len(name) - len(PRODUCTION)) <= 2:
@@ -88,6 +109,7 @@ class Option:
     :ivar read: parses the text of a value.
     :ivar meaning: a short explanation for users.
     :ivar in_file: whether the file of ``--config`` may set it.
+    :ivar default_in_production: another default for production, where it has one.
     """
 
     name: str
@@ -95,6 +117,7 @@ class Option:
     read: Callable[[str], Any]
     meaning: str
     in_file: bool = False
+    default_in_production: str | None = None
 
     @property
     def field(self) -> str:
@@ -119,6 +142,13 @@ OPTIONS = (
     Option("log.format", "", _log_format, "text or json; by default text on a terminal"),
     Option("lock_wait", "5min", seconds, "how long to wait for another migration to end"),
     Option("max_wait", "10min", seconds, "how long to keep trying for a revision's locks"),
+    Option(
+        "max_stall",
+        "2s",
+        _max_stall,
+        "how long a revision may make the application wait, or off",
+        default_in_production="500ms",
+    ),
     Option("confirm", "", str, "hash of the plan that the production guard may let through"),
     Option(
         "allow_plaintext",
@@ -147,6 +177,7 @@ OPTIONS = (
 class Settings:
     """The resolved settings of a run: a field for each option; durations are in seconds.
 
+    :ivar max_stall: None for no limit.
     :ivar values: the text of each value, by option name.
     :ivar origins: where each value came from, by option name.
     """
@@ -160,6 +191,7 @@ class Settings:
     log_format: str
     lock_wait: float
     max_wait: float
+    max_stall: float | None
     confirm: str
     allow_plaintext: bool
     verify: bool
@@ -176,7 +208,7 @@ class Settings:
     @property
     def production(self) -> bool:
         """Whether the configuration calls this production."""
-        return self.environment in (PRODUCTION, "prod")
+        return _is_production(self.environment)
 
     @property
     def production_environment(self) -> str | None:
@@ -218,7 +250,10 @@ def load(
             (file.get(name), f"file {texts.get('config')}"),
         )
         given = (candidate for candidate in candidates if candidate[0])
-        text, origin = next(given, (option.default, "default"))
+        default = option.default
+        if option.default_in_production and _is_production(values["environment"]):
+            default = option.default_in_production
+        text, origin = next(given, (default, "default"))
         try:
             values[option.field] = option.read(text or "")
         except ValueError as error:

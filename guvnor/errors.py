@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     DRIFT = 6  # drift, or a finding of a report
     LOCKED = 7  # a lock was not acquired in time
     PENDING = 8  # migrations are pending (status --exit-code)
+    STALLED = 9  # a revision was stopped, since it would make the application wait
     INTERRUPTED = 130  # by SIGINT
     TERMINATED = 143  # by SIGTERM
 

@@ -148,6 +148,12 @@ lock_wait_option = _setting(
 max_wait_option = _setting(
     "max_wait", "How long to keep trying for locks (default: 10min).", "--max-wait", metavar="TIME"
 )
+max_stall_option = _setting(
+    "max_stall",
+    "How long a revision may make the application wait, or off.",
+    "--max-stall",
+    metavar="TIME",
+)
 confirm_option = _setting(
     "confirm", "Let this plan through the production guard.", "--confirm", metavar="HASH"
 )
@@ -164,7 +170,9 @@ allow_plaintext_option = _setting(
     value="yes",
 )
 # What every command that runs revisions takes.
-run_options = _together(lock_wait_option, max_wait_option, confirm_option, allow_plaintext_option)
+run_options = _together(
+    lock_wait_option, max_wait_option, max_stall_option, confirm_option, allow_plaintext_option
+)
 backup_recipient_option = _setting(
     "backup.recipients",
     "Encrypt the backup for this age or SSH public key; repeatable.",

@@ -50,12 +50,19 @@ def test_config_show_names_the_origin_and_masks_the_password(guvnor, tmp_path):
     assert found["config"] == (str(file), "environment GUVNOR_CONFIG")
     assert found["environment"] == ("staging", "environment GUVNOR_ENV")
     assert found["max_wait"] == ("1min", ".env GUVNOR_MAX_WAIT")
+    assert found["max_stall"] == ("2s", "default")
     assert found["log.level"] == ("debug", "flag --log-level")
     assert found["storage.type"] == ("postgres", "default")
     assert "s3cret" not in shown.out + shown.err
 
     text = succeeds(guvnor("config", "show", database="postgres://u:p@h:x/d"), "(malformed, not shown)")
     assert len(text.out.splitlines()) == len(config.OPTIONS)
+
+
+def test_config_show_shows_the_default_that_is_in_force(guvnor):
+    shown = succeeds(guvnor("config", "show", "--json", env={"GUVNOR_ENV": "production"}))
+    (row,) = (row for row in json.loads(shown.out) if row["name"] == "max_stall")
+    assert (row["value"], row["origin"]) == ("500ms", "default")
 
 
 def test_the_global_flags_work_before_and_after_the_command(guvnor, tmp_path):

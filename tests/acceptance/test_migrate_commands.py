@@ -241,7 +241,7 @@ def test_help_names_the_commands_and_the_variables(guvnor):
     for command in ("up", "down", "status", "history", "create", "force", "preflight"):
         assert re.search(rf"^  {command} +[A-Z]", text, re.MULTILINE), command
     text = succeeds(guvnor("migrate", "up", "-h")).out
-    for name in ("CONFIG", "LOG_LEVEL", "LOCK_WAIT", "MAX_WAIT", "CONFIRM"):
+    for name in ("CONFIG", "LOG_LEVEL", "LOCK_WAIT", "MAX_WAIT", "MAX_STALL", "CONFIRM"):
         assert f"GUVNOR_{name}" in text
 
 

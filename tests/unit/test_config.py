@@ -38,6 +38,35 @@ def test_defaults(load):
     assert not settings.production
 
 
+@pytest.mark.parametrize(
+    ("environment", "text", "limit"),
+    [
+        ("development", None, 2.0),
+        ("staging", None, 2.0),
+        ("production", None, 0.5),
+        ("prod", None, 0.5),
+        ("production", "5s", 5.0),
+        ("development", "50ms", 0.05),
+        ("production", " Off ", None),
+    ],
+)
+def test_how_long_the_application_may_wait_depends_on_the_environment(load, environment, text, limit):
+    settings = load(environment={"GUVNOR_ENV": environment, "GUVNOR_MAX_STALL": text})
+    assert settings.max_stall == limit
+    assert seconds_of(settings.values["max_stall"]) == limit  # what `config show` shows is what is in force
+    assert settings.origins["max_stall"] == ("environment GUVNOR_MAX_STALL" if text else "default")
+
+
+def seconds_of(text):
+    return None if text.strip() == "Off" else config.seconds(text)
+
+
+@pytest.mark.parametrize("text", ["49ms", "0", "0s"])
+def test_no_limit_is_so_short_that_it_cannot_be_kept(load, text):
+    with pytest.raises(ConfigurationError, match=f"'{text}' is too short: 50ms is the shortest"):
+        load(flags={"max_stall": text})
+
+
 def test_the_innermost_place_wins(load):
     places = {
         "file": "storage:\n  type: embedded\n  dsn: from-file\n",
@@ -193,6 +222,7 @@ def test_a_file_that_cannot_be_read(load, tmp_path):
         ("GUVNOR_LOG_LEVEL", "unknown log level: 'x'"),
         ("GUVNOR_LOG_FORMAT", "unknown log format: 'x'"),
         ("GUVNOR_MAX_WAIT", "max_wait"),
+        ("GUVNOR_MAX_STALL", "max_stall"),
     ],
 )
 def test_a_value_that_is_none_of_the_known_ones(load, variable, problem):

@@ -80,7 +80,15 @@ def test_no_form_of_connection_string_shows_it(password):
 
 def test_a_setting_that_got_the_connection_string_by_mistake_does_not_show_it():
     dsn = f"postgres://u:{WORD}@h/d"
-    for variable in ("CONFIG", "STORAGE_TYPE", "LOG_LEVEL", "LOG_FORMAT", "LOCK_WAIT", "MAX_WAIT"):
+    for variable in (
+        "CONFIG",
+        "STORAGE_TYPE",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+        "LOCK_WAIT",
+        "MAX_WAIT",
+        "MAX_STALL",
+    ):
         with pytest.raises(ConfigurationError) as raised:
             config.load({}, {f"GUVNOR_{variable}": dsn})
         assert not leaks(str(raised.value), repr(raised.value))
