@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from guvnor.cli.deploy import deploy
+from guvnor.errors import ExitCode
 from tests.support.command import CHECKOUT
 
 FLAGS = {flag for parameter in deploy.params for flag in parameter.opts}
@@ -72,6 +74,26 @@ def test_a_pod_is_given_time_and_is_not_started_for_ever(path: str) -> None:
     assert pod["terminationGracePeriodSeconds"] >= 30
     assert pod["restartPolicy"] == "Never"
     assert pod["containers"][0]["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize("path", ["deploy/kubernetes/job.yaml", "deploy/helm/templates/migrate.yaml"])
+def test_what_comes_again_each_time_gets_no_new_pod(path: str) -> None:
+    (job,) = documents(CHECKOUT / path)
+    specification = job["spec"]
+    assert isinstance(specification, dict)
+    (rule,) = specification["podFailurePolicy"]["rules"]
+    assert rule["action"] == "FailJob"
+    of_exit = rule["onExitCodes"]
+    assert of_exit["containerName"] == specification["template"]["spec"]["containers"][0]["name"]
+    again = [ExitCode.USAGE, ExitCode.REFUSED, ExitCode.DECISION, ExitCode.STALLED]
+    assert (of_exit["operator"], of_exit["values"]) == ("In", again)  # the API wants them in order
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/deploy.md", "docs/operations.md"])
+def test_every_exit_code_is_explained(path: str) -> None:
+    text = (CHECKOUT / path).read_text(encoding="utf-8")
+    explained = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", text, re.M) for code in row.split(", ")}
+    assert set(ExitCode) <= explained
 
 
 def test_the_application_waits_for_the_migrations() -> None:
