@@ -162,14 +162,16 @@ class Console(Observer):
     def ask(self, risk: Risk) -> bool | None:
         """Show what is at stake and read ``yes`` from the terminal; None without a terminal."""
         database = risk.database
+        loss = " This may result in data loss." if risk.may_lose_data else ""
         for line in (
-            f"⚠️  You are about to {risk.action} in production. This may result in data loss.",
+            f"⚠️  You are about to {risk.action} in production.{loss}",
             f"   Database:  {database.database} on {database.host}, port {database.port}",
             f"   Role:      {database.role}",
             f"   Because:   {risk.why}",
             f"   Version:   {risk.current or 'none'} → {risk.target or 'none'}",
             *(f"   Step:      {revision}" for revision in risk.revisions),
-            *(f"   Lost:      {loss}" for loss in risk.losses),
+            *(f"   Lost:      {lost}" for lost in risk.losses),
+            *(f"   Waits:     {wait}" for wait in risk.waits),
             *((f"   Backup:    {risk.backup}",) if risk.backup else ()),
             f"   Plan hash: {risk.hash}",
         ):

@@ -167,11 +167,16 @@ class Migration:
         """
         why = self._production_reason(current)
         decision = self._decision = self._policy.decide(plan, production=why is not None)
-        harmless = not decision.losses and all(step.direction is Direction.UP for step in plan.steps)
-        if why is None or harmless:
+        waits = tuple(
+            f"Revision {step.revision} may make the application wait for up to {said.text}: {said.reason}"
+            for step in plan.steps
+            if (said := step.max_stall)
+        )
+        only_up = all(step.direction is Direction.UP for step in plan.steps)
+        if why is None or (only_up and not decision.losses and not waits):
             return
         risk = guard.Risk(
-            action=_ACTIONS[plan.steps[0].direction],
+            action=guard.STALL if only_up and not decision.losses else _ACTIONS[plan.steps[0].direction],
             why=why,
             database=plan.database,
             current=plan.current,
@@ -180,6 +185,7 @@ class Migration:
                 f"{step.direction} {step.revision} {step.description}".strip() for step in plan.steps
             ),
             losses=decision.losses,
+            waits=waits,
             hash=plan.hash,
             backup=decision.backup,
         )

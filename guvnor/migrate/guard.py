@@ -14,6 +14,7 @@ from guvnor.revisions.confirmation import confirmation_hash
 
 ROLLBACK = "rollback a migration"
 DROP = "apply a migration that drops data"
+STALL = "apply a migration that may make the application wait"
 FORCE = "set the version of a database, whatever its schema is,"
 
 
@@ -25,6 +26,7 @@ class Risk:
     :ivar why: why this is production.
     :ivar revisions: what is done, a line each.
     :ivar losses: what data would be lost, a line each.
+    :ivar waits: how long which revision may make the application wait, and why, a line each.
     :ivar backup: how a backup will be taken first, or why none is; None where none was considered.
     :ivar hash: the plan's hash, for a confirmation without a terminal.
     """
@@ -37,7 +39,13 @@ class Risk:
     revisions: tuple[str, ...]
     hash: str
     losses: tuple[str, ...] = ()
+    waits: tuple[str, ...] = ()
     backup: str | None = None
+
+    @property
+    def may_lose_data(self) -> bool:
+        """Whether data may be lost, and not only the application be made to wait."""
+        return self.action != STALL
 
 
 class RefusedError(GuvnorError):
@@ -104,6 +112,7 @@ def check(risk: Risk, confirmation: str, ask: Ask) -> None:
 
 def _what(risk: Risk) -> str:
     lost = f" Data that would be lost: {'; '.join(risk.losses)}." if risk.losses else ""
+    lost += "".join(f" {wait}." for wait in risk.waits)
     return (
         f"Database {risk.database.database} on {risk.database.host or 'the local socket'}: "
         f"{'; '.join(risk.revisions)}.{lost} The hash of this plan is {risk.hash}."

@@ -128,7 +128,8 @@ class StepRunner:
 
     def _record(self, step: Step, retries: Retries) -> StepRecord:
         versions = (step.from_version, step.to_version)
-        tool, note = self.request.tool, self.note
+        tool = self.request.tool
+        note = "; ".join(filter(None, (self.note, str(step.max_stall or "")))) or None
         attempt = history.Attempt(step.direction, step.revision, *versions, step.checksum, tool, note)
         return StepRecord(step, attempt, self.request.project.golang_migrate, retries)
 

@@ -23,6 +23,8 @@ def lines(preview: Preview) -> Iterator[str]:
     for number, step in enumerate(plan.steps):
         yield ""
         yield f"{step.direction} {step.revision} {step.description}"
+        if (said := step.max_stall) is not None:
+            yield f"  ⚠️  may make the application wait for up to {said.text}: {said.reason}"
         if preview.effects:
             effect = preview.effects[number]
             for sign, objects in (("+", effect.added), ("~", effect.changed), ("-", effect.dropped)):
@@ -79,6 +81,9 @@ def as_json(preview: Preview) -> dict[str, Any]:
                 "direction": step.direction,
                 "revision": step.revision,
                 "description": step.description,
+                "max_stall": {"seconds": said.seconds, "reason": said.reason}
+                if (said := step.max_stall)
+                else None,
                 "statements": [
                     {
                         "sql": sql,

@@ -167,6 +167,9 @@ def _part(part: RevisionEffects) -> Iterator[str | _Fold]:
     if part.down.lost:
         lost = _and(map(_named, part.down.lost))
         yield f"**Data loss on the way back:** whatever is stored by then in {lost}."
+    if part.max_stall:
+        limit, reason = part.max_stall.text, _escaped(part.max_stall.reason)
+        yield f"**⚠️ The application may wait** for up to {limit} in each direction: {reason}"
     if part.up.changes:
         yield "\n".join(line for change in part.up.changes for line in _change(change))
     ways = (("up", part.up), ("down", part.down))

@@ -11,6 +11,7 @@ from guvnor.review import changes, scratch
 from guvnor.review.changes import Change
 from guvnor.review.files import Tree
 from guvnor.revisions import files as revision_files, plan
+from guvnor.revisions.allowances import Allowance
 from guvnor.revisions.plan import Step
 from guvnor.revisions.script import Direction, find_steps
 from guvnor.schema import rehearsal
@@ -40,13 +41,17 @@ class DirectionEffects:
 
 @dataclass(frozen=True)
 class RevisionEffects:
-    """What one new revision does."""
+    """What one new revision does.
+
+    :ivar max_stall: how long it says that it may make the application wait; None when it says nothing.
+    """
 
     revision: str
     description: str
     file: str
     up: DirectionEffects
     down: DirectionEffects
+    max_stall: Allowance | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def range_of(tree: Tree, new: Sequence[str]) -> Range:
     steps = (*ups, *downs)
     directions = tuple(DirectionEffects(step.statements) for step in steps)
     parts = tuple(
-        RevisionEffects(step.revision, step.description, file.path.name, up, down)
+        RevisionEffects(step.revision, step.description, file.path.name, up, down, step.max_stall)
         for step, file, up, down in zip(ups, found[first:], directions, reversed(directions), strict=False)
     )
     return Range(tree, base, head, steps, directions, parts)

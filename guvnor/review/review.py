@@ -251,6 +251,10 @@ class _Reviewer:
         waits = [f"{table} {why}" for part in found.parts for table, why in stops(part.up)]
         back = [stop for part in found.parts for stop in stops(part.down)]
         waits += [f"on the way back, {table} {why}" for table, why in back]
+        said = [(part.revision, part.max_stall) for part in found.parts if part.max_stall]
+        waits += [
+            f"revision {revision} allows itself {stall.text}: {stall.reason}" for revision, stall in said
+        ]
         if waits:
             return ReviewCheck("Locks", "warning", f"The application waits: {'; '.join(waits)}.")
         summary = "No table in use is rewritten or read as a whole while others wait."

@@ -7,9 +7,8 @@ import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from guvnor.revisions import files
+from guvnor.revisions import allowances, files
 from guvnor.revisions.files import Revision, RevisionFilesError
-from guvnor.revisions.idle import max_idle
 
 if TYPE_CHECKING:
     from alembic.script import Script, ScriptDirectory
@@ -70,11 +69,11 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
                     next_step=f"$EDITOR {revision.path}",
                 )
         try:
-            max_idle(known.module)
-        except ValueError as error:
+            allowances.max_idle(known.module)
+            allowances.max_stall(known.module)
+        except allowances.AllowanceError as error:
             raise RevisionFilesError(
-                f"{revision.path.name} does not say how long it may be idle: max_idle = {error}.",
-                next_step=f"$EDITOR {revision.path}",
+                f"{revision.path.name} {error}", next_step=f"$EDITOR {revision.path}"
             ) from None
         if left := todo_lines(files.text(revision.path)):
             message = f"{revision.path.name} is not finished: a TODO is left in line {left[0]}."

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
 
 from alembic.runtime.migration import MigrationStep, RevisionStep
 
 from guvnor.postgres import Identity
+from guvnor.revisions import allowances
+from guvnor.revisions.allowances import Allowance
 from guvnor.revisions.confirmation import confirmation_hash
-from guvnor.revisions.idle import max_idle
 from guvnor.revisions.script import Direction
 from guvnor.revisions.statements import checksum, render
 
@@ -37,7 +39,16 @@ class Step:
     @property
     def max_idle(self) -> float:
         """The seconds for which the server lets the transaction of the step be idle."""
-        return max_idle(self.alembic.revision.module if isinstance(self.alembic, RevisionStep) else None)
+        return allowances.max_idle(self._module)
+
+    @cached_property
+    def max_stall(self) -> Allowance | None:
+        """How long the revision says that it may make the application wait; None when it says nothing."""
+        return allowances.max_stall(self._module)
+
+    @property
+    def _module(self) -> ModuleType | None:
+        return self.alembic.revision.module if isinstance(self.alembic, RevisionStep) else None
 
     @cached_property
     def checksum(self) -> str:
@@ -60,8 +71,11 @@ class Plan:
 
     @cached_property
     def hash(self) -> str:
-        """What a confirmation refers to: a hash over database, versions and statements."""
-        content = [text for step in self.steps for text in (step.direction, step.revision, *step.statements)]
+        """What a confirmation refers to: a hash over database, versions, statements and allowances."""
+        content: list[str] = []
+        for step in self.steps:
+            content += (step.direction, step.revision, *step.statements)
+            content += [str(step.max_stall)] if step.max_stall else []
         return confirmation_hash(self.database, self.current, self.target, content)
 
     def remaining(self, version: str | None) -> Plan | None:

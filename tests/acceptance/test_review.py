@@ -99,6 +99,19 @@ def test_a_dangerous_branch(clone: Clone, dsn: str) -> None:
     assert_current("dangerous", result)
 
 
+def test_a_revision_that_may_make_the_application_wait_says_why(clone: Clone, dsn: str) -> None:
+    good(clone)
+    (path,) = clone.versions.glob("003_*.py")
+    path.write_text(f'{path.read_text()}\n\nmax_stall = "5s"  # the_table is small\n')
+    clone.commit()
+    result = review(clone, dsn)
+    assert result.code == 0, result.out + result.err
+    sign, summary = verdicts(result)["Locks"]
+    assert (sign, "revision 003 allows itself 5s: the_table is small" in summary) == ("⚠️", True)
+    words = r"**⚠️ The application may wait** for up to 5s in each direction: the\_table is small"
+    assert words in result.out
+
+
 def test_two_heads(clone: Clone, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     result = report(clone, "two-heads", dsn)
     assert result.code == 3, result.out + result.err

@@ -88,12 +88,15 @@ def test_a_revision_that_idles_too_long_loses_its_locks_and_is_told_what_to_say(
         python=True,
     )
     source = path.read_text()
-    path.write_text(f'{source}\n\nmax_idle = "200ms"\n')
+    path.write_text(f'{source}\n\nmax_idle = "200ms"  # this is a test\n')
     result = guvnor("migrate", "up", database=migrated, cwd=project.directory)
     ends(result, 1, "idle for 0.2 s", 'max_idle = "10min"', "as it was before it (version 2)")
     assert versions(migrated) == AT_HEAD
     path.write_text(f'{source}\n\nmax_idle = "soon"\n')
     ends(guvnor("migrate", "up", database=migrated, cwd=project.directory), 3, "max_idle", "soon")
+    path.write_text(f'{source}\n\nmax_idle = "10min"\n')
+    told = guvnor("migrate", "up", database=migrated, cwd=project.directory)
+    ends(told, 3, f"{path.name} does not say why it needs max_idle = '10min'", 'max_idle = "10min"  # why')
     path.write_text(f'{source}\n\nmax_idle = "10min"  # it sleeps\n')
     succeeds(guvnor("migrate", "up", "--no-verify", database=migrated, cwd=project.directory))
 
@@ -106,7 +109,7 @@ def test_a_frozen_runner_lets_go_and_is_told_from_one_at_work(
         downgrade=BACK,
         python=True,
     )
-    path.write_text(f'{path.read_text()}\n\nmax_idle = "4s"\n')
+    path.write_text(f'{path.read_text()}\n\nmax_idle = "4s"  # this is a test\n')
     process = guvnor.start("migrate", "up", database=migrated, cwd=project.directory)
     ((revision,),) = wait_for("the lock", lambda: migrated.execute(IDLE))
     settings = config.load(environment={"GUVNOR_STORAGE_DSN": migrated.dsn})
