@@ -21,6 +21,7 @@ MASK = "***"
 OLDEST_SERVER = 14  # the oldest major version of PostgreSQL that is supported
 PRODUCTION = "production"
 _MISSPELT = 0.88  # similarity (difflib) from which a name counts as a misspelling
+_MAX_STALL_IN_PRODUCTION = "500ms"
 _SHORTEST_STALL = 0.05  # seconds; a watch that looks every 10 ms cannot keep a shorter limit
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
@@ -147,7 +148,7 @@ OPTIONS = (
         "2s",
         _max_stall,
         "how long a revision may make the application wait, or off",
-        default_in_production="500ms",
+        default_in_production=_MAX_STALL_IN_PRODUCTION,
     ),
     Option("confirm", "", str, "hash of the plan that the production guard may let through"),
     Option(
@@ -209,6 +210,15 @@ class Settings:
     def production(self) -> bool:
         """Whether the configuration calls this production."""
         return _is_production(self.environment)
+
+    def max_stall_in_force(self, *, production: bool) -> float | None:
+        """Return how many seconds a revision may make the application wait; None for no limit.
+
+        :param production: whether the database is production, by the configuration or by its mark.
+        """
+        if production and self.origins["max_stall"] == "default":
+            return stall(_MAX_STALL_IN_PRODUCTION)
+        return self.max_stall
 
     @property
     def production_environment(self) -> str | None:

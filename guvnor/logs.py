@@ -30,7 +30,8 @@ class TextFormatter(logging.Formatter):
         """Format one record as a readable line."""
         level = _LEVEL_NAMES.get(record.levelname, record.levelname)
         clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        extra = "".join(f" {name}={value}" for name, value in fields(record).items() if value is not None)
+        known = {name: value for name, value in fields(record).items() if value is not None}
+        extra = "".join(f" {name}={' '.join(str(value).split())}" for name, value in known.items())
         line = f"{clock} {level:<5} {record.getMessage()}{extra}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

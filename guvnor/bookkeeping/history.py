@@ -78,7 +78,12 @@ class Start:
 
 @dataclass(frozen=True)
 class Entry:
-    """One attempt, as ``guvnor migrate history`` shows it."""
+    """One attempt, as ``guvnor migrate history`` shows it.
+
+    :ivar stalled_ms: the longest that a session of the application waited behind it.
+    :ivar stalled_sessions: how many sessions waited behind it.
+    :ivar stalled_statement: the statement that the longest wait was for.
+    """
 
     at: datetime
     direction: str
@@ -89,6 +94,9 @@ class Entry:
     duration_ms: int | None
     lock_wait_ms: int | None
     tries: int | None
+    stalled_ms: int | None
+    stalled_sessions: int | None
+    stalled_statement: str | None
     size_change: int | None
     database_role: str
     os_user: str | None
@@ -241,6 +249,9 @@ def entries(
                      WHEN %(running)s AND started.id = max(started.id) OVER () THEN 'running'
                      ELSE 'killed' END AS outcome,
                 ended.duration_ms, ended.lock_wait_ms, ended.tries,
+                -- A table of an older release lacks these columns until the next run.
+                (to_jsonb(ended) ->> 'stalled_ms')::bigint, (to_jsonb(ended) ->> 'stalled_sessions')::integer,
+                to_jsonb(ended) ->> 'stalled_statement',
                 measured.database_bytes - started.database_bytes, started.database_role,
                 started.os_user, started.host, started.job, started.tool, started.checksum,
                 ended.sqlstate, ended.error, started.note

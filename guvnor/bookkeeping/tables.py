@@ -54,10 +54,20 @@ CREATE_HISTORY = (
         job text,
         tool text NOT NULL,
         database_identity text,
-        note text
+        note text,
+        stalled_ms bigint,
+        stalled_sessions integer,
+        stalled_statement text
     )
     """,
     f"COMMENT ON TABLE guvnor_migration_history IS 'layout {LAYOUT}'",
+)
+
+# Older releases made the table without these columns. They name those that they write, so they can write a
+# table that has these, too: the layout stays.
+_ADDED_TO_HISTORY = ("stalled_ms bigint", "stalled_sessions integer", "stalled_statement text")
+_COMPLETE_HISTORY = "ALTER TABLE public.guvnor_migration_history " + ", ".join(
+    f"ADD COLUMN IF NOT EXISTS {column}" for column in _ADDED_TO_HISTORY
 )
 
 # Rails and dbmate keep a table schema_migrations, too: theirs has one column, a text.
@@ -136,7 +146,7 @@ def check_golang(cursor: Any) -> None:
 
 
 def create_missing(connection: Connection, *, golang_migrate: bool = True) -> None:
-    """Create the bookkeeping tables that are missing.
+    """Create the bookkeeping tables that are missing, and the columns that an older history lacks.
 
     :param connection: in autocommit mode, holding the run lock.
     :param golang_migrate: whether golang-migrate's table is one of them.
@@ -147,9 +157,25 @@ def create_missing(connection: Connection, *, golang_migrate: bool = True) -> No
     with connection.cursor() as cursor:
         if wanted.keys() - existing(cursor):
             cursor.execute(";".join((*wanted.values(), READ_ONLY_FOR_OTHERS)))
+        _complete_history(cursor)
 
 
 def create_history(cursor: Any) -> None:
-    """Create the history table when it is missing."""
+    """Create the history table when it is missing, or the columns that an older one lacks."""
     if HISTORY not in existing(cursor):
         cursor.execute(";".join((*CREATE_HISTORY, READ_ONLY_FOR_OTHERS)))
+    _complete_history(cursor)
+
+
+def _complete_history(cursor: Any) -> None:
+    """Add the columns that the history lacks; it is locked for that only when it lacks one."""
+    cursor.execute(
+        """
+        SELECT count(*) FROM pg_catalog.pg_attribute
+        WHERE attrelid = to_regclass('public.guvnor_migration_history') AND attname = ANY (%s)
+          AND NOT attisdropped
+        """,
+        ([column.partition(" ")[0] for column in _ADDED_TO_HISTORY],),
+    )
+    if cursor.fetchone() != (len(_ADDED_TO_HISTORY),):
+        cursor.execute(_COMPLETE_HISTORY)

@@ -155,6 +155,9 @@ class Deployment(Observer):
                 "seconds": round(done.duration, 3),
                 "lock_wait_seconds": round(done.lock_wait, 3),
                 "tries": done.tries,
+                "stalled_seconds": round(done.stalled, 3),
+                "stalled_sessions": done.stalled_sessions,
+                "stalled_statement": done.stalled_statement,
             }
             for done in applied
         ]

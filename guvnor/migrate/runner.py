@@ -33,6 +33,7 @@ from guvnor.online.blockers import LockMonitor
 from guvnor.online.operations import RUNNER
 from guvnor.online.replicas import ReplicaPolicy
 from guvnor.postgres import Connection
+from guvnor.postgres.excerpt import excerpt
 from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Applied:
-    """A step that was run: durations in seconds, and how often its transaction was tried."""
+    """A step that was run: durations in seconds, and how often its transaction was tried.
+
+    :ivar stalled: the longest that a session of the application waited behind it.
+    :ivar stalled_sessions: how many sessions waited behind it.
+    :ivar stalled_statement: an excerpt of the statement that the longest wait was for.
+    """
 
     step: Step
     duration: float
     lock_wait: float
     tries: int
+    stalled: float = 0.0
+    stalled_sessions: int = 0
+    stalled_statement: str | None = None
 
 
 @dataclass
@@ -112,7 +121,15 @@ class StepRunner:
             extra={"direction": step.direction, **record.figures()},
         )
         self.canceller.check()
-        return Applied(step, time.monotonic() - retries.began, record.lock_wait, retries.count)
+        return Applied(
+            step,
+            time.monotonic() - retries.began,
+            record.lock_wait,
+            retries.count,
+            record.stalled_ms / 1000,
+            record.stalled_sessions,
+            record.stalled_statement and excerpt(record.stalled_statement),
+        )
 
     def _confirm(self, record: StepRecord) -> None:
         """Write the last event of a step, and wait until a synchronous standby has it, if there is one."""

@@ -10,6 +10,7 @@ from guvnor.bookkeeping import history, state, versions
 from guvnor.migrate.retries import Retries
 from guvnor.migrate.stage import Stage
 from guvnor.postgres import Connection
+from guvnor.postgres.excerpt import excerpt
 from guvnor.revisions.identifiers import number
 from guvnor.revisions.plan import Step
 
@@ -21,6 +22,9 @@ class StepRecord:
     :ivar attempt: what every event of it has in common in the history.
     :ivar golang_migrate: whether golang-migrate's table is kept in step.
     :ivar lock_wait: seconds waited for locks, over all tries.
+    :ivar stalled_ms: the longest that a session of the application waited behind the step.
+    :ivar stalled_sessions: how many sessions waited behind it.
+    :ivar stalled_statement: the statement that the longest wait was for; only an excerpt of it is recorded.
     """
 
     step: Step
@@ -28,13 +32,19 @@ class StepRecord:
     golang_migrate: bool
     retries: Retries
     lock_wait: float = field(default=0.0, init=False)
+    stalled_ms: int = field(default=0, init=False)
+    stalled_sessions: int = field(default=0, init=False)
+    stalled_statement: str | None = field(default=None, init=False)
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> dict[str, int | str | None]:
         """Return the figures that are recorded at the end."""
         return {
             "duration_ms": round((time.monotonic() - self.retries.began) * 1000),
             "lock_wait_ms": round(self.lock_wait * 1000),
             "tries": self.retries.count,
+            "stalled_ms": self.stalled_ms,
+            "stalled_sessions": self.stalled_sessions,
+            "stalled_statement": self.stalled_statement and excerpt(self.stalled_statement),
         }
 
     def measured(self, connection: Connection, event: str) -> None:

@@ -135,13 +135,16 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
     return pids is not None, _blockers(connection, pid, pids) if pids else ()
 
 
-def holders(connection: Connection, tables: Iterable[str]) -> tuple[Blocker, ...]:
-    """Return who keeps ordinary reads and writes of tables waiting, or waits to do so.
+def holders(
+    connection: Connection, tables: Iterable[str], mode: str = "RowExclusiveLock"
+) -> tuple[Blocker, ...]:
+    """Return who keeps a lock on tables waiting, or waits to do so; by default ordinary reads and writes.
 
     It serves a session that has just given up waiting, and cannot be watched by another one.
 
     :param connection: in autocommit mode.
     :param tables: their names, without a schema; those that do not exist are left out.
+    :param mode: the mode that is wanted, as ``pg_locks`` calls it.
     """
     sql = """
         SELECT l.relation::bigint, l.relation::regclass::text, COALESCE(l.pid, 0), l.mode
@@ -152,10 +155,10 @@ def holders(connection: Connection, tables: Iterable[str]) -> tuple[Blocker, ...
         ORDER BY l.granted DESC, l.pid
     """
     found: dict[tuple[int, int], Blocker] = {}
-    for relation, table, pid, _ in rows(connection, sql, (list(tables), CONFLICTS["RowExclusiveLock"])):
+    for relation, table, pid, _ in rows(connection, sql, (list(tables), CONFLICTS[mode])):
         if (relation, pid) in found:
             continue
-        wanted = _Wanted(relation, table, None, "RowExclusiveLock")
+        wanted = _Wanted(relation, table, None, mode)
         for blocker in _described(connection, [pid], wanted):
             found[relation, pid] = blocker
     return tuple(found.values())

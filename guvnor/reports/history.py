@@ -24,7 +24,7 @@ def as_table(entries: Sequence[Entry]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("started", "what", "version", "outcome"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("took", "waited", "tries", "size", "who", "tool", "remark"):
+    for heading in ("took", "waited", "tries", "stalled", "size", "who", "tool", "remark"):
         table.add_column(heading, overflow="fold")
     for entry in entries:
         who = f"{entry.os_user or '?'}@{entry.host or '?'} as {entry.database_role}"
@@ -36,6 +36,7 @@ def as_table(entries: Sequence[Entry]) -> Table:
             _duration(entry.duration_ms),
             _duration(entry.lock_wait_ms),
             str(entry.tries or ""),
+            _stalled(entry),
             _size(entry.size_change),
             f"{who}, {entry.job}" if entry.job else who,
             entry.tool,
@@ -46,6 +47,13 @@ def as_table(entries: Sequence[Entry]) -> Table:
 
 def _duration(milliseconds: int | None) -> str:
     return "" if milliseconds is None else f"{milliseconds / 1000:.2f} s"
+
+
+def _stalled(entry: Entry) -> str:
+    """Say for how long the application waited at most, and in how many sessions."""
+    if not entry.stalled_sessions:
+        return ""
+    return f"{_duration(entry.stalled_ms)} ({entry.stalled_sessions})"
 
 
 def _size(change: int | None) -> str:

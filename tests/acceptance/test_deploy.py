@@ -229,6 +229,7 @@ def test_the_record_of_a_deployment(filled, guvnor, directory, result, tools):
     assert detail["path"].startswith(str(directory))
     (row,) = result.stage("up")["detail"]["applied"]
     assert (row["revision"], row["direction"], row["tries"]) == ("002", "up", 1)
+    assert {"stalled_seconds", "stalled_sessions", "stalled_statement"} <= row.keys()
     assert filled.execute(
         "SELECT note FROM guvnor_migration_history WHERE event = 'succeeded' AND revision = '002'"
     ) == [(f"backup: {detail['path']}",)]

@@ -49,6 +49,99 @@ def test_every_attempt_and_how_it_ended(database, guvnor, project):
     assert "up 001" not in table
 
 
+STALLED = ("stalled_ms", "stalled_sessions", "stalled_statement")
+
+
+def stalled(guvnor, database):
+    return [tuple(entry[name] for name in STALLED) for entry in entries(guvnor, database)]
+
+
+def test_how_long_the_application_waited(migrated, guvnor):
+    assert stalled(guvnor, migrated) == [(0, 0, None)] * 2
+    migrated.execute(
+        "UPDATE guvnor_migration_history SET stalled_ms = 310, stalled_sessions = 12, "
+        "stalled_statement = 'CREATE INDEX i ON t (x)' WHERE revision = '002' AND event = 'succeeded'"
+    )
+    assert stalled(guvnor, migrated) == [(0, 0, None), (310, 12, "CREATE INDEX i ON t (x)")]
+    heading, first, second = succeeds(guvnor("migrate", "history", database=migrated)).out.splitlines()
+    place = slice(heading.index("stalled"), heading.index("size"))
+    assert (first[place].strip(), second[place].strip()) == ("", "0.31 s (12)")
+
+
+# A history of an older release
+
+
+@pytest.fixture
+def older(migrated):
+    migrated.execute(
+        "ALTER TABLE guvnor_migration_history DROP stalled_ms, DROP stalled_sessions, DROP stalled_statement"
+    )
+    return migrated
+
+
+def columns(database):
+    return {
+        name
+        for (name,) in database.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'guvnor_migration_history'::regclass"
+        )
+    }
+
+
+def test_the_history_of_an_older_release_is_read_as_it_is(older, guvnor):
+    assert stalled(guvnor, older) == [(None, None, None)] * 2
+    assert "up 002" in succeeds(guvnor("migrate", "history", database=older)).out
+    succeeds(guvnor("migrate", "status", database=older))
+    succeeds(guvnor("migrate", "up", database=older), "No change")
+    assert columns(older).isdisjoint(STALLED)
+
+
+@pytest.mark.parametrize("command", ["up", "alembic", "force", "mark"])
+def test_it_is_completed_by_the_first_command_that_writes_it(older, guvnor, alembic, project, command):
+    project.add_revision("CREATE TABLE a ()", "DROP TABLE a")
+    here = {"database": older, "cwd": project.directory}
+    if command == "alembic":
+        succeeds(alembic("upgrade", "head", **here))
+    else:
+        words = {"up": ("migrate", "up"), "force": ("migrate", "force", "1"), "mark": ("db", "mark")}[command]
+        succeeds(guvnor(*words, **here))
+    assert columns(older) >= set(STALLED)
+    if command in ("up", "alembic"):
+        assert stalled(guvnor, older) == [(None, None, None)] * 2 + [(0, 0, None)]
+    assert older.execute("SELECT obj_description('guvnor_migration_history'::regclass, 'pg_class')") == [
+        ("layout 1",)
+    ]  # so that an older release goes on with it
+    if command == "up":
+        succeeds(guvnor("schema", "check", **here))
+
+
+def test_an_older_release_can_write_a_complete_one(migrated, guvnor):
+    older = """
+        INSERT INTO public.guvnor_migration_history
+            (direction, revision, from_version, to_version, checksum, tool, note, attempt, event,
+             os_user, host, job {more})
+        VALUES ('up', '003', '002', '003', 'x', 'guvnor 0.1.0', NULL, '5f0c0cc8-4c0e-4a4e-8d0a-3b9c7e6d5a41',
+                '{event}', 'ada', 'vm', NULL {values})
+    """
+    migrated.execute(older.format(event="started", more=", database_bytes", values=", 1"))
+    figures = {"more": ", duration_ms, lock_wait_ms, tries", "values": ", 20, 0, 1"}
+    migrated.execute(older.format(event="succeeded", **figures))
+    assert stalled(guvnor, migrated) == [(0, 0, None)] * 2 + [(None, None, None)]
+    assert [entry["outcome"] for entry in entries(guvnor, migrated)] == ["succeeded"] * 3
+
+
+def test_a_reader_of_an_older_history_delays_its_completion_and_is_named(older, guvnor, project):
+    project.add_revision("CREATE TABLE a ()", "DROP TABLE a")
+    with older.connect() as reader, reader.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT count(*) FROM guvnor_migration_history")
+        result = guvnor("migrate", "up", "--max-wait", "1s", database=older, cwd=project.directory)
+        pid = reader.info.backend_pid
+        ends(result, 7, "Could not use the tables of the version and the history", f"pid {pid} on ")
+        cursor.execute("ROLLBACK")
+    reader.close()
+    succeeds(guvnor("migrate", "up", database=older, cwd=project.directory))
+
+
 def test_since(migrated, guvnor):
     migrated.execute(
         "UPDATE guvnor_migration_history SET at = at - interval '3 days' WHERE revision = '001' "
