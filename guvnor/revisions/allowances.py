@@ -16,6 +16,7 @@ import re
 import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 
 from guvnor.config import seconds, stall
@@ -96,9 +97,10 @@ def _read(
     return Allowance(name, limit, value.strip(), reason)
 
 
+@cache  # the pre-flight checks read the file as it is loaded; it may be edited while the run waits for a lock
 def _reason(revision: ModuleType, name: str) -> str | None:
     """Return the comment on the last line of an assignment, else the one directly above it."""
-    with tokenize.open(revision.__file__ or "") as file:  # Alembic has just loaded it
+    with tokenize.open(revision.__file__ or "") as file:
         source = file.read()
     comments = {
         token.start[0]: (token.string, not token.line[: token.start[1]].strip())

@@ -90,5 +90,12 @@ def test_max_idle_needs_a_reason_too(module: Any) -> None:
         allowances.max_idle(module('max_idle = "0"  # never'))
 
 
+def test_a_file_that_is_edited_during_the_run_changes_nothing(module: Any) -> None:
+    loaded = module('max_stall = "5s"  # the table is small')
+    before = allowances.max_stall(loaded)
+    Path(loaded.__file__).write_text("")
+    assert allowances.max_stall(loaded) == before
+
+
 def test_a_file_with_a_byte_order_mark_can_be_read(module: Any) -> None:
     assert allowances.max_stall(module('max_stall = "5s"  # small', "utf-8-sig"))
