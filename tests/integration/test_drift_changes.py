@@ -373,13 +373,18 @@ def expected(live: Database, script: ScriptDirectory) -> Iterator[Shadow]:
         yield built
 
 
+@pytest.fixture(scope="module")
+def session(live: Database) -> Iterator[Connection]:
+    """One session for all tests of this file, so that the server keeps the catalogs in its caches."""
+    with contextlib.closing(psycopg2.connect(live.dsn)) as connection:
+        yield connection
+
+
 @pytest.fixture
-def changed(live: Database) -> Iterator[Connection]:
-    """A connection on which the live schema may be changed: it is rolled back."""
-    connection: Connection = psycopg2.connect(live.dsn)
-    yield connection
-    connection.rollback()
-    connection.close()
+def changed(session: Connection) -> Iterator[Connection]:
+    """A session in which the live schema may be changed: it is rolled back."""
+    yield session
+    session.rollback()
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases(CHANGES)])

@@ -280,12 +280,18 @@ def expected(live: Database) -> Iterator[Shadow]:
         yield built
 
 
+@pytest.fixture(scope="module")
+def session(live: Database) -> Iterator[Connection]:
+    """One session for all tests of this file, so that the server keeps the catalogs in its caches."""
+    with contextlib.closing(psycopg2.connect(live.dsn)) as connection:
+        yield connection
+
+
 @pytest.fixture
-def changed(live: Database) -> Iterator[Connection]:
-    connection: Connection = psycopg2.connect(live.dsn)
-    yield connection
-    connection.rollback()
-    connection.close()
+def changed(session: Connection) -> Iterator[Connection]:
+    """A session in which the live schema may be changed: it is rolled back."""
+    yield session
+    session.rollback()
 
 
 def test_the_same_schema_twice_has_no_difference(expected: Shadow, changed: Connection) -> None:

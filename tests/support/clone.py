@@ -50,9 +50,7 @@ class Clone(Project):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        shutil.copytree(
-            CHECKOUT / "guvnor", directory / "guvnor", ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(CHECKOUT / "guvnor", directory / "guvnor")  # with what is compiled of it
         (directory / ".gitignore").write_text("__pycache__/\n")
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit()

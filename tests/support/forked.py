@@ -5,6 +5,7 @@ It is a process of its own all the same, with the same code from ``main`` on, an
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -22,7 +23,7 @@ from tests.support.command import Command
 from tests.support.server import Target
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytest", "guvnor.cli", "guvnor.cli.plain_alembic", __name__])
+CONTEXT.set_forkserver_preload(["pytest", "tests.support.preload", __name__])
 
 
 class Fork:
@@ -69,6 +70,10 @@ class Lines:
     def __init__(self, path: Path, process: Fork) -> None:
         self._path = path
         self._process = process
+
+    def read(self) -> str:
+        """What it has written so far."""
+        return self._path.read_text()
 
     def __iter__(self) -> Iterator[str]:
         line = ""
@@ -134,6 +139,7 @@ def run(
     module: str, words: list[str], environment: dict[str, str], directory: Path, out: Path, err: Path
 ) -> Any:
     """Become ``python -m module``."""
+    gc.freeze()  # what is already there is garbage in no command
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the fork server ignores it
     os.chdir(directory)
