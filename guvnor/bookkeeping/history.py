@@ -254,7 +254,7 @@ def entries(
                 to_jsonb(ended) ->> 'stalled_statement',
                 measured.database_bytes - started.database_bytes, started.database_role,
                 started.os_user, started.host, started.job, started.tool, started.checksum,
-                ended.sqlstate, ended.error, started.note
+                ended.sqlstate, ended.error, COALESCE(ended.note, started.note)
             FROM public.guvnor_migration_history AS started
             LEFT JOIN LATERAL (
                 SELECT * FROM public.guvnor_migration_history AS e

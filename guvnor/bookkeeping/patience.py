@@ -52,7 +52,9 @@ def wait_for_tables(connection: Connection, max_wait: float, work: Callable[[], 
             try:
                 return work()
             except psycopg2.errors.LockNotAvailable:
-                found = blockers.holders(connection, BOOKKEEPING_TABLES) or blockers.holders(
+                found = blockers.holders_of_tables(
+                    connection, BOOKKEEPING_TABLES
+                ) or blockers.holders_of_tables(
                     connection, BOOKKEEPING_TABLES, "AccessExclusiveLock"
                 )  # which an older history is completed under, once
                 who = blockers.named(found)

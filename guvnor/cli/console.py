@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from guvnor.migrate.repair import Choice
     from guvnor.migrate.request import Outcome
     from guvnor.online.progress import Progress
+    from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +187,12 @@ class Console(Observer):
             if not answer.endswith(b"\n"):  # after Ctrl-C or Ctrl-D, end the line of the question
                 say(stream=sys.stderr)
         return answer.strip() == b"yes"
+
+    def instead(self, step: Step) -> tuple[str, ...]:
+        """Let lint say what to write instead of a step."""
+        from guvnor.lint import engine
+
+        return engine.instead(step.file, step.direction) if step.file else ()
 
     def progressed(self, progress: Progress) -> None:
         """Show the progress of a long step."""

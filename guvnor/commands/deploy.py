@@ -25,7 +25,7 @@ from guvnor.migrate.request import Observer, Outcome, Request
 from guvnor.migrate.runner import Applied
 from guvnor.online.progress import Progress
 from guvnor.postgres.errors import ConnectionFailedError
-from guvnor.revisions.plan import Plan
+from guvnor.revisions.plan import Plan, Step
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,10 @@ class Deployment(Observer):
     def ask(self, risk: Risk) -> bool | None:
         """Ask for a confirmation."""
         return self._shown.ask(risk)
+
+    def instead(self, step: Step) -> tuple[str, ...]:
+        """Ask what to write instead of a step."""
+        return self._shown.instead(step)
 
     def progressed(self, progress: Progress) -> None:
         """Pass on the progress of a long step."""

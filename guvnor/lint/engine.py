@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from guvnor.errors import GuvnorError
 from guvnor.lint import files, files_rules, ignores, python_rules, sql_rules, squawk
 from guvnor.lint.problem import LintProblem, LintReport
 from guvnor.lint.revision import RevisionSource
@@ -31,6 +32,19 @@ def lint_revisions(configuration_file: Path, since: str | None = None) -> LintRe
     in_order = sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
     # Report a statement in a loop only once.
     return LintReport(tuple(source.name for source in found.new), tuple(dict.fromkeys(in_order)))
+
+
+def instead(file: Path, direction: str) -> tuple[str, ...]:
+    """Return what to write instead of what one direction of a revision does to busy tables, a line each.
+
+    :returns: nothing where no rule knows, or the tools of lint are not installed.
+    """
+    source = RevisionSource(file.name, file.name, file.read_text("utf-8"))
+    try:
+        found = [problem for problem in squawk.problems(source) if problem.direction == direction]
+    except (GuvnorError, SyntaxError):
+        return ()
+    return tuple(dict.fromkeys(f"Line {problem.line} of {problem.file}: {problem.help}" for problem in found))
 
 
 def _problems(source: RevisionSource) -> Iterator[LintProblem]:

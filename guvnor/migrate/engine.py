@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
+from guvnor import postgres
 from guvnor.bookkeeping import consistency, history, production, state, tables, versions
 from guvnor.bookkeeping.consistency import DirtyError
 from guvnor.bookkeeping.patience import wait_for_tables
@@ -213,7 +214,7 @@ class Migration:
         self.request.observer.planned(plan)
         taken = self._back_up(plan, current)
         verification = self._begin_verification(plan)
-        applied = self._execute(plan, taken)
+        applied = self._execute(plan, taken, current)
         self.request.observer.executed(applied)
         drift = verification.new_drift() if verification else None
         return self._outcome(self._read_state(), applied, backup=taken, drift=drift)
@@ -237,7 +238,7 @@ class Migration:
             taken = self._back_up(plan, current)
             attempt = history.Attempt(direction, choice.revision, choice.from_version, choice.to_version)
             self._write(lambda connection: versions.prepare_repair(connection, attempt))
-            applied = self._execute(plan, taken)
+            applied = self._execute(plan, taken, current)
             return self._outcome(self._read_state(), applied, backup=taken)
 
     def _check_still_open(self, choice: Choice, current: State) -> None:
@@ -284,11 +285,12 @@ class Migration:
             log.warning("the schema cannot be verified", extra={"reason": reason(error)})
             return None
 
-    def _execute(self, plan: Plan, taken: TakenBackup | None) -> tuple[Applied, ...]:
+    def _execute(self, plan: Plan, taken: TakenBackup | None, current: State) -> tuple[Applied, ...]:
         """Run the steps of a plan, one after the other; those before a failing one stay applied."""
         # Imported only if there is something to run: most runs find nothing to do, and have to be quick.
         from guvnor.migrate.runner import StepRunner
         from guvnor.migrate.session import RevisionSession
+        from guvnor.migrate.watch import Watch
         from guvnor.postgres.engine import connected
 
         ready, request = self.ready, self.request
@@ -297,14 +299,24 @@ class Migration:
         note = f"backup: {taken.path or taken.what}" if taken else None
         applied = []
         with (
+            postgres.closing(ready.database.connect("watch")) as watching,
             connected(lambda: ready.database.connect("revision")) as connection,
             alembic_environment(request.environment, ready.script) as environment,
         ):
             session = RevisionSession(connection, int(scalar(ready.connection, "SELECT pg_backend_pid()")))
+            watch = Watch(watching, session)
             runner = StepRunner(
-                environment, request, session, ready.connection, self.locks, self.canceller, note
+                environment,
+                request,
+                session,
+                ready.connection,
+                watch,
+                self.locks,
+                self.canceller,
+                note,
+                production=self._production_reason(current) is not None,
             )
-            with contextlib.closing(runner):
+            with contextlib.closing(watch):
                 for step in plan.steps:
                     applied.append(runner.run(step))
         return tuple(applied)

@@ -8,17 +8,20 @@ import traceback
 
 import psycopg2
 from psycopg2 import errorcodes
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import InvalidRequestError
 
 from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
+from guvnor.migrate import stopped
 from guvnor.migrate.own_transaction import STILL_OPEN, UNCLEAR, EndedByItselfError
 from guvnor.migrate.signals import RunInterrupted
 from guvnor.migrate.stage import Stage
+from guvnor.migrate.watch import Watch
 from guvnor.online import remedies
 from guvnor.online.blockers import Blocker, named, ways_out
 from guvnor.online.execute import OnlineStepError
 from guvnor.postgres import row_security
+from guvnor.postgres.engine import as_written, driver_error
 from guvnor.postgres.excerpt import excerpt, redacted
 from guvnor.postgres.transient import SERVER_GONE, may_pass
 from guvnor.revisions import transaction_control
@@ -44,13 +47,6 @@ class BusyError(GuvnorError):
     exit_code = ExitCode.LOCKED
 
 
-def driver_error(error: BaseException) -> psycopg2.Error | None:
-    """Return the driver's error in an error of SQLAlchemy or of the driver; None for others."""
-    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
-        return error.orig
-    return error if isinstance(error, psycopg2.Error) else None
-
-
 def describe(
     step: Step,
     error: BaseException,
@@ -62,6 +58,8 @@ def describe(
     refused: tuple[str, ...] | None = (),
     lacking: tuple[str, ...] = (),
     idle: float = 0.0,
+    watch: Watch | None = None,
+    instead: tuple[str, ...] = (),
 ) -> tuple[GuvnorError, str]:
     """Return the error to raise for what ended a step, and the outcome for the history.
 
@@ -72,13 +70,19 @@ def describe(
         :mod:`guvnor.migrate.leftovers`; None where that is unknown.
     :param lacking: what to type where the server denied something; see :mod:`guvnor.migrate.denied`.
     :param idle: seconds that the transaction was idle before its last statement.
+    :param watch: may have stopped the step.
+    :param instead: what to write instead where it has.
     """
     if signal_received is not None:
         # Whatever the interruption looks like by now: closing a cancelled block raises errors of its own.
         return _interrupted(step, signal_received, state, refused), "interrupted"
     cause = driver_error(error)
     stays = False
-    if isinstance(error, GuvnorError):
+    if watch is not None and stopped.was_stopped(watch, error, connection_lost=connection_lost):
+        stays = watch.stopped is not None
+        result = stopped.describe(step, watch, again_by(step, state), instead)
+        result.next_step = _next_step(result.next_step or "", error, state)
+    elif isinstance(error, GuvnorError):
         result = error
         stays = isinstance(error, OnlineStepError)
         if stage.committed or isinstance(error, BusyError):
@@ -246,7 +250,7 @@ def _revision_failed(
             lines.append(f"{label}: {excerpt(value)}")
     statement = getattr(error, "statement", None)
     if statement:
-        lines.append(f"Statement:\n{excerpt(statement)}")
+        lines.append(f"Statement:\n{excerpt(as_written(statement))}")
     usual = "Correct the revision or what it ran into, then: {again}"
     advice = _NEXT_STEPS.get(cause.pgcode or "", usual).format(again=again_by(step, state))
     if not may_pass(cause.pgcode):

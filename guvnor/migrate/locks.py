@@ -25,7 +25,7 @@ from guvnor.postgres import SCHEMA, Connection, row, scalar
 log = logging.getLogger(__name__)
 
 RUN_LOCK = 0x6775_766E_6F72  # "guvnor" in ASCII
-_REVISION_SESSION = 0x6775_7672  # "guvr" in ASCII
+REVISION_SESSION = 0x6775_7672  # "guvr" in ASCII
 _SILENT_MOST = 20.0  # seconds; four times the interval of guvnor.migrate.heartbeat
 _GOLANG_SALT = 1486364155  # golang-migrate's own constant
 _POLL_FIRST, _POLL_MOST = 0.05, 1.0  # seconds
@@ -138,7 +138,7 @@ def holder(connection: Connection, key: int) -> Holder | None:
           AND (l.classid::bigint << 32) | l.objid::bigint = %s
         LIMIT 1
         """,
-        (_REVISION_SESSION, key),
+        (REVISION_SESSION, key),
     )
     if found is None:
         return None
@@ -151,7 +151,7 @@ def mark_revision_session(cursor: Any, control_pid: int) -> None:
 
     :param control_pid: of the backend of the session that holds the run lock.
     """
-    cursor.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_REVISION_SESSION, control_pid))
+    cursor.execute("SELECT pg_advisory_lock_shared(%s, %s)", (REVISION_SESSION, control_pid))
 
 
 def at_work(connection: Connection, *, golang_migrate: bool = True) -> Holder | None:

@@ -261,34 +261,16 @@ def _permissions(
             f"the tables belong to {owner}, and role {role} may not act as it.",
             next_step=f"GRANT {postgres.quote_ident(connection, owner)} TO {grantee};",
         )
-    login = _login(connection, role, grantee)
+    login = str(scalar(connection, "SELECT session_user"))
+    acting = f", logged in as {login}" if login != role else ""
     return PreflightCheck(
         "permissions",
-        f"Permissions sufficient (role {role}{login})",
+        f"Permissions sufficient (role {role}{acting})",
         warnings=warnings
         + role_warnings.hidden_rows(connection)
+        + role_warnings.hidden_waits(connection)
         + _extensions(connection, project, role, database),
     )
-
-
-def _login(connection: Connection, role: str, grantee: str) -> str:
-    """Say who logged in, where that is not the role that the session acts as.
-
-    It must be able to see what other sessions of the login do: a run finds out through a second session
-    whether the first one waits for a lock, and looks for an index build that an earlier run left behind.
-    """
-    login = str(scalar(connection, "SELECT session_user"))
-    if login == role:
-        return ""
-    if not scalar(
-        connection,
-        "SELECT pg_has_role('pg_read_all_stats', 'USAGE') OR pg_has_role(session_user, 'USAGE')",
-    ):
-        raise PermissionDeniedError(
-            f"role {role} may not see what the sessions of {login} are waiting for.",
-            next_step=f"GRANT pg_read_all_stats TO {grantee};",
-        )
-    return f", logged in as {login}"
 
 
 def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:

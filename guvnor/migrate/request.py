@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from guvnor.migrate.repair import Choice
     from guvnor.migrate.runner import Applied
     from guvnor.online.progress import Progress
-    from guvnor.revisions.plan import Plan
+    from guvnor.revisions.plan import Plan, Step
     from guvnor.schema.drift import DriftReport
 
 
@@ -31,6 +31,10 @@ class Observer:
     def ask(self, risk: Risk) -> bool | None:  # noqa: ARG002
         """Show a risk and ask for a confirmation; None without a terminal."""
         return None
+
+    def instead(self, step: Step) -> tuple[str, ...]:  # noqa: ARG002
+        """Return what to write instead of a step that would make the application wait, a line each."""
+        return ()
 
     def progressed(self, progress: Progress) -> None:
         """Take note of how far a long step is."""

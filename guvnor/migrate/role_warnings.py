@@ -19,6 +19,20 @@ def hidden_rows(connection: Connection) -> tuple[str, ...]:
     return (what,)
 
 
+def hidden_waits(connection: Connection) -> tuple[str, ...]:
+    """Warn of a role that does not see who waits for a lock: the watch of a run then looks less often."""
+    sql = """
+        SELECT current_user
+        WHERE NOT (pg_has_role('pg_read_all_stats', 'USAGE')
+                   OR pg_has_role(session_user, 'pg_read_all_stats', 'USAGE'))
+    """
+    return tuple(
+        f"role {role} does not see who waits for a lock, so a run looks only every 50 ms whether the "
+        f"application waits (GRANT pg_read_all_stats TO {quote_ident(connection, role)})"
+        for (role,) in rows(connection, sql)
+    )
+
+
 def beyond_need(connection: Connection) -> tuple[str, ...]:
     """Warn of a role that may do more than a migration needs.
 

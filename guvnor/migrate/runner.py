@@ -19,20 +19,22 @@ from guvnor.bookkeeping import confirmation, history, state
 from guvnor.bookkeeping.patience import AT_THE_END, BookkeepingBusyError, wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError
-from guvnor.migrate import denied, failures, leftovers
-from guvnor.migrate.knock import Knock
+from guvnor.migrate import denied, failures, leftovers, stall_budget
 from guvnor.migrate.locks import Locks
+from guvnor.migrate.next_try import NextTry, TimeUpError
 from guvnor.migrate.request import Request
 from guvnor.migrate.retries import RETRYABLE, Retries
 from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.signals import Canceller, Interrupt
 from guvnor.migrate.step_record import StepRecord
 from guvnor.migrate.step_transaction import StepTransaction
+from guvnor.migrate.watch import Watch
 from guvnor.online.backoff import Try
-from guvnor.online.blockers import LockMonitor
+from guvnor.online.knock import Knock
 from guvnor.online.operations import RUNNER
 from guvnor.online.replicas import ReplicaPolicy
 from guvnor.postgres import Connection
+from guvnor.postgres.engine import driver_error
 from guvnor.postgres.excerpt import excerpt
 from guvnor.revisions.plan import Step
 
@@ -63,28 +65,27 @@ class StepRunner:
 
     :ivar environment: Alembic's.
     :ivar session: what the revisions run on.
-    :ivar control: in autocommit mode; holds the locks, writes the history and reads who blocks the session.
+    :ivar control: in autocommit mode; holds the locks and writes the history.
+    :ivar watch: sees whom the session waits for, and who waits for it.
     :ivar canceller: knows whether a signal has arrived.
     :ivar note: what else the history says about each step.
+    :ivar production: whether the database is production, by the configuration or by its own mark.
     """
 
     environment: Any
     request: Request
     session: RevisionSession
     control: Connection
+    watch: Watch
     locks: Locks
     canceller: Canceller
     note: str | None
+    production: bool
 
     def __post_init__(self) -> None:
-        """Start to measure lock waits, and let a signal cancel what runs on the session."""
-        self._monitor = LockMonitor(self.control, self.session.pid)
+        """Let a signal cancel what runs on the session."""
         self._standby = confirmation.is_awaited(self.control)
         self.canceller.connections.append(self.session.driver)
-
-    def close(self) -> None:
-        """Stop measuring lock waits."""
-        self._monitor.close()
 
     def run(self, step: Step) -> Applied:
         """Run one step to completion.
@@ -94,24 +95,31 @@ class StepRunner:
         self.session.max_idle = step.max_idle
         retries = Retries(self.request.settings.max_wait)
         record = self._record(step, retries)
-        transaction = self._transaction(record)
+        ours = (self.session.pid, self.session.control_pid)
+        next_try = NextTry(self.session, self.watch, record, ours, self.canceller.check)
+        transaction = self._transaction(record, next_try.knock)
         wait_for_tables(self.control, retries.remaining, lambda: record.measured(self.control, "started"))
-        self._monitor.blockers = ()
+        attempt = retries.next()
         try:
+            budget = stall_budget.budget(self.request.settings, step, production=self.production)
+            self.watch.begin_step(budget)
             while True:
-                attempt = retries.next()
                 try:
                     self.session.reset()
-                    with transaction.trying(attempt.wait):
+                    with transaction.trying(self._patience(attempt)):
                         self.environment.run_migrations()
                     break
                 except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
-                    cause = failures.driver_error(error)
+                    cause = driver_error(error)
                     code = cause.pgcode if cause else None
-                    if code not in RETRYABLE or not transaction.stage.resumable:
+                    if code not in RETRYABLE or not transaction.stage.resumable or self.watch.stopped:
                         raise
                     deadlock = code == errorcodes.DEADLOCK_DETECTED
-                    self._pause(step, retries, attempt, transaction.knock, deadlock=deadlock)
+                    attempt = next_try.after(attempt, transaction.statement, deadlock=deadlock)
+        except TimeUpError as error:
+            blockers, now = next_try.blockers, self._read_state()
+            busy = failures.busy(step, retries.waited, retries.count, blockers, now)
+            raise self._ended(record, transaction, busy) from error
         except (Interrupt, SystemExit, Exception) as error:
             raise self._ended(record, transaction, error) from error
         with contextlib.suppress(psycopg2.Error):
@@ -150,18 +158,19 @@ class StepRunner:
         attempt = history.Attempt(step.direction, step.revision, *versions, step.checksum, tool, note)
         return StepRecord(step, attempt, self.request.project.golang_migrate, retries)
 
-    def _transaction(self, record: StepRecord) -> StepTransaction:
+    def _transaction(self, record: StepRecord, knock: Knock) -> StepTransaction:
         """Set Alembic up to run one step, watched by its transaction."""
         settings = self.request.settings
         transaction = StepTransaction(
             self.session,
             self.control,
             self.locks,
-            self._monitor,
+            self.watch,
             record,
             self.request.observer.progressed,
             ReplicaPolicy(settings.replicas_ignore, settings.max_wait),
             self.canceller.check,
+            knock,
         )
         self.environment.configure(
             connection=self.session.connection,
@@ -175,38 +184,17 @@ class StepRunner:
         )
         return transaction
 
-    def _pause(self, step: Step, retries: Retries, attempt: Try, knock: Knock, *, deadlock: bool) -> None:
-        """Wait before the next try; the blockers were read while the last try waited.
-
-        :param knock: learns where the next try has to knock.
-        :raises BusyError: when the time is up.
-        """
-        blockers = self._monitor.blockers
-        pause = retries.pause_after(attempt)
-        if pause is None:
-            raise failures.busy(step, retries.waited, retries.count, blockers, self._read_state())
-        why = f"could not get a lock within {attempt.wait * 1000:.0f} ms"
-        if deadlock:
-            why = "was in a deadlock"
-        elif knock.waits_for:
-            why = f"could not make the autovacuum of {knock.waits_for} go"
-        log.warning(
-            f"{why}, trying again in {pause:.1f} s",
-            extra={
-                "revision": step.revision,
-                "tries": retries.count,
-                "blockers": "; ".join(str(blocker) for blocker in blockers) or None,
-            },
-        )
-        knock.learn(blockers)
-        time.sleep(pause)
+    def _patience(self, attempt: Try) -> float:
+        """Return the seconds that a try may wait for locks: at most half of the budget."""
+        return min(attempt.wait, self.watch.budget / 2) if self.watch.budget is not None else attempt.wait
 
     def _ended(self, record: StepRecord, transaction: StepTransaction, error: BaseException) -> GuvnorError:
         """Roll back, record the end and return the error to raise."""
         self.canceller.settle()
         self.session.roll_back()
+        record.stalled(self.watch.stall)
         now = self._read_state()
-        cause = failures.driver_error(error)
+        cause = driver_error(error)
         result, outcome = failures.describe(
             record.step,
             error,
@@ -217,6 +205,8 @@ class StepRunner:
             refused=self._read_refused(now),
             lacking=self._read_lacking(record.step, cause, now),
             idle=transaction.idle,
+            watch=self.watch,
+            instead=self.request.observer.instead(record.step) if self.watch.stopped else (),
         )
         if now is not None and failures.lost_its_mark(now):  # only the catalogs know what is there
             from guvnor.migrate import diagnosis

@@ -15,6 +15,7 @@ from guvnor.migrate import locks
 class RevisionSession:
     """SQLAlchemy's connection for Alembic, the driver's connection below it, and the pid of its backend.
 
+    :ivar control_pid: of the backend of the run's other session.
     :ivar max_idle: seconds for which its transaction may be idle.
     """
 
@@ -25,7 +26,7 @@ class RevisionSession:
         """
         self.connection = connection
         self.max_idle = 0.0
-        self._control_pid = control_pid
+        self.control_pid = control_pid
         pid, self._role = connection.exec_driver_sql("SELECT pg_backend_pid(), current_setting('role')").one()
         self.pid = int(pid)
         connection.rollback()
@@ -58,7 +59,7 @@ class RevisionSession:
             cursor.execute("DISCARD ALL")
             # DateStyle is the driver's own choice, made when it connected.
             cursor.execute("SET DateStyle TO ISO; SELECT set_config('role', %s, false)", (self._role,))
-            locks.mark_revision_session(cursor, self._control_pid)
+            locks.mark_revision_session(cursor, self.control_pid)
         self.prepare()
         driver.autocommit = False
 

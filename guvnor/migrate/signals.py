@@ -16,12 +16,11 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import FrameType
-
-import psycopg2
+from types import FrameType, TracebackType
 
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Connection, cancellation
@@ -79,7 +78,7 @@ class Canceller:
                 cancellation.cancel(connection)
 
     def check(self) -> None:
-        """Raise the interrupt of a signal that has arrived: psycopg2 drops one while it reads a notice.
+        """Raise the interrupt of a signal that has arrived: psycopg2 drops one while it reads a message.
 
         :raises Interrupt: when one has arrived.
         """
@@ -94,11 +93,7 @@ class Canceller:
     def cut(self) -> None:
         """Cut each connection, so that nothing waits for its server any more."""
         for connection in list(self.connections):
-            with (
-                contextlib.suppress(psycopg2.Error, OSError),
-                socket.socket(fileno=os.dup(connection.info.socket)) as copy,
-            ):
-                copy.shutdown(socket.SHUT_RDWR)
+            cancellation.cut(connection)
 
 
 @contextlib.contextmanager
@@ -151,6 +146,12 @@ def interruptible(state: str) -> Iterator[Canceller]:
             log.error("the command leaves without having cleaned up: guvnor migrate status")
             os._exit(128 + number)
 
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        # psycopg2 prints and drops one that arrives while Python decodes a message for it.
+        if not issubclass(kind, Interrupt):
+            previous_hook(kind, error, trace)
+
+    previous_hook, sys.excepthook = sys.excepthook, show
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     previous[_NUDGE] = signal.signal(_NUDGE, lambda *_: None)
     previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
@@ -163,6 +164,7 @@ def interruptible(state: str) -> Iterator[Canceller]:
     finally:
         noticed.set()
         ended.set()
+        sys.excepthook = previous_hook
         signal.set_wakeup_fd(previous_fd)
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from guvnor.bookkeeping import history, state, versions
 from guvnor.migrate.retries import Retries
 from guvnor.migrate.stage import Stage
+from guvnor.migrate.stalls import Stall
 from guvnor.postgres import Connection
 from guvnor.postgres.excerpt import excerpt
 from guvnor.revisions.identifiers import number
 from guvnor.revisions.plan import Step
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -46,6 +50,17 @@ class StepRecord:
             "stalled_sessions": self.stalled_sessions,
             "stalled_statement": self.stalled_statement and excerpt(self.stalled_statement),
         }
+
+    def stalled(self, stall: Stall) -> None:
+        """Take note of the longest wait of the application because of the step."""
+        self.stalled_ms = round(stall.seconds * 1000)
+        self.stalled_sessions, self.stalled_statement = stall.sessions, stall.statement
+
+    def standby_stalled(self, seconds: float) -> None:
+        """Take note of readers on a standby, who wait for the replay of a lock that was held for so long."""
+        what = f"ACCESS EXCLUSIVE was held for {seconds:.1f} s: readers on a standby wait for its replay"
+        self.attempt = replace(self.attempt, note="; ".join(filter(None, (self.attempt.note, what))))
+        log.warning(what, extra={"revision": self.step.revision})
 
     def measured(self, connection: Connection, event: str) -> None:
         """Write an event with the size of the database."""

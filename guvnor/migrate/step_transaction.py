@@ -23,19 +23,20 @@ from sqlalchemy import event
 from guvnor.bookkeeping.patience import AT_THE_END
 from guvnor.errors import GuvnorError
 from guvnor.migrate import fence
-from guvnor.migrate.knock import Knock
 from guvnor.migrate.lock_budget import LockBudget
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.own_transaction import COMMIT_LOCALLY, EndedByItselfError, Fate, OwnTransaction
 from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.stage import Stage
 from guvnor.migrate.step_record import StepRecord
+from guvnor.migrate.watch import Watch
 from guvnor.online import progress, small_tables
-from guvnor.online.blockers import LockMonitor
 from guvnor.online.execute import OnlineStep
+from guvnor.online.knock import Knock, RevisionStatement
 from guvnor.online.progress import Progress
 from guvnor.online.replicas import ReplicaPolicy
 from guvnor.postgres import Connection, transaction
+from guvnor.postgres.engine import as_written
 from guvnor.revisions import transaction_control
 
 log = logging.getLogger(__name__)
@@ -47,11 +48,12 @@ class StepTransaction:
 
     :ivar session: what the revision runs on.
     :ivar control: another connection, in autocommit mode.
-    :ivar monitor: measures how long the session waits for locks.
+    :ivar watch: measures how long the session waits for locks, and how long the application waits for it.
     :ivar record: writes what becomes of the step into the bookkeeping.
     :ivar report: is called with the progress of an online step.
     :ivar replicas: which replicas a backfill waits for, and how long.
-    :ivar knock: the tables that each transaction knocks on first.
+    :ivar knock: the tables that the step knocks on.
+    :ivar statement: what runs, or was run last, in the current transaction; None for the tool's own.
     :ivar check_interrupt: raises the interrupt of a signal that has arrived.
     :ivar idle: seconds that the transaction was idle before the last statement.
     """
@@ -59,17 +61,18 @@ class StepTransaction:
     session: RevisionSession
     control: Connection
     locks: Locks
-    monitor: LockMonitor
+    watch: Watch
     record: StepRecord
     report: Callable[[Progress], None]
     replicas: ReplicaPolicy
     check_interrupt: Callable[[], None]
-    knock: Knock = field(default_factory=Knock, init=False)
+    knock: Knock
     stage: Stage = field(default_factory=Stage, init=False)
     idle: float = field(default=0.0, init=False)
     _ran: float = field(default=0.0, init=False)
     _own: OwnTransaction = field(default_factory=OwnTransaction, init=False)
-    _last: str | None = field(default=None, init=False)
+    statement: RevisionStatement | None = field(default=None, init=False)
+    _place: int = field(default=0, init=False)
     _patience: float = field(default=0.0, init=False)
     _budget: LockBudget = field(default_factory=lambda: LockBudget(0), init=False)
 
@@ -82,17 +85,19 @@ class StepTransaction:
         """
         self.stage.retry()
         self._patience = patience
-        self._last = None
+        self.statement = self.watch.statement = None
         try:
             with self._listening():
                 yield
             if not self.stage.finished:  # SQLAlchemy was told to end the transaction, so what remains is open
                 raise EndedByItselfError(self.record.step.revision, known=True)
         except BaseException as error:
+            self.watch.close_transaction()
             self.session.roll_back()
             self._mark_if_committed(error)
             raise
         finally:
+            self.watch.close_transaction()
             self._count_waiting()
 
     @contextlib.contextmanager
@@ -110,18 +115,21 @@ class StepTransaction:
         try:
             yield
         finally:
-            self.monitor.polling.clear()
             for name, listener in listeners.items():
                 event.remove(connection, name, listener)
 
     def version_applied(self, **_: Any) -> None:
         """Write our own state once Alembic has written its version, in the same transaction."""
         self._count_waiting()
-        with self.session.driver.cursor() as cursor, self.monitor.watching():
+        self.statement = None
+        with self.session.driver.cursor() as cursor:
+            self._end_transaction(cursor)
+            self._record_stalls()
             self.record.succeeded(cursor)
             cursor.execute(COMMIT_LOCALLY)  # whatever the revision has set
         self.locks.check_alive()
-        self.stage.version_written = self._own.committing = True
+        self._commit()
+        self.stage.version_written = True
 
     @contextlib.contextmanager
     def online_step(self, context: MigrationContext, what: str) -> Iterator[OnlineStep]:
@@ -132,9 +140,11 @@ class StepTransaction:
             self.stage.online_step = None
             driver = self.session.driver
             self.session.prepare()  # settings that the revision made for itself must not apply here
-            look = partial(progress.step, self.control, what, self.session.pid)
+            look = partial(progress.step, self.watch.connection, what, self.session.pid)
             with progress.watching(look, self.report):
-                yield OnlineStep(driver, self.control, self.session.pid, what, self.report, self.replicas)
+                yield OnlineStep(
+                    driver, self.control, self.session.pid, what, self.report, self.replicas, self.watch
+                )
             self.session.prepare()
 
     def builds_at_once(self, name: str, sql: str) -> bool:
@@ -145,6 +155,7 @@ class StepTransaction:
         """Open a transaction of the revision: knock, set the lock timeout anew, and close the fence."""
         if self.session.outside:
             # The revision has left its transaction, by an online operation or by itself.
+            self.watch.close_transaction()
             self.locks.let_golang_in()
             self.record.retries.leave_transaction()
             return
@@ -152,8 +163,11 @@ class StepTransaction:
         self.locks.shut_out_golang()
         self._count_waiting()
         self._budget = LockBudget(self._patience)
-        with self.session.driver.cursor() as cursor, self.monitor.watching():
-            self.knock.ask(cursor, self.record.retries.remaining)
+        self.statement, self._place = None, 0
+        self.watch.close_transaction()
+        self.watch.open()
+        with self.session.driver.cursor() as cursor:
+            self.knock.ask_autovacuum(cursor, self.record.retries.remaining)
             self._count_waiting()  # nobody has queued behind the knock, so it does not count
             self._set_lock_timeout(cursor)
             fence.close(cursor, self.record.step, golang_migrate=self.record.golang_migrate)
@@ -168,20 +182,43 @@ class StepTransaction:
             self._check_own_transaction()
         if not self.stage.commit():
             return
+        self.statement = None
         with self.session.driver.cursor() as cursor:
+            self._end_transaction(cursor)
             self._mark_dirty(cursor)
             cursor.execute(COMMIT_LOCALLY)
         self.locks.check_alive()
-        self._own.committing = True
+        self._commit()
+
+    def _end_transaction(self, cursor: Any) -> None:
+        """Do what the commit would still have to do, since a commit cannot be cancelled."""
+        self.watch.check()
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def _record_stalls(self) -> None:
+        self.record.stalled(self.watch.stall)
+        if self.watch.budget is not None and self.watch.exclusive > self.watch.budget:
+            self.record.standby_stalled(self.watch.exclusive)
+
+    def _commit(self) -> None:
+        """Take note that the next thing is the commit."""
+        self.watch.check()
+        self.watch.committing = self._own.committing = True
 
     def _before_statement(self, _c: Any, cursor: Any, statement: str, *_: Any) -> None:
         self.check_interrupt()
-        if not self.session.outside:
-            self._check_own_transaction()
-            self._refuse_to_end(statement)
-            self._last = statement
-            self._set_lock_timeout(cursor)
-        self.monitor.polling.set()
+        self.watch.check()
+        if self.session.outside:
+            self.watch.begin_statement(as_written(statement))
+            self.watch.open()
+            return
+        self._check_own_transaction()
+        self._refuse_to_end(statement)
+        self.watch.begin_statement(as_written(statement))
+        self._place += 1
+        self.statement = RevisionStatement(self._place, statement)
+        self._set_lock_timeout(cursor)
+        self.knock.before(self.session.driver, self.statement)
 
     def _refuse_to_end(self, statement: str) -> None:
         step = self.record.step
@@ -192,21 +229,21 @@ class StepTransaction:
             )
 
     def _after_statement(self, *_: Any) -> None:
-        self.monitor.polling.clear()
+        if self.session.outside:
+            self.watch.close_transaction()
         self._ran = time.monotonic()
 
     def _set_lock_timeout(self, cursor: Any) -> None:
-        if timeout := self._budget.timeout(self.monitor.waited):
+        if timeout := self._budget.timeout(self.watch.waited):
             cursor.execute(f"SET LOCAL lock_timeout = '{timeout}'")
 
     def _count_waiting(self) -> None:
-        self.record.lock_wait += self.monitor.waited
-        self.monitor.waited = 0.0
+        self.record.lock_wait += self.watch.waited
+        self.watch.waited = 0.0
 
     def _mark_dirty(self, cursor: Any) -> None:
         """Write, in the cursor's transaction, that the revision is half done from here on."""
-        with self.monitor.watching():
-            self.record.half_done(cursor, self.stage)
+        self.record.half_done(cursor, self.stage)
         self.stage.committed = True
 
     def _check_own_transaction(self) -> None:
@@ -221,7 +258,7 @@ class StepTransaction:
             raise self._ended_by_itself()
 
     def _ended_by_itself(self) -> EndedByItselfError:
-        return EndedByItselfError(self.record.step.revision, self._last)
+        return EndedByItselfError(self.record.step.revision, self.watch.statement)
 
     def _mark_if_committed(self, error: BaseException) -> None:
         """Mark the database dirty when the transaction of a failed try is committed: its SQL did that.

@@ -1,15 +1,10 @@
-"""Who blocks a statement: a second connection watches while the statement waits for a lock."""
+"""Who blocks a statement that waits for a lock, as another connection reads it."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-import psycopg2
 
 from guvnor.online.lock_modes import CONFLICTS
 from guvnor.postgres import Connection, row, rows, scalar
@@ -17,7 +12,6 @@ from guvnor.postgres.quoting import constant
 
 log = logging.getLogger(__name__)
 
-_INTERVAL = 0.01  # seconds between two polls; a fifth of the shortest wait
 _PREPARED = 0  # what pg_blocking_pids() returns for a prepared transaction, which has no pid
 
 
@@ -131,11 +125,35 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
 
     :param connection: a connection other than the one that waits, in autocommit mode.
     """
-    pids = _blocking_pids(connection, pid)
-    return pids is not None, _blockers(connection, pid, pids) if pids else ()
+    pids = blocking_pids(connection, pid)
+    return pids is not None, waits_for(connection, pid, pids)[1] if pids else ()
 
 
-def holders(
+@dataclass(frozen=True)
+class Wanted:
+    """The lock that a backend waits for: on a relation, or on a transaction that has changed a row of it."""
+
+    relation: int | None = None
+    table: str | None = None
+    transaction: str | None = None
+    mode: str | None = None
+
+    def __str__(self) -> str:
+        """Describe the lock in one phrase."""
+        if self.transaction is not None:
+            return f"a row of {self.table}" if self.table else "a row"
+        return f"{self.mode} on {self.table}" if self.table else self.mode or "a lock"
+
+
+@dataclass(frozen=True)
+class LockHolder:
+    """Who is in the way of a lock that is wanted, and the transaction that it is in."""
+
+    transaction: str
+    blocker: Blocker
+
+
+def holders_of_tables(
     connection: Connection, tables: Iterable[str], mode: str = "RowExclusiveLock"
 ) -> tuple[Blocker, ...]:
     """Return who keeps a lock on tables waiting, or waits to do so; by default ordinary reads and writes.
@@ -147,34 +165,38 @@ def holders(
     :param mode: the mode that is wanted, as ``pg_locks`` calls it.
     """
     sql = """
-        SELECT l.relation::bigint, l.relation::regclass::text, COALESCE(l.pid, 0), l.mode
-        FROM unnest(%s::text[]) AS wanted (name)
-        JOIN pg_catalog.pg_locks AS l ON l.relation = to_regclass('public.' || quote_ident(wanted.name))
-        WHERE l.pid IS DISTINCT FROM pg_backend_pid() AND l.mode = ANY(%s)
-          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-        ORDER BY l.granted DESC, l.pid
+        SELECT to_regclass('public.' || quote_ident(name))::oid::bigint, name
+        FROM unnest(%s::text[]) AS name WHERE to_regclass('public.' || quote_ident(name)) IS NOT NULL
     """
-    found: dict[tuple[int, int], Blocker] = {}
-    for relation, table, pid, _ in rows(connection, sql, (list(tables), CONFLICTS[mode])):
-        if (relation, pid) in found:
-            continue
-        wanted = _Wanted(relation, table, None, mode)
-        for blocker in _described(connection, [pid], wanted):
-            found[relation, pid] = blocker
-    return tuple(found.values())
+    wanted = [Wanted(relation, name, None, mode) for relation, name in rows(connection, sql, (list(tables),))]
+    return tuple(holder.blocker for holder in holders(connection, wanted))
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """The lock that a backend waits for: on a relation, or on a transaction that has changed a row of it."""
+def holders(connection: Connection, wanted: Iterable[Wanted], ours: Iterable[int] = ()) -> list[LockHolder]:
+    """Return who is in the way of locks on tables, or waits in front of us.
 
-    relation: int | None = None
-    table: str | None = None
-    transaction: str | None = None
-    mode: str | None = None
+    :param connection: in autocommit mode.
+    :param ours: the sessions that do not count, besides this one.
+    """
+    sql = """
+        SELECT COALESCE(l.pid, 0), min(l.virtualtransaction)
+        FROM pg_catalog.pg_locks AS l
+        WHERE l.relation = %s::oid AND l.mode = ANY(%s)
+          AND COALESCE(l.pid, 0) <> ALL (%s::integer[] || pg_backend_pid())
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        GROUP BY l.pid
+        ORDER BY bool_or(l.granted) DESC, l.pid
+    """
+    found: list[LockHolder] = []
+    excepted = list(ours)
+    for lock in wanted:
+        conflicting = CONFLICTS[lock.mode or ""]
+        for pid, transaction in rows(connection, sql, (lock.relation, conflicting, excepted)):
+            found += (LockHolder(transaction, blocker) for blocker in _described(connection, [pid], lock))
+    return found
 
 
-def _blocking_pids(connection: Connection, pid: int) -> list[int] | None:
+def blocking_pids(connection: Connection, pid: int) -> list[int] | None:
     """Return who blocks a backend; None when it does not wait for a heavyweight lock."""
     # pg_blocking_pids() locks the lock manager for a moment, so it is called only for a backend that waits.
     sql = """
@@ -185,11 +207,16 @@ def _blocking_pids(connection: Connection, pid: int) -> list[int] | None:
     return None if found is None else sorted(set(found))
 
 
-def _blockers(connection: Connection, pid: int, pids: list[int]) -> tuple[Blocker, ...]:
-    return _described(connection, pids, _wanted(connection, pid))
+def waits_for(connection: Connection, pid: int, pids: list[int]) -> tuple[Wanted, tuple[Blocker, ...]]:
+    """Return which lock a backend waits for, and who is in the way.
+
+    :param pids: those who are, see :func:`blocking_pids`.
+    """
+    lock = wanted_by(connection, pid)
+    return lock, _described(connection, pids, lock)
 
 
-def _wanted(connection: Connection, pid: int) -> _Wanted:
+def wanted_by(connection: Connection, pid: int) -> Wanted:
     """Read which lock a backend waits for; a wait for a row is one for the transaction that changed it."""
     sql = """
         SELECT wanted.relation::bigint, wanted.relation::regclass::text, wanted.transactionid, wanted.mode
@@ -203,10 +230,10 @@ def _wanted(connection: Connection, pid: int) -> _Wanted:
         ) AS wanted
     """
     found = row(connection, sql, (pid,))
-    return _Wanted(*found) if found else _Wanted()
+    return Wanted(*found) if found else Wanted()
 
 
-def _described(connection: Connection, pids: list[int], wanted: _Wanted) -> tuple[Blocker, ...]:
+def _described(connection: Connection, pids: list[int], wanted: Wanted) -> tuple[Blocker, ...]:
     """Describe the sessions and prepared transactions that keep a lock from us."""
     # An autovacuum worker is the only session of a database without a user, which every role can see; the
     # role may see neither its type nor its query.
@@ -234,7 +261,7 @@ def _described(connection: Connection, pids: list[int], wanted: _Wanted) -> tupl
     return tuple(result)
 
 
-def _prepared(connection: Connection, wanted: _Wanted) -> list[Blocker]:
+def _prepared(connection: Connection, wanted: Wanted) -> list[Blocker]:
     """Name the prepared transactions that hold a lock which conflicts with the wanted one."""
     sql = """
         WITH held AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks WHERE pid IS NULL AND granted)
@@ -254,62 +281,3 @@ def _prepared(connection: Connection, wanted: _Wanted) -> list[Blocker]:
         PreparedTransaction(_PREPARED, role, None, None, age, None, *place, gid=gid)
         for role, age, gid in found
     ]
-
-
-class LockMonitor:
-    """Measures how long a backend waits for locks, and remembers its last blockers.
-
-    A thread polls the server on a connection that is otherwise idle, while ``polling`` is set.
-    """
-
-    def __init__(self, connection: Connection, pid: int) -> None:
-        """Start the thread, which watches a backend through another connection, in autocommit mode."""
-        self.waited = 0.0  # seconds, in the current transaction
-        self.blockers: tuple[Blocker, ...] = ()
-        self._connection = connection
-        self._pid = pid
-        self.polling = threading.Event()  # set while a statement runs
-        self._closed = False
-        self._thread = threading.Thread(target=self._look, name="lock watch", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop the thread."""
-        self._closed = True
-        self.polling.set()
-        self._thread.join()
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch while the body runs statements."""
-        self.polling.set()
-        try:
-            yield
-        finally:
-            self.polling.clear()
-
-    def _look(self) -> None:
-        waiting_since: float | None = None
-        described: list[int] | None = None  # the blockers of this wait that are known already
-        while True:
-            self.polling.wait()
-            if self._closed:
-                return
-            time.sleep(_INTERVAL)
-            if not self.polling.is_set():
-                waiting_since = described = None
-                continue
-            try:
-                pids = _blocking_pids(self._connection, self._pid)
-                if pids and pids != described:
-                    self.blockers = _blockers(self._connection, self._pid, pids)
-            except psycopg2.Error:
-                return  # the connection is gone, which the run notices before it commits
-            located = bool(self.blockers and self.blockers[0].table)
-            described = pids if located else None
-            now = time.monotonic()
-            if pids is not None:
-                self.waited += now - (waiting_since or now - _INTERVAL)
-                waiting_since = now
-            else:
-                waiting_since = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg2
 
@@ -14,23 +15,31 @@ from guvnor.errors import GuvnorError
 from guvnor.online import backoff, plain_forms, progress, remedies
 from guvnor.online.progress import Progress
 from guvnor.online.replicas import ReplicaPolicy
-from guvnor.postgres import Connection, row, rows, scalar
+from guvnor.postgres import Connection, scalar, transaction
 from guvnor.postgres.quoting import quoted
 
 log = logging.getLogger(__name__)
 
 _POLL = 0.2  # seconds
-BATCH_TARGET = 0.2  # seconds that one batch of a backfill should take
-_BATCH_FIRST = 32  # blocks
-_BATCH_MOST = 16384  # blocks
-_IN_VAIN_MOST = 3  # passes; the application may change the one row that is left at the same moment
-_DROP_TRIES = 8
+_DROP_PATIENCE = 8.0  # seconds
+_KNOCK = 0.02  # seconds between two tries that do not wait
+_WAIT_EVERY = 25  # tries, of which one waits: a table may never be free, since transactions overlap on it
 
 
 class OnlineStepError(GuvnorError):
     """An online step did not do what the revision says."""
 
     next_step = "Correct the revision, then: guvnor migrate up"
+
+
+class BatchWatch(Protocol):
+    """Cancels a statement because of which the application waits for too long."""
+
+    def watching(self, statement: str) -> AbstractContextManager[None]:
+        """Watch while the body runs a statement (SQLSTATE 57014 when it is cancelled)."""
+
+    def forgive(self) -> bool:
+        """Tell whether the last statement was to be cancelled, and let the step go on with less at once."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class OnlineStep:
     :ivar what: the step, in words.
     :ivar report: is called with the progress of the step.
     :ivar replicas: which replicas a backfill waits for, and how long.
+    :ivar watch: watches who waits because of a batch of a backfill; None for nobody.
     """
 
     connection: Connection
@@ -51,6 +61,7 @@ class OnlineStep:
     what: str
     report: Callable[[Progress], None]
     replicas: ReplicaPolicy = field(default_factory=ReplicaPolicy)
+    watch: BatchWatch | None = None
 
     def execute(self, sql: str, parameters: Any = None) -> None:
         """Run a statement."""
@@ -137,106 +148,23 @@ def check_not_null(step: OnlineStep, table: str, name: str) -> None:
 def drop_constraint(step: OnlineStep, table: str, name: str) -> None:
     """Drop a constraint that could not be validated, so that it refuses no row from now on.
 
-    The statement takes ACCESS EXCLUSIVE, so each try waits briefly; if all fail, the next run drops the
-    constraint.
+    The statement takes ACCESS EXCLUSIVE, so most tries do not wait for it, and nobody queues behind them; if
+    all fail, the next run drops the constraint.
     """
-    for trial, _ in zip(backoff.tries(), range(_DROP_TRIES), strict=False):
+    name_of_table, deadline, tries = quoted(table), time.monotonic() + _DROP_PATIENCE, 0
+    while time.monotonic() < deadline:
+        wait = tries % _WAIT_EVERY == _WAIT_EVERY - 1
         try:
-            step.execute(f"SET lock_timeout = '{round(trial.wait * 1000)}ms'")
-            step.execute(f"ALTER TABLE {quoted(table)} DROP CONSTRAINT IF EXISTS {quoted(name)}")
+            with transaction(step.connection) as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = '{backoff.SHORTEST * 1000:.0f}ms'")
+                nowait = "" if wait else " NOWAIT"
+                cursor.execute(f"LOCK TABLE ONLY {name_of_table} IN ACCESS EXCLUSIVE MODE{nowait}")
+                cursor.execute(f"ALTER TABLE {name_of_table} DROP CONSTRAINT IF EXISTS {quoted(name)}")
             return
         except psycopg2.errors.LockNotAvailable:
-            time.sleep(trial.pause)
-        finally:
-            step.execute("SET lock_timeout = 0")
+            tries += 1
+            time.sleep(_KNOCK)
     log.warning("a constraint that was not validated remains", extra={"table": table, "constraint": name})
-
-
-def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None:
-    """Update the rows that a predicate names, a range of blocks at a time; see ``op.backfill``.
-
-    A range of blocks is a TID range scan (PostgreSQL 14 and later), so that the whole takes one pass over the
-    table, however small the ranges are. An UPDATE writes new row versions to other blocks, so the passes are
-    repeated until one finds no row.
-    """
-    blocks, first = _BATCH_FIRST, True
-    for relation in _leaves(step.connection, table):
-        in_vain = 0  # passes, one after the other, that found rows and changed none
-        while in_vain < _IN_VAIN_MOST:
-            block, found_any, changed = 0, False, 0
-            while (found := _next_block(step.connection, relation, where, block)) is not None:
-                found_any = True
-                if not first:  # so the last batch is followed by no wait
-                    _await_replicas(step)
-                first = False
-                block, blocks, count = _update_range(step, relation, assignments, where, found, blocks)
-                changed += count
-            if not found_any:
-                break
-            in_vain = 0 if changed else in_vain + 1
-        else:
-            raise OnlineStepError(
-                f"The backfill of {relation} would never end: a trigger or a rule keeps its UPDATE from rows "
-                f"that match {where}."
-            )
-    step.execute(f"ANALYZE {quoted(table)}")
-
-
-def _next_block(connection: Connection, relation: str, where: str, block: int) -> int | None:
-    """Find the first block, from a given one on, that holds a row to update."""
-    found: int | None = scalar(
-        connection,
-        f"SELECT (ctid::text::point)[0]::bigint FROM ONLY {relation} "
-        f"WHERE ctid >= '({block},0)'::tid AND ({where}\n) LIMIT 1",  # it may end with a comment
-    )
-    return found
-
-
-def _update_range(
-    step: OnlineStep, relation: str, assignments: str, where: str, block: int, blocks: int
-) -> tuple[int, int, int]:
-    """Update the rows of a range of blocks.
-
-    :returns: where the next range starts, how long it should be, and how many rows were updated.
-    :raises OnlineStepError: when the predicate still holds for an updated row: the backfill would never end.
-    """
-    began = time.monotonic()
-    try:
-        endless, updated = row(
-            step.connection,
-            f"WITH updated AS (UPDATE ONLY {relation} SET {assignments}\n"
-            f"WHERE ctid >= '({block},0)'::tid AND ctid < '({block + blocks},0)'::tid AND ({where}\n) "
-            f"RETURNING ({where}\n) AS again) SELECT bool_or(again), count(*) FROM updated",
-        ) or (None, 0)
-    except psycopg2.errors.DeadlockDetected:
-        time.sleep(BATCH_TARGET)
-        return block, blocks, 0
-    if endless:
-        raise OnlineStepError(
-            f"The backfill of {relation} would never end: rows that it has updated still match {where}."
-        )
-    took = time.monotonic() - began
-    size = "SELECT pg_relation_size(%s) / current_setting('block_size')::bigint"
-    total: int = scalar(step.connection, size, (relation,))
-    step.report(Progress(step.what, "updating", min(block + blocks, total), total))
-    time.sleep(took / 4)
-    change = max(0.5, min(2.0, BATCH_TARGET / max(took, 0.001)))
-    return block + blocks, max(1, min(_BATCH_MOST, int(blocks * change))), updated
-
-
-def _await_replicas(step: OnlineStep) -> None:
-    """Wait while a replica lags far behind; see :meth:`ReplicaPolicy.wait`."""
-    step.replicas.wait(step.onlooker, lambda phase: step.report(Progress(step.what, phase)))
-
-
-def _leaves(connection: Connection, table: str) -> list[str]:
-    """Return the tables that hold the rows: the table itself, or the leaves of a partitioned one."""
-    sql = """
-        SELECT COALESCE(leaf.relid, root.oid)::regclass::text
-        FROM (SELECT %s::regclass::oid AS oid) AS root
-        LEFT JOIN LATERAL (SELECT relid FROM pg_partition_tree(root.oid) WHERE isleaf) AS leaf ON true
-    """
-    return [name for (name,) in rows(connection, sql, (quoted(table),))]
 
 
 def _await_others(step: OnlineStep, index: str) -> None:
@@ -249,7 +177,7 @@ def _await_others(step: OnlineStep, index: str) -> None:
         SELECT l.pid
         FROM pg_catalog.pg_index AS i
         JOIN pg_catalog.pg_locks AS l ON l.relation = i.indrelid
-        JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid AND a.backend_type = 'client backend'
+        JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid AND a.usesysid IS NOT NULL  -- no autovacuum
         WHERE i.indexrelid = to_regclass(%s) AND NOT i.indisvalid
           AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())

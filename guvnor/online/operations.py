@@ -21,7 +21,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from guvnor.online import execute, plain_forms
+from guvnor.online import backfill, execute, plain_forms
 from guvnor.postgres.quoting import quoted
 
 # The option of the migration context that holds what runs a revision for real. The runner's
@@ -169,7 +169,7 @@ class OnlineOperations:
         _invoke(
             operations.migration_context,
             f"backfill {table}",
-            run=lambda step: execute.backfill(step, table, assignments, where),
+            run=lambda step: backfill.backfill(step, table, assignments, where),
             plain=whole,
             offline=(whole, f"ANALYZE {quoted(table)}"),
         )

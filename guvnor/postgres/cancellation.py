@@ -1,4 +1,4 @@
-"""Cancelling a statement, without waiting for a server that does not answer.
+"""Cancelling a statement, without waiting for a server that does not answer; cutting a connection.
 
 psycopg2 holds Python's global lock while libpq sends a cancellation on a connection of its own: a server that
 cannot be reached would stop every thread. So the server is asked first whether it answers, with a time limit.
@@ -24,6 +24,15 @@ def cancel(connection: Connection) -> None:
     with contextlib.suppress(psycopg2.Error, OSError):
         if _server_answers(connection):
             connection.cancel()
+
+
+def cut(connection: Connection) -> None:
+    """Cut a connection, so that nothing waits for its server any more, and the server rolls back."""
+    with (
+        contextlib.suppress(psycopg2.Error, OSError),
+        socket.socket(fileno=os.dup(connection.info.socket)) as copy,
+    ):
+        copy.shutdown(socket.SHUT_RDWR)
 
 
 def _server_answers(connection: Connection) -> bool:

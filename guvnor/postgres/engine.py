@@ -1,11 +1,13 @@
-"""Connections of this project for SQLAlchemy and Alembic."""
+"""Connections of this project for SQLAlchemy and Alembic, and the driver's errors within theirs."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 
+import psycopg2
 import sqlalchemy
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from guvnor.postgres import Connection
@@ -37,3 +39,15 @@ def connected(connect: Callable[[], Connection]) -> Iterator[sqlalchemy.Connecti
                     connection.invalidate()
     finally:
         engine.dispose()
+
+
+def driver_error(error: BaseException) -> psycopg2.Error | None:
+    """Return the driver's error in an error of SQLAlchemy or of the driver; None for others."""
+    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
+        return error.orig
+    return error if isinstance(error, psycopg2.Error) else None
+
+
+def as_written(statement: str) -> str:
+    """Return a statement as a revision has it; for the driver, each ``%`` is doubled."""
+    return statement.replace("%%", "%")

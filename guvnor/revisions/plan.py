@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 
 from alembic.runtime.migration import MigrationStep, RevisionStep
@@ -45,6 +46,11 @@ class Step:
     def max_stall(self) -> Allowance | None:
         """How long the revision says that it may make the application wait; None when it says nothing."""
         return allowances.max_stall(self._module)
+
+    @property
+    def file(self) -> Path | None:
+        """The revision file; None for a step that runs none."""
+        return Path(self._module.__file__) if self._module is not None and self._module.__file__ else None
 
     @property
     def _module(self) -> ModuleType | None:

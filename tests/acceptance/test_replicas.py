@@ -93,3 +93,35 @@ def test_nothing_is_waited_for_after_the_last_batch(items: Target, guvnor: Comma
     code, said = up(guvnor, items, project)
     assert code == 0, said
     assert unfilled(items) == 0
+
+
+def test_a_lock_that_its_readers_have_to_wait_for_is_told_and_recorded(
+    items: Target, guvnor: Command, project: Project
+) -> None:
+    """The replay of ACCESS EXCLUSIVE stops them for as long as it was held."""
+    project.add_revision("LOCK TABLE items; SELECT pg_sleep(0.8)")
+    code, said = up(guvnor, items, project, GUVNOR_REPLICAS_IGNORE=REPLICA, GUVNOR_MAX_STALL="400ms")
+    assert code == 0, said
+    assert "readers on a standby wait for its replay" in said
+    ((note,),) = items.execute(
+        "SELECT note FROM guvnor_migration_history WHERE event = 'succeeded' AND revision = '004'"
+    )
+    assert "readers on a standby wait for its replay" in note
+    shown = guvnor("migrate", "history", "--json", database=items, cwd=project.directory)
+    assert "readers on a standby wait for its replay" in shown.out
+
+
+def test_a_synchronous_standby_confirms_a_revision(items: Target, guvnor: Command, project: Project) -> None:
+    superuser = Target(items.dsn.replace("//guvnor@", "//postgres@"))
+    superuser.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{REPLICA}'")
+    superuser.execute("SELECT pg_reload_conf()")
+    try:
+        confirming = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+        wait_for("the standby to be synchronous", lambda: superuser.execute(confirming))
+        code, said = up(guvnor, items, project, GUVNOR_REPLICAS_IGNORE=REPLICA)
+        assert code == 0, said
+        assert "not confirmed" not in said
+    finally:
+        superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        superuser.execute("SELECT pg_reload_conf()")
+        superuser.close()

@@ -29,7 +29,11 @@ from tests.support.server import Database, run
 
 BACK = "op.execute('SELECT 1')"  # every revision has a way back
 
-IDLE = "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
+# A revision between two statements.
+IDLE = """
+    SELECT pid FROM pg_stat_activity
+    WHERE state = 'idle in transaction' AND query LIKE 'LOCK TABLE%' AND datname = current_database()
+"""
 
 
 def test_both_ends_notice_that_the_other_is_gone(database: Database) -> None:
@@ -105,11 +109,11 @@ def test_a_frozen_runner_lets_go_and_is_told_from_one_at_work(
     guvnor: ForkedCommand, migrated: Database, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = project.add_revision(
-        "import time\nop.execute('LOCK TABLE incidents')\ntime.sleep(8)\nop.execute('SELECT 1')",
+        "import time\nop.execute('LOCK TABLE incidents')\ntime.sleep(5)\nop.execute('SELECT 1')",
         downgrade=BACK,
         python=True,
     )
-    path.write_text(f'{path.read_text()}\n\nmax_idle = "4s"  # this is a test\n')
+    path.write_text(f'{path.read_text()}\n\nmax_idle = "3s"  # this is a test\n')
     process = guvnor.start("migrate", "up", database=migrated, cwd=project.directory)
     ((revision,),) = wait_for("the lock", lambda: migrated.execute(IDLE))
     settings = config.load(environment={"GUVNOR_STORAGE_DSN": migrated.dsn})

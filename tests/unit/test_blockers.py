@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from guvnor.migrate.knock import Knock
 from guvnor.online.blockers import Autovacuum, Blocker, PreparedTransaction, named
+from guvnor.online.knock import Knock
 from guvnor.online.lock_modes import CONFLICTS
 
 IDLE = Blocker(7, "app", "report", "idle in transaction", 5.2, "SELECT", "incidents", 100)
@@ -40,10 +40,10 @@ def test_each_kind_is_ended_in_its_own_way() -> None:
 
 def test_a_run_knocks_where_an_autovacuum_gives_way() -> None:
     knock = Knock()
-    knock.learn((IDLE, PREPARED, WRAPAROUND))
+    knock.learn(None, None, (IDLE, PREPARED, WRAPAROUND))
     assert knock.relations == []
-    knock.learn((HIDDEN,))
-    knock.learn((VACUUM, HIDDEN))
+    knock.learn(None, None, (HIDDEN,))
+    knock.learn(None, None, (VACUUM, HIDDEN))
     assert knock.relations == [101, 100]
 
 

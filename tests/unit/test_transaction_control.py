@@ -57,6 +57,6 @@ def test_what_does_not_end_it_passes(text: str) -> None:
 
 def test_a_long_text_takes_no_time() -> None:
     rows = ", ".join(f"({number}, 'a;b')" for number in range(100_000))
-    began = time.monotonic()
+    began = time.process_time()
     assert ending(f"INSERT INTO t VALUES {rows}; END") == "END"
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
