@@ -7,7 +7,10 @@ hand with psql (all but the index in one short transaction, then the index concu
 project; each also behind a report, a query that has `incidents` in use for 10 s, and while `incidents` is
 being autovacuumed, so slowly that it would take hours. Every run has a fresh copy of the database.
 
-    python benchmarks/stall.py [--incidents N] [--rate N] [--seconds N] [--rounds N]
+Then (see ``budget.py``) revisions that hold their locks for as long as they take, with and without a stall
+budget, on a table of as many rows; and the price of watching them.
+
+    python benchmarks/stall.py [--incidents N] [--rate N] [--seconds N] [--rounds N] [--part PART]
 
 A database of 5,000,000 incidents has 3 GB, and there are two of them at a time (below TMPDIR). The server
 must be PostgreSQL 15 or newer.
@@ -29,6 +32,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import budget
 import psycopg2
 from setting import (
     ADMINISTRATOR,
@@ -74,6 +78,7 @@ NONE, ONE_TRANSACTION, GUVNOR = "no migration", "002 as one transaction", "002 b
 BY_HAND = "002 by hand, index concurrently"  # the least that PostgreSQL needs for it
 QUIET, BEHIND_REPORT = "", f", behind a {REPORT:.0f} s report"
 AUTOVACUUMED = ", while autovacuumed"
+PARTS = ("budget", "002")
 SITUATIONS = (QUIET, BEHIND_REPORT, AUTOVACUUMED)
 
 FILL = """
@@ -416,12 +421,18 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=300, help="transactions per second")
     parser.add_argument("--seconds", type=int, default=30, help="of load in each run")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each kind; medians are shown")
+    parser.add_argument("--part", choices=PARTS, action="append", help="run only this part")
     options = parser.parse_args()
     with (
         local_server(**SETTINGS) as server,
         tempfile.TemporaryDirectory(prefix="guvnor-benchmark-") as scratch,
     ):
         introduce(server)
+        parts = options.part or PARTS
+        if "budget" in parts:
+            budget.measure(server, Path(scratch), options)
+        if "002" not in parts:
+            return
         benchmark = Benchmark(server, Path(scratch), options)
         benchmark.prepare()
         ways = (NONE, ONE_TRANSACTION, BY_HAND, GUVNOR)
