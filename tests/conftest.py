@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.support.lint import commit, git
 from tests.support.project import Project
 from tests.support.sample_data import swell
 from tests.support.server import Database, Server
+from tests.support.shop import SCHEMA, Shop
 
 HERE = Path(__file__).parent
 
@@ -30,6 +32,12 @@ def the_server(config: pytest.Config) -> Server:
         config.stash[STACK] = ExitStack()
         config.stash[SERVER] = config.stash[STACK].enter_context(chosen_server())
     return config.stash[SERVER]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile Guvnor once: where PYTHONDONTWRITEBYTECODE is set, each process of a test would do it again."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(HERE.parent / "guvnor", quiet=2)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -118,6 +126,27 @@ def migrated_template(server: Server, directory: Path, *options: str) -> Databas
     result = ForkedCommand("guvnor", directory)("migrate", "up", *options, database=template)
     assert result.code == 0, result.out + result.err
     return template
+
+
+@pytest.fixture(scope="session")
+def shop_template(server: Server, template_at_head: Database) -> Database:
+    template = server.create_database(template_at_head, keep=True)
+    template.execute(SCHEMA)
+    return template
+
+
+@pytest.fixture
+def shop(
+    server: Server,
+    _tidy: None,
+    shop_template: Database,
+    project: Project,
+    guvnor: ForkedCommand,
+    alembic: ForkedCommand,
+) -> Shop:
+    """A database with tables that an application uses, at the head, and a project to add a revision to."""
+    database = server.create_database(shop_template)
+    return Shop(database, project, guvnor, alembic, database.dsn, {"GUVNOR_VERIFY": "no"})
 
 
 @pytest.fixture

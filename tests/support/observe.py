@@ -42,6 +42,11 @@ def running(target: Target, pattern: str) -> int:
     )[0]
 
 
+def finds_it_busy(process: Any) -> None:
+    """Wait until a run says that it could not have a lock."""
+    wait_for("a busy table", lambda: "could not get a lock" in process.stderr.read())
+
+
 def waiting_for_lock(observer: connection, table: str) -> list[tuple[Any, ...]]:
     """Return who waits for a lock on a table: pid and virtual transaction."""
     return run(
