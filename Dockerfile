@@ -7,7 +7,7 @@ WORKDIR /opt/guvnor
 COPY pyproject.toml README.md alembic.ini ./
 COPY alembic alembic
 COPY guvnor guvnor
-RUN pip install --no-cache-dir '.[backup]' && rm -rf /opt/guvnor/*
+RUN pip install --no-cache-dir '.[backup,lint]' && rm -rf /opt/guvnor/*
 # A named volume that is mounted there takes over its owner.
 RUN useradd --system --home-dir /nonexistent guvnor && install --directory --owner guvnor --mode 700 /backups
 USER guvnor

@@ -36,7 +36,7 @@ class Retries:
     def next_after_knock(self) -> Try:
         """Begin the next try of a step whose tables were free a moment ago; only others need a wait."""
         self.count += 1
-        return Try(backoff.SHORTEST, 0.0)
+        return Try(backoff.SHORTEST, backoff.SHORTEST * 4)
 
     def leave_transaction(self) -> None:
         """Stop counting: what comes next runs outside of a transaction."""

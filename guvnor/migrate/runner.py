@@ -192,7 +192,7 @@ class StepRunner:
         """Roll back, record the end and return the error to raise."""
         self.canceller.settle()
         self.session.roll_back()
-        record.stalled(self.watch.stall)
+        transaction.record_stalls()
         now = self._read_state()
         cause = driver_error(error)
         result, outcome = failures.describe(

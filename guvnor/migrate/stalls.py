@@ -182,9 +182,11 @@ class WaitersBehind:
                         AND its_own.classid = %s::oid
                   )
                   AND COALESCE(l.relation, 0) <> ALL (
-                      SELECT to_regclass('public.' || name)::oid FROM unnest(%s::text[]) AS name
-                      WHERE to_regclass('public.' || name) IS NOT NULL
+                      SELECT c.oid FROM pg_catalog.pg_class AS c
+                      JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                      WHERE n.nspname = 'public' AND c.relname = ANY(%s)
                   )
+                  AND COALESCE(l.waitstart >= clock_timestamp() - make_interval(secs => %s), true)
                 ORDER BY l.waitstart
                 LIMIT %s
             )
@@ -193,7 +195,8 @@ class WaitersBehind:
                    pg_blocking_pids(pid)
             FROM waiting
         """
-        parameters = (pids, self.pid, REVISION_SESSION, list(BOOKKEEPING_TABLES), _ASKED_MOST)
+        open_for = time.monotonic() - self.began
+        parameters = (pids, self.pid, REVISION_SESSION, list(BOOKKEEPING_TABLES), open_for, _ASKED_MOST)
         found = rows(connection, sql, parameters)
         return [(pid, began, waited, set(blocking)) for pid, began, waited, blocking in found]
 
@@ -204,13 +207,13 @@ def explained(connection: Connection, pid: int, stall: Stall, waiters: Iterable[
     :param pid: of the session that they wait for.
     """
     session = """
-        SELECT usename, application_name, upper(substring(query FROM '[A-Za-z]+'))
+        SELECT usename, application_name, upper(substring(query FROM '^[[:space:]]*([A-Za-z]+)'))
         FROM pg_catalog.pg_stat_activity WHERE pid = %s
     """
     phrases, for_rows = [], False
     for waiter in list(waiters)[:_NAMED_MOST]:
         wanted = blockers.wanted_by(connection, waiter.pid)
-        for_rows = for_rows or wanted.transaction is not None
+        for_rows = for_rows or wanted.of_row
         held = f" ({', '.join(modes)} of the revision)" if (modes := _held(connection, pid, wanted)) else ""
         for role, application, command in rows(connection, session, (waiter.pid,)):
             doing = f", {command}" if command else ""

@@ -124,7 +124,7 @@ class StepTransaction:
         self.statement = None
         with self.session.driver.cursor() as cursor:
             self._end_transaction(cursor)
-            self._record_stalls()
+            self.record_stalls()
             self.record.succeeded(cursor)
             cursor.execute(COMMIT_LOCALLY)  # whatever the revision has set
         self.locks.check_alive()
@@ -195,15 +195,16 @@ class StepTransaction:
         self.watch.check()
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
-    def _record_stalls(self) -> None:
+    def record_stalls(self) -> None:
+        """Take note of how long others have waited because of the step."""
         self.record.stalled(self.watch.stall)
         if self.watch.budget is not None and self.watch.exclusive > self.watch.budget:
             self.record.standby_stalled(self.watch.exclusive)
 
     def _commit(self) -> None:
         """Take note that the next thing is the commit."""
-        self.watch.check()
-        self.watch.committing = self._own.committing = True
+        self.watch.begin_commit()
+        self._own.committing = True
 
     def _before_statement(self, _c: Any, cursor: Any, statement: str, *_: Any) -> None:
         self.check_interrupt()

@@ -57,7 +57,8 @@ def describe(step: Step, watch: Watch, again: str, instead: tuple[str, ...]) -> 
     return StalledError(
         f"Revision {step.revision} ({step.description}) was stopped going {step.direction}: it would make "
         f"the application wait for longer than max_stall allows ({_milliseconds(budget)}).\n"
-        f"Waiting for {_milliseconds(stall.seconds)}: {_waiting(stall)}.{_behind(stall)}",
+        f"Waiting for {_milliseconds(stall.seconds)}:\n{_waiting(stall)}{_behind(stall)}\n"
+        "The application goes on. Running it again, as it is, would end in the same way.",
         next_step="\n".join(
             (
                 *(instead or (_usual(stall),)),
@@ -77,7 +78,7 @@ def _usual(stall: Stall) -> str:
 def _waiting(stall: Stall) -> str:
     more = stall.sessions - len(stall.waiting)
     others = (f"{more} more session{'s' if more > 1 else ''}",) if more > 0 else ()
-    return "; ".join((*stall.waiting, *others))
+    return "\n".join(f"  {line}" for line in (*stall.waiting, *others))
 
 
 def _behind(stall: Stall) -> str:

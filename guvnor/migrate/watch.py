@@ -30,6 +30,9 @@ from guvnor.postgres import Connection, cancellation
 _INTERVAL = 0.01  # seconds between two looks
 _COARSE = 0.05  # the same where every look has to copy all locks
 _IDLE_MOST = 0.05  # seconds that a stopped revision may take to run its next statement, which fails
+_CANCELLED_MOST = 0.5  # seconds in which a cancelled statement ends, unless the server does not look
+_EXPLAINED_FROM = 0.6  # of the budget: from then on it is read who waits, and for what
+_LATE = 0.1  # seconds
 _AGAIN = 0.2  # seconds between two cancellations: one may reach the server before its statement does
 _LAST = 1.0  # seconds in which the last look is answered
 _ANSWER = 5.0  # seconds in which a look is answered where there is no budget
@@ -82,6 +85,9 @@ class Watch:
         self.budget: float | None = None
         self._statement_began = 0.0
         self._blame = Blame()
+        self._explained = Stall()
+        self._explained_wait: tuple[int, float] | None = None
+        self._active_at = 0.0
         self._sessions: set[int] = set()
         self._behind = WaitersBehind(session.pid, 0.0)
         self._described: list[int] | None = None  # the blockers of this wait that are known already
@@ -162,9 +168,15 @@ class Watch:
     def begin_statement(self, statement: str | None) -> None:
         """Take note of what the session runs next."""
         self.statement, self._statement_began = statement, time.monotonic()
+        self.wanted = None
 
     def open(self) -> None:
-        """Watch from now on: the session is in a transaction."""
+        """Watch from now on: the session is in a transaction.
+
+        :raises WatchLostError: when the watch is lost.
+        :raises StoppedError: when it has stopped the revision.
+        """
+        self.check()
         if self._open.is_set():
             return
         self.committing, self.wanted = False, None
@@ -172,6 +184,16 @@ class Watch:
         self._behind = WaitersBehind(self._session.pid, time.monotonic())
         self._waiting_since = self._described = self._exclusive_since = None
         self._open.set()
+
+    def begin_commit(self) -> None:
+        """Stop nothing from here on: the next thing is the commit.
+
+        :raises WatchLostError: when the watch is lost.
+        :raises StoppedError: when it has stopped the revision.
+        """
+        with self._stopping:
+            self.check()
+            self.committing = True
 
     def close_transaction(self) -> None:
         """Watch no longer: a cancellation that is on its way has arrived when this returns."""
@@ -194,7 +216,7 @@ class Watch:
             try:
                 self._asked, self._asking = time.monotonic(), True
                 self._look_once()
-            except psycopg2.Error:
+            except Exception:  # noqa: BLE001 - such as a text that cannot be decoded; unseen means lost
                 self._lose()
                 return
             finally:
@@ -204,8 +226,11 @@ class Watch:
         """Notice that a look gets no answer: its thread waits for the network."""
         while not self.lost:
             self._open.wait()
+            began = time.monotonic()
             if self._closed.wait(_INTERVAL):
                 return
+            if time.monotonic() - began > _LATE:  # this process itself was late, and so is the look
+                self._asked = time.monotonic()
             late = self._asking and time.monotonic() - self._asked > (self.budget or _ANSWER)
             if late and self._open.is_set():
                 self._lose()
@@ -219,6 +244,7 @@ class Watch:
         cancellation.cut(self.connection)
 
     def _look_once(self) -> None:
+        transaction = self._behind
         pids: list[int] = []
         look_at_locks = self._asked - self._looked_at_locks >= _COARSE
         if look_at_locks:
@@ -229,11 +255,14 @@ class Watch:
         else:
             in_the_way = self._read_blockers()
             pids = stalls.waiting_pids_of_locks(self.connection) if look_at_locks else []
+        if not self._is_open(transaction):
+            return
+        if self._driver.info.transaction_status == extensions.TRANSACTION_STATUS_ACTIVE:
+            self._active_at = time.monotonic()
         self._count_wait(in_the_way)
         if self._standby and look_at_locks:
             self._count_exclusive()
         if others := [pid for pid in pids if pid != self._session.pid]:
-            transaction = self._behind
             waiters = transaction.read(self.connection, others)
             if waiters and self._is_open(transaction):
                 self._count_stall(transaction, waiters)
@@ -279,11 +308,17 @@ class Watch:
             self.stall = Stall(longest, len(self._sessions), self._blame.statement)
         else:
             self.stall = replace(self.stall, sessions=len(self._sessions))
-        if self.budget is None or longest < self.budget or self.stopped is not None:
+        if self.budget is None or self.stopped is not None or longest < self.budget * _EXPLAINED_FROM:
             return
-        idle = self._driver.info.transaction_status != extensions.TRANSACTION_STATUS_ACTIVE
-        stall = replace(self.stall, idle=idle)
-        stall = stalls.explained(self.connection, self._session.pid, stall, waiters)
+        wait = (waiters[0].pid, waiters[0].began)
+        if self._explained_wait != wait:  # before it is urgent
+            self._explained_wait = wait
+            self._explained = stalls.explained(self.connection, self._session.pid, Stall(), waiters)
+        if longest < self.budget:
+            return
+        idle = time.monotonic() - self._active_at > _IDLE_MOST
+        statement, sessions = self._blame.statement, len(waiters)
+        stall = replace(self._explained, seconds=longest, sessions=sessions, statement=statement, idle=idle)
         with self._stopping:
             if not self._is_open(transaction):
                 return
@@ -294,6 +329,7 @@ class Watch:
     def _stop(self, transaction: WaitersBehind) -> None:
         """Cancel what the session runs, or cut it off where it runs nothing, until it has ended."""
         driver = self._driver
+        first: float | None = None
         cancelled: float | None = None
         idle_since: float | None = None
         while True:
@@ -305,13 +341,20 @@ class Watch:
                     return
                 if status == extensions.TRANSACTION_STATUS_ACTIVE:
                     idle_since = None
+                    first = first or now
+                    if now - first > _CANCELLED_MOST:
+                        self._cut(driver)
+                        return
                     if cancelled is None or now - cancelled > _AGAIN:
                         cancellation.cancel(driver)
                         cancelled = now
                 elif idle_since is None:
                     idle_since = now
                 elif now - idle_since > _IDLE_MOST:
-                    self.cut = True
-                    cancellation.cut(driver)
+                    self._cut(driver)
                     return
             time.sleep(_INTERVAL)
+
+    def _cut(self, driver: Connection) -> None:
+        self.cut = True
+        cancellation.cut(driver)

@@ -23,6 +23,7 @@ _TARGET = 0.2  # seconds that one range should take
 _PLACES = 2048  # in a block, more than it can hold rows; a range is counted in places
 _FIRST = 32 * _PLACES
 _MOST = 16384 * _PLACES
+_WAIT_MOST = 0.2  # seconds
 _IN_VAIN_MOST = 3  # passes; the application may change the one row that is left at the same moment
 
 
@@ -53,6 +54,7 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
                 f"that match {where}."
             )
         length = ranges.length
+    step.execute("SET lock_timeout = 0")
     step.execute(f"ANALYZE {quoted(table)}")
 
 
@@ -68,6 +70,7 @@ class _Ranges:
     assignments: str
     where: str
     length: int
+    _limit: str = "0"
 
     def next_place(self, place: int) -> int | None:
         """Find the first place, from a given one on, that holds a row to update."""
@@ -93,17 +96,25 @@ class _Ranges:
         )
         # Nothing shorter than a single row can be tried.
         watch = self.step.watch if self.length > 1 else None
+        self._limit_waiting()
         began = time.monotonic()
         try:
             with watch.watching(sql) if watch else contextlib.nullcontext():
                 endless, updated = row(self.step.connection, sql) or (None, 0)
         except psycopg2.errors.DeadlockDetected:
+            if watch:
+                watch.forgive()
             time.sleep(_TARGET)
+            return place, 0
+        except psycopg2.errors.LockNotAvailable:
+            self.length //= 2
+            time.sleep(4 * self._patience())  # lets those go on who have waited for these rows
             return place, 0
         except psycopg2.errors.QueryCanceled:
             if watch is None or not watch.forgive():
                 raise
             self.length //= 2
+            time.sleep(_TARGET)
             return place, 0
         if endless:
             raise OnlineStepError(
@@ -117,6 +128,18 @@ class _Ranges:
         change = 0.5 if too_long else max(0.5, min(2.0, _TARGET / max(took, 0.001)))
         self.length = max(1, min(_MOST, int(self.length * change)))
         return following, updated
+
+    def _patience(self) -> float:
+        """Return the seconds that a range may wait for a row, while others wait for those that it has."""
+        budget = self.step.watch.budget if self.step.watch else None
+        return _WAIT_MOST if budget is None else min(_WAIT_MOST, budget / 2)
+
+    def _limit_waiting(self) -> None:
+        """Limit the wait for a row; a single row is waited for without limit, since it holds up nobody."""
+        limit = f"{self._patience() * 1000:.0f}ms" if self.step.watch and self.length > 1 else "0"
+        if limit != self._limit:
+            self.step.execute(f"SET lock_timeout = '{limit}'")
+            self._limit = limit
 
     def _report(self, place: int) -> None:
         size = "SELECT pg_relation_size(%s) / current_setting('block_size')::bigint"

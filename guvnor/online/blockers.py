@@ -131,16 +131,25 @@ def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The lock that a backend waits for: on a relation, or on a transaction that has changed a row of it."""
+    """The lock that a backend waits for: on a relation, or on a transaction that has changed a row of it.
+
+    :ivar kind: what is locked, as ``pg_locks.locktype`` names it.
+    """
 
     relation: int | None = None
     table: str | None = None
     transaction: str | None = None
     mode: str | None = None
+    kind: str | None = "relation"
+
+    @property
+    def of_row(self) -> bool:
+        """Whether a row is waited for: its last transaction, or the turn to wait for that."""
+        return self.transaction is not None or self.kind == "tuple"
 
     def __str__(self) -> str:
         """Describe the lock in one phrase."""
-        if self.transaction is not None:
+        if self.of_row:
             return f"a row of {self.table}" if self.table else "a row"
         return f"{self.mode} on {self.table}" if self.table else self.mode or "a lock"
 
@@ -219,12 +228,14 @@ def waits_for(connection: Connection, pid: int, pids: list[int]) -> tuple[Wanted
 def wanted_by(connection: Connection, pid: int) -> Wanted:
     """Read which lock a backend waits for; a wait for a row is one for the transaction that changed it."""
     sql = """
-        SELECT wanted.relation::bigint, wanted.relation::regclass::text, wanted.transactionid, wanted.mode
+        SELECT wanted.relation::bigint, wanted.relation::regclass::text, wanted.transactionid, wanted.mode,
+               wanted.locktype
         FROM (
             SELECT COALESCE(max(relation::bigint) FILTER (WHERE NOT granted),
                             max(relation::bigint) FILTER (WHERE locktype = 'tuple'))::oid AS relation,
                    max(transactionid::text) FILTER (WHERE NOT granted) AS transactionid,
-                   max(mode) FILTER (WHERE NOT granted) AS mode
+                   max(mode) FILTER (WHERE NOT granted) AS mode,
+                   max(locktype) FILTER (WHERE NOT granted) AS locktype
             FROM pg_catalog.pg_locks
             WHERE pid = %s
         ) AS wanted
@@ -240,7 +251,7 @@ def _described(connection: Connection, pids: list[int], wanted: Wanted) -> tuple
     sql = """
         SELECT blocking.pid, a.usename, a.application_name, a.state,
                EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
-               upper(substring(a.query FROM '[A-Za-z]+')), a.query,
+               upper(substring(a.query FROM '^[[:space:]]*([A-Za-z]+)')), a.query,
                a.datid IS NOT NULL AND a.usesysid IS NULL,
                a.query LIKE '%%(to prevent wraparound)'
         FROM unnest(%s::integer[]) AS blocking (pid)

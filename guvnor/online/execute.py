@@ -33,7 +33,12 @@ class OnlineStepError(GuvnorError):
 
 
 class BatchWatch(Protocol):
-    """Cancels a statement because of which the application waits for too long."""
+    """Cancels a statement because of which the application waits for too long.
+
+    :ivar budget: seconds that it may wait; None for no limit.
+    """
+
+    budget: float | None
 
     def watching(self, statement: str) -> AbstractContextManager[None]:
         """Watch while the body runs a statement (SQLSTATE 57014 when it is cancelled)."""

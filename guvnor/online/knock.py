@@ -86,7 +86,7 @@ class Knock:
         :param blockers: who was in the way.
         """
         self._learn_autovacuum(blockers)
-        if statement is None or wanted is None or wanted.relation is None or wanted.transaction is not None:
+        if statement is None or wanted is None or wanted.relation is None or wanted.kind != "relation":
             return False
         known = self._learned.setdefault(statement, [])
         if (wanted.relation, wanted.mode) not in {(lock.relation, lock.mode) for lock in known}:
@@ -128,7 +128,7 @@ class Knock:
                 stays = here if before is None else here & before
                 if not stays and any(_gives_way(holder.blocker) for holder in holders):
                     self._learn_autovacuum(holder.blocker for holder in holders)
-                    self._waits = False
+                    self._waits = self.was_refused = False
                     return Answer.AUTOVACUUM
                 if before is not None:
                     self._look_after = min(_LOOK_MOST, self._look_after * 2)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
 from tests.support import autovacuum
 from tests.support.expect import AT_HEAD, ends, succeeds, versions
 from tests.support.load import Load
-from tests.support.observe import finds_it_busy
+from tests.support.observe import finds_it_busy, wait_for
 from tests.support.server import Database, Server
 from tests.support.shop import Shop
 
@@ -216,3 +218,35 @@ def test_autovacuum_and_a_report_together(shop: Shop, server: Server) -> None:
     assert "autovacuum" in told
     assert load.longest < 0.4, f"{load.longest:.3f} s"
     assert versions(shop.database) == NOW_3
+
+
+def test_a_row_that_is_fought_for_is_no_reason_to_lock_its_table(shop: Shop) -> None:
+    """Behind who waits for a row, one waits for one's turn; that is no lock on the table."""
+    shop.revise("op.execute('UPDATE items SET n = n WHERE id = 1')")
+    holder, next_one, application = (shop.database.connect() for _ in range(3))
+    holder.autocommit = False
+    holder.cursor().execute("UPDATE items SET seen = 1 WHERE id = 1")
+    application.autocommit = True
+
+    def fight() -> None:
+        with contextlib.suppress(psycopg2.Error):
+            next_one.cursor().execute("UPDATE items SET seen = 2 WHERE id = 1")
+
+    waiting = threading.Thread(target=fight)
+    waiting.start()
+    waits = "SELECT 1 FROM pg_locks WHERE locktype = 'tuple' AND relation = 'items'::regclass"
+    wait_for("the turn to be taken", lambda: shop.database.execute(waits))
+    process = shop.start()
+    try:
+        assert process.stderr is not None
+        assert any("trying again in" in line for line in process.stderr)
+        for _ in range(20):
+            application.cursor().execute("SET lock_timeout = '300ms'; UPDATE items SET seen = 3 WHERE id = 2")
+            time.sleep(0.05)
+    finally:
+        holder.rollback()
+        waiting.join()
+        next_one.rollback()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, out + err
+    assert "without making others queue" not in err
