@@ -16,6 +16,7 @@ from setting import (
     OWNER,
     PROJECT,
     Server,
+    ended_and_took,
     environment,
     median,
     program,
@@ -181,16 +182,8 @@ class Budget:
         )
 
     def _latencies(self, since: float) -> list[float]:
-        """Return how long each transaction took that was due after a moment, sorted.
-
-        The fields are those of the PostgreSQL documentation, pgbench, "Per-Transaction Logging".
-        """
-        ended_and_took = []
-        for log in self._scratch.glob("load.*"):
-            for line in log.read_text().splitlines():
-                fields = [int(field) for field in line.split()]
-                ended_and_took.append((fields[4] + fields[5] / 1e6, fields[2] / 1e6))
-        return sorted(took for ended, took in ended_and_took if since <= ended - took)
+        """Return how long each transaction took that was due after a moment, sorted."""
+        return sorted(took for ended, took in ended_and_took(self._scratch) if since <= ended - took)
 
 
 def measure(server: Server, scratch: Path, options: argparse.Namespace) -> None:

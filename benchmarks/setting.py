@@ -145,3 +145,18 @@ def table(rows: Sequence[Sequence[str]]) -> None:
         cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
         print("  ".join(cells).rstrip())
     print(flush=True)
+
+
+def ended_and_took(scratch: Path) -> list[tuple[float, float]]:
+    """Read from pgbench's logs when each transaction ended (seconds since the epoch) and how long it took.
+
+    The fields are those of the PostgreSQL documentation, pgbench, "Per-Transaction Logging".
+
+    :param scratch: the folder with the logs, whose prefix is ``load``.
+    """
+    found = []
+    for log in scratch.glob("load.*"):
+        for line in log.read_text().splitlines():
+            fields = [int(field) for field in line.split()]
+            found.append((fields[4] + fields[5] / 1e6, fields[2] / 1e6))
+    return found

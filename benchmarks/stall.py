@@ -39,6 +39,7 @@ from setting import (
     OWNER,
     PROJECT,
     Server,
+    ended_and_took,
     environment,
     in_one_transaction,
     introduce,
@@ -374,17 +375,10 @@ class Benchmark:
     # -- reading the results ---------------------------------------------------------------------------------
 
     def _latencies(self, since: float) -> list[float]:
-        """Return how long each transaction took that was due after a moment and before the end, sorted.
-
-        The fields are those of the PostgreSQL documentation, pgbench, "Per-Transaction Logging".
-        """
-        ended_and_took = []
-        for log in self._scratch.glob("load.*"):
-            for line in log.read_text().splitlines():
-                fields = [int(field) for field in line.split()]
-                ended_and_took.append((fields[4] + fields[5] / 1e6, fields[2] / 1e6))
-        until = max(ended_and_took)[0] - COOL_DOWN
-        return sorted(took for ended, took in ended_and_took if since <= ended - took < until)
+        """Return how long each transaction took that was due after a moment and before the end, sorted."""
+        transactions = ended_and_took(self._scratch)
+        until = max(transactions)[0] - COOL_DOWN
+        return sorted(took for ended, took in transactions if since <= ended - took < until)
 
     @property
     def _log(self) -> Path:

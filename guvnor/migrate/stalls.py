@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
 from guvnor.migrate.locks import REVISION_SESSION
@@ -201,8 +201,8 @@ class WaitersBehind:
         return [(pid, began, waited, set(blocking)) for pid, began, waited, blocking in found]
 
 
-def explained(connection: Connection, pid: int, stall: Stall, waiters: Iterable[Waiter]) -> Stall:
-    """Return a stall with those that have waited longest, and what they wait for.
+def explained(connection: Connection, pid: int, waiters: Iterable[Waiter]) -> Stall:
+    """Return those that have waited longest, and what they wait for, without figures.
 
     :param pid: of the session that they wait for.
     """
@@ -219,7 +219,7 @@ def explained(connection: Connection, pid: int, stall: Stall, waiters: Iterable[
             doing = f", {command}" if command else ""
             who = f"pid {waiter.pid} (role {role}, {application or 'unnamed application'}{doing})"
             phrases.append(f"{who} for {wanted}{held}")
-    return replace(stall, waiting=tuple(phrases), for_rows=for_rows)
+    return Stall(waiting=tuple(phrases), for_rows=for_rows)
 
 
 def _held(connection: Connection, pid: int, wanted: Wanted) -> list[str]:

@@ -156,8 +156,8 @@ class Watch:
             raise StoppedError
 
     @contextlib.contextmanager
-    def watching(self, statement: str | None = None) -> Iterator[None]:
-        """Watch while the body runs statements in a transaction of their own."""
+    def watching(self, statement: str) -> Iterator[None]:
+        """Watch while the body runs a statement in a transaction of its own."""
         self.begin_statement(statement)
         self.open()
         try:
@@ -313,7 +313,7 @@ class Watch:
         wait = (waiters[0].pid, waiters[0].began)
         if self._explained_wait != wait:  # before it is urgent
             self._explained_wait = wait
-            self._explained = stalls.explained(self.connection, self._session.pid, Stall(), waiters)
+            self._explained = stalls.explained(self.connection, self._session.pid, waiters)
         if longest < self.budget:
             return
         idle = time.monotonic() - self._active_at > _IDLE_MOST

@@ -70,7 +70,6 @@ class _Ranges:
     assignments: str
     where: str
     length: int
-    _limit: str = "0"
 
     def next_place(self, place: int) -> int | None:
         """Find the first place, from a given one on, that holds a row to update."""
@@ -137,9 +136,7 @@ class _Ranges:
     def _limit_waiting(self) -> None:
         """Limit the wait for a row; a single row is waited for without limit, since it holds up nobody."""
         limit = f"{self._patience() * 1000:.0f}ms" if self.step.watch and self.length > 1 else "0"
-        if limit != self._limit:
-            self.step.execute(f"SET lock_timeout = '{limit}'")
-            self._limit = limit
+        self.step.execute(f"SET lock_timeout = '{limit}'")
 
     def _report(self, place: int) -> None:
         size = "SELECT pg_relation_size(%s) / current_setting('block_size')::bigint"

@@ -207,7 +207,7 @@ def test_it_goes_from_a_materialized_view(migrated: Database, guvnor: Command, p
 def test_one_against_wraparound_is_not_asked(migrated: Database, guvnor: Command, project: Project) -> None:
     """The server does not cancel it, so the run waits for it like for anybody, and says so."""
     fill_unnoticed(migrated)
-    use_up_transactions(migrated, 110_000)
+    autovacuum.use_up_transactions(migrated, 110_000)
     slow = autovacuum.parameters(enabled="on", freeze_max_age="100000")
     migrated.execute(f"ALTER TABLE items SET ({slow})")
     project.add_revision(ADD_COLUMN, BACK, python=True)
@@ -219,21 +219,6 @@ def test_one_against_wraparound_is_not_asked(migrated: Database, guvnor: Command
     assert "pg_cancel_backend" not in result.err
     assert "knocking" not in result.err
     assert autovacuum.at_work(migrated, pid, "items")
-
-
-def use_up_transactions(database: Database, count: int) -> None:
-    """Use up transaction IDs: each block with an exception clause that writes takes one."""
-    database.execute("CREATE TABLE used (n integer)")
-    database.execute(f"""
-        DO $$ BEGIN
-            FOR n IN 1..{count} LOOP
-                BEGIN
-                    INSERT INTO used VALUES (n);
-                EXCEPTION WHEN division_by_zero THEN NULL;
-                END;
-            END LOOP;
-        END $$
-    """)
 
 
 def test_max_wait_holds_for_a_knock(items: Database, guvnor: Command, project: Project) -> None:

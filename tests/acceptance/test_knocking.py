@@ -67,6 +67,20 @@ def free(*holders: connection) -> float:
     return now
 
 
+def is_not_felt_behind(shop: Shop, update: str, holder: connection) -> None:
+    """Expect that a run goes through once the holder's transaction has ended, and that nobody felt it wait.
+
+    :param update: what the application runs.
+    """
+    with Load(shop.database, update, sessions=8) as load:
+        process = shop.start()
+        finds_it_busy(process)
+        time.sleep(REPORT)
+        ended = free(holder)
+        goes_through(process)
+    is_not_felt(load, ended)
+
+
 @pytest.mark.parametrize("tool", ["guvnor", "alembic"])
 def test_the_application_does_not_feel_a_run_behind_a_report(shop: Shop, tool: str) -> None:
     shop.revise(ADD_COLUMN)
@@ -99,13 +113,7 @@ def test_other_statements_knock_too(shop: Shop, statement: str, table: str, upda
     writer = shop.database.connect()
     writer.autocommit = False
     writer.cursor().execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
-    with Load(shop.database, update, sessions=8) as load:
-        process = shop.start()
-        finds_it_busy(process)
-        time.sleep(REPORT)
-        ended = free(writer)
-        goes_through(process)
-    is_not_felt(load, ended)
+    is_not_felt_behind(shop, update, writer)
 
 
 def test_dropping_an_index_behind_a_report_gives_up_in_time(shop: Shop) -> None:
@@ -188,13 +196,8 @@ def test_a_partition_that_is_held(shop: Shop) -> None:
     )
     shop.revise("op.execute('ALTER TABLE parts ADD COLUMN a integer')")
     update = "UPDATE parts SET seen = seen + 1 WHERE id = %(id)s"
-    with Load(shop.database, update, sessions=8) as load, report(shop.database, "high") as reading:
-        process = shop.start()
-        finds_it_busy(process)
-        time.sleep(REPORT)
-        ended = free(reading)
-        goes_through(process)
-    is_not_felt(load, ended)
+    with report(shop.database, "high") as reading:
+        is_not_felt_behind(shop, update, reading)
 
 
 def test_autovacuum_and_a_report_together(shop: Shop, server: Server) -> None:

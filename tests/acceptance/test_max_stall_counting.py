@@ -167,7 +167,7 @@ def test_the_real_golang_migrate_does_not_count(shop: Shop, golang: Golang) -> N
 
 def test_autovacuum_does_not_count(shop: Shop, server: Server) -> None:
     """One against wraparound waits for its lock; others pass a locked table over."""
-    burn_transactions(shop.database, 110_000)
+    autovacuum.use_up_transactions(shop.database, 110_000)
     shop.revise(holding("LOCK TABLE items IN SHARE UPDATE EXCLUSIVE MODE"))
     process = shop.start(max_stall=MAX_STALL)
     running(shop.database, "until_told")
@@ -186,22 +186,6 @@ def test_autovacuum_does_not_count(shop: Shop, server: Server) -> None:
             seconds=40,
         )
         goes_through(shop, process)
-
-
-def burn_transactions(database: Database, count: int) -> None:
-    """Use up transaction IDs: each block with an exception clause that writes takes one."""
-    database.execute(f"""
-        CREATE TABLE burned (n integer);
-        DO $$ BEGIN
-            FOR n IN 1..{count} LOOP
-                BEGIN
-                    INSERT INTO burned VALUES (n);
-                EXCEPTION WHEN division_by_zero THEN NULL;
-                END;
-            END LOOP;
-        END $$;
-        DROP TABLE burned;
-    """)
 
 
 def test_what_somebody_else_cancels_is_no_stall(shop: Shop) -> None:

@@ -53,3 +53,19 @@ def at_work(database: Database, pid: int, relation: str) -> bool:
     """Whether a worker is still at work on a relation."""
     sql = "SELECT 1 FROM pg_locks WHERE pid = %s AND relation = %s::regclass AND mode LIKE 'ShareUpdate%%'"
     return bool(database.execute(sql, [pid, relation]))
+
+
+def use_up_transactions(database: Database, count: int) -> None:
+    """Use up transaction IDs: each block with an exception clause that writes takes one."""
+    database.execute(f"""
+        CREATE TABLE used (n integer);
+        DO $$ BEGIN
+            FOR n IN 1..{count} LOOP
+                BEGIN
+                    INSERT INTO used VALUES (n);
+                EXCEPTION WHEN division_by_zero THEN NULL;
+                END;
+            END LOOP;
+        END $$;
+        DROP TABLE used;
+    """)
