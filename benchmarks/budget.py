@@ -186,25 +186,15 @@ class Budget:
         return sorted(took for ended, took in ended_and_took(self._scratch) if since <= ended - took)
 
 
-def measure(server: Server, scratch: Path, options: argparse.Namespace) -> None:
-    """Measure the statements with and without the budget, and the price of the watch."""
-    budget = Budget(server, scratch, options)
-    budget.prepare()
+def measure(budget: Budget, options: argparse.Namespace) -> None:
+    """Measure the statements with and without the budget."""
     runs: dict[tuple[str, str], list[Outcome]] = {}
-    prices: dict[bool, list[Outcome]] = {True: [], False: []}
-    ups: dict[bool, list[float]] = {True: [], False: []}
     for number in range(1, options.rounds + 1):
         for name, sql in STATEMENTS.items():
             for max_stall in ("off", BUDGET):
                 run = budget.run(sql, max_stall, number)
                 runs.setdefault((name, max_stall), []).append(run)
                 print(f"round {number}, {name}, {max_stall}: {_milliseconds(run.longest)}", flush=True)
-        for watched, results in prices.items():
-            ups[watched] += [budget.up(watched) for _ in range(UPS)]
-            results.append(run := budget.run(HARMLESS, "500ms", number, watched=watched))
-            print(
-                f"round {number}, {'' if watched else 'un'}watched: p99 {run.p99 * 1000:.2f} ms", flush=True
-            )
     print()
     rows = [("statement in the revision", "longest stall, off", f"with {BUDGET}", "stopped")]
     for name in STATEMENTS:
@@ -218,6 +208,20 @@ def measure(server: Server, scratch: Path, options: argparse.Namespace) -> None:
         f"single rows, {options.rate} transactions/s. With the budget at most 300 ms."
     )
     print()
+
+
+def measure_price(budget: Budget, options: argparse.Namespace) -> None:
+    """Measure the price of watching a harmless revision, for the application and for the command."""
+    prices: dict[bool, list[Outcome]] = {True: [], False: []}
+    ups: dict[bool, list[float]] = {True: [], False: []}
+    for number in range(1, options.rounds + 1):
+        for watched, results in prices.items():
+            ups[watched] += [budget.up(watched) for _ in range(UPS)]
+            results.append(run := budget.run(HARMLESS, "500ms", number, watched=watched))
+            print(
+                f"round {number}, {'' if watched else 'un'}watched: p99 {run.p99 * 1000:.2f} ms", flush=True
+            )
+    print()
     rows = [("", f"p99 during a revision of {PAUSE} s", "of unwatched", "a whole up", "of unwatched")]
     for watched, results in sorted(prices.items()):
         p99, ratio = _medians([run.p99 for run in results], [run.p99 for run in prices[False]])
@@ -225,7 +229,7 @@ def measure(server: Server, scratch: Path, options: argparse.Namespace) -> None:
         name = "watched" if watched else "not watched"
         rows.append((name, f"{p99 * 1000:.2f} ms", f"{ratio:.2f}", f"{up:.3f} s", f"{up_ratio:.2f}"))
     table(rows)
-    print("Watched at most: 1.05 of not watched.")
+    print(f"Medians of {options.rounds} runs. Watched at most: 1.05 of not watched.")
     print()
 
 

@@ -79,7 +79,7 @@ NONE, ONE_TRANSACTION, GUVNOR = "no migration", "002 as one transaction", "002 b
 BY_HAND = "002 by hand, index concurrently"  # the least that PostgreSQL needs for it
 QUIET, BEHIND_REPORT = "", f", behind a {REPORT:.0f} s report"
 AUTOVACUUMED = ", while autovacuumed"
-PARTS = ("budget", "002")
+PARTS = ("budget", "price", "002")
 SITUATIONS = (QUIET, BEHIND_REPORT, AUTOVACUUMED)
 
 FILL = """
@@ -423,8 +423,13 @@ def main() -> None:
     ):
         introduce(server)
         parts = options.part or PARTS
-        if "budget" in parts:
-            budget.measure(server, Path(scratch), options)
+        if {"budget", "price"} & set(parts):
+            budgeted = budget.Budget(server, Path(scratch), options)
+            budgeted.prepare()
+            if "budget" in parts:
+                budget.measure(budgeted, options)
+            if "price" in parts:
+                budget.measure_price(budgeted, options)
         if "002" not in parts:
             return
         benchmark = Benchmark(server, Path(scratch), options)

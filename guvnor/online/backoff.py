@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SHORTEST, LONGEST = 0.050, 0.200  # seconds a transaction may wait for locks, as a whole
+SHORTEST, LONGEST = 0.040, 0.200  # seconds a transaction may wait for locks, as a whole
 _PAUSE_MOST = 8.0  # seconds
 _TRIES_AT_EACH = 3
 
@@ -24,7 +24,7 @@ class Try:
 
 
 def tries() -> Iterator[Try]:
-    """Yield tries without end: waits of 50, 100 and 200 ms, with growing, jittered pauses."""
+    """Yield tries without end: waits of 40, 80, 160 and 200 ms, with growing, jittered pauses."""
     wait, longest_pause, count = SHORTEST, SHORTEST * 8, 0
     while True:
         shortest_pause = max(wait * 4, longest_pause / 2)

@@ -23,7 +23,7 @@ from tests.support.shop import Shop
 ADD_COLUMN = "op.execute('ALTER TABLE items ADD COLUMN a integer')"
 NOW_3 = (["003"], [(3, False)])
 REPORT = 1.5  # seconds from the first try to the end of the report
-# The first try waits 50 ms, and who comes meanwhile queues behind it. Tries that wait 50, 100 and 200 ms,
+# The first try waits 40 ms, and who comes meanwhile queues behind it. Tries that wait 40, 80 and more ms,
 # again and again, would make each session of the application wait several times.
 FELT = 0.045  # seconds
 

@@ -12,7 +12,7 @@ def test_tries_are_counted_and_wait_longer() -> None:
     waits = [retries.next().wait for _ in range(10)]
     assert retries.count == 10
     assert waits == sorted(waits)
-    assert waits[0] == 0.05
+    assert waits[0] == 0.04
     assert waits[-1] == 0.2
 
 

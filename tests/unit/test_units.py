@@ -75,7 +75,7 @@ def test_the_number_and_the_order_of_statements_count():
 
 def test_a_try_waits_shortly_and_the_pause_lets_the_queue_drain():
     tries = list(itertools.islice(backoff.tries(), 60))
-    assert [round(t.wait, 3) for t in tries[:8]] == [0.05] * 3 + [0.1] * 3 + [0.2] * 2
+    assert [round(t.wait, 3) for t in tries[:8]] == [0.04] * 3 + [0.08] * 3 + [0.16] * 2
     assert max(t.wait for t in tries) == 0.2
     assert all(t.pause >= 4 * t.wait for t in tries)
     assert max(t.pause for t in tries) <= 8
