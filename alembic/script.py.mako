@@ -11,7 +11,7 @@ Revises: ${down_revision or "nothing"}
 from __future__ import annotations
 
 from alembic import op
-${imports if imports else ""}
+${imports + "\n" if imports else ""}
 revision: str = "${up_revision}"
 down_revision: str | None = ${f'"{down_revision}"' if down_revision else None}
 

@@ -169,6 +169,7 @@ OPTIONS = (
     ),
     Option("shadow.dsn", "", str, "scratch database for building the expected schema", True),
     Option("schema.ignore", "", _list, "objects that belong to others: glob patterns", True),
+    Option("session.keep", "", _list, "settings that revisions find as the server has them: names", True),
     Option("replicas.ignore", "", _list, "replicas that no backfill waits for: glob patterns", True),
     Option("schema.grantees", "", _list, "roles that may hold privileges: glob patterns", True),
 )
@@ -201,6 +202,7 @@ class Settings:
     backup_recipients: tuple[str, ...]
     shadow_dsn: str = field(repr=False)
     schema_ignore: tuple[str, ...]
+    session_keep: tuple[str, ...]
     replicas_ignore: tuple[str, ...]
     schema_grantees: tuple[str, ...]
     values: Mapping[str, str] = field(repr=False)

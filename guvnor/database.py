@@ -16,7 +16,7 @@ from guvnor.bookkeeping import history, production
 from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.config import Settings
 from guvnor.errors import PreflightError
-from guvnor.postgres import Connection, scalar, tls
+from guvnor.postgres import Connection, scalar, settings as settings_of_sessions, tls
 from guvnor.postgres.errors import ConnectionFailedError
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Database:
         to build it in this one.
     :ivar grantees: glob patterns of roles that may hold privileges beyond the owner's.
     :ivar ignore: glob patterns of objects that belong to others.
+    :ivar keep: names of settings that sessions keep as the server has them.
     :ivar max_wait: seconds that a statement waits for a lock at most, where a session sets no other limit.
     """
 
@@ -47,6 +48,7 @@ class Database:
     grantees: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     max_wait: float = 600.0
+    keep: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Database:
@@ -66,12 +68,13 @@ class Database:
             settings.schema_grantees,
             settings.schema_ignore,
             settings.max_wait,
+            settings_of_sessions.known_names(settings.session_keep),
         )
 
     @property
     def shadow(self) -> Database:
         """The database in which the expected schema is built: a scratch database, or this one."""
-        return Database(self.shadow_dsn) if self.shadow_dsn else self
+        return Database(self.shadow_dsn, keep=self.keep) if self.shadow_dsn else self
 
     def connect(self, purpose: str = "") -> Connection:
         """Open a connection in autocommit mode that acts as the role and keeps the TLS policy.
@@ -80,7 +83,7 @@ class Database:
         :raises ConnectionFailedError: with the reason in plain words (exit code 3).
         :raises PreflightError: when the session may not act as the role, or lacks TLS (exit code 3).
         """
-        connection = postgres.connect(self.dsn, purpose=purpose, max_wait=self.max_wait)
+        connection = postgres.connect(self.dsn, purpose=purpose, max_wait=self.max_wait, keep=self.keep)
         try:
             self._act_as_role(connection)
             self._require_tls(connection)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
+from guvnor.postgres import escaped_colons
 from guvnor.schema.statement import Statement, terminated
 
 WIDTH = 100  # of a line of SQL or a comment, before the indentation of the function's body
@@ -72,15 +73,32 @@ class EmittedOperation:
     def code(self) -> str:
         """Return the code of the operation in the revision's function."""
         lines = [f"    # {line}" for remark in self.remarks for line in textwrap.wrap(remark, WIDTH)]
-        if self.name == "execute":  # text() takes a colon for the start of a parameter
-            sql = _PARAMETER.sub(r"\\:", _ESCAPED.sub(r"\\\\", self.arguments[0]))
-            return "\n".join([*lines, f"    op.execute({_argument(sql, closing=' ' * 4)})"])
+        if self.name == "execute":
+            return "\n".join([*lines, f"    op.execute({self._sql()})"])
         written = [_argument(text) for text in self.arguments]
         written += [f"{name}={_argument(text)}" for name, text in self.keywords.items()]
         lines.append(f"    op.{self.name}({', '.join(written)})")
         if len(lines[-1]) > WIDTH + 4 or "\n" in lines[-1]:
             lines[-1:] = [f"    op.{self.name}(", *(f"        {text}," for text in written), "    )"]
         return "\n".join(lines)
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether its SQL has a backslash before a colon that older releases of this tool would take out."""
+        return self.name == "execute" and escaped_colons.is_in(self.arguments[0])
+
+    def _sql(self) -> str:
+        """Return the SQL as a Python expression."""
+        (sql,) = self.arguments
+        if not self.needs_text:
+            return _argument(sql, closing=" " * 4)
+        escaped = _PARAMETER.sub(r"\\:", _ESCAPED.sub(r"\\\\", sql))
+        return f"text({_argument(escaped, closing=' ' * 4)})"
+
+
+def imports(operations: Iterable[EmittedOperation]) -> set[str]:
+    """Return the imports that operations need beside ``op``."""
+    return {"from sqlalchemy import text"} if any(found.needs_text for found in operations) else set()
 
 
 def execute(phase: Phase, sql: str, *remarks: str) -> EmittedOperation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -31,6 +32,11 @@ _FILES_AND_SCANS = """
 _NOTICED = (
     "This touches no row, but a prepared statement that selects the column fails once on each connection: "
     "0A000, cached plan must not change result type."
+)
+_ZONED = "timestamp with time zone", "timestamp without time zone"
+_WHICH_ZONE = (
+    "In which time zone are the values of {0}? Sessions of revisions are in UTC, so they are taken for UTC. "
+    "If they are in another one, USING {1} AT TIME ZONE '...' says so, and writes all rows."
 )
 _VALIDATED_AFTERWARDS = (
     "The checks on the column would be verified under the lock. So they are added again as NOT VALID, and "
@@ -179,27 +185,37 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
     changed = {*changes.added, *(alteration.after.handle for alteration in changes.altered)}
     valid = [check for check in _checks(changes.after, after) if check.attributes["validated"]]
     checks = [] if touches else [check for check in valid if check.handle not in changed]
+    zoned = _zoned(str(old["type"]), str(new["type"]))
     actions = [
         *(f"DROP CONSTRAINT IF EXISTS {check.name}" for check in checks),
-        *column_ddl.retype_actions(before, after, cast=touches),
+        *column_ddl.retype_actions(before, after, cast=touches and not zoned),
         *(f"ADD CONSTRAINT {check.name} {check.attributes['definition']} NOT VALID" for check in checks),
     ]
     sql = f"ALTER TABLE {table} " + ",\n    ".join(actions)
+    which_zone = _WHICH_ZONE.format(after.identity, after.name)
     if touches and not changes.back:
         yield todo(
             Phase.CHANGE,
             f"{after.identity} becomes {kind} (it is {old['type']}): the whole table would be read or "
             "written while nobody can use it. Add a column, fill it with op.backfill, and drop the old one "
-            "in a later revision. If the table is small, use this:",
+            "in a later revision. If the table is small, use this:" + (f" {which_zone}" if zoned else ""),
             [sql],
         )
         return
     remarks = [f"LOCKS {table} while all its rows are read or written: nobody can use it until then."]
     if not touches:
         remarks = [_NOTICED, *([_VALIDATED_AFTERWARDS] if checks else [])]
+    if zoned and not changes.back:
+        remarks.append(which_zone)
     made = statement(sql, replaces="constraint" if checks else "")
     yield from emitted(Phase.CHANGE, [made], *remarks, back=changes.back)
     yield from emitted(Phase.CHANGE, map(ddl.validate, checks))
+
+
+def _zoned(old: str, new: str) -> bool:
+    """Tell whether a timestamp gets or loses its time zone; the server casts by that of the session."""
+    kinds = [re.sub(r"\(\d+\)", "", name) for name in (old, new)]
+    return kinds[0] != kinds[1] and all(kind in _ZONED for kind in kinds)
 
 
 def _checks(snapshot: Snapshot, column: Object) -> list[Object]:

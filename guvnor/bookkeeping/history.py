@@ -39,6 +39,8 @@ class Attempt:
     """One run of one revision, or of a command that moves the version by itself (force, stamp, adopt).
 
     Its fields are columns of the table.
+
+    :ivar rendering: how the statements of the checksum were rendered; None by an older release.
     """
 
     direction: str
@@ -46,6 +48,7 @@ class Attempt:
     from_version: str | None
     to_version: str | None
     checksum: str | None = None
+    rendering: int | None = None
     tool: str = field(default=f"guvnor {__version__}")
     note: str | None = None
     attempt: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -142,7 +145,8 @@ def record(cursor: Any, attempt: Attempt, event: str, **columns: Any) -> None:
     """
     encoding = extensions.encodings.get(cursor.connection.info.parameter_status("server_encoding"), "ascii")
     values: Mapping[str, Any] = {
-        **vars(attempt),
+        # A table of an older release may lack a column that has no value.
+        **{name: value for name, value in vars(attempt).items() if value is not None},
         "event": event,
         **invoker.history_columns(),
         "note": "; ".join(filter(None, (tls.note(cursor.connection), attempt.note))) or None,

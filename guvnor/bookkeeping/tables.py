@@ -57,7 +57,8 @@ CREATE_HISTORY = (
         note text,
         stalled_ms bigint,
         stalled_sessions integer,
-        stalled_statement text
+        stalled_statement text,
+        rendering integer
     )
     """,
     f"COMMENT ON TABLE guvnor_migration_history IS 'layout {LAYOUT}'",
@@ -65,7 +66,12 @@ CREATE_HISTORY = (
 
 # Older releases made the table without these columns. They name those that they write, so they can write a
 # table that has these, too: the layout stays.
-_ADDED_TO_HISTORY = ("stalled_ms bigint", "stalled_sessions integer", "stalled_statement text")
+_ADDED_TO_HISTORY = (
+    "stalled_ms bigint",
+    "stalled_sessions integer",
+    "stalled_statement text",
+    "rendering integer",
+)
 _COMPLETE_HISTORY = "ALTER TABLE public.guvnor_migration_history " + ", ".join(
     f"ADD COLUMN IF NOT EXISTS {column}" for column in _ADDED_TO_HISTORY
 )

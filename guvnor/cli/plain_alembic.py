@@ -25,6 +25,7 @@ from guvnor.migrate import offline
 from guvnor.migrate.engine import migrate
 from guvnor.migrate.request import Request
 from guvnor.postgres.engine import connected
+from guvnor.postgres.settings import known_names
 from guvnor.project import Project
 from guvnor.revisions import files
 from guvnor.revisions.identifiers import following
@@ -42,7 +43,8 @@ def run(context: Any, project: Project) -> None:
         context.configure(dialect_name="postgresql")
         options = context.get_context().opts
         if context.is_offline_mode():
-            offline.write(context, golang_migrate=project.golang_migrate)
+            keep = known_names(settings.session_keep)
+            offline.write(context, golang_migrate=project.golang_migrate, keep=keep)
         elif "revision_context" in options and not options["revision_context"].command_args["autogenerate"]:
             _new_revision(context, options["revision_context"].command_args["message"])
         elif "destination_rev" in options:

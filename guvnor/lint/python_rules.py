@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 
 from guvnor.lint.problem import Violation
-from guvnor.lint.revision import RevisionSource
+from guvnor.lint.revision import FUNCTIONS, RevisionSource
 from guvnor.lint.rule import RevisionRule
+from guvnor.revisions import escaped_colons
 from guvnor.revisions.check import todo_lines
 
 _ALLOWED = {"alembic", "sqlalchemy"} | set(sys.stdlib_module_names)
@@ -46,6 +47,18 @@ def _autocommit(source: RevisionSource) -> Iterator[Violation]:
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Attribute) and node.attr == "autocommit_block":
             yield Violation(node.lineno, None, "The revision leaves its transaction with autocommit_block().")
+
+
+def _escaped_colon(source: RevisionSource) -> Iterator[Violation]:
+    directions = [rendered.direction for rendered in source.directions if rendered.escaped_colons]
+    if not directions:
+        return
+    found = tuple(dict.fromkeys(escaped_colons.lines(source.text)))
+    for each in found:
+        yield Violation(each.line, None, f"A backslash stands before a colon. Instead: {each.instead}")
+    for direction in () if found else directions:
+        line = source.line_of(FUNCTIONS[direction])
+        yield Violation(line, direction, "A backslash stands before a colon in its SQL.")
 
 
 NO_APPLICATION_IMPORT = RevisionRule(
@@ -105,4 +118,18 @@ with op.get_context().autocommit_block():
     _autocommit,
 )
 
-RULES = (NO_APPLICATION_IMPORT, NO_TODO, NO_AUTOCOMMIT_BLOCK)
+NO_ESCAPED_COLON = RevisionRule(
+    "no-escaped-colon",
+    "In the text of `op.execute`, no backslash stands before a colon and a word.",
+    "`op.execute` runs text as it is written. In older releases, a colon before a word needed a backslash, "
+    "which would reach the server now. The pre-flight checks refuse such a revision, too.",
+    "Delete the backslash. Where the backslash is meant, as in a regular expression, pass the SQL through "
+    '`sqlalchemy.text()`, in which two are one: `text(r"... \\\\:word ...")`.',
+    """\
+op.execute(r"ALTER TABLE schedules ALTER COLUMN description SET DEFAULT 'at\\:noon'")""",
+    """\
+op.execute("ALTER TABLE schedules ALTER COLUMN description SET DEFAULT 'at:noon'")""",
+    _escaped_colon,
+)
+
+RULES = (NO_APPLICATION_IMPORT, NO_TODO, NO_AUTOCOMMIT_BLOCK, NO_ESCAPED_COLON)

@@ -50,11 +50,13 @@ class RenderedDirection:
     """The SQL of ``upgrade()`` or ``downgrade()``.
 
     :ivar failure: the error that stopped the function; None when there was none.
+    :ivar escaped_colons: the texts that have an escaped colon.
     """
 
     direction: str
     calls: tuple[RenderedCall, ...]
     failure: Violation | None = None
+    escaped_colons: tuple[str, ...] = ()
 
 
 def render(direction: str, function: object, tree: ast.Module, shown: str) -> RenderedDirection:
@@ -75,7 +77,7 @@ def render(direction: str, function: object, tree: ast.Module, shown: str) -> Re
         lines = [line for frame, line in frames if frame.f_code.co_filename == shown]
         message = f"The SQL cannot be rendered without a database. {type(error).__name__}: {error}"
         failure = Violation(lines[-1] if lines else None, direction, message)
-    return RenderedDirection(direction, tuple(recorder.calls), failure)
+    return RenderedDirection(direction, tuple(recorder.calls), failure, tuple(recorder.escaped_colons))
 
 
 class _CallRecorder(Recorder):

@@ -303,7 +303,8 @@ class Migration:
             connected(lambda: ready.database.connect("revision")) as connection,
             alembic_environment(request.environment, ready.script) as environment,
         ):
-            session = RevisionSession(connection, int(scalar(ready.connection, "SELECT pg_backend_pid()")))
+            control_pid = int(scalar(ready.connection, "SELECT pg_backend_pid()"))
+            session = RevisionSession(connection, control_pid, ready.database.keep)
             watch = Watch(watching, session)
             runner = StepRunner(
                 environment,

@@ -21,7 +21,7 @@ from guvnor.online import remedies
 from guvnor.online.blockers import Blocker, named, ways_out
 from guvnor.online.execute import OnlineStepError
 from guvnor.postgres import row_security
-from guvnor.postgres.engine import as_written, driver_error
+from guvnor.postgres.engine import driver_error
 from guvnor.postgres.excerpt import excerpt, redacted
 from guvnor.postgres.transient import SERVER_GONE, may_pass
 from guvnor.revisions import transaction_control
@@ -29,7 +29,7 @@ from guvnor.revisions.plan import Step
 
 log = logging.getLogger(__name__)
 
-_ESCAPE_COLON = "Write \\: for the colon in the statement of the revision (a cast, ::, is fine)."
+_NO_VALUE = "Give text() the value of the parameter, or pass the SQL to op.execute without text()."
 _MEND_ROWS = "Correct the rows that violate it, then: {again}"
 _NEXT_STEPS = {
     errorcodes.DISK_FULL: "Free or add disk space on the server, then: {again}",
@@ -107,7 +107,8 @@ def describe(
     else:
         log.debug("the revision failed at\n%s", redacted("".join(traceback.format_tb(error.__traceback__))))
         stays = cause is None or not may_pass(cause.pgcode)
-        result = _revision_failed(step, error, cause, state, lacking)
+        sent = watch.statement if watch is not None else None
+        result = _revision_failed(step, error, cause, state, lacking, sent)
     if stage.ended_by_itself and not isinstance(error, EndedByItselfError):
         result.message += "\nIt had ended its transaction by itself before, with a COMMIT."
     if stage.still_open:
@@ -228,13 +229,17 @@ def _revision_failed(
     cause: psycopg2.Error | None,
     state: State | None,
     lacking: tuple[str, ...],
+    sent: str | None,
 ) -> GuvnorError:
-    """Describe a revision that failed by itself: an error of the server, or one of the revision's code."""
+    """Describe a revision that failed by itself: an error of the server, or one of the revision's code.
+
+    :param sent: the last statement that was sent to the server.
+    """
     name = f"Revision {step.revision} ({step.description}) failed going {step.direction}"
     if any(isinstance(e, InvalidRequestError) for e in (error, getattr(error, "orig", None))):
         return GuvnorError(
-            f"{name}: a colon before a word was taken for a bound parameter. {str(error).splitlines()[0]}",
-            next_step=_next_step(_ESCAPE_COLON, error, state),
+            f"{name}: text() takes a colon before a word for a parameter. {str(error).splitlines()[0]}",
+            next_step=_next_step(_NO_VALUE, error, state),
         )
     if cause is None:
         next_step = _next_step(again_by(step, state), error, state)
@@ -248,9 +253,8 @@ def _revision_failed(
     for label, value in (("Detail", diagnostics.message_detail), ("Hint", hint)):
         if value:
             lines.append(f"{label}: {excerpt(value)}")
-    statement = getattr(error, "statement", None)
-    if statement:
-        lines.append(f"Statement:\n{excerpt(as_written(statement))}")
+    if statement := getattr(error, "statement", None):
+        lines.append(f"Statement:\n{excerpt(sent or statement)}")
     usual = "Correct the revision or what it ran into, then: {again}"
     advice = _NEXT_STEPS.get(cause.pgcode or "", usual).format(again=again_by(step, state))
     if not may_pass(cause.pgcode):

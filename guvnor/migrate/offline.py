@@ -5,19 +5,22 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from alembic.runtime.migration import MigrationContext, MigrationInfo
-from sqlalchemy import text
+from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
 
 from guvnor import __version__
 from guvnor.bookkeeping import tables
+from guvnor.postgres import settings
+from guvnor.revisions import escaped_colons
 from guvnor.revisions.identifiers import number
 
 
-def write(context: Any, *, golang_migrate: bool) -> None:
+def write(context: Any, *, golang_migrate: bool, keep: tuple[str, ...] = ()) -> None:
     """Write the script.
 
     :param context: the module ``alembic.context``, in offline mode.
     :param golang_migrate: whether golang-migrate's table is kept in step.
+    :param keep: names of settings that stay as the server has them.
+    :raises RevisionFilesError: when a revision cannot be applied as it is (exit code 3).
     """
     context.configure(
         dialect_name="postgresql",
@@ -28,11 +31,19 @@ def write(context: Any, *, golang_migrate: bool) -> None:
         on_version_apply=partial(_version_applied, golang_migrate=golang_migrate),
     )
     migration = context.get_context()
-    migration.impl.static_output("SET search_path = public;")
+    escaped_colons.check(context.script, _applied(migration))
+    migration.impl.static_output(settings.script(keep))
     for statement in ((tables.CREATE_SCHEMA_MIGRATIONS,) if golang_migrate else ()) + tables.CREATE_HISTORY:
-        migration.impl.execute(text(statement))
+        migration.impl.execute(statement.strip())
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _applied(migration: MigrationContext) -> list[str]:
+    """Return the revisions that the script will apply."""
+    find = migration.opts["fn"] if "destination_rev" in migration.opts else lambda *_: ()
+    steps = find(migration.get_current_heads(), migration)
+    return [step.revision.revision for step in steps if isinstance(step, RevisionStep) and step.is_upgrade]
 
 
 # On a database at another version, Alembic's own UPDATE of alembic_version changes nothing, without an error.
@@ -70,7 +81,7 @@ def _version_applied(ctx: MigrationContext, step: MigrationInfo, *, golang_migra
         "BY position"
     )
     for statement in statements:
-        ctx.impl.execute(text(statement))
+        ctx.impl.execute(statement)
 
 
 def _literal(version: int) -> str:

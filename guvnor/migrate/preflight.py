@@ -22,7 +22,7 @@ from guvnor.migrate import edited_files, locks, role_warnings
 from guvnor.migrate.signals import Canceller
 from guvnor.postgres import Connection, Identity, rows, scalar
 from guvnor.project import Project
-from guvnor.revisions import check, files as revision_files
+from guvnor.revisions import check, escaped_colons, files as revision_files
 from guvnor.revisions.files import Revision
 from guvnor.revisions.script import script_directory
 
@@ -120,6 +120,7 @@ def passed(
             )  # the next check says what a role may not read
         with reported("permissions", report):
             beyond = () if settings.storage_type == "embedded" else role_warnings.beyond_need(connection)
+            beyond += role_warnings.other_meanings(connection, database.keep)
             check_permissions = partial(_permissions, connection, identity, project, beyond)
             report(wait_for_tables(connection, settings.max_wait, check_permissions))
         with reported("files", report):
@@ -139,7 +140,8 @@ def passed(
                 report(wait_for_tables(connection, settings.max_wait, check_state))
         if not repairing:
             with reported("files", report):
-                pending = (file.identifier for file in found if file.number > current.number)
+                pending = [file.identifier for file in found if file.number > current.number]
+                escaped_colons.check(script, pending)
                 check.check_transactions(script, ((identifier, "up") for identifier in pending))
         yield Ready(database, connection, identity, found, script, current, seen, running)
 

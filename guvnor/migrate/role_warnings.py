@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from guvnor.postgres import Connection, quote_ident, row_security, rows
+from guvnor.postgres import Connection, quote_ident, row_security, rows, settings
+from guvnor.postgres.quoting import constant
 
 
 def hidden_rows(connection: Connection) -> tuple[str, ...]:
@@ -30,6 +31,20 @@ def hidden_waits(connection: Connection) -> tuple[str, ...]:
         f"role {role} does not see who waits for a lock, so a run looks only every 50 ms whether the "
         f"application waits (GRANT pg_read_all_stats TO {quote_ident(connection, role)})"
         for (role,) in rows(connection, sql)
+    )
+
+
+def other_meanings(connection: Connection, keep: tuple[str, ...]) -> tuple[str, ...]:
+    """Warn of settings that give SQL another meaning, and that the role may not set.
+
+    :param keep: names of settings that may differ.
+    """
+    ((login, database),) = rows(connection, "SELECT session_user, quote_ident(current_database())")
+    alter = f"ALTER ROLE {quote_ident(connection, login)} IN DATABASE {database}"
+    return tuple(
+        f"role {login} may not set {name}, so revisions run with {value}, not {wanted} "
+        f"({alter} SET {name} = {constant(wanted)}, as a superuser; or name it in session.keep)"
+        for name, value, wanted in settings.differing(connection, keep)
     )
 
 

@@ -37,6 +37,7 @@ from guvnor.postgres import Connection
 from guvnor.postgres.engine import driver_error
 from guvnor.postgres.excerpt import excerpt
 from guvnor.revisions.plan import Step
+from guvnor.revisions.statements import RENDERING
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,8 @@ class StepRunner:
         versions = (step.from_version, step.to_version)
         tool = self.request.tool
         note = "; ".join(filter(None, (self.note, str(step.max_stall or "")))) or None
-        attempt = history.Attempt(step.direction, step.revision, *versions, step.checksum, tool, note)
+        kept = (step.checksum, RENDERING)
+        attempt = history.Attempt(step.direction, step.revision, *versions, *kept, tool, note)
         return StepRecord(step, attempt, self.request.project.golang_migrate, retries)
 
     def _transaction(self, record: StepRecord, knock: Knock) -> StepTransaction:

@@ -19,14 +19,18 @@ class RevisionSession:
     :ivar max_idle: seconds for which its transaction may be idle.
     """
 
-    def __init__(self, connection: sqlalchemy.Connection, control_pid: int) -> None:
+    def __init__(
+        self, connection: sqlalchemy.Connection, control_pid: int, keep: tuple[str, ...] = ()
+    ) -> None:
         """Take a new connection, outside of a transaction.
 
         :param control_pid: of the backend of the run's other session.
+        :param keep: names of settings that stay as the server has them.
         """
         self.connection = connection
         self.max_idle = 0.0
         self.control_pid = control_pid
+        self._keep = keep
         pid, self._role = connection.exec_driver_sql("SELECT pg_backend_pid(), current_setting('role')").one()
         self.pid = int(pid)
         connection.rollback()
@@ -57,18 +61,19 @@ class RevisionSession:
         driver.autocommit = True
         with driver.cursor() as cursor:
             cursor.execute("DISCARD ALL")
-            # DateStyle is the driver's own choice, made when it connected.
-            cursor.execute("SET DateStyle TO ISO; SELECT set_config('role', %s, false)", (self._role,))
+            # The driver reads no other style, whatever is kept.
+            cursor.execute("SET DateStyle TO ISO")
+            self.prepare()  # as the role that has logged in, which may set more
+            cursor.execute("SELECT set_config('role', %s, false)", (self._role,))
             locks.mark_revision_session(cursor, self.control_pid)
-        self.prepare()
         driver.autocommit = False
 
     def prepare(self) -> None:
-        """Give the session the settings that a revision needs; see :func:`guvnor.postgres.prepare`.
+        """Give the session the settings that a revision needs; see :mod:`guvnor.postgres.settings`.
 
         A runner that is frozen between two statements would hold its locks without limit.
         """
-        postgres.prepare(self.driver)
+        postgres.prepare(self.driver, self._keep)
         with self.driver.cursor() as cursor:
             cursor.execute(f"SET idle_in_transaction_session_timeout = '{round(self.max_idle * 1000)}ms'")
 

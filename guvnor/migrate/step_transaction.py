@@ -36,7 +36,7 @@ from guvnor.online.knock import Knock, RevisionStatement
 from guvnor.online.progress import Progress
 from guvnor.online.replicas import ReplicaPolicy
 from guvnor.postgres import Connection, transaction
-from guvnor.postgres.engine import as_written
+from guvnor.postgres.raw_sql import sent
 from guvnor.revisions import transaction_control
 
 log = logging.getLogger(__name__)
@@ -206,16 +206,19 @@ class StepTransaction:
         self.watch.begin_commit()
         self._own.committing = True
 
-    def _before_statement(self, _c: Any, cursor: Any, statement: str, *_: Any) -> None:
+    def _before_statement(
+        self, _c: Any, cursor: Any, statement: str, _parameters: Any, context: Any, *_: Any
+    ) -> None:
+        statement = sent(statement, context)
         self.check_interrupt()
         self.watch.check()
         if self.session.outside:
-            self.watch.begin_statement(as_written(statement))
+            self.watch.begin_statement(statement)
             self.watch.open()
             return
         self._check_own_transaction()
         self._refuse_to_end(statement)
-        self.watch.begin_statement(as_written(statement))
+        self.watch.begin_statement(statement)
         self._place += 1
         self.statement = RevisionStatement(self._place, statement)
         self._set_lock_timeout(cursor)

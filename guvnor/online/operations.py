@@ -13,16 +13,15 @@ its online form, between COMMIT and BEGIN.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
 
 from guvnor.online import backfill, execute, plain_forms
 from guvnor.postgres.quoting import quoted
+from guvnor.postgres.raw_sql import RawPostgresqlImpl
 
 # The option of the migration context that holds what runs a revision for real. The runner's
 # `online_step(context, step)` commits what came before, and yields an OnlineStep to the body of a `with`;
@@ -204,5 +203,5 @@ def _invoke(
 
 
 def _execute(context: MigrationContext, sql: str) -> None:
-    """Execute SQL; SQLAlchemy would take a colon for a bound parameter."""
-    context.impl.execute(text(re.sub(r"(?<!:):(?=\w)", r"\\:", sql)))
+    assert isinstance(context.impl, RawPostgresqlImpl)
+    context.impl.execute_text(sql)

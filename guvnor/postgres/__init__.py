@@ -17,6 +17,7 @@ from guvnor import __version__
 from guvnor.config import MASK
 from guvnor.errors import ConfigurationError, ExitCode, GuvnorError
 from guvnor.postgres.errors import connection_failed
+from guvnor.postgres.settings import READ_ONLY, SCHEMA as SCHEMA, prepare as prepare
 from guvnor.postgres.transient import SERVER_GONE
 
 Connection = extensions.connection
@@ -24,35 +25,7 @@ Connection = extensions.connection
 _LONGEST_TIMEOUT = 2**31 - 1  # ms
 
 APPLICATION_NAME = f"guvnor {__version__}"
-SCHEMA = "public"
-
-# Settings of a role or the server that would end a migration halfway or change its meaning. Each transaction
-# sets its own timeouts (PostgreSQL documentation, "Client Connection Defaults").
-_SESSION = (
-    ("search_path", SCHEMA),
-    ("statement_timeout", "0"),
-    ("lock_timeout", "0"),
-    ("idle_in_transaction_session_timeout", "0"),
-    ("idle_session_timeout", "0"),
-    ("transaction_timeout", "0"),  # since PostgreSQL 17
-    # A session whose client has vanished, and its locks, end after half a minute instead of hours.
-    ("tcp_keepalives_idle", "10"),  # s
-    ("tcp_keepalives_interval", "5"),  # s
-    ("tcp_keepalives_count", "4"),
-    ("tcp_user_timeout", "30000"),  # ms
-    ("synchronous_commit", "local"),  # see guvnor.bookkeeping.confirmation
-    ("default_transaction_isolation", "read committed"),
-    ("default_transaction_deferrable", "off"),
-    ("client_connection_check_interval", "500"),  # ms: a killed client's statement ends soon
-    ("check_function_bodies", "on"),
-    ("standard_conforming_strings", "on"),
-    ("row_security", "off"),  # refuse a statement whose rows a policy would filter; see row_security.py
-    ("client_min_messages", "notice"),
-    ("jit", "off"),  # compiling a query of the catalogs takes longer than running it
-)
-
-
-# The same for a server that does not answer (PostgreSQL documentation, "Parameter Key Words").
+# For a server that does not answer (PostgreSQL documentation, "Parameter Key Words").
 _KEEPALIVES = {
     "keepalives_idle": 10,  # s
     "keepalives_interval": 5,  # s
@@ -142,7 +115,9 @@ def masked(dsn: str) -> str:
     return text
 
 
-def connect(dsn: str, *, purpose: str = "", max_wait: float | None = None) -> Connection:
+def connect(
+    dsn: str, *, purpose: str = "", max_wait: float | None = None, keep: tuple[str, ...] = ()
+) -> Connection:
     """Open a connection in autocommit mode whose session has the settings that a migration needs.
 
     A query applies the settings, since connection poolers refuse them as connection options.
@@ -150,6 +125,7 @@ def connect(dsn: str, *, purpose: str = "", max_wait: float | None = None) -> Co
     :param dsn: libpq's connection string, passed on unchanged.
     :param purpose: a word for the application name, by which others recognize the connection.
     :param max_wait: seconds that a statement waits for a lock at most; None for no limit.
+    :param keep: names of settings that stay as the server, the database and the role have them.
     :raises ConfigurationError: when the connection string is empty or malformed (exit code 2).
     :raises ConnectionFailedError: with the reason in plain words (exit code 3).
     """
@@ -171,27 +147,13 @@ def connect(dsn: str, *, purpose: str = "", max_wait: float | None = None) -> Co
             # Where serializable is the default, a standby refuses every query (PostgreSQL documentation, "Hot
             # Standby"), that of `prepare` as well; SET is no query.
             cursor.execute("SET default_transaction_isolation = 'read committed'")
-        prepare(connection)
+        prepare(connection, (*keep, READ_ONLY))  # pre-flight refuses one that is read-only
         if max_wait is not None:
             set_lock_timeout(connection, max_wait)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def prepare(connection: Connection) -> None:
-    """Give a session the settings that a migration needs; see ``_SESSION``."""
-    # The join skips settings that an older server does not know, so that one statement sets all others.
-    sql = """
-        SELECT set_config(wanted.name, wanted.value, false)
-        FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
-        JOIN pg_catalog.pg_settings AS known USING (name)
-        WHERE known.setting IS DISTINCT FROM wanted.value
-          AND (wanted.name <> 'client_connection_check_interval' OR version() !~ 'Visual C|mingw')
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(sql, ([name for name, _ in _SESSION], [value for _, value in _SESSION]))
 
 
 def set_lock_timeout(connection: Connection, seconds: float) -> None:

@@ -46,8 +46,3 @@ def driver_error(error: BaseException) -> psycopg2.Error | None:
     if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
         return error.orig
     return error if isinstance(error, psycopg2.Error) else None
-
-
-def as_written(statement: str) -> str:
-    """Return a statement as a revision has it; for the driver, each ``%`` is doubled."""
-    return statement.replace("%%", "%")

@@ -8,7 +8,6 @@ This works for revisions that import only ``op`` and the standard library, and c
 from __future__ import annotations
 
 import builtins
-import re
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -19,10 +18,8 @@ from typing import Any, NoReturn
 
 from guvnor.errors import GuvnorError
 from guvnor.online import plain_forms
+from guvnor.postgres import escaped_colons
 from guvnor.revisions import files as revision_files
-
-# What SQLAlchemy takes for a bound parameter, or for an escaped colon.
-_COLON = re.compile(r"\\:|(?<![:\w]):\w")
 
 
 class NeedsAlembicError(Exception):
@@ -114,7 +111,7 @@ class _Recorder:
         self.failed = False  # kept, since a revision may catch the error
 
     def execute(self, sqltext: str) -> None:
-        if not isinstance(sqltext, str) or _COLON.search(sqltext):
+        if not isinstance(sqltext, str) or escaped_colons.is_in(sqltext):
             self._fail()
         self.statements.append(sqltext)
 

@@ -5,24 +5,27 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from alembic.ddl.postgresql import PostgresqlImpl
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Executable, text
+from sqlalchemy import Executable
 
 from guvnor.online.operations import PLAIN_FORM
+from guvnor.postgres import escaped_colons
 from guvnor.postgres.quoting import QUOTED_OR_BLANK
+from guvnor.postgres.raw_sql import RawPostgresqlImpl
+
+RENDERING = 2  # how statements are rendered; 1 had no tabs, and took backslashes from before colons
 
 _ASKS_ALEMBIC = re.compile(r"\b(get_context|get_bind|context)\b")
 
 
-class Recorder(PostgresqlImpl):
+class Recorder(RawPostgresqlImpl):
     """Alembic's PostgreSQL in offline mode, which records the statements instead of writing them.
 
     :ivar statements: the statements as offline SQL shows them, with COMMIT and BEGIN around those that run
@@ -31,6 +34,8 @@ class Recorder(PostgresqlImpl):
         them; None when the revision leaves its transaction by itself, or needs parameters.
     :ivar transactional: the statements that run in the revision's transaction, as its author wrote them.
     :ivar in_transaction: whether the next statement runs in the revision's transaction.
+    :ivar escaped_colons: the texts with an escaped colon, as the revision has them.
+    :ivar rendered_before: the statements as rendering 1 had them.
     """
 
     def __init__(self) -> None:
@@ -47,7 +52,10 @@ class Recorder(PostgresqlImpl):
         self.plain: list[str] | None = []
         self.transactional: list[str] = []
         self.in_transaction = True
+        self.escaped_colons: list[str] = []
+        self.rendered_before: list[str] = []
         self._exact: str | None = None
+        self._before: str | None = None
         self._online = False
 
     def run(self, function: Callable[[], object]) -> None:
@@ -56,15 +64,24 @@ class Recorder(PostgresqlImpl):
             function()
 
     def execute(self, sql: Executable | str, execution_options: dict[str, Any] | None = None) -> None:
-        """Record a statement verbatim; Alembic's text lacks the tabs, even those in literals."""
-        construct: Any = text(sql) if isinstance(sql, str) else sql
+        """Record a statement verbatim, and note an escaped colon, or a parameter that has no value."""
+        if isinstance(sql, str):
+            self.escaped_colons += [sql] if escaped_colons.is_in(sql) else []
+            self._before = escaped_colons.as_rendered_before(sql)
+            super().execute(sql, execution_options)
+            return
+        construct: Any = sql
         if any(bind.required for bind in construct.compile(dialect=self.dialect).binds.values()):
-            self.plain = None  # a parameter has no value
-        self._exact = str(construct.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True}))
+            self.plain = None
+        super().execute(sql, execution_options)
+
+    def execute_text(self, sql: str, execution_options: Mapping[str, Any] | None = None) -> None:
+        """Record text as it stands."""
+        self._exact = sql
         try:
-            super().execute(construct, execution_options)
+            super().execute_text(sql, execution_options)
         finally:
-            self._exact = None
+            self._exact = self._before = None
 
     def online(self, plain: str) -> None:
         """Record the plain form of the online operation that comes next."""
@@ -76,20 +93,28 @@ class Recorder(PostgresqlImpl):
         """Leave the transaction."""
         if not self._online:
             self.plain = None
-        self.statements.append(f"COMMIT{self.command_terminator}")
+        self._mark("COMMIT")
         self.in_transaction = False
 
     def emit_begin(self) -> None:
         """Begin the next transaction."""
         self._online = False
         self.in_transaction = True
-        self.statements.append(f"BEGIN{self.command_terminator}")
+        self._mark("BEGIN")
+
+    def _mark(self, word: str) -> None:
+        for statements in (self.statements, self.rendered_before):
+            statements.append(f"{word}{self.command_terminator}")
 
     def static_output(self, text: str) -> None:
         """Record a statement."""
         if not text.strip():
             return
         self.statements.append(text.strip())
+        before = (
+            self._before or text.replace("\t", "    ").strip().removesuffix(self.command_terminator).strip()
+        )
+        self.rendered_before.append(f"{before}{self.command_terminator}")
         if self.in_transaction:
             written = self._exact or text.strip().removesuffix(self.command_terminator)
             self.transactional.append(written)
@@ -105,11 +130,15 @@ class Rendering:
     :ivar plain: the statements for a transaction that must not commit; None where only running the function
         on a database can show them.
     :ivar transactional: the statements that run in the revision's transaction, as far as they are known.
+    :ivar escaped_colons: the texts with an escaped colon, as the revision has them.
+    :ivar rendered_before: the statements as rendering 1 had them; see :data:`RENDERING`.
     """
 
     statements: tuple[str, ...]
     plain: tuple[str, ...] | None
     transactional: tuple[str, ...]
+    escaped_colons: tuple[str, ...] = ()
+    rendered_before: tuple[str, ...] = ()
 
 
 @cache
@@ -125,12 +154,20 @@ def render(function: Callable[[], object]) -> Rendering:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision may do anything
         code = getattr(function, "__code__", None)
         digest = hashlib.sha256(code.co_code + repr(code.co_consts).encode()).hexdigest() if code else ""
-        recorder.statements.append(
+        stops = (
             f"-- from here on the revision needs the database ({type(error).__name__}); code {digest[:16]}"
         )
+        recorder.statements.append(stops)
+        recorder.rendered_before.append(stops)
         recorder.plain = None
     plain = None if recorder.plain is None or _asks_alembic(function) else tuple(recorder.plain)
-    return Rendering(tuple(recorder.statements), plain, tuple(recorder.transactional))
+    return Rendering(
+        tuple(recorder.statements),
+        plain,
+        tuple(recorder.transactional),
+        tuple(recorder.escaped_colons),
+        tuple(recorder.rendered_before),
+    )
 
 
 def _asks_alembic(function: Callable[[], object]) -> bool:

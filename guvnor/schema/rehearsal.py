@@ -25,6 +25,7 @@ from guvnor.online.execute import OnlineStep
 from guvnor.online.operations import RUNNER
 from guvnor.postgres import Connection
 from guvnor.postgres.engine import connected
+from guvnor.postgres.raw_sql import sent
 from guvnor.revisions.plan import Step
 from guvnor.schema import escapes, shadow
 from guvnor.schema.shadow import Shadow
@@ -126,16 +127,17 @@ def statements(
     """
     token = secrets.token_hex(8)
     name = f"{_PREFIX}{token}"
+    place = _Place(name, scratch.keep)
     with connected(lambda: scratch.connect("rehearsal")) as connection:
         _drop_abandoned(connection)
         try:
             connection.exec_driver_sql("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", (token,))
             connection.exec_driver_sql(f"CREATE SCHEMA {name}")
-            _prepare(connection.connection.dbapi_connection, name)
+            _prepare(connection.connection.dbapi_connection, place)
             connection.commit()
             for revision in reversed(list(script.iterate_revisions(current, "base"))) if current else ():
-                _run(connection, name, revision.module.upgrade)
-            return [_run(connection, name, step.alembic.migration_fn) for step in steps]
+                _run(connection, place, revision.module.upgrade)
+            return [_run(connection, place, step.alembic.migration_fn) for step in steps]
         finally:
             connection.rollback()
             connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {name} CASCADE")
@@ -157,33 +159,41 @@ def _drop_abandoned(connection: sqlalchemy.Connection) -> None:
     connection.commit()
 
 
-def _prepare(driver: Any, schema: str) -> None:
+@dataclass(frozen=True)
+class _Place:
+    """The schema of a rehearsal, and the names of settings that stay as the server has them."""
+
+    schema: str
+    keep: tuple[str, ...]
+
+
+def _prepare(driver: Any, place: _Place) -> None:
     """Set a session up for a rehearsal; an index build leaves other settings behind."""
-    postgres.prepare(driver)
+    postgres.prepare(driver, place.keep)
     with driver.cursor() as cursor:
-        cursor.execute(f"SET search_path = {schema}, public")
+        cursor.execute(f"SET search_path = {place.schema}, public")
 
 
-def _renew(driver: Any, schema: str) -> None:
+def _renew(driver: Any, place: _Place) -> None:
     """Leave nothing of an earlier revision in a session but the advisory lock on the schema."""
     lock = "(('x' || right(%s, 16))::bit(64)::bigint)"
     with driver.cursor() as cursor:
         cursor.execute(
             "CLOSE ALL; UNLISTEN *; DEALLOCATE ALL; DISCARD TEMP; RESET SESSION AUTHORIZATION; RESET ALL;"
-            # DateStyle is the driver's own choice, made when it connected.
+            # The driver reads no other style, whatever is kept.
             f"SET DateStyle TO ISO; SELECT pg_advisory_xact_lock{lock};"
             f"SELECT pg_advisory_unlock_all(); SELECT pg_advisory_lock{lock}",
-            (schema, schema),
+            (place.schema, place.schema),
         )
-    _prepare(driver, schema)
+    _prepare(driver, place)
     driver.commit()
 
 
 def _run(
-    connection: sqlalchemy.Connection, schema: str, migrate: Callable[..., object]
+    connection: sqlalchemy.Connection, place: _Place, migrate: Callable[..., object]
 ) -> list[StatementEffect]:
-    _renew(connection.connection.dbapi_connection, schema)
-    recorder = _Recorder(connection, schema)
+    _renew(connection.connection.dbapi_connection, place)
+    recorder = _Recorder(connection, place)
     context = MigrationContext.configure(
         connection, opts={RUNNER: recorder, "transaction_per_migration": True, "transactional_ddl": True}
     )
@@ -199,9 +209,9 @@ def _run(
 class _Recorder:
     """Records after each statement what changed; takes the place of a real migration's runner."""
 
-    def __init__(self, connection: sqlalchemy.Connection, schema: str) -> None:
+    def __init__(self, connection: sqlalchemy.Connection, place: _Place) -> None:
         self.effects: list[StatementEffect] = []
-        self._schema = schema
+        self._place = place
         raw: Any = connection.connection.dbapi_connection
         self._raw = raw
         self._busy = False
@@ -220,11 +230,13 @@ class _Recorder:
         with context.autocommit_block():
             pid = self._raw.info.backend_pid
             yield OnlineStep(self._raw, self._raw, pid, step, lambda _: None)
-            _prepare(self._raw, self._schema)
+            _prepare(self._raw, self._place)
         self._busy = False
         self._seen = self._inspect()
 
-    def after_statement(self, _c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def after_statement(
+        self, _c: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, *_: Any
+    ) -> None:
         """Look at locks, files and scans, and record what is new."""
         if self._busy:
             return
@@ -238,7 +250,7 @@ class _Recorder:
         )
         rewrites = tuple(table for table in tables if now[table][1] != self._seen[table][1])
         scans = tuple(table for table in tables if now[table][2] > self._seen[table][2])
-        self.effects.append(StatementEffect(statement.strip(), locks, rewrites, scans))
+        self.effects.append(StatementEffect(sent(statement, context).strip(), locks, rewrites, scans))
         # Nobody else uses a table that the revision has created itself.
         self._seen = {table: now[table] for table in now if table in self._seen}
 
@@ -254,5 +266,5 @@ class _Recorder:
             LEFT JOIN pg_catalog.pg_stat_xact_user_tables AS s ON s.relid = c.oid
             WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p', 'm')
             """
-        found = postgres.rows(self._raw, sql, (self._schema,))
+        found = postgres.rows(self._raw, sql, (self._place.schema,))
         return {name: (frozenset(modes), file, scans) for name, modes, file, scans in found}

@@ -85,6 +85,8 @@ class Shadow:
         """
         from sqlalchemy import StaticPool, create_engine, event
 
+        from guvnor.postgres.raw_sql import sent
+
         # StaticPool hands out this one connection and leaves it open. SQLAlchemy's first queries are made
         # here, since it would end them with a rollback otherwise.
         engine = create_engine(
@@ -98,8 +100,10 @@ class Shadow:
         engine.dialect.initialize(connection)
 
         @event.listens_for(connection, "after_cursor_execute")
-        def after_statement(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-            self.guard.after_statement(statement)
+        def after_statement(
+            _c: object, _cursor: object, statement: str, _p: object, context: object, _m: object
+        ) -> None:
+            self.guard.after_statement(sent(statement, context))
             self._follow_enums()
 
         return connection

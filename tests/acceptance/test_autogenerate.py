@@ -419,6 +419,11 @@ Index("idx_note", text("lower(note) varchar_pattern_ops"), text("(labels->>'a:b'
 also("COMMENT ON INDEX idx_note IS 'it''s :x'", target=table("incidents"))""",
         has=('op.validate_constraint("incidents", "note_odd")',),
     ),
+    "a backslash that stands before a colon": Kind(
+        r"""table("incidents").append_column(Column("note", Text, server_default=text(r"'a\\:b :c\: 50%'")))
+also(r"CREATE VIEW v1 AS SELECT id FROM incidents WHERE title ~ '^\\\\:x \\:y:z :w'")""",
+        has=("from sqlalchemy import text\n\nrevision: str", "op.execute(text("),
+    ),
     "domain with a check": Kind(
         'also("CREATE DOMAIN email AS text CHECK (VALUE LIKE \'%%@%%\')", "before_create")\n'
         "from sqlalchemy.dialects.postgresql import DOMAIN\n"

@@ -73,7 +73,6 @@ def test_online_operations_take_their_plain_form(tmp_path: Path) -> None:
     [
         revision('op.create_table("a")'),
         revision('op.execute("SELECT 1", execution_options={})'),
-        revision('op.execute("SELECT \'{\\"a\\":1}\'")'),
         revision(r"op.execute('SELECT \\:name')"),
         revision('op.set_not_null("a", "b")'),
         revision('op.create_index_concurrently("i", "CREATE INDEX i ON a (b)")'),
