@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import psycopg2
 
-from guvnor.autogenerate import other_objects
+from guvnor.autogenerate import casts, other_objects
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, execute, guarded, todo
 from guvnor.postgres import row
@@ -181,6 +181,7 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
     ]
     sorts_anew = old["collation"] != new["collation"]
     touches = sorts_anew or _touches_rows(shadow, table, [f"ALTER TABLE {table} {part}" for part in probe])
+    cast = casts.try_out(shadow, old, new)
     # The server would verify the unchanged valid checks again for the new type.
     changed = {*changes.added, *(alteration.after.handle for alteration in changes.altered)}
     valid = [check for check in _checks(changes.after, after) if check.attributes["validated"]]
@@ -188,7 +189,7 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
     zoned = _zoned(str(old["type"]), str(new["type"]))
     actions = [
         *(f"DROP CONSTRAINT IF EXISTS {check.name}" for check in checks),
-        *column_ddl.retype_actions(before, after, cast=touches and not zoned),
+        *column_ddl.retype_actions(before, after, cast=touches and not zoned and not cast.assignable),
         *(f"ADD CONSTRAINT {check.name} {check.attributes['definition']} NOT VALID" for check in checks),
     ]
     sql = f"ALTER TABLE {table} " + ",\n    ".join(actions)
@@ -196,7 +197,8 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
     if touches and not changes.back:
         yield todo(
             Phase.CHANGE,
-            f"{after.identity} becomes {kind} (it is {old['type']}): the whole table would be read or "
+            f"{'DATA LOSS: ' if cast.loses else ''}{after.identity} becomes {kind} (it is {old['type']}): "
+            "the whole table would be read or "
             "written while nobody can use it. Add a column, fill it with op.backfill, and drop the old one "
             "in a later revision. If the table is small, use this:" + (f" {which_zone}" if zoned else ""),
             [sql],
@@ -207,7 +209,8 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
         remarks = [_NOTICED, *([_VALIDATED_AFTERWARDS] if checks else [])]
     if zoned and not changes.back:
         remarks.append(which_zone)
-    made = statement(sql, replaces="constraint" if checks else "")
+    loses = f"what {after.identity} holds beyond the type {kind}" if cast.loses else ""
+    made = statement(sql, replaces="constraint" if checks else "", loses=loses)
     yield from emitted(Phase.CHANGE, [made], *remarks, back=changes.back)
     yield from emitted(Phase.CHANGE, map(ddl.validate, checks))
 

@@ -1,4 +1,4 @@
-"""The data that a rollback drops, written as a script for psql that puts it back."""
+"""The data that a rollback loses, written as a script for psql that puts it back."""
 
 from __future__ import annotations
 
@@ -116,7 +116,8 @@ class DroppedData:
     :ivar table: the table that it is put back into; None for a sequence or a materialized view.
     :ivar columns: what is saved; empty for a materialized view, which is refreshed instead.
     :ivar source: what it is selected from.
-    :ivar statement: puts the data back from the temporary table ``saved``; empty for the rows of a table.
+    :ivar statement: puts the data back from the temporary table ``saved``; empty for the rows of a table that
+        is gone.
     """
 
     name: str
@@ -128,6 +129,8 @@ class DroppedData:
 
 def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[DroppedData]:
     """Find the data that is lost with some objects; objects that the live database lacks are skipped.
+
+    :param objects: see :func:`guvnor.backup.losses.objects`.
 
     :returns: tables first, in an order in which foreign keys hold.
     :raises NotSeparableError: when a column's table has no primary key that remains, or when tables refer to
@@ -142,10 +145,18 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
             dropped.setdefault(table, []).append(item.name)
     relations = _read_relations(connection, gone)
     found = []
+    emptied = {f"public.{item.identity}" for item in objects if item.attributes.get("emptied")}
     for relation in _sorted([relation for relation in relations if relation.kind in ("r", "p")]):
         # The rows of partitions are the table's own, those of tables that inherit from it are not.
         source = relation.name if relation.kind == "p" else f"ONLY {relation.name}"
-        found.append(DroppedData(relation.name, relation.name, ", ".join(relation.columns), source))
+        columns = ", ".join(relation.columns)
+        put_back = ""
+        if relation.name in emptied:  # the table is still there, and may hold some of the rows
+            put_back = (
+                f"INSERT INTO {relation.name} ({columns}) OVERRIDING SYSTEM VALUE "
+                f"SELECT {columns} FROM saved ON CONFLICT DO NOTHING"
+            )
+        found.append(DroppedData(relation.name, relation.name, columns, source, put_back))
     for relation in _read_relations(connection, list(dropped)):
         if relation.kind in ("r", "p"):
             found += _values(relation, dropped[relation.name])

@@ -1,72 +1,220 @@
-"""The data that a plan would lose: rows of the tables, and values of the columns, that it drops."""
+"""The data that a plan would lose: what it drops, truncates, deletes, overwrites, or cuts by a cast.
+
+This is the one place that says what counts as a loss; the plan, the production guard, the backup, the deploy
+job and the report ask it. What the statements do is seen in a shadow; how much that can be, the live database
+says. A view holds no data.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import psycopg2
 from psycopg2 import errorcodes
 
 from guvnor.postgres import Connection, scalar, snapshot
+from guvnor.postgres.quoting import constant
+from guvnor.revisions import acceptances
+from guvnor.schema.data_changes import DataChange
+from guvnor.schema.rehearsal import Effect
 from guvnor.schema.snapshot import Object
 
-_PATIENCE = "3s"  # for counting one table; after that the estimate is taken
+_PATIENCE = "3s"  # for counting in one table; after that the estimate is taken, where there is one
+
+UNKNOWN = ("unknown",)
+"""What a confirmation covers where the shadow cannot say what is lost."""
+
+_GRAVITY = ("drop", "truncate", "delete", "unseen", "rewrite", "cast", "update")
+_WORDS = {
+    "drop": "drops",
+    "truncate": "truncates",
+    "delete": "deletes rows of",
+    "update": "overwrites",
+    "cast": "cuts, rounds or narrows",
+    "rewrite": "overwrites",
+    "unseen": "may change",
+}
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Data that a plan drops.
+    """Data that a plan may lose.
 
-    :ivar kind: ``table`` or ``column``.
+    :ivar kind: ``table`` for rows or ``column`` for values.
     :ivar name: as SQL writes it, with its table before a column.
-    :ivar count: rows of a table, values that are not NULL of a column; None where they could not be counted
-        and the planner has no estimate: row security hides them, or counting takes too long.
+    :ivar count: rows of a table, values that are not NULL of a column, values that a cast changes; None where
+        they could not be counted and the planner has no estimate: row security hides them, or counting takes
+        too long.
     :ivar exact: whether it was counted; otherwise it is the planner's estimate.
+    :ivar how: what is done: see :data:`guvnor.schema.stored_data.How`.
+    :ivar revision: the revision that does it.
+    :ivar direction: ``up`` or ``down``.
+    :ivar accepted: why the revision accepts it; None where it does not.
+    :ivar type: the type that a cast ends with.
     """
 
     kind: str
     name: str
-    count: int | None
-    exact: bool
+    count: int | None = None
+    exact: bool = False
+    how: str = "drop"
+    revision: str = ""
+    direction: str = ""
+    accepted: str | None = None
+    type: str | None = None
 
     def __str__(self) -> str:
         """Describe the loss in one phrase."""
+        what = f"{self.kind} {self.name}"
+        if self.how == "cast":
+            if self.count is None:
+                return (
+                    f"{what}, whose type becomes {self.type}: how many values that changes cannot be counted"
+                )
+            unit = "value" if self.count == 1 else "values"
+            return f"{what} with {self.count:,} {unit} that the type {self.type} cuts, rounds or refuses"
+        done = {
+            "truncate": ", which is truncated",
+            "delete": ", from which rows are deleted",
+            "unseen": ", whose triggers are switched off: any of its rows may be changed",
+        }.get(self.how, "")
+        if self.how in ("update", "rewrite"):
+            done = ", which is overwritten"
         if self.count is None:
-            return f"{self.kind} {self.name}, which could not be counted"
+            return f"{what}, which could not be counted{done.replace(', which', ' and')}"
         unit = ("row" if self.kind == "table" else "value") + ("" if self.count == 1 else "s")
-        return f"{self.kind} {self.name} with {'' if self.exact else 'about '}{self.count:,} {unit}"
+        return f"{what} with {'' if self.exact else 'about '}{self.count:,} {unit}{done}"
+
+    @property
+    def table(self) -> str:
+        """The table, as SQL writes it."""
+        return self.name if self.kind == "table" else self.name[: self.name.rindex(".")]
+
+    @property
+    def hashed(self) -> str:
+        """What a confirmation covers of it."""
+        return (
+            f"{self.revision} {self.direction} {_WORDS[self.how]} {self.kind} {self.name} {self.type or ''}"
+        )
 
 
-def read(connection: Connection, dropped: Sequence[Object]) -> tuple[Loss, ...]:
-    """Count what is in the tables and columns that a plan drops and that the live database has.
+def possible(effects: Iterable[Effect]) -> tuple[Loss, ...]:
+    """Return what a plan may lose, before anybody counts what the live database holds."""
+    return _gravest(loss for loss, change in _possible(effects) if not change.harmless)
+
+
+def hashed(effects: Iterable[Effect]) -> tuple[str, ...]:
+    """Return what a confirmation covers: the kinds and names of all that may be lost, without numbers."""
+    return tuple(sorted({loss.hashed for loss, _ in _possible(effects)}))
+
+
+def read(connection: Connection, effects: Iterable[Effect]) -> tuple[Loss, ...]:
+    """Count what a plan may lose and the live database has.
 
     :param connection: in autocommit mode.
-    :param dropped: the objects that are gone after the plan.
+    :returns: what is lost, and what is dropped without anything in it.
     """
-    tables = [item.identity for item in dropped if item.kind in ("table", "materialized view")]
-    gone = {f"relation:{table}" for table in tables}
-    columns = [item for item in dropped if item.kind == "column" and item.parents[0] not in gone]
-    losses = [_count(connection, table) for table in tables]
-    losses += [_count(connection, item.parents[0].partition(":")[2], item.name) for item in columns]
-    return tuple(loss for loss in losses if loss is not None)
+    counted = (_count(connection, loss, change) for loss, change in _possible(effects))
+    return _gravest(loss for loss in counted if loss is not None and (loss.count != 0 or loss.how == "drop"))
 
 
-def _count(connection: Connection, table: str, column: str | None = None) -> Loss | None:
-    """Count the rows of a table or the values of a column; use the planner's estimate if that takes too long.
+def in_words(losses: Iterable[Loss]) -> str:
+    """Say what a direction of a revision does: ``drops table a and column b.c, truncates table d``."""
+    said: dict[str, list[str]] = {}
+    for loss in losses:
+        said.setdefault(_WORDS[loss.how], []).append(f"{loss.kind} {loss.name}")
+    return "; ".join(f"{verb} {', '.join(dict.fromkeys(names))}" for verb, names in said.items())
+
+
+def objects(effects: Iterable[Effect]) -> tuple[Object, ...]:
+    """Return the objects whose data a backup of what a plan loses has to hold.
+
+    A table that is emptied counts as a whole; a column that is overwritten or cast, by its values. What is
+    not lost but goes along is among them: the state of a sequence, the refresh of a materialized view.
+    """
+    effects = list(effects)
+    along = [i for e in effects for i in e.dropped if i.kind in ("sequence", "materialized view")]
+    found = {item.handle: item for item in along}
+    for _, change in _possible(effects):
+        table = f"relation:{change.table}"
+        if change.column is None:
+            item = Object("table", change.table, {"emptied": change.how != "drop"})
+        else:
+            item = Object("column", change.name, {}, (table,))
+        found.setdefault(item.handle, item)
+    return tuple(found.values())
+
+
+def _possible(effects: Iterable[Effect]) -> Iterator[tuple[Loss, DataChange]]:
+    """Find all that is lost; what happens to a table or column twice is named twice."""
+    found: list[tuple[Loss, DataChange]] = []
+    for effect in effects:
+        step = effect.step
+        for change in effect.data:
+            if change.harmless and change.how == "update":
+                continue  # a cast is judged by the values that there are
+            accepted = acceptances.covering(step.acceptances, *change.here)
+            loss = Loss(
+                "table" if change.column is None else "column",
+                change.name,
+                how=change.how,
+                revision=step.revision,
+                direction=str(step.direction),
+                accepted=accepted.reason if accepted else None,
+                type=change.types[-1].name if change.types else None,
+            )
+            found.append((loss, change))
+    yield from dict.fromkeys(found)
+
+
+def _gravest(losses: Iterable[Loss]) -> tuple[Loss, ...]:
+    """Name each table and column once, with the gravest that happens to it.
+
+    A loss that is accepted does not hide one that is not.
+    """
+    found = list(losses)
+    ranked = sorted(found, key=lambda loss: (loss.accepted is not None, _GRAVITY.index(loss.how)))
+    kept: dict[str, Loss] = {}
+    gone = {loss.name: loss for loss in ranked if loss.kind == "table" and loss.how in ("drop", "truncate")}
+    for loss in ranked:
+        whole = gone.get(loss.table)
+        if loss.kind == "table" or whole is None or (whole.accepted and not loss.accepted):
+            kept.setdefault(loss.name, loss)
+    return tuple(loss for loss in dict.fromkeys(found) if kept.get(loss.name) == loss)
+
+
+def _count(connection: Connection, loss: Loss, change: DataChange) -> Loss | None:
+    """Count what is lost; use the planner's estimate where counting takes too long.
 
     :returns: None when the table or column does not exist.
     """
-    kind, name = ("column", f"{table}.{column}") if column else ("table", table)
-    try:
-        with snapshot(connection, "100ms") as cursor:
-            cursor.execute(f"SET LOCAL statement_timeout = '{_PATIENCE}'")
-            # Identity and name come from the server, quoted where necessary.
-            count = scalar(connection, f"SELECT count({column or '*'}) FROM public.{table}")
-            return Loss(kind, name, count, exact=True)
-    except psycopg2.Error as error:
-        if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
+    # Identity and names come from the server, quoted where necessary.
+    conditions = [f"{change.column} IS NOT NULL"] if change.column else []
+    if change.how == "cast":
+        conditions.append(_changed_by_cast(change))
+    tries = [conditions]
+    if change.where:
+        tries.insert(0, [*conditions, f"({change.where}\n)"])
+    if change.how == "cast":  # a type such as json has no equality
+        tries.append([conditions[0], _changed_by_cast(change, text="::text")])
+    for wanted in tries:
+        where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+        try:
+            with snapshot(connection, "100ms") as cursor:
+                cursor.execute(f"SET LOCAL statement_timeout = '{_PATIENCE}'")
+                count = scalar(connection, f"SELECT count(*) FROM public.{change.table}{where}")
+                return replace(loss, count=count, exact=True)
+        except psycopg2.Error as error:
+            code = error.pgcode
+        if code == errorcodes.UNDEFINED_TABLE or (
+            code == errorcodes.UNDEFINED_COLUMN and wanted is conditions
+        ):
             return None
+        if change.how == "cast" and code != errorcodes.UNDEFINED_FUNCTION:
+            return loss
+    if change.how == "cast":
+        return loss
     sql = """
         SELECT greatest(c.reltuples, 0)
                * (1 - COALESCE((SELECT s.null_frac FROM pg_catalog.pg_stats AS s
@@ -75,6 +223,25 @@ def _count(connection: Connection, table: str, column: str | None = None) -> Los
         FROM pg_catalog.pg_class AS c
         WHERE c.oid = to_regclass(%s)
     """
-    estimate = scalar(connection, sql, (column, f"public.{table}"))
+    estimate = scalar(connection, sql, (change.column, f"public.{change.table}"))
     # The estimate for a table that was never analyzed is 0.
-    return Loss(kind, name, round(estimate or 0) or None, exact=False)
+    return replace(loss, count=round(estimate or 0) or None, exact=False)
+
+
+def _changed_by_cast(change: DataChange, text: str = "") -> str:
+    """Return the condition of a value that does not come back when its column goes through some types.
+
+    A type that the plan makes itself is not in the live database: an enum is judged by its labels, a domain
+    by the type under it.
+    """
+    assert change.type is not None
+    value, lost = str(change.column), list[str]()
+    for type_ in change.types:
+        if type_.labels is not None:
+            labels = ", ".join(map(constant, type_.labels))
+            lost.append(f"{value}::text <> ALL (ARRAY[{labels}]::text[])")
+            value = f"{value}::text"
+        else:
+            value = f"({value})::{type_.base}"
+    same = f"({value})::{change.type.base}{text} IS NOT DISTINCT FROM {change.column}{text}"
+    return f"({' OR '.join([*lost, f'NOT ({same})'])})"

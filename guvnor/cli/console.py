@@ -172,6 +172,7 @@ class Console(Observer):
             f"   Version:   {risk.current or 'none'} → {risk.target or 'none'}",
             *(f"   Step:      {revision}" for revision in risk.revisions),
             *(f"   Lost:      {lost}" for lost in risk.losses),
+            *(f"   Lost:      {lost}" for lost in risk.accepted),
             *(f"   Waits:     {wait}" for wait in risk.waits),
             *((f"   Backup:    {risk.backup}",) if risk.backup else ()),
             f"   Plan hash: {risk.hash}",

@@ -108,7 +108,7 @@ class Deployment(Observer):
         """
         settings, backup = request.settings, request.backup
         commands.run_preflight(settings, self.checked, request.patience)
-        found = self._preview = preview.preview(settings, "up", to)
+        found = self._preview = preview.preview(settings, "up", to, whole_backup=backup is not None)
         self._record("plan", _DONE, **_described(found.plan))
         would_be = {}
         if backup is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guvnor import postgres
 from guvnor.application import GUVNOR
@@ -12,7 +12,7 @@ from guvnor.bookkeeping import consistency
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError
-from guvnor.migrate import preflight
+from guvnor.migrate import backup_policy, preflight
 from guvnor.revisions import check, plan as planning
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.plan import Plan
@@ -26,7 +26,7 @@ class Preview:
     """A plan and what it would do.
 
     :ivar effects: the objects that each step changes.
-    :ivar losses: the data that would be lost.
+    :ivar losses: the data that would be lost; some of it may be accepted.
     :ivar statements: what each statement of each step locks; None without a scratch database.
     :ivar unknown: why some of this is unknown; None when all of it is known.
     """
@@ -38,10 +38,11 @@ class Preview:
     unknown: str | None = None
 
 
-def preview(settings: Settings, direction: str, to: str | None) -> Preview:
+def preview(settings: Settings, direction: str, to: str | None, *, whole_backup: bool = False) -> Preview:
     """Make the plan of an ``up`` or ``down`` and look at what it would do; nothing is changed.
 
     :param to: the target revision; the default is that of the command itself.
+    :param whole_backup: whether the run would take a backup of the whole database first.
     :raises RevisionFilesError: when the files cannot be run.
     :raises StateError: when no migration can start from the state of the database.
     """
@@ -65,11 +66,14 @@ def preview(settings: Settings, direction: str, to: str | None) -> Preview:
             return Preview(planning.make(identity, f"{current.furthest:03d}", ()), (), (), None)
         steps = find_steps(script, current.alembic or ())
         plan = planning.make(identity, current.version, steps)
+        about_backup = backup_policy.backup_hashed(plan, settings, whole=whole_backup)
         try:
             effects = rehearsal.effects(connection, script, plan.current, plan.steps)
         except GuvnorError as error:
+            plan = replace(plan, lost=(*losses.UNKNOWN, *about_backup))
             return Preview(plan, (), (), None, error.message)
-        lost = losses.read(connection, [item for effect in effects for item in effect.dropped])
+        lost = losses.read(connection, effects)
+        plan = replace(plan, lost=(*losses.hashed(effects), *about_backup))
     if not settings.shadow_dsn:
         why = "The locks are known only with a scratch database: name one with --shadow-dsn."
         return Preview(plan, tuple(effects), lost, None, why)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from guvnor.lint import repeatable
+from guvnor.lint import data_rules, repeatable
 from guvnor.lint.parsing import ParsedStatement, nodes
 from guvnor.lint.problem import Violation
 from guvnor.lint.revision import FUNCTIONS, RevisionSource
@@ -44,9 +44,11 @@ def _empty_direction(source: RevisionSource) -> Iterator[Violation]:
 
 
 def _not_repeatable(source: RevisionSource) -> Iterator[Violation]:
+    reported = [id(statement.node) for statement, _ in data_rules.updates_of_all(source)]
     for statement in source.statements:
         # An online operation guards the SQL that it generates.
-        if statement.call.is_written_out and (words := repeatable.missing_guard(statement)):
+        written = statement.call.is_written_out and id(statement.node) not in reported
+        if written and (words := repeatable.missing_guard(statement)):
             yield statement.violation(f"{statement.opening} fails when it is run again; it lacks {words}.")
 
 
@@ -123,8 +125,8 @@ READABLE = RevisionRule(
     "WHERE, or a DO block.",
     """\
 if op.get_bind().exec_driver_sql("SELECT count(*) FROM schedules").scalar():
-    op.execute("UPDATE schedules SET active = true WHERE NOT active")""",
-    'op.execute("UPDATE schedules SET active = true WHERE NOT active")',
+    op.backfill("schedules", "active = true", "NOT active")""",
+    'op.backfill("schedules", "active = true", "NOT active")',
     _not_readable,
 )
 

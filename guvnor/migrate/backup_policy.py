@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from guvnor import postgres
+from guvnor.config import Settings
 from guvnor.errors import GuvnorError
 from guvnor.migrate import guard
 from guvnor.migrate.preflight import Ready
@@ -17,6 +18,7 @@ from guvnor.revisions.script import Direction
 
 if TYPE_CHECKING:
     from guvnor.backup.take import BackupOptions, TakenBackup
+    from guvnor.schema.rehearsal import Effect
     from guvnor.schema.snapshot import Object
 
 log = logging.getLogger(__name__)
@@ -26,13 +28,17 @@ log = logging.getLogger(__name__)
 class BackupDecision:
     """What a plan would lose, and whether and how that is backed up.
 
-    :ivar losses: the data that it drops, a line each.
+    :ivar losses: the data that it loses and no revision accepts, a line each.
+    :ivar accepted: the data that it loses and the revisions accept, a line each, with the reason.
+    :ivar hashed: what a confirmation covers of that: kinds and names, and whether the backup is given up.
     :ivar backup: how the backup will be taken, or why none is; None where none was considered.
     :ivar options: of the backup; None for no backup.
     :ivar objects: the objects whose data is backed up; None for the whole database.
     """
 
     losses: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
     backup: str | None = None
     options: BackupOptions | None = None
     objects: tuple[Object, ...] | None = None
@@ -45,7 +51,7 @@ class BackupPolicy:
     request: Request
     ready: Ready
     canceller: Canceller
-    _dropped: dict[tuple[str, str], tuple[Object, ...]] = field(default_factory=dict, init=False)
+    _effects: dict[tuple[str, str], Effect] = field(default_factory=dict, init=False)
     _unknown: str | None = field(default=None, init=False)
 
     def decide(self, plan: Plan, *, production: bool) -> BackupDecision:
@@ -57,26 +63,30 @@ class BackupPolicy:
         settings, whole = self.request.settings, self.request.backup
         rolls_back = any(step.direction is Direction.DOWN for step in plan.steps)
         asked_for = settings.backup and settings.backup_directory is not None
-        losses = self._losses(plan) if production or (rolls_back and asked_for) else ()
+        found = self._losses(plan) if production or (rolls_back and asked_for) else BackupDecision()
+        hashed = (*found.hashed, *backup_hashed(plan, settings, whole=whole is not None))
+        found = replace(found, hashed=hashed)
         if whole is not None and plan.steps:
             from guvnor.backup.take import check_backup
 
-            return BackupDecision(losses, check_backup(self.ready.database, whole, whole=True), whole)
+            how = check_backup(self.ready.database, whole, whole=True)
+            return replace(found, backup=how, options=whole)
         if not rolls_back or not (production or asked_for):
-            return BackupDecision(losses)
+            return found
+        losses = (*found.losses, *found.accepted)
         if not losses:
-            return BackupDecision(losses, "none, since no data is lost")
+            return replace(found, backup="none, since no data is lost")
         if not settings.backup:
-            return BackupDecision(losses, "none (--no-backup)")
+            return replace(found, backup="none (--no-backup)")
         if settings.backup_directory is None:
             raise guard.RefusedError(
-                "A rollback in production takes a backup of what it drops, but no directory is named for it. "
+                "A rollback in production takes a backup of what it loses, but no directory is named for it. "
                 f"Data that would be lost: {'; '.join(losses)}.",
                 next_step="Run the same command with GUVNOR_BACKUP_DIR=DIR "
                 "(a flag of `down` and `repair`: --backup DIR),\n"
                 "or with GUVNOR_BACKUP=no to lose the data for good (--no-backup).",
             )
-        return self._decide_for_rollback(plan, losses)
+        return self._decide_for_rollback(plan, found)
 
     def back_up(self, plan: Plan, decision: BackupDecision, *, production: bool) -> TakenBackup | None:
         """Take the backup that was decided on.
@@ -106,53 +116,70 @@ class BackupPolicy:
             log.info("backup taken", extra=asdict(taken))
         return taken
 
-    def _decide_for_rollback(self, plan: Plan, losses: tuple[str, ...]) -> BackupDecision:
-        """Choose a backup of what is dropped if that is known and separable, else of the whole database."""
+    def _decide_for_rollback(self, plan: Plan, found: BackupDecision) -> BackupDecision:
+        """Choose a backup of what is lost if that is known and separable, else of the whole database."""
         from guvnor.backup.dropped import NotSeparableError, find_dropped
         from guvnor.backup.take import BackupOptions, check_backup, check_readable
 
         settings = self.request.settings
         options = BackupOptions(settings.backup_directory, settings.backup_recipients)
-        objects = self._find_dropped(plan)
+        effects = self._rehearse(plan)
         why = "it is unknown what is dropped"
-        if objects is not None:
+        if effects is not None:
+            from guvnor.backup import losses
+
+            objects = losses.objects(effects)
             try:
                 dropped = find_dropped(self.ready.connection, objects)
                 check_readable(self.ready.connection, [data.table for data in dropped if data.table])
                 how = check_backup(self.ready.database, options, whole=False)
-                return BackupDecision(losses, f"of what is dropped, {how}", options, objects)
+                backup = f"of what is dropped, {how}"
+                return replace(found, backup=backup, options=options, objects=objects)
             except NotSeparableError as error:
                 why = error.message.rstrip(".")
         how = check_backup(self.ready.database, options, whole=True)
-        return BackupDecision(losses, f"of the whole database ({why}), {how}", options)
+        return replace(found, backup=f"of the whole database ({why}), {how}", options=options)
 
-    def _losses(self, plan: Plan) -> tuple[str, ...]:
+    def _losses(self, plan: Plan) -> BackupDecision:
         """Say what data a plan would lose, or that this is unknown."""
         from guvnor.backup import losses
 
         if all(step.direction is Direction.STAMP for step in plan.steps):
-            return ()
-        objects = self._find_dropped(plan)
-        if objects is None:
-            return (f"unknown ({self._unknown})",)
-        found = losses.read(self.ready.connection, objects)
-        return tuple(str(loss) for loss in found if loss.count != 0)
+            return BackupDecision()
+        effects = self._rehearse(plan)
+        if effects is None:
+            return BackupDecision((f"unknown ({self._unknown})",), hashed=losses.UNKNOWN)
+        found = [loss for loss in losses.read(self.ready.connection, effects) if loss.count != 0]
+        return BackupDecision(
+            tuple(str(loss) for loss in found if loss.accepted is None),
+            tuple(f"{loss} (accepted: {loss.accepted})" for loss in found if loss.accepted is not None),
+            losses.hashed(effects),
+        )
 
-    def _find_dropped(self, plan: Plan) -> tuple[Object, ...] | None:
-        """Return what a plan drops; None where that is unknown.
+    def _rehearse(self, plan: Plan) -> list[Effect] | None:
+        """Return what a plan does to the schema and the data; None where that is unknown.
 
         No step is rehearsed twice: what remains of a plan after another run did part of it has no new step.
         """
         keys = [(step.revision, step.direction) for step in plan.steps]
-        if self._unknown is None and not self._dropped.keys() >= set(keys):
+        if self._unknown is None and not self._effects.keys() >= set(keys):
             from guvnor.schema import rehearsal
 
             try:
                 with postgres.closing(self.ready.database.shadow.connect("shadow")) as connection:
                     for effect in rehearsal.effects(connection, self.ready.script, plan.current, plan.steps):
-                        self._dropped[effect.step.revision, effect.step.direction] = effect.dropped
+                        self._effects[effect.step.revision, effect.step.direction] = effect
             except GuvnorError as error:
                 self._unknown = error.message
         if self._unknown is not None:
             return None
-        return tuple(item for key in keys for item in self._dropped[key])
+        return [self._effects[key] for key in keys]
+
+
+def backup_hashed(plan: Plan, settings: Settings, *, whole: bool) -> tuple[str, ...]:
+    """Return what a confirmation covers of the backup: whether there is one, never where it goes.
+
+    :param whole: whether a backup of the whole database is asked for.
+    """
+    rolls_back = any(step.direction is Direction.DOWN for step in plan.steps)
+    return ("no backup",) * (rolls_back and not settings.backup) + ("whole backup",) * whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -60,7 +60,7 @@ def migrate(request: Request) -> Outcome:
         seen = ready.seen or current
         while True:
             # Ask before the locks are taken, so that a slow answer blocks nobody.
-            migration.confirm(plan, current)
+            plan = migration.confirm(plan, current)
             with migration.holding_locks():
                 seen = current = migration.look_again(plan, seen)
                 if consistency.is_ahead(current, ready.revisions):
@@ -161,9 +161,10 @@ class Migration:
         self._mark_production(current)
         return self._outcome(current)
 
-    def confirm(self, plan: Plan, current: State) -> None:
+    def confirm(self, plan: Plan, current: State) -> Plan:
         """Find out what a plan would lose and which backup is taken first, and have it confirmed if need be.
 
+        :returns: the plan, which knows what it loses.
         :raises RefusedError: when it is not confirmed.
         """
         why = self._production_reason(current)
@@ -174,8 +175,11 @@ class Migration:
             if (said := step.max_stall)
         )
         only_up = all(step.direction is Direction.UP for step in plan.steps)
+        plan = replace(plan, lost=decision.hashed)
+        if decision.accepted:
+            log.info("the revisions accept a loss of data", extra={"losses": decision.accepted})
         if why is None or (only_up and not decision.losses and not waits):
-            return
+            return plan
         risk = guard.Risk(
             action=guard.STALL if only_up and not decision.losses else _ACTIONS[plan.steps[0].direction],
             why=why,
@@ -186,11 +190,13 @@ class Migration:
                 f"{step.direction} {step.revision} {step.description}".strip() for step in plan.steps
             ),
             losses=decision.losses,
+            accepted=decision.accepted,
             waits=waits,
             hash=plan.hash,
             backup=decision.backup,
         )
         guard.check(risk, self.request.settings.confirm, self.request.observer.ask)
+        return plan
 
     def look_again(self, plan: Plan, seen: State) -> State:
         """Read the state under all locks: another run may have changed it, or golang-migrate.
@@ -231,7 +237,7 @@ class Migration:
         steps = find_steps(ready.script, direction, heads, choice.to_version)
         plan = make_plan(ready, choice.from_version, steps)
         self._check_still_open(choice, ready.state)
-        self.confirm(plan, ready.state)
+        plan = self.confirm(plan, ready.state)
         with self.holding_locks():
             current = self._read_state()
             consistency.check_unmoved(ready.state, current)

@@ -26,6 +26,7 @@ class Risk:
     :ivar why: why this is production.
     :ivar revisions: what is done, a line each.
     :ivar losses: what data would be lost, a line each.
+    :ivar accepted: what data is lost as the revisions accept, a line each.
     :ivar waits: how long which revision may make the application wait, and why, a line each.
     :ivar backup: how a backup will be taken first, or why none is; None where none was considered.
     :ivar hash: the plan's hash, for a confirmation without a terminal.
@@ -39,6 +40,7 @@ class Risk:
     revisions: tuple[str, ...]
     hash: str
     losses: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
     waits: tuple[str, ...] = ()
     backup: str | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from guvnor.bookkeeping import consistency
@@ -67,4 +68,4 @@ def reconfirm(request: Request, ready: Ready, plan: Plan, current: State) -> Pla
     if remaining is not None and not current.dirty:
         return remaining
     fresh = plan_request(request, ready, current)
-    return fresh if fresh.hash == plan.hash else None
+    return replace(fresh, lost=plan.lost) if fresh.hash == replace(plan, lost=()).hash else None

@@ -41,6 +41,18 @@ def add_enum_value(name: str, value: str, before: str | None, after: str | None)
     return statement if after is None else f"{statement} AFTER {constant(after)}"
 
 
-def backfill(table: str, assignments: str, where: str) -> str:
+class Backfill(str):
+    """The statement that updates all rows of a backfill at once.
+
+    :ivar where: which rows.
+    """
+
+    __slots__ = ("where",)
+    where: str
+
+
+def backfill(table: str, assignments: str, where: str) -> Backfill:
     """Return the statement that updates all rows at once."""
-    return f"UPDATE {quoted(table)} SET {assignments} WHERE {where}"
+    statement = Backfill(f"UPDATE {quoted(table)} SET {assignments} WHERE {where}")
+    statement.where = where
+    return statement

@@ -8,7 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from guvnor.commands.preview import Preview
+from guvnor.revisions import transaction_control
 from guvnor.schema.rehearsal import ONLINE, Effect, StatementEffect
+
+_SEEN_ON_EMPTY = "seen on empty tables: what it does only to rows that exist is not known"
 
 
 def lines(preview: Preview) -> Iterator[str]:
@@ -35,12 +38,19 @@ def lines(preview: Preview) -> Iterator[str]:
             yield ""
             yield from (f"    {line}" for line in dedented(sql))
             yield from (f"    -- {note}" for note in (notes(seen) if seen else ()))
+            if transaction_control.seen_on_empty_tables(sql):
+                yield f"    -- {_SEEN_ON_EMPTY}"
     yield ""
-    if preview.losses:
+    asked = [loss for loss in preview.losses if loss.accepted is None]
+    accepted = [loss for loss in preview.losses if loss.accepted is not None]
+    if asked:
         yield "⚠️  Data that would be lost:"
-        yield from (f"  - {loss}" for loss in preview.losses)
+        yield from (f"  - {loss}" for loss in asked)
     elif preview.effects:
-        yield "No data would be lost."
+        yield "No other data would be lost." if accepted else "No data would be lost."
+    if accepted:
+        yield "⚠️  Data that would be lost, as the revisions accept:"
+        yield from (f"  - {loss} ({loss.revision}: {loss.accepted})" for loss in accepted)
     if preview.unknown:
         yield preview.unknown
     yield f"Plan hash: {plan.hash}"
@@ -91,6 +101,7 @@ def as_json(preview: Preview) -> dict[str, Any]:
                         "locks": {lock.table: lock.mode for lock in seen.locks} if seen else None,
                         "rewrites": list(seen.rewrites) if seen else None,
                         "scans": list(seen.scans) if seen else None,
+                        "seen_on_empty_tables": transaction_control.seen_on_empty_tables(sql),
                     }
                     for sql, seen in _statements(preview, number)
                 ],

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from itertools import accumulate
 
+from guvnor.backup import losses
 from guvnor.reports import drift as drift_report, lint as lint_report
 from guvnor.reports.formats import code, counted, fenced
 from guvnor.reports.plan import dedented, notes
@@ -162,11 +163,8 @@ def _trip(trip: RoundTrip) -> _Fold:
 def _part(part: RevisionEffects) -> Iterator[str | _Fold]:
     yield f"### {part.revision} {_escaped(part.description)}"
     yield f"`{part.file}`"
-    if part.up.lost:
-        yield f"**⚠️ Data loss on the way up:** whatever is stored in {_and(map(_named, part.up.lost))}."
-    if part.down.lost:
-        lost = _and(map(_named, part.down.lost))
-        yield f"**Data loss on the way back:** whatever is stored by then in {lost}."
+    yield from _lost("**⚠️ Data loss on the way up:**", "whatever is stored in", part.up)
+    yield from _lost("**Data loss on the way back:**", "whatever is stored by then in", part.down)
     if part.max_stall:
         limit, reason = part.max_stall.text, _escaped(part.max_stall.reason)
         yield f"**⚠️ The application may wait** for up to {limit} in each direction: {reason}"
@@ -183,6 +181,19 @@ def _part(part: RevisionEffects) -> Iterator[str | _Fold]:
         if rows := tuple(_seen(direction)):
             table = ("| statement | effect on existing tables |", "| --- | --- |", *rows)
             yield _Fold(f"Locks {way}: {_and(dict.fromkeys(_touched(direction)))}", table)
+
+
+def _lost(title: str, whatever: str, direction: DirectionEffects) -> Iterator[str]:
+    """Say what a direction loses: what it drops first, then what else it does to data."""
+    dropped = [f"{loss.kind} {code(loss.name)}" for loss in direction.lost if loss.how == "drop"]
+    if dropped:
+        yield f"{title} {whatever} {_and(dropped)}."
+    if others := [loss for loss in direction.lost if loss.how != "drop"]:
+        said = [replace(loss, name=code(loss.name)) for loss in others]
+        yield f"{title} it {losses.in_words(said)}."
+    for loss in direction.lost:
+        if loss.accepted:
+            yield f"The revision accepts that for {code(loss.name)}: {_escaped(loss.accepted)}"
 
 
 def _change(change: Change) -> Iterator[str]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from guvnor import postgres
+from guvnor.backup import losses
+from guvnor.backup.losses import Loss
 from guvnor.database import Database
 from guvnor.review import changes, scratch
 from guvnor.review.changes import Change
@@ -16,7 +18,6 @@ from guvnor.revisions.plan import Step
 from guvnor.revisions.script import Direction, find_steps
 from guvnor.schema import rehearsal
 from guvnor.schema.rehearsal import StatementEffect
-from guvnor.schema.snapshot import Object
 
 # PostgreSQL documentation, "Explicit Locking": the modes that make others wait, the strictest first.
 _STOPS_ALL = "ACCESS EXCLUSIVE"
@@ -29,13 +30,15 @@ class DirectionEffects:
 
     :ivar sql: the statements, with online operations between COMMIT and BEGIN.
     :ivar changes: the changes to the schema.
-    :ivar lost: the tables and columns that are dropped with the data in them.
+    :ivar lost: the data that it drops, deletes, overwrites or cuts.
+    :ivar rows_locked: the tables of which rows stay locked until its commit.
     :ivar seen: what each statement did to existing tables; None where that was not observed.
     """
 
     sql: tuple[str, ...]
     changes: tuple[Change, ...] = ()
-    lost: tuple[Object, ...] = ()
+    lost: tuple[Loss, ...] = ()
+    rows_locked: tuple[str, ...] = ()
     seen: tuple[StatementEffect, ...] | None = None
 
 
@@ -101,14 +104,9 @@ def add_changes(dsn: str, found: Range) -> None:
     """
     with postgres.closing(postgres.connect(dsn, purpose="review")) as connection:
         effects = rehearsal.effects(connection, found.tree.script, found.base, found.steps)
-    # An object that the branch itself creates holds no data when a later upgrade drops it.
-    created_here: set[str] = set()
     for effect, direction in zip(effects, found.directions, strict=True):
-        dropped = effect.dropped
-        if effect.step.direction == Direction.UP:
-            dropped = tuple(item for item in dropped if item.handle not in created_here)
-            created_here |= {item.handle for item in effect.added}
-        direction.changes, direction.lost = changes.of_effect(effect), changes.stored(dropped)
+        direction.changes, direction.lost = changes.of_effect(effect), losses.possible([effect])
+        direction.rows_locked = effect.rows_locked
 
 
 def add_locks(dsn: str, found: Range) -> None:

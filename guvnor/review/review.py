@@ -11,6 +11,7 @@ from typing import Literal
 
 from guvnor import postgres
 from guvnor.application import GUVNOR
+from guvnor.backup import losses
 from guvnor.config import Settings
 from guvnor.database import Database, local_server
 from guvnor.errors import ExitCode, GuvnorError
@@ -240,10 +241,16 @@ class _Reviewer:
 
     def _check_data(self, found: Range) -> ReviewCheck:
         effects.add_changes(self._dsn, found)
-        if lost := [str(item) for part in found.parts for item in part.up.lost]:
-            return ReviewCheck("Data", "warning", f"The upgrade drops stored data: {', '.join(lost)}.")
-        back = [str(item) for part in found.parts for item in part.down.lost]
-        ways_back = f"The downgrade drops {', '.join(back)}." if back else "Neither does the downgrade."
+        lost = [loss for part in found.parts for loss in part.up.lost]
+        if lost:
+            if all(loss.how == "drop" for loss in lost):
+                named = ", ".join(f"{loss.kind} {loss.name}" for loss in lost)
+                return ReviewCheck("Data", "warning", f"The upgrade drops stored data: {named}.")
+            return ReviewCheck(
+                "Data", "warning", f"The upgrade loses stored data: it {losses.in_words(lost)}."
+            )
+        back = losses.in_words(loss for part in found.parts for loss in part.down.lost)
+        ways_back = f"The downgrade {back}." if back else "Neither does the downgrade."
         return ReviewCheck("Data", "passed", f"The upgrade drops no stored data. {ways_back}")
 
     def _check_locks(self, found: Range) -> ReviewCheck:
@@ -251,6 +258,8 @@ class _Reviewer:
         waits = [f"{table} {why}" for part in found.parts for table, why in stops(part.up)]
         back = [stop for part in found.parts for stop in stops(part.down)]
         waits += [f"on the way back, {table} {why}" for table, why in back]
+        locked = dict.fromkeys(table for part in found.parts for table in part.up.rows_locked)
+        waits += [f"the rows of {table} that change stay locked until the commit" for table in locked]
         said = [(part.revision, part.max_stall) for part in found.parts if part.max_stall]
         waits += [
             f"revision {revision} allows itself {stall.text}: {stall.reason}" for revision, stall in said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +11,8 @@ from types import ModuleType
 from alembic.runtime.migration import MigrationStep, RevisionStep
 
 from guvnor.postgres import Identity
-from guvnor.revisions import allowances
+from guvnor.revisions import acceptances, allowances
+from guvnor.revisions.acceptances import Acceptance
 from guvnor.revisions.allowances import Allowance
 from guvnor.revisions.confirmation import confirmation_hash
 from guvnor.revisions.script import Direction
@@ -47,6 +48,11 @@ class Step:
         """How long the revision says that it may make the application wait; None when it says nothing."""
         return allowances.max_stall(self._module)
 
+    @cached_property
+    def acceptances(self) -> tuple[Acceptance, ...]:
+        """The changes of data that the revision accepts in this direction."""
+        return acceptances.of_file(self.file, self.direction)
+
     @property
     def file(self) -> Path | None:
         """The revision file; None for a step that runs none."""
@@ -64,11 +70,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps from the current version to the target, in order."""
+    """The steps from the current version to the target, in order.
+
+    :ivar lost: what data the plan may lose, by kind and name, and whether it gives up its backup; empty until
+        that is known. A confirmation covers it.
+    """
 
     database: Identity
     current: str | None
     steps: tuple[Step, ...]
+    lost: tuple[str, ...] = ()
 
     @property
     def target(self) -> str | None:
@@ -77,19 +88,23 @@ class Plan:
 
     @cached_property
     def hash(self) -> str:
-        """What a confirmation refers to: a hash over database, versions, statements and allowances."""
+        """What a confirmation refers to: a hash over database, versions, statements and what is lost.
+
+        What the revisions allow themselves and accept counts, too. Numbers of rows, times and paths do not.
+        """
         content: list[str] = []
         for step in self.steps:
             content += (step.direction, step.revision, *step.statements)
             content += [str(step.max_stall)] if step.max_stall else []
-        return confirmation_hash(self.database, self.current, self.target, content)
+            content += map(str, step.acceptances)
+        return confirmation_hash(self.database, self.current, self.target, (*content, *self.lost))
 
     def remaining(self, version: str | None) -> Plan | None:
         """Return the rest of the plan from a version on; None when the plan does not pass that version."""
         on_the_way = [self.current, *(step.to_version for step in self.steps)]
         if version not in on_the_way:
             return None
-        return Plan(self.database, version, self.steps[on_the_way.index(version) :])
+        return replace(self, current=version, steps=self.steps[on_the_way.index(version) :])
 
 
 def make(database: Identity, current: str | None, steps: Sequence[MigrationStep]) -> Plan:

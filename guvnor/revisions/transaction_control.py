@@ -15,6 +15,8 @@ from guvnor.postgres.quoting import QUOTED_OR_BLANK
 _CANDIDATE = re.compile(r"\b(commit|end|rollback|abort|prepare)\b", re.IGNORECASE)
 _PIECE = re.compile(rf"{QUOTED_OR_BLANK} | (?P<word>[^\W\d][\w$]*) | (?P<mark>.)", re.DOTALL | re.VERBOSE)
 _FIRST_WORDS = 4
+_QUOTED = re.compile(QUOTED_OR_BLANK, re.DOTALL | re.VERBOSE)
+_CALL = re.compile(r"\w\(")
 
 
 def ending(text: str) -> str | None:
@@ -38,6 +40,22 @@ def refusal(revision: str, direction: str, words: str) -> str:
     )
 
 
+def only_alters(text: str) -> bool:
+    """Tell whether a text consists of ALTER statements, which write no rows by a trigger's event."""
+    return all(words[0].upper() == "ALTER" for words in _openings(text))
+
+
+def seen_on_empty_tables(text: str) -> bool:
+    """Tell whether a text holds a DO block or calls a routine: what it does may depend on the rows there are.
+
+    Only a SELECT and a CALL say by their text that they call one.
+    """
+    openings = [words[0].upper() for words in _openings(text)]
+    if {"DO", "CALL"} & set(openings):
+        return True
+    return "SELECT" in openings and _CALL.search(_QUOTED.sub(" ", text)) is not None
+
+
 def _ends_transaction(words: list[str]) -> bool:
     first, *rest = (word.upper() for word in words)
     if first == "PREPARE":
@@ -47,13 +65,23 @@ def _ends_transaction(words: list[str]) -> bool:
     return first in ("COMMIT", "END", "ABORT") or (first == "ROLLBACK" and "TO" not in rest)
 
 
+def split(text: str) -> list[str]:
+    """Split a text into its statements, without the semicolons between them."""
+    return [statement for _, statement in _statements(text)]
+
+
 def _openings(text: str) -> Iterator[list[str]]:
-    """Return the first words of each statement.
+    """Return the first words of each statement."""
+    return (words for words, _ in _statements(text))
+
+
+def _statements(text: str) -> Iterator[tuple[list[str], str]]:
+    """Return the first words and the text of each statement.
 
     A semicolon in parentheses (CREATE RULE) or in a function's BEGIN ATOMIC ... END does not end a statement.
     """
     words: list[str] = []
-    parentheses = blocks = 0
+    parentheses = blocks = start = 0
     for piece in _PIECE.finditer(text):
         word, mark = piece["word"], piece["mark"]
         if word:
@@ -62,12 +90,12 @@ def _openings(text: str) -> Iterator[list[str]]:
                 words.append(word)
         elif mark == ";" and not parentheses and not blocks:
             if words:
-                yield words
-            words = []
+                yield words, text[start : piece.start()]
+            words, start = [], piece.end()
         elif mark in ("(", ")"):
             parentheses = max(0, parentheses + (1 if mark == "(" else -1))
     if words:
-        yield words
+        yield words, text[start:]
 
 
 def _blocks(blocks: int, words: list[str], word: str) -> int:

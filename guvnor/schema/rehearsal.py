@@ -27,9 +27,12 @@ from guvnor.postgres import Connection
 from guvnor.postgres.engine import connected
 from guvnor.postgres.raw_sql import sent
 from guvnor.revisions.plan import Step
-from guvnor.schema import escapes, shadow
+from guvnor.revisions.script import Direction
+from guvnor.schema import data_changes, escapes, shadow
+from guvnor.schema.data_changes import DataChange
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
+from guvnor.schema.touched import DataWatch
 
 # A rehearsal's schema is named with this prefix and a hexadecimal number, on which its session holds an
 # advisory lock.
@@ -46,6 +49,8 @@ class Effect:
     :ivar changed: objects that it changes, as they are afterwards.
     :ivar dropped: objects that it drops.
     :ivar was: the changed objects as they were before, in the same order.
+    :ivar data: what it does to data that was there before the plan.
+    :ivar rows_locked: the tables of which rows stay locked until its commit.
     """
 
     step: Step
@@ -53,6 +58,8 @@ class Effect:
     changed: tuple[Object, ...]
     dropped: tuple[Object, ...]
     was: tuple[Object, ...] = ()
+    data: tuple[DataChange, ...] = ()
+    rows_locked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,16 @@ def effects(
         make_current(built)
         found.clear()
         old = built.snapshot().objects
+        watch = DataWatch(built.driver, built.name)
+        direction: Direction | None = None
         for step in steps:
+            watch.begin()
+            if step.direction is not direction:  # until a plan turns round, the application writes data
+                direction, start = step.direction, watch.ledger
+            before, built.watch = watch.ledger, watch
             built.migrate(step.alembic.migration_fn, f"revision {step.revision}")
+            built.watch = None
+            watch.end()
             new = built.snapshot().objects
             changed = [k for k in new if k in old and old[k].attributes != new[k].attributes]
             effect = Effect(
@@ -108,6 +123,8 @@ def effects(
                 changed=tuple(new[key] for key in changed),
                 dropped=tuple(old[key] for key in old if key not in new),
                 was=tuple(old[key] for key in changed),
+                data=data_changes.summed_up(start, before, watch.seen),
+                rows_locked=data_changes.rows_locked(start, before, watch.seen),
             )
             found.append(effect)
             old = new

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
@@ -36,6 +36,7 @@ from guvnor.schema.shadow_errors import (
 )
 from guvnor.schema.shadow_session import ShadowSession
 from guvnor.schema.snapshot import Object, Snapshot
+from guvnor.schema.touched import DataWatch
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -56,6 +57,7 @@ class Shadow:
     :ivar session: is made as new after each revision.
     :ivar guard: checks that the statements stay within the schema.
     :ivar enums: follows the enums, if the server refused a value in an earlier build; see :func:`build`.
+    :ivar watch: sees what statements do to data; None while nobody asks.
     """
 
     driver: Connection
@@ -64,13 +66,17 @@ class Shadow:
     session: ShadowSession
     guard: EscapeGuard
     enums: Enums | None = None
+    watch: DataWatch | None = None
 
     def execute(self, statement: str) -> None:
         """Run statements as they are written.
 
         :raises psycopg2.Error: when one fails.
         """
-        self.guard.execute(statement)
+        if self.watch is None:
+            self.guard.execute(statement)
+        else:
+            self.watch.run(statement, self.guard.execute, self.undone)
         self._follow_enums()
 
     def _follow_enums(self) -> None:
@@ -99,11 +105,30 @@ class Shadow:
         connection = engine.connect()
         engine.dialect.initialize(connection)
 
+        @event.listens_for(connection, "before_cursor_execute")
+        def before_statement(*_: object) -> None:
+            if self.watch is not None:
+                self.watch.before_statement()
+
         @event.listens_for(connection, "after_cursor_execute")
         def after_statement(
-            _c: object, _cursor: object, statement: str, _p: object, context: object, _m: object
+            _connection: object,
+            _cursor: object,
+            statement: str,
+            parameters: Any,
+            context: Any,
+            many: bool,
         ) -> None:
+            def again() -> None:
+                with self.driver.cursor() as cursor:
+                    if context.no_parameters:
+                        cursor.execute(statement)
+                    else:
+                        (cursor.executemany if many else cursor.execute)(statement, parameters)
+
             self.guard.after_statement(sent(statement, context))
+            if self.watch is not None:
+                self.watch.after_statement(sent(statement, context), again)
             self._follow_enums()
 
         return connection

@@ -194,7 +194,7 @@ KINDS = {
             "# LOCKS schedule_overrides while",
             "cached plan must not change result type",
         ),
-        has_not=("validate_constraint",),
+        has_not=("validate_constraint", "USING", "DATA LOSS"),
         lint=frozenset({"changing-column-type"}),
     ),
     "wider text under an index that the server would build anew": Kind(
@@ -611,3 +611,27 @@ def test_each_kind_of_change(
         touched = {"updated_at"} if "op.backfill" in text else set()  # a trigger sets it
         assert without(sample_data.contents(database), touched) == without(rows, touched)
     succeeds(guvnor("migrate", "up", database=database, cwd=project.directory))
+
+
+def test_the_way_back_from_a_wider_column_refuses_what_it_would_cut(
+    server: Server, filled: Database, project: Project, alembic: Command, guvnor: Command
+) -> None:
+    database = server.create_database(filled)
+    here = {"database": database, "cwd": project.directory}
+    model(project, 'table("signals").c.source.type = String(400)')
+    succeeds(alembic("revision", "--autogenerate", "-m", "change", **here))
+    succeeds(guvnor("migrate", "up", **here))
+    database.execute(
+        "UPDATE signals SET source = repeat('x', 300) WHERE id = (SELECT min(id::text)::uuid FROM signals)"
+    )
+    rows = sample_data.contents(database)
+    shown = succeeds(guvnor("migrate", "plan", "down", **here))
+    assert "column signals.source with 1 value that the type character varying(255) cuts" in shown.out
+    ends(guvnor("migrate", "down", **here), 1, "value too long for type character varying(255)")
+    assert sample_data.contents(database) == rows
+    database.execute("UPDATE signals SET source = 'short' WHERE length(source) = 300")
+    assert "No data would be lost." in succeeds(guvnor("migrate", "plan", "down", **here)).out
+    rows = sample_data.contents(database)
+    succeeds(guvnor("migrate", "down", **here))
+    succeeds(guvnor("migrate", "up", **here))
+    assert sample_data.contents(database) == rows

@@ -272,6 +272,33 @@ op.execute("DELETE FROM events WHERE actor LIKE '%101'")
         assert words in result.out
 
 
+def test_what_changes_data_is_said_with_the_rows_that_stay_locked(clone: Clone, dsn: str) -> None:
+    clone.add_revision(
+        """
+# changes data: notification_rules.name: a trigger has to see each row
+op.execute("UPDATE notification_rules SET name = name WHERE true")
+""",
+        """
+op.execute("DELETE FROM events WHERE actor LIKE '%101'")
+""",
+        python=True,
+    )
+    result = review(clone, dsn)
+    assert result.code == 0, result.out
+    found = verdicts(result)
+    assert found["Lint"][0] == "✅"
+    lost = "The upgrade loses stored data: it overwrites column notification_rules.name."
+    assert found["Data"] == ("⚠️", lost)
+    assert found["Locks"][0] == "⚠️"
+    assert "the rows of notification_rules that change stay locked until the commit" in found["Locks"][1]
+    for words in (
+        "**⚠️ Data loss on the way up:** it overwrites column `notification_rules.name`.",
+        "The revision accepts that for `notification_rules.name`: a trigger has to see each row",
+        "**Data loss on the way back:** it deletes rows of table `events`.",
+    ):
+        assert words in result.out
+
+
 def test_a_downgrade_that_cannot_cope_with_new_rows(clone: Clone, dsn: str) -> None:
     clone.add_revision(
         "ALTER TABLE team_preferences DROP CONSTRAINT team_preferences_team_id_not_empty; "

@@ -40,10 +40,10 @@ op.validate_constraint("signals", "signal_title_set")''',
     ),
     "adding-not-nullable-field": (
         """\
-op.execute("UPDATE schedules SET description = '' WHERE description IS NULL")
+op.backfill("schedules", "description = ''", "description IS NULL")
 op.execute("ALTER TABLE schedules ALTER COLUMN description SET NOT NULL")""",
         """\
-op.execute("UPDATE schedules SET description = '' WHERE description IS NULL")
+op.backfill("schedules", "description = ''", "description IS NULL")
 op.set_not_null("schedules", "description")""",
     ),
     "adding-field-with-default": (

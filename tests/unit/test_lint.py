@@ -117,6 +117,29 @@ def test_the_page_is_current():
 
 
 @pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        ("# changes data: events: nobody reads them", []),
+        ("# changes data: events.title: nobody reads it", []),
+        ('# changes data: "events" : nobody reads them', []),
+        ("# changes data: events:", ["changes-data", "truncate"]),
+        ("# changes data: events", ["changes-data", "truncate"]),
+        ("# changes data:", ["changes-data", "truncate"]),
+        ("# changes data: signals: nobody reads them", ["truncate"]),
+    ],
+)
+def test_a_change_of_data_is_accepted_with_a_reason(project, comment, expected):
+    written(project, f'{comment}\nop.execute("TRUNCATE events")')
+    assert sorted(rules(project)) == expected
+
+
+def test_a_change_of_data_is_accepted_for_one_direction(project):
+    accepted = "# changes data: events: nobody reads them"
+    written(project, f'{accepted}\nop.execute("SELECT 1")', down='op.execute("TRUNCATE events")')
+    assert rules(project) == ["truncate"]
+
+
+@pytest.mark.parametrize(
     ("statement", "rule"),
     [
         ("CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'", "idempotent-statements"),
@@ -124,7 +147,22 @@ def test_the_page_is_current():
         ("CREATE EXTENSION pg_trgm", "idempotent-statements"),
         ("INSERT INTO schedules (name, team_id) VALUES ('a', 'b')", "idempotent-statements"),
         ("DO $$ BEGIN CREATE TYPE mood AS ENUM ('good'); END $$", "idempotent-statements"),
-        ("UPDATE schedules SET active = true", "idempotent-statements"),
+        ("UPDATE schedules SET active = true", "update-all-rows"),
+        (
+            "DO $$ BEGIN UPDATE schedules SET active = true WHERE 'a' = 'a' OR active; END $$",
+            "update-all-rows",
+        ),
+        ("UPDATE schedules SET active = true WHERE NOT false", "update-all-rows"),
+        ("WITH a AS (UPDATE schedules SET active = true WHERE true) SELECT 1", "update-all-rows"),
+        ("UPDATE schedules SET active = true WHERE name LIKE 'a%'", "update-many-rows"),
+        ("UPDATE schedules SET active = true WHERE id IN (SELECT id FROM events)", "update-many-rows"),
+        ("UPDATE schedules SET active = true WHERE id = 'a' OR NOT active", "update-many-rows"),
+        ("UPDATE schedules SET active = true FROM events WHERE events.id = schedules.id", "update-many-rows"),
+        ("DELETE FROM events", "delete-all-rows"),
+        ("DELETE FROM events WHERE true AND 1 = 1", "delete-all-rows"),
+        ("WITH gone AS (DELETE FROM events RETURNING id) SELECT count(*) FROM gone", "delete-all-rows"),
+        ("DO $$ BEGIN EXECUTE 'TRUNCATE events'; END $$", "truncate"),
+        ("TRUNCATE events, audit_logs", "truncate"),
         ("DROP INDEX CONCURRENTLY IF EXISTS idx_signals_source", "one-concurrently"),
         ("REINDEX TABLE CONCURRENTLY signals", "one-concurrently"),
         ("SELECT set_config('lock_timeout', '5s', true)", "timeouts-not-overridden"),
@@ -142,7 +180,7 @@ def test_the_page_is_current():
         (r"SELECT '\ud800'", "readable"),
         ("DROP TRIGGER IF EXISTS a ON public.events", "no-schema-name"),
         ("SELECT public.update_updated_at_column()", "no-schema-name"),
-        ("DO $$ BEGIN UPDATE public.events SET title = '' WHERE title IS NULL; END $$", "no-schema-name"),
+        ("DO $$ BEGIN UPDATE public.events SET title = '' WHERE id = 'a'; END $$", "no-schema-name"),
         ("/* a /* b */ c */ DROP TABLE IF EXISTS events", "ban-drop-table"),
         ("DO $$ BEGIN COMMIT; END $$", "no-transaction-control"),
         ("COMMIT", "no-transaction-control"),
@@ -178,7 +216,12 @@ def test_the_way_back_may_drop_and_is_idempotent(project, statement):
         "INSERT INTO schedules (name, team_id) VALUES ('a', 'b') ON CONFLICT DO NOTHING",
         "INSERT INTO schedules (name, team_id) SELECT 'a', 'b' WHERE NOT EXISTS (SELECT FROM schedules)",
         "CREATE OR REPLACE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        "UPDATE schedules SET description = 'TODO' WHERE description = ''",
+        "UPDATE schedules SET description = 'TODO' WHERE name = 'a'",
+        "UPDATE schedules SET active = true WHERE id = ANY ('{1,2}'::uuid[]) AND NOT active",
+        "UPDATE schedules SET active = true WHERE schedules.id IN ('a', 'b'::uuid)",
+        "CREATE TABLE IF NOT EXISTS a (b int); UPDATE a SET b = 1 WHERE b = 0; TRUNCATE a; DELETE FROM a",
+        "DELETE FROM events USING schedules WHERE events.id = schedules.id",
+        "CREATE OR REPLACE FUNCTION empty() RETURNS void LANGUAGE sql BEGIN ATOMIC DELETE FROM events; END",
         "SELECT set_config('search_path', 'public', true)",
         "SET LOCAL synchronous_commit = off",
         "GRANT SELECT ON schedules TO reader",

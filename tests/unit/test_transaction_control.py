@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from guvnor.revisions.transaction_control import ending
+from guvnor.revisions.transaction_control import ending, only_alters, seen_on_empty_tables, split
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,36 @@ def test_a_long_text_takes_no_time() -> None:
     began = time.process_time()
     assert ending(f"INSERT INTO t VALUES {rows}; END") == "END"
     assert time.process_time() - began < 5
+
+
+def test_a_text_is_split_as_psql_does() -> None:
+    text = """
+        CREATE RULE r AS ON INSERT TO a DO ALSO (SELECT 1; SELECT 2); -- one; only
+        SELECT ';' AS ";", $a$;$a$;;
+        CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END;
+        DO $$ BEGIN NULL; END $$
+    """
+    assert [part.split()[0] for part in split(text)] == ["CREATE", "--", "CREATE", "DO"]
+    assert split("") == split(";; -- nothing") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("DO $$ BEGIN NULL; END $$", True),
+        ("CREATE TABLE a (); CALL p()", True),
+        ("SELECT close_all()", True),
+        ("SELECT 1", False),
+        ("SELECT 'f()' -- g()", False),
+        ("UPDATE a SET b = 1", False),
+        ("ALTER TABLE a ADD CHECK (length(b) > 0)", False),
+    ],
+)
+def test_what_may_do_more_where_there_are_rows_is_told(text: str, found: bool) -> None:
+    assert seen_on_empty_tables(text) is found
+
+
+def test_alter_statements_are_told_from_others() -> None:
+    assert only_alters("ALTER TABLE a ADD b int; /* c */ alter table a DISABLE TRIGGER ALL;")
+    assert not only_alters("ALTER TABLE a DISABLE TRIGGER ALL; DELETE FROM a")
+    assert not only_alters("DO $$ BEGIN NULL; END $$")

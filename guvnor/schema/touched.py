@@ -1,0 +1,265 @@
+"""What the statements of a plan do to data, as the server itself says it.
+
+Triggers for each statement record which tables it truncates, deletes from or updates, wherever it stands: in
+a DO block, a function, a CTE, a MERGE, on a view. They fire although the tables are empty. A column that is
+named in a trigger (``UPDATE OF``) could not be dropped or given another type, so those triggers are there
+only while a statement that has updated a table runs once more, and its first run is undone.
+
+What a statement does only when rows exist is not seen: a loop over a query, a condition on a query.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import psycopg2
+
+from guvnor.online.plain_forms import Backfill
+from guvnor.postgres import Connection, rows, scalar
+from guvnor.revisions import transaction_control
+from guvnor.schema import casts, stored_data
+from guvnor.schema.stored_data import Key, Ledger, Touch
+
+_NAME = "guvnor_touched"  # of the function and of its trigger on each table
+_RECORD = "guvnor.touched"  # the setting that it writes to; it goes back with the statement
+_HOW: dict[str, stored_data.How] = {"TRUNCATE": "truncate", "DELETE": "delete", "UPDATE": "update"}
+
+_FUNCTION = f"""
+    CREATE FUNCTION {{schema}}.{_NAME}() RETURNS trigger LANGUAGE plpgsql AS $guvnor$
+    BEGIN
+        PERFORM pg_catalog.set_config('{_RECORD}', pg_catalog.concat(
+            pg_catalog.current_setting('{_RECORD}', true), TG_OP, ':', TG_RELID, ':', TG_ARGV[0], ' '), true);
+        RETURN NULL;
+    END
+    $guvnor$
+"""
+_TRIGGERS = f"""
+    DO $guvnor$
+    DECLARE
+        name text;
+    BEGIN
+        FOREACH name IN ARRAY ARRAY[{{tables}}]::oid[]::regclass[]::text[] LOOP
+            EXECUTE 'CREATE OR REPLACE TRIGGER {_NAME} AFTER TRUNCATE OR DELETE OR UPDATE ON ' || name
+                || ' EXECUTE FUNCTION {{schema}}.{_NAME}()';
+            EXECUTE 'ALTER TABLE ' || name || ' ENABLE ALWAYS TRIGGER {_NAME}';
+        END LOOP;
+    END
+    $guvnor$
+"""
+_COLUMN_TRIGGERS = f"""
+    DO $guvnor$
+    DECLARE
+        col record;
+    BEGIN
+        FOR col IN
+            SELECT attrelid::regclass AS "table", attname, attnum, format('{_NAME}_%s', attnum) AS name
+            FROM pg_catalog.pg_attribute
+            WHERE attrelid = ANY (ARRAY[{{tables}}]::oid[]) AND attnum > 0 AND NOT attisdropped
+              AND attgenerated = ''
+        LOOP
+            EXECUTE format('CREATE TRIGGER %I AFTER UPDATE OF %I ON %s EXECUTE FUNCTION %s(%L)',
+                           col.name, col.attname, col."table", '{{schema}}.{_NAME}', col.attnum);
+            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', col."table", col.name);
+        END LOOP;
+    END
+    $guvnor$
+"""
+# Somebody may have disabled or dropped a trigger; a new table has none yet.
+_LOOK = f"""
+    SELECT COALESCE(current_setting('{_RECORD}', true), ''),
+           ARRAY(SELECT c.oid::bigint FROM pg_catalog.pg_class AS c
+                 LEFT JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = c.oid AND t.tgname = '{_NAME}'
+                 WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p')
+                   AND t.tgenabled IS DISTINCT FROM 'A')
+"""
+# PostgreSQL documentation, pg_constraint: what happens to the rows that refer to one that goes or changes.
+_CASCADES = """
+    SELECT conrelid::bigint, confrelid::bigint, confdeltype, confupdtype, confkey::integer[],
+           conkey::integer[], {set_columns}::integer[]
+    FROM pg_catalog.pg_constraint
+    WHERE contype = 'f' AND connamespace = %s::regnamespace
+      AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
+"""
+_SAVEPOINT = "guvnor_before_statement"
+
+
+class DataWatch:
+    """Sees what statements do to the data of a schema that is under construction.
+
+    :ivar ledger: the tables and columns as they are after the last statement.
+    :ivar seen: what the statements have done so far.
+    """
+
+    def __init__(self, driver: Connection, schema: str) -> None:
+        """Prepare to watch; see :meth:`begin`.
+
+        :param driver: in a transaction that will be rolled back.
+        """
+        self._driver, self._schema = driver, schema
+        self.ledger: Ledger = {}
+        self.seen: list[Touch] = []
+
+    def begin(self) -> None:
+        """Put the triggers on the tables, and forget what was seen."""
+        self.seen = []
+        self.ledger = stored_data.read(self._driver, self._schema)
+        self._execute(_FUNCTION.format(schema=self._schema))
+        self._put_triggers(self.ledger)
+
+    def end(self) -> None:
+        """Take the triggers away, so that a snapshot of the schema does not have them."""
+        self._execute(f"DROP FUNCTION {self._schema}.{_NAME}() CASCADE")
+
+    def run(
+        self,
+        text: str,
+        execute: Callable[[str], object],
+        undone: Callable[..., contextlib.AbstractContextManager[None]],
+    ) -> None:
+        """Run a text, and watch its statements one by one, as far as they can be run like that.
+
+        :param undone: see :meth:`guvnor.schema.shadow.Shadow.undone`.
+        """
+        statements = [] if isinstance(text, Backfill) else transaction_control.split(text)
+        before = self.ledger, list(self.seen)
+        try:
+            with undone(on_failure=True) if len(statements) > 1 else contextlib.nullcontext():
+                for statement in statements if len(statements) > 1 else [text]:
+                    self._run_one(statement, execute)
+        except psycopg2.Error:
+            if len(statements) < 2:
+                raise
+            self.ledger, self.seen = before
+            self._run_one(text, execute)
+
+    def _run_one(self, statement: str, execute: Callable[[str], object]) -> None:
+        self.before_statement()
+        execute(statement)
+        self.after_statement(statement, lambda: execute(statement))
+
+    def before_statement(self) -> None:
+        """Remember where to go back to."""
+        self._execute(f"SAVEPOINT {_SAVEPOINT}")
+
+    def after_statement(self, statement: str, again: Callable[[], object]) -> None:
+        """Record what a statement has done since :meth:`before_statement`.
+
+        :param again: runs it once more; it is called when the statement updates a table.
+        """
+        record, unwatched = self._look()
+        found = list(_touches(record))
+        if updated := {touch.key[0] for touch in found if touch.how == "update"}:
+            found = [touch for touch in found if touch.how != "update"]
+            found += self._updated_columns(updated & self.ledger.keys(), again)
+            record, unwatched = self._look()
+        self._execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+        found += self._cascades(found)
+        if isinstance(statement, Backfill):
+            found = [
+                replace(touch, where=statement.where, harmless=self._only_fills(touch, statement.where))
+                for touch in found
+            ]
+        if not transaction_control.only_alters(statement):
+            found += [Touch("unseen", (oid, 0)) for oid in unwatched if oid in self.ledger]
+        after = stored_data.read(self._driver, self._schema)
+        self.seen += [*found, *map(self._judged, stored_data.compare(self.ledger, after))]
+        self.ledger = after
+        if unwatched:
+            self._put_triggers(unwatched)
+        if record:
+            self._execute(f"SET LOCAL {_RECORD} = ''")
+
+    def _updated_columns(self, tables: set[int], again: Callable[[], object]) -> list[Touch]:
+        """Undo a statement, let it say which columns of some tables it updates, and do it again.
+
+        Where it cannot run with the triggers, it may have updated any column.
+        """
+        undo = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}"
+        self._execute(undo)
+        listed = ", ".join(map(str, tables))
+        try:
+            self._execute(_COLUMN_TRIGGERS.format(schema=self._schema, tables=listed))
+            again()
+            record, _ = self._look()
+            found = [touch for touch in _touches(record) if touch.how == "update" and touch.key[1]]
+        except Exception as error:
+            if not isinstance(getattr(error, "orig", error), psycopg2.Error):
+                raise
+            found = [Touch("update", (oid, number)) for oid in tables for number in self.ledger[oid].columns]
+        self._execute(undo)
+        again()
+        return found
+
+    def _cascades(self, found: Sequence[Touch]) -> list[Touch]:
+        """Find what foreign keys do to other tables when rows are deleted or keys are updated."""
+        if not {"delete", "update"} & {touch.how for touch in found}:
+            return []
+        since_15 = self._driver.server_version >= 150000
+        sql = _CASCADES.format(set_columns="confdelsetcols" if since_15 else "NULL")
+        keys = rows(self._driver, sql, (self._schema,))
+        new, known = list(found), {(touch.how, touch.key) for touch in found}
+        added: list[Touch] = []
+        while new:
+            touch = new.pop()
+            for child, parent, on_delete, on_update, referred, referring, set_columns in keys:
+                hit = touch.key[0] == parent and (touch.how == "delete" or touch.key[1] in referred)
+                action = on_delete if touch.how == "delete" else on_update
+                if not hit or action not in ("c", "n", "d") or touch.how not in ("delete", "update"):
+                    continue
+                if touch.how == "delete" and action == "c":
+                    caused = [Touch("delete", (child, 0))]
+                else:
+                    columns = (set_columns if touch.how == "delete" else None) or referring
+                    caused = [Touch("update", (child, number)) for number in columns]
+                fresh = [item for item in caused if (item.how, item.key) not in known]
+                known |= {(item.how, item.key) for item in fresh}
+                new += fresh
+                added += fresh
+        return added
+
+    def _judged(self, touch: Touch) -> Touch:
+        """Try out a cast."""
+        if touch.type is None:
+            return touch
+        oid, number = touch.key
+        old = self.ledger[oid].columns[number].type
+        return replace(touch, harmless=casts.keeps_values(self._driver, old, touch.type))
+
+    def _only_fills(self, touch: Touch, where: str) -> bool:
+        """Let the planner tell whether a predicate rules out every row that has a value in a column.
+
+        PostgreSQL documentation, constraint_exclusion: with ``on``, it looks for contradictions in any query.
+        """
+        oid, number = touch.key
+        if touch.how != "update" or oid not in self.ledger or number not in self.ledger[oid].columns:
+            return False
+        table, column = self.ledger[oid].name, self.ledger[oid].columns[number].name
+        query = f"SELECT FROM {self._schema}.{table} WHERE ({where}\n) AND {column} IS NOT NULL"
+        self._execute("SET LOCAL constraint_exclusion = on")
+        plan = scalar(self._driver, f"EXPLAIN (FORMAT JSON) {query}")[0]
+        self._execute("SET LOCAL constraint_exclusion = partition")
+        node = plan["Plan"]
+        return node["Node Type"] == "Result" and str(node.get("One-Time Filter")) == "false"
+
+    def _put_triggers(self, tables: Iterator[int] | Sequence[int] | Ledger) -> None:
+        listed = ", ".join(map(str, tables))
+        if listed:
+            self._execute(_TRIGGERS.format(schema=self._schema, tables=listed))
+
+    def _look(self) -> tuple[str, list[int]]:
+        ((record, unwatched),) = rows(self._driver, _LOOK, (self._schema,))
+        return record, unwatched
+
+    def _execute(self, sql: str) -> None:
+        with self._driver.cursor() as cursor:
+            cursor.execute(sql)
+
+
+def _touches(record: str) -> Iterator[Touch]:
+    """Read what the triggers have recorded; each says it once, in the order in which it happened."""
+    for entry in dict.fromkeys(record.split()):
+        operation, table, column = entry.split(":")
+        key: Key = int(table), int(column or 0)
+        yield Touch(_HOW[operation], key)

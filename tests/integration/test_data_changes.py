@@ -1,0 +1,102 @@
+"""Do the triggers of the shadow see what a statement does to data, wherever it stands?"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from guvnor import postgres
+from guvnor.schema import data_changes, shadow
+from guvnor.schema.shadow import Shadow
+from guvnor.schema.touched import DataWatch
+from tests.support.server import Database
+
+SCHEMA = """
+    CREATE TYPE mood AS ENUM ('good', 'bad');
+    CREATE DOMAIN short AS varchar(10);
+    CREATE TABLE a (id integer PRIMARY KEY, n integer, t text, m mood, s short, j json, l varchar(9)[],
+                    k integer, r text,
+                    g integer GENERATED ALWAYS AS (id * 2) STORED);
+    CREATE TABLE b (id integer PRIMARY KEY, a_id integer REFERENCES a ON DELETE CASCADE ON UPDATE CASCADE);
+    CREATE TABLE c (id integer PRIMARY KEY, b_id integer REFERENCES b ON DELETE SET DEFAULT);
+    CREATE TABLE p (at date, n integer) PARTITION BY RANGE (at);
+    CREATE TABLE p1 PARTITION OF p FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+    CREATE TABLE parent (n integer);
+    CREATE TABLE child () INHERITS (parent);
+    CREATE TABLE "Odd.Name" ("A column" text, "x.y" integer);
+    CREATE VIEW v AS SELECT id, k FROM a;
+    CREATE TABLE through (id integer);
+    CREATE RULE instead AS ON DELETE TO through DO INSTEAD UPDATE a SET r = NULL WHERE id = OLD.id;
+    ALTER TABLE through ENABLE ALWAYS RULE instead;
+    CREATE FUNCTION nested() RETURNS void LANGUAGE sql AS 'DELETE FROM c';
+    CREATE PROCEDURE outer_one() LANGUAGE plpgsql AS $$ BEGIN PERFORM nested(); END $$
+"""
+CASES = {
+    "CALL outer_one()": {"delete c"},
+    "DELETE FROM v": {"delete a", "delete b", "update c.b_id"},
+    "DELETE FROM through": {"update a.r"},
+    "UPDATE a SET id = 1": {"update a.id", "update b.a_id"},
+    "UPDATE a SET (n, t) = (SELECT 1, 'x')": {"update a.n", "update a.t"},
+    "UPDATE a SET n = b.id FROM b": {"update a.n"},
+    "MERGE INTO b USING a ON b.id = a.id WHEN MATCHED THEN DELETE": {"delete b", "update c.b_id"},
+    "MERGE INTO a USING b ON b.id = a.id WHEN MATCHED THEN UPDATE SET t = 'x' "
+    "WHEN NOT MATCHED THEN INSERT (id) VALUES (1)": {"update a.t"},
+    "TRUNCATE p": {"truncate p", "truncate p1"},
+    "DELETE FROM p1": {"delete p1"},
+    "UPDATE parent SET n = 1": {"update parent.n"},
+    'UPDATE "Odd.Name" SET "x.y" = 1': {'update "Odd.Name"."x.y"'},
+    'ALTER TABLE "Odd.Name" DROP "A column"': {'drop "Odd.Name"."A column"'},
+    "DO $$ BEGIN DELETE FROM c; RAISE EXCEPTION 'x'; EXCEPTION WHEN OTHERS THEN NULL; END $$": set(),
+    "DROP TABLE p": {"drop p"},
+    "ALTER TABLE p DROP n": {"drop p.n"},
+    "ALTER TABLE p DETACH PARTITION p1": set(),
+    "ALTER TABLE p DETACH PARTITION p1; DROP TABLE p1": {"drop p1"},
+    "DROP TYPE mood CASCADE": {"drop a.m"},
+    "ALTER TABLE a DROP g": set(),
+    "ALTER TABLE a ALTER s TYPE varchar(10)": set(),
+    "ALTER TABLE a ALTER s TYPE varchar(5)": {"cast a.s"},
+    "ALTER TABLE a ALTER l TYPE varchar(5)[]": {"cast a.l"},
+    'ALTER TABLE a ALTER t TYPE varchar(50) COLLATE "C"': {"cast a.t"},
+    'ALTER TABLE a ALTER t TYPE text COLLATE "C"': set(),
+    "ALTER TABLE a ALTER n TYPE integer USING n / 10": {"rewrite a.n"},
+    "ALTER TABLE a ADD x float8 DEFAULT random(), ALTER n SET NOT NULL": set(),
+    "ALTER TABLE parent SET UNLOGGED": set(),
+    "ALTER TYPE mood RENAME TO old; CREATE TYPE mood AS ENUM ('good'); "
+    "ALTER TABLE a ALTER m TYPE mood USING m::text::mood; DROP TYPE old": {"cast a.m"},
+    "ALTER TYPE mood RENAME TO old; CREATE TYPE mood AS ENUM ('good', 'bad'); "
+    "ALTER TABLE a ALTER m TYPE mood USING m::text::mood; DROP TYPE old": set(),
+    "CREATE TABLE new AS TABLE a; DROP TABLE a CASCADE; ALTER TABLE new RENAME TO a": {"drop a"},
+    "CREATE TABLE new (n integer); INSERT INTO new VALUES (1); UPDATE new SET n = 2; TRUNCATE new": set(),
+    "CREATE TEMPORARY TABLE t (n integer); UPDATE t SET n = 2; DELETE FROM t": set(),
+    "INSERT INTO a (id) VALUES (1)": set(),
+    "SELECT * FROM a FOR UPDATE": set(),
+    "LOCK TABLE a; COMMENT ON TABLE a IS 'a; DELETE FROM a'": set(),
+    "DELETE FROM c; CREATE FUNCTION f() RETURNS void BEGIN ATOMIC DELETE FROM b; END": {"delete c"},
+}
+
+
+def test_what_statements_do_to_data_is_seen(database: Database) -> None:
+    """What only the live database can tell, such as how many rows that is, comes later."""
+
+    def make(built: Shadow) -> None:
+        built.execute(SCHEMA)
+        watch = DataWatch(built.driver, built.name)
+        for statement in CASES:
+            if "MERGE" in statement and built.driver.server_version < 150000:
+                continue
+            with built.undone():
+                before = built.snapshot(parents=False)
+                watch.begin()
+                start, built.watch = watch.ledger, watch
+                built.execute(statement)
+                built.watch = None
+                watch.end()
+                seen = data_changes.summed_up(start, start, watch.seen)
+                found[statement] = {f"{change.how} {change.name}" for change in seen}
+                left = [item for item in built.snapshot(parents=False) if "guvnor_touched" in item.identity]
+                assert (left, bool(before.objects)) == ([], True), "the triggers are in no snapshot"
+
+    found: dict[str, set[str]] = {}
+    with closing(postgres.connect(database.dsn)) as connection, shadow.build(connection, make):
+        pass
+    assert found == {statement: CASES[statement] for statement in found}
+    assert len(found) >= len(CASES) - 2
