@@ -60,6 +60,12 @@ class Changes:
         )
 
     @cached_property
+    def tables(self) -> frozenset[str]:
+        """The handles of the tables that exist before and after."""
+        both = self.before.objects.keys() & self.after.objects.keys()
+        return frozenset(key for key in both if self.after.objects[key].kind == "table")
+
+    @cached_property
     def in_order(self) -> tuple[Object, ...]:
         """The added objects, each after those that it needs, except where tables refer to each other.
 

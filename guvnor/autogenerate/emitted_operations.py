@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, auto
 
+from guvnor.autogenerate.todos import Todo
 from guvnor.postgres import escaped_colons
 from guvnor.schema.statement import Statement, terminated
 
@@ -22,23 +23,32 @@ class Phase(IntEnum):
     """When an operation runs.
 
     Everything before the first online step is one transaction, in which new objects come first and changes of
-    tables that the application uses come last.
+    tables that the application uses come last. What takes away comes after every online step and every TODO:
+    when one of those fails, nothing is lost yet, and what was enforced still is.
     """
 
     RENAME_BACK = auto()
     ENUM_VALUE = auto()  # online, and before whatever uses the value
-    DETACH = auto()
+    DETACH = auto()  # only what would prevent a change
     CREATE = auto()
     CHANGE = auto()
-    DROP = auto()
+    REPLACE = auto()  # together with the objects that depend on it
     ATTACH = auto()
+    SWAP = auto()  # what an object of the same kind has just replaced
     BACKFILL = auto()  # online from here on
     NOT_NULL = auto()
     VALIDATE = auto()
     BUILD = auto()
-    DROP_ONLINE = auto()
-    FINISH = auto()  # in the last transaction
+    FINISH = auto()  # in the next transaction
     VALIDATE_LAST = auto()  # online
+    LEAVE = auto()  # what could not be written
+    UNTIE = auto()  # from here on, what takes away: first what depends on the rest
+    VALIDATE_TIED = auto()  # online
+    DROP_ONLINE = auto()
+    DROP = auto()  # in the last transaction: what is done again after a failure may read what is dropped here
+    TAKE_NAME = auto()  # of what has just been dropped
+    REMAKE = auto()  # of a type, after all that used it is gone
+    UNLOAD = auto()  # of an extension, in the same way
     RENAME = auto()
 
 
@@ -60,7 +70,7 @@ class EmittedOperation:
 
     :ivar name: its name, such as ``execute`` or ``validate_constraint``.
     :ivar remarks: comments above it, for the reviewer.
-    :ivar todo: whether a person has to write it; until then, lint and the pre-flight checks refuse it.
+    :ivar todo: why a person has to write it; until then, lint and the pre-flight checks refuse it.
     """
 
     phase: Phase
@@ -68,7 +78,7 @@ class EmittedOperation:
     arguments: tuple[str, ...]
     keywords: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-    todo: bool = False
+    todo: Todo | None = None
 
     def code(self) -> str:
         """Return the code of the operation in the revision's function."""
@@ -124,20 +134,34 @@ def emitted(
             online = _PHASES[name]
             if name == "set_not_null":
                 notes.append(_STOPS)
-            if phase is Phase.FINISH and online is Phase.VALIDATE:
-                online = Phase.VALIDATE_LAST
+            if online is Phase.VALIDATE and phase >= Phase.FINISH:
+                online = Phase.VALIDATE_LAST if phase < Phase.UNTIE else Phase.VALIDATE_TIED
             yield EmittedOperation(online, name, tuple(arguments), statement.keywords, tuple(notes))
-            phase = max(phase, Phase.FINISH) if online > phase else phase
+            if online > phase:
+                phase = Phase.TAKE_NAME if online is Phase.DROP_ONLINE else Phase.FINISH
         elif statement.unless or statement.when:
             yield guarded(phase, statement, *notes)
         else:
             yield execute(phase, "\n".join(statement.clauses), *notes)
 
 
-def todo(phase: Phase, why: str, statements: Iterable[str] = ()) -> EmittedOperation:
-    """Return a TODO for a person, with the SQL as far as it is known."""
+def todo(phase: Phase, kind: Todo, statements: Iterable[str] = (), **facts: str) -> EmittedOperation:
+    """Return a TODO for a person, with the SQL as far as it is known.
+
+    :param facts: what the reason names.
+    """
+    why = kind.value.format(**facts)
     lines = [*textwrap.wrap(f"TODO: {why}", WIDTH - 7), *terminated(statements).splitlines()]
-    return EmittedOperation(phase, "execute", ("\n".join(f"-- {line}" for line in lines),), todo=True)
+    return EmittedOperation(phase, "execute", ("\n".join(f"-- {line}" for line in lines),), todo=kind)
+
+
+def as_todo(operation: EmittedOperation, kind: Todo, **facts: str) -> EmittedOperation:
+    """Return an operation that a person has to confirm: with a TODO in a comment above it.
+
+    :param facts: what the reason names.
+    """
+    remarks = (f"TODO: {kind.value.format(**facts)}", *operation.remarks)
+    return replace(operation, remarks=remarks, todo=kind)
 
 
 def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperation:

@@ -6,14 +6,24 @@ from collections.abc import Iterator
 
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, todo
+from guvnor.autogenerate.todos import Todo
+from guvnor.postgres.quoting import constant
 from guvnor.schema import ddl
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
-from guvnor.schema.statement import table_of
+from guvnor.schema.statement import Statement, statement, table_of
 
 # Objects that name columns or functions: they are created after those are changed, and dropped before.
 _ATTACHED = ("trigger", "policy", "rule", "view", "materialized view", "statistics")
 _OF_TABLES = ("table", "column", "constraint", "index", "type")
+
+_WAS_THERE = (
+    "Delete this where the extension may have been there before. It fails while anything depends on it."
+)
+_TIED_AGAIN = "lint: ignore ban-drop-constraint: it is added again, and uses the index that takes over"
+_DROPPED_AT_ONCE = (
+    "lint: ignore require-concurrent-index-deletion: a foreign key moves from it to the index that takes over"
+)
 
 # Attributes with long values, which the statement shows anyway.
 _LONG = ("definition", "body", "sql body")
@@ -24,8 +34,12 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
     own = changes.comes_with_table(item)
     if own and item.kind == "constraint":
         return  # CREATE TABLE creates it
-    statements = ddl.create(item, in_use=not own)
-    phase = Phase.ATTACH if item.kind in _ATTACHED and not own else Phase.CREATE
+    beside = _takes_name(changes, item)
+    statements = ddl.create(item, in_use=not own, beside=beside)
+    phase = (
+        Phase.ATTACH if (item.kind in _ATTACHED and not own) or _needs_change(changes, item) else Phase.CREATE
+    )
+    phase = Phase.DETACH if item.kind == "extension" else phase  # before whatever it brings is used
     if item.kind == "constraint":
         # A foreign key may refer to a unique constraint or index that exists only at the end.
         key = item.attributes["type"] == "foreign key"
@@ -34,15 +48,19 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
     elif item.kind == "index" and own and changes.added[item.parents[0]].kind == "materialized view":
         phase = Phase.ATTACH
     if statements is None and item.kind == "index":
-        yield _partitioned(item, [_with_partitions(item)])
+        yield _partitioned(Phase.BUILD, item, [_with_partitions(item)])
     elif statements is None:
-        yield todo(Phase.CREATE, f"write the {item} by hand.")
+        yield todo(Phase.CREATE, Todo.NO_STATEMENT, item=str(item))
     elif item.kind == "constraint" and ddl.locks_writers(item):
-        why = f"{item} cannot be added to {table_of(item)} without blocking writers."
-        yield todo(phase, f"{why} If the table is small, use this:", [str(item.sql)])
+        facts = {"constraint": str(item), "table": table_of(item)}
+        yield todo(phase, Todo.BLOCKS_WRITERS, [str(item.sql)], **facts)
+    elif beside:
+        yield from emitted(phase, statements[:1])
+        yield from emitted(Phase.TAKE_NAME, statements[1:], back=changes.back)
     elif item.kind == "sequence":  # the column that owns it comes after it
         yield from emitted(phase, statements[:1])
         yield from emitted(Phase.ATTACH, statements[1:])
+        yield from emitted(Phase.ATTACH, _continued(changes, item))
     else:
         yield from emitted(phase, statements, back=changes.back)
 
@@ -56,20 +74,25 @@ def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOpe
     if goes_along:
         return
     statements = ddl.drop(item)
-    phase = Phase.DETACH if item.kind in (*_ATTACHED, "constraint") else Phase.DROP
-    if any(
-        index.kind == "index" and item.handle in index.parents and not changes.goes_along(index)
-        for index in changes.dropped.values()
-    ):
-        phase = Phase.FINISH  # after the index has been dropped online
-    if item.kind == "extension":
-        yield todo(
-            phase, f"the extension {item.identity} is not dropped: others in this database may use it."
-        )
-    elif statements is None:
-        yield _partitioned(item, [f"DROP INDEX {item.name}"])
+    if statements is None:
+        yield _partitioned(Phase.DROP_ONLINE, item, [f"DROP INDEX {item.name}"])
+    elif item.kind == "extension" and changes.back:
+        yield from emitted(Phase.UNLOAD, statements, _WAS_THERE)
+    elif item.kind == "extension":
+        yield todo(Phase.LEAVE, Todo.EXTENSION_STAYS, extension=item.identity)
     else:
-        yield from emitted(phase, statements)
+        phase = _phase_of_drop(changes, item)
+        users = _keys_that_use(changes, item)
+        phase = Phase.UNTIE if users else phase  # the keys are validated before the last transaction
+        remarks = [] if changes.back or not users else [_TIED_AGAIN]
+        for key in users:
+            yield from emitted(phase, ddl.drop(key) or [], *remarks)
+        if users and item.kind == "index":  # online, it would be a moment without the key
+            remarks = [_DROPPED_AT_ONCE]
+            statements = [statement(f"DROP INDEX IF EXISTS {item.name}")]
+        yield from emitted(phase, statements, *(remarks if item.kind == "index" else []))
+        for key in users:
+            yield from emitted(phase, ddl.create(key) or [])
 
 
 def alter(
@@ -77,18 +100,89 @@ def alter(
 ) -> Iterator[EmittedOperation]:
     """Alter an object, or replace it."""
     before, after = alteration.before, alteration.after
-    phase = Phase.ATTACH if after.kind in _ATTACHED else Phase.CREATE
+    phase = Phase.ATTACH if after.kind in _ATTACHED or _needs_change(changes, after) else Phase.CREATE
     phase = Phase.CHANGE if after.kind in _OF_TABLES else phase
-    if after.kind == "view" and "definition" in alteration.names and not _fits(changes, after):
-        yield from emitted(Phase.DETACH, ddl.drop(after) or [])
-        yield from emitted(phase, ddl.create(after) or [])
-        return
     statements, left = ddl.alter(after, before, alteration.names)
     yield from emitted(phase, statements, *remarks, back=changes.back)
     if after.kind == "index" and "definition" in left and ddl.is_partitioned(str(after.sql), after):
-        yield _partitioned(after, [f"DROP INDEX {after.name}", _with_partitions(after)])
+        yield _partitioned(Phase.BUILD, after, [f"DROP INDEX {after.name}", _with_partitions(after)])
     elif left:
-        yield todo(phase, "; ".join(_changed(alteration, name) for name in left) + ".", [after.sql or ""])
+        what = "; ".join(_changed(alteration, name) for name in left)
+        yield todo(phase, Todo.ATTRIBUTES, [after.sql or ""], changes=what)
+
+
+def _phase_of_drop(changes: Changes, item: Object) -> Phase:
+    """Return when an object is dropped: as late as possible, but not while another one needs it."""
+    if item.kind == "constraint" and item.attributes["type"] == "check":
+        # The server would parse it again for the new type of its column, which may have no such operator.
+        types = {a.after.handle for a in changes.altered if {"type", "collation"} & set(a.names)}
+        if types & set(item.parents):
+            return Phase.DETACH
+    if item.kind in ("trigger", "policy", "rule"):
+        # Two of them would both act on a row, and for as long as the online steps take.
+        same = (new for new in changes.added.values() if new.kind == item.kind)
+        return Phase.SWAP if any(_same_table(new, item) for new in same) else Phase.UNTIE
+    if item.kind in _ATTACHED or item.attributes.get("type") == "foreign key":
+        return Phase.UNTIE
+    depends_on_view = {p for p in item.parents if p in changes.dropped and "view" in changes.dropped[p].kind}
+    return Phase.UNTIE if depends_on_view and item.kind != "index" else Phase.DROP
+
+
+def _keys_that_use(changes: Changes, item: Object) -> list[Object]:
+    """Return the foreign keys that stay, and that use an index or unique constraint which is dropped."""
+    if item.kind != "index" and item.attributes.get("type") not in ("unique", "primary key"):
+        return []
+    return [
+        key
+        for key in changes.after.of_kind("constraint")
+        if (there := changes.before.objects.get(key.handle)) is not None and item.handle in there.parents
+    ]
+
+
+def _takes_name(changes: Changes, item: Object) -> bool:
+    """Tell whether a new object with an index takes the place of one that is dropped, which comes later.
+
+    Either they have the same name, or they are primary keys of one table.
+    """
+    kind = item.attributes.get("type")
+    if item.kind != "index" and kind not in ("unique", "primary key"):
+        return False
+    return any(
+        gone.name == item.name
+        or (kind == "primary key" == gone.attributes.get("type") and _same_table(gone, item))
+        for gone in changes.dropped.values()
+        if gone.kind == "index" or gone.attributes.get("type") in ("unique", "primary key", "exclusion")
+    )
+
+
+def _same_table(one: Object, other: Object) -> bool:
+    return one.parents[:1] == other.parents[:1]
+
+
+def _needs_change(changes: Changes, item: Object) -> bool:
+    """Tell whether an object needs a column or view that is added, or is changed, only after new objects."""
+    changed = {a.after.handle for a in changes.altered if a.after.kind in ("column", "view")}
+    added = {
+        key
+        for key, new in changes.added.items()
+        if new.kind in _ATTACHED or (new.kind == "column" and not changes.comes_with_table(new))
+    }
+    return item.kind in ("function", "procedure") and not (changed | added).isdisjoint(item.parents)
+
+
+def _continued(changes: Changes, sequence: Object) -> list[Statement]:
+    """Return the statement that lets a new sequence go on after the numbers that a column holds already."""
+    owner = next((changes.after.objects[p] for p in sequence.parents if p.startswith("column:")), None)
+    if owner is None or owner.handle in changes.added or owner.handle not in changes.before.objects:
+        return []
+    last = "min" if sequence.attributes["increment"] < 0 else "max"
+    return [
+        statement(
+            f"SELECT setval({constant(sequence.name)}, {last}({owner.name}))",
+            f"FROM {table_of(owner)}",
+            f"HAVING {last}({owner.name}) IS NOT NULL AND NOT (SELECT is_called FROM {sequence.name})",
+        )
+    ]
 
 
 def _changed(alteration: Alteration, name: str) -> str:
@@ -98,24 +192,10 @@ def _changed(alteration: Alteration, name: str) -> str:
     return f"{name} of the {alteration.after}{values}"
 
 
-def _partitioned(item: Object, statements: list[str]) -> EmittedOperation:
-    return todo(
-        Phase.BUILD,
-        f"the {item} is on a partitioned table: the server neither builds nor drops it concurrently. "
-        "Build it on each partition and attach it. If the table is small, use this:",
-        statements,
-    )
+def _partitioned(phase: Phase, item: Object, statements: list[str]) -> EmittedOperation:
+    return todo(phase, Todo.PARTITIONED_INDEX, statements, index=str(item))
 
 
 def _with_partitions(item: Object) -> str:
     """Return the statement that creates an index on a partitioned table and on all its partitions."""
     return str(item.sql).replace(" ON ONLY ", " ON ", 1)
-
-
-def _fits(changes: Changes, view: Object) -> bool:
-    """Tell whether CREATE OR REPLACE VIEW is possible: it can add columns to a view, but not change them."""
-    there, wanted = (
-        {c.identity: c.attributes["type"] for c in side.of_kind("column") if table_of(c) == view.identity}
-        for side in (changes.before, changes.after)
-    )
-    return there.items() <= wanted.items()

@@ -22,7 +22,17 @@ from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import MetaData, text
 from sqlalchemy.exc import DBAPIError
 
-from guvnor.autogenerate import changes, other_objects, tables, types
+from guvnor.autogenerate import (
+    changes,
+    dependents,
+    generated,
+    other_objects,
+    possible_renames,
+    replacements,
+    tables,
+    types,
+    unknown,
+)
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import (
     EmittedOperation,
@@ -32,9 +42,12 @@ from guvnor.autogenerate.emitted_operations import (
     imports,
     todo,
 )
+from guvnor.autogenerate.todos import Todo
 from guvnor.database import Database
+from guvnor.postgres import closing
 from guvnor.schema import catalog, ddl, drift, reading, root_causes, shadow
 from guvnor.schema.compare import Finding
+from guvnor.schema.reading import LiveReader
 from guvnor.schema.root_causes import Rename, RootCauses
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.shadow_errors import ShadowEscapeError
@@ -46,7 +59,7 @@ NAME = "guvnor.drift"
 DATABASE = "guvnor_database"  # the option of the migration context that holds the configured database
 
 # Models cannot express these, so no revision is generated for them.
-_NOT_WRITTEN = frozenset({"privilege", "default privileges", "extension", "schema"})
+_NOT_WRITTEN = frozenset({"privilege", "default privileges", "schema"})
 
 _Write = Callable[[Changes, Shadow, Object], Iterator[EmittedOperation]]
 _Alter = Callable[[Changes, Shadow, Alteration], Iterator[EmittedOperation]]
@@ -95,10 +108,21 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
         reading.live_reader(database) as live,
         drift.built_alongside(live, database.shadow, shadow.from_models(metadata)) as built,
     ):
-        actual = live.schema()
         expected = built.snapshot()
-        with built.undone():
-            comparison = root_causes.trace(built, actual, grantees=database.grantees, ignore=database.ignore)
+        actual, strays = _known(live, expected, context, database)
+
+        def trace(schema: Snapshot) -> RootCauses:
+            with built.undone():
+                return root_causes.trace(built, schema, grantees=database.grantees, ignore=database.ignore)
+
+        comparison = trace(actual)
+        # alembic check, which takes no message, finds everything; a revision leaves out what is unknown.
+        revision = context.opts.get("revision_context")
+        checking = revision is not None and revision.command_args["message"] is None
+        findings = trace(live.schema()).findings if checking and strays else comparison.findings
+        upgrade.ops.extend(map(Difference, findings))
+        for finding in findings:
+            log.info(f"Detected: {finding.title}")
         if not comparison.findings:
             return PriorityDispatchResult.STOP
         comparison = replace(
@@ -109,15 +133,31 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
         found = changes.find(comparison)
         with built.undone():
             forward, back = _write(built, comparison, found, expected)
-    for finding in comparison.findings:
-        log.info(f"Detected: {finding.title}")
-    upgrade.ops.extend(map(Difference, comparison.findings))
+        forward += unknown.in_the_way(found, strays)
     # Alembic would indent what it renders itself, including the bodies of functions, which the server stores
     # with their white space. So the template inserts the code.
     context.opts["template_args"].update(
         upgrade_code=body(forward), downgrade_code=body(back), needed_imports=imports([*forward, *back])
     )
     return PriorityDispatchResult.STOP
+
+
+def _known(
+    live: LiveReader, models: Snapshot, context: AutogenContext, database: Database
+) -> tuple[Snapshot, dict[str, Object]]:
+    """Return the live schema without what neither the models nor the revisions know, and what that is."""
+    actual = live.schema().without(database.ignore)
+    assert context.migration_context is not None
+    script = context.migration_context.script
+
+    def of_revisions() -> Snapshot:
+        with closing(database.shadow.connect("schema shadow")) as connection:
+            return drift.expected_at(connection, script, live.recorded) if script else actual
+
+    strays = unknown.find(actual, models, of_revisions)
+    for name in unknown.names(strays):
+        log.warning(f"Left out: {name}, which neither the models nor the revisions know")
+    return unknown.without(actual, strays), strays
 
 
 def _write(
@@ -129,29 +169,46 @@ def _write(
     """
     forward, back = _operations(found, built), _operations(found.reversed, built)
     for finding in comparison.findings:
-        if finding.kind in _NOT_WRITTEN:
+        if finding.kind in _NOT_WRITTEN or (finding.kind, finding.change) == ("extension", "different"):
             sql = finding.sql.splitlines() if finding.sql else []
-            forward.append(todo(Phase.FINISH, f"{finding.title}. {finding.meaning}", sql))
+            facts = {"title": finding.title, "meaning": finding.meaning}
+            forward.append(todo(Phase.LEAVE, Todo.NOT_IN_MODELS, sql, **facts))
     # A column that a downgrade brings back becomes the last one of its table.
-    missed = _missed(built, back, comparison.actual, but={"owner", "column order"})
+    missed = _missed_back(built, back, comparison.actual)
     if not missed:
         forward += _missed(built, forward, expected, but={"owner"})
     back += missed
     for operations, way in ((forward, "upgrade"), (back, "downgrade")):
         if not operations:
-            operations.append(todo(Phase.FINISH, f"no statement was found for the {way}."))
+            operations.append(todo(Phase.LEAVE, Todo.NOTHING_FOUND, way=way))
     return forward, back
 
 
 def _operations(changes: Changes, shadow: Shadow) -> list[EmittedOperation]:
     """Return the operations from one schema to another; their phases say in which order they run."""
-    found: list[EmittedOperation] = []
+    anew = {a.after.handle for a in changes.altered if generated.is_added_again(a, shadow)}
+    together = dependents.groups(changes, anew)
+    done = {a.after.handle for group in together for a in group.columns}
+    done |= {key for group in together for key in group.dependents.handles}
+    maybe_renamed = possible_renames.find(changes, shadow)
+    found = [] if changes.back else list(possible_renames.of_tables(changes))
     for item in changes.in_order:
-        found += _ADD.get(item.kind, other_objects.add)(changes, shadow, item)
+        if item.handle in done:
+            continue
+        added = list(_ADD.get(item.kind, other_objects.add)(changes, shadow, item))
+        if backfill := maybe_renamed.get(item.handle):
+            added = [backfill, *(op for op in added if op.todo is not Todo.FILL_COLUMN)]
+        found += added
     for item in reversed(changes.reversed.in_order):
-        found += _DROP.get(item.kind, other_objects.drop)(changes, shadow, item)
+        if item.handle not in done:
+            found += _DROP.get(item.kind, other_objects.drop)(changes, shadow, item)
+    for group in together:
+        found += replacements.replace_together(changes, shadow, group)
     for alteration in changes.altered:
-        found += _ALTER.get(alteration.after.kind, other_objects.alter)(changes, shadow, alteration)
+        if alteration.after.handle in done:
+            alteration = replacements.rest(alteration)
+        if alteration.names and alteration.after.kind != "extension":
+            found += _ALTER.get(alteration.after.kind, other_objects.alter)(changes, shadow, alteration)
     return found + [_renamed(rename, back=changes.back) for rename in changes.renamed]
 
 
@@ -165,6 +222,23 @@ def _renamed(rename: Rename, *, back: bool) -> EmittedOperation:
     phase = Phase.RENAME_BACK if back else Phase.RENAME
     statement = ddl.rename(rename.item, rename.before, rename.after)
     return guarded(phase, statement, *([breaks] if asked_for else []))
+
+
+def _missed_back(built: Shadow, back: list[EmittedOperation], actual: Snapshot) -> list[EmittedOperation]:
+    """Run the downgrade in the shadow, and return a TODO for each difference that is left.
+
+    A value that the upgrade adds to an enum could not be used in the shadow's transaction (55P04), so the
+    enums keep the values of the models.
+    """
+    but = {"owner", "column order"}
+    remaking = [operation for operation in back if operation.phase is Phase.REMAKE]
+    if not remaking:
+        return _missed(built, back, actual, but)
+    with built.undone():
+        missed = _missed(built, back, actual, but)
+    if not missed:
+        _missed(built, [operation for operation in back if operation not in remaking], actual, but)
+    return missed
 
 
 def _missed(
@@ -183,11 +257,10 @@ def _missed(
             built.migrate(names["run"], "the new revision")
     except ShadowEscapeError as error:
         # A TODO may stand for the object that was not found in the shadow.
-        why = f"on empty tables, the revision failed. {error.message}"
-        return [todo(Phase.FINISH, why)] if whole else []
+        return [todo(Phase.LEAVE, Todo.REACHES_OUTSIDE, message=error.message)] if whole else []
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
-        return [todo(Phase.FINISH, f"on empty tables, the server refused the revision: {reason}.")]
+        return [todo(Phase.LEAVE, Todo.REFUSED, reason=reason)]
     if not whole:
         return []
     with built.undone():
@@ -207,5 +280,5 @@ def _left(finding: Finding) -> EmittedOperation:
         return tables.reordered(finding.object, expected["column order"])
     what = f" ({', '.join(expected)})" if expected else ""
     said = {"missing": "should not exist", "unexpected": "is missing", "different": "differs"}
-    left = f"the {finding.kind} {finding.object} {said[finding.change]}{what}"
-    return todo(Phase.FINISH, f"after these operations {left}.")
+    left = f"{finding.kind} {finding.object} {said[finding.change]}{what}"
+    return todo(Phase.LEAVE, Todo.LEFT, what=left)

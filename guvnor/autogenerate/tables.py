@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import psycopg2
 
-from guvnor.autogenerate import casts, other_objects
+from guvnor.autogenerate import casts, generated, other_objects
 from guvnor.autogenerate.changes import Alteration, Changes
+from guvnor.autogenerate.dependents import NONE, Dependents
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, execute, guarded, todo
+from guvnor.autogenerate.todos import Todo
 from guvnor.postgres import row
 from guvnor.postgres.quoting import unquoted
 from guvnor.schema import column_ddl, ddl
@@ -48,8 +50,7 @@ def add_table(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[Emitt
     """Create a table with its columns and constraints; nobody uses it yet."""
     name, values = item.identity, item.attributes
     if any(values[attribute] for attribute in _BEYOND):
-        why = f"write the table {name} by hand, since it has partitions, inheritance or the like."
-        yield todo(Phase.CREATE, why)
+        yield todo(Phase.CREATE, Todo.PARTITIONED_TABLE, table=name)
         return
     columns = [changes.added[f"column:{name}.{column}"] for column in values["column order"] or []]
     constraints = sorted(
@@ -78,7 +79,17 @@ def alter_table(changes: Changes, shadow: Shadow, alteration: Alteration) -> Ite
     names = tuple(name for name in alteration.names if name != "column order")
     if "column order" in alteration.names and not changes.back:
         yield reordered(alteration.after.identity, alteration.before.attributes["column order"])
+    if "row security" in names and not alteration.after.attributes["row security"]:
+        # Together with its policies: without them nobody would see a row.
+        yield from _taken_away(Phase.UNTIE, alteration, "row security")
+        names = tuple(name for name in names if name != "row security")
     yield from other_objects.alter(changes, shadow, replace(alteration, names=names))
+
+
+def _taken_away(phase: Phase, alteration: Alteration, name: str) -> Iterator[EmittedOperation]:
+    """Alter one attribute in a phase of its own."""
+    statements, _ = ddl.alter(alteration.after, alteration.before, [name])
+    yield from emitted(phase, statements)
 
 
 def reordered(table: str, order: list[str]) -> EmittedOperation:
@@ -86,11 +97,7 @@ def reordered(table: str, order: list[str]) -> EmittedOperation:
 
     :param order: the order in which the columns will be.
     """
-    return todo(
-        Phase.FINISH,
-        f"the models name the columns of {table} in another order. PostgreSQL adds columns at the end: "
-        f"move them in the models to the order {', '.join(order)}; then delete this.",
-    )
+    return todo(Phase.LEAVE, Todo.REORDER_COLUMNS, table=table, order=", ".join(order))
 
 
 def _constraint(item: Object) -> str:
@@ -103,7 +110,7 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     if _is_of_view(changes, item):  # the view's definition has everything but the comment
         yield from emitted(Phase.ATTACH, ddl.further(item))
         return
-    if changes.comes_with_table(item):
+    if changes.comes_with_table(item) or _is_inherited(changes.after, item):
         return
     table, name, values = table_of(item), item.name, item.attributes
     whole, bare = column_ddl.definition(item), column_ddl.type_of(values)
@@ -112,12 +119,8 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     rewrites = not must_be_filled and _touches_rows(shadow, table, [f"{probe} {whole}"])
     # A domain with a check rewrites the table even without a default.
     if rewrites and (values["default"] is None or _touches_rows(shadow, table, [f"{probe} {bare}"])):
-        yield todo(
-            Phase.CHANGE,
-            f"the new column {item.identity} rewrites the whole table while nobody can use it. If the table "
-            "is small, use this; otherwise add a plain column and use op.backfill.",
-            [column_ddl.add(item, whole, "IF NOT EXISTS ")],
-        )
+        sql = column_ddl.add(item, whole, "IF NOT EXISTS ")
+        yield todo(Phase.CHANGE, Todo.REWRITES_TABLE, [sql], column=item.identity)
         return
     statements = [column_ddl.add(item, bare if must_be_filled or rewrites else whole)]
     if rewrites:
@@ -125,12 +128,8 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     statements += [s.sql for s in ddl.further(item)]
     yield guarded(Phase.CHANGE, statement(terminated(statements), unless=find("column", table, name)))
     if must_be_filled:
-        yield todo(
-            Phase.BACKFILL,
-            f"{item.identity} is NOT NULL and has no default. Fill existing rows with "
-            f'op.backfill("{unquoted(table)}", "{name} = ...", "{name} IS NULL"), and make sure that the '
-            "application version that is running cannot insert a NULL.",
-        )
+        facts = {"column": item.identity, "table": unquoted(table), "name": name}
+        yield todo(Phase.BACKFILL, Todo.FILL_COLUMN, **facts)
     elif rewrites:
         remark = "The default differs from row to row, so rows are not filled while the table is locked."
         arguments = (unquoted(table), f"{name} = DEFAULT", f"{name} IS NULL")
@@ -141,7 +140,7 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
 
 def drop_column(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Drop a column; the server drops its indexes and constraints with it."""
-    if changes.goes_along(item) or _is_of_view(changes, item):
+    if changes.goes_along(item) or _is_of_view(changes, item) or _is_inherited(changes.before, item):
         return
     order = changes.before.objects[item.parents[0]].attributes["column order"] or [item.name]
     (dropped,) = emitted(Phase.DROP, ddl.drop(item) or [])
@@ -156,6 +155,16 @@ def alter_column(changes: Changes, shadow: Shadow, alteration: Alteration) -> It
     if _is_of_view(changes, alteration.after):
         return
     names = alteration.names
+    if generated.is_computed_anew(alteration):
+        yield from generated.alter(changes, shadow, alteration)
+        return
+    if "identity generation" in names and alteration.after.attributes["identity generation"] is None:
+        # Its sequence may have the name of one that the column is given instead.
+        yield from _taken_away(Phase.DETACH, alteration, "identity generation")
+        names = tuple(name for name in names if name != "identity generation")
+    if "not null" in names and not alteration.after.attributes["not null"]:
+        yield from _taken_away(Phase.DROP, alteration, "not null")
+        names = tuple(name for name in names if name not in ("not null", "not null constraint"))
     if {"type", "collation"} & set(names):
         yield from _retype(changes, shadow, alteration)
         done = ("type", "collation", "default", "storage", "compression")
@@ -163,56 +172,104 @@ def alter_column(changes: Changes, shadow: Shadow, alteration: Alteration) -> It
     yield from other_objects.alter(changes, shadow, replace(alteration, names=names))
 
 
+@dataclass(frozen=True)
+class Retyping:
+    """How a column gets another type.
+
+    :ivar sql: the statement.
+    :ivar touches: whether it reads or writes rows.
+    :ivar checks: what it adds again as NOT VALID.
+    :ivar loses: the data that it loses without an error; empty where it loses none.
+    :ivar question: what only a person knows about the values; empty where nothing is to be asked.
+    """
+
+    alteration: Alteration
+    sql: str
+    touches: bool
+    checks: Sequence[Object]
+    loses: str
+    question: str
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the reviewer has to know."""
+        table = table_of(self.alteration.after)
+        said = [f"LOCKS {table} while all its rows are read or written: nobody can use it until then."]
+        if not self.touches:
+            said = [_NOTICED, *([_VALIDATED_AFTERWARDS] if self.checks else [])]
+        said += [self.question] if self.question else []
+        return [*said, f"DATA LOSS: {self.loses}."] if self.loses else said
+
+    def left_to_a_person(self, phase: Phase, dependents: Dependents = NONE) -> EmittedOperation:
+        """Return the TODO of an upgrade in which the statement would make everybody wait."""
+        before, after = self.alteration.before.attributes, self.alteration.after
+        facts = {
+            "column": after.identity,
+            "type": column_ddl.type_of(after.attributes),
+            "was": before["type"],
+            "warning": "DATA LOSS: " if self.loses else "",
+            "question": f"{self.question} " if self.question else "",
+        }
+        return todo(phase, Todo.CHANGES_TYPE, dependents.around([self.sql]), **facts)
+
+
 def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
     """Change a column's type; where that touches all rows, a person has to decide on the upgrade."""
     before, after = alteration.before, alteration.after
-    table, old, new = table_of(after), before.attributes, after.attributes
-    kind = column_ddl.type_of(new)
-    if new["generated"] or old["generated"]:
-        yield todo(Phase.CHANGE, f"the type of the generated column {after.identity} becomes {kind}.")
+    if after.attributes["generated"] or before.attributes["generated"]:
+        facts = {"column": after.identity, "type": column_ddl.type_of(after.attributes)}
+        yield todo(Phase.CHANGE, Todo.GENERATED_TYPE, **facts)
         return
+    found = retyping(changes, shadow, alteration)
+    if found.touches and not changes.back:
+        yield found.left_to_a_person(Phase.CHANGE)
+        return
+    made = statement(found.sql, replaces="constraint" if found.checks else "")
+    yield from emitted(Phase.CHANGE, [made], *found.remarks, back=changes.back)
+    yield from emitted(Phase.CHANGE, map(ddl.validate, found.checks))
+
+
+def retyping(
+    changes: Changes, shadow: Shadow, alteration: Alteration, dependents: Dependents = NONE
+) -> Retyping:
+    """Find out how a column gets another type.
+
+    :param dependents: what is dropped before.
+    """
+    before, after = alteration.before, alteration.after
+    table, old, new = table_of(after), before.attributes, after.attributes
     # The probe leaves out the checks, which are verified again even where no row is written.
     every_check = {check.name for side in (changes.before, changes.after) for check in _checks(side, after)}
+    in_shadow = dependents.before if changes.back else dependents.after  # it holds the models' schema
     probe = [
         *(f"DROP CONSTRAINT IF EXISTS {name}" for name in every_check),
         f"ALTER COLUMN {after.name} DROP DEFAULT",
         column_ddl.retype(after, old, cast=True),
         column_ddl.retype(after, new, cast=False),
     ]
+    drops = [f"{sql} CASCADE" for sql in Dependents(before=in_shadow).drops]
     sorts_anew = old["collation"] != new["collation"]
-    touches = sorts_anew or _touches_rows(shadow, table, [f"ALTER TABLE {table} {part}" for part in probe])
+    tried = [*drops, *(f"ALTER TABLE {table} {part}" for part in probe)]
+    touches = sorts_anew or bool(dependents.along) or _touches_rows(shadow, table, tried)
     cast = casts.try_out(shadow, old, new)
     # The server would verify the unchanged valid checks again for the new type.
     changed = {*changes.added, *(alteration.after.handle for alteration in changes.altered)}
     valid = [check for check in _checks(changes.after, after) if check.attributes["validated"]]
     checks = [] if touches else [check for check in valid if check.handle not in changed]
-    zoned = _zoned(str(old["type"]), str(new["type"]))
     actions = [
         *(f"DROP CONSTRAINT IF EXISTS {check.name}" for check in checks),
-        *column_ddl.retype_actions(before, after, cast=touches and not zoned and not cast.assignable),
+        *column_ddl.retype_actions(before, after, cast=touches and not cast.assignable),
         *(f"ADD CONSTRAINT {check.name} {check.attributes['definition']} NOT VALID" for check in checks),
     ]
-    sql = f"ALTER TABLE {table} " + ",\n    ".join(actions)
-    which_zone = _WHICH_ZONE.format(after.identity, after.name)
-    if touches and not changes.back:
-        yield todo(
-            Phase.CHANGE,
-            f"{'DATA LOSS: ' if cast.loses else ''}{after.identity} becomes {kind} (it is {old['type']}): "
-            "the whole table would be read or "
-            "written while nobody can use it. Add a column, fill it with op.backfill, and drop the old one "
-            "in a later revision. If the table is small, use this:" + (f" {which_zone}" if zoned else ""),
-            [sql],
-        )
-        return
-    remarks = [f"LOCKS {table} while all its rows are read or written: nobody can use it until then."]
-    if not touches:
-        remarks = [_NOTICED, *([_VALIDATED_AFTERWARDS] if checks else [])]
-    if zoned and not changes.back:
-        remarks.append(which_zone)
-    loses = f"what {after.identity} holds beyond the type {kind}" if cast.loses else ""
-    made = statement(sql, replaces="constraint" if checks else "", loses=loses)
-    yield from emitted(Phase.CHANGE, [made], *remarks, back=changes.back)
-    yield from emitted(Phase.CHANGE, map(ddl.validate, checks))
+    asks = not changes.back and _zoned(str(old["type"]), str(new["type"]))
+    return Retyping(
+        alteration,
+        f"ALTER TABLE {table} " + ",\n    ".join(actions),
+        touches,
+        checks,
+        loses=f"what {after.identity} holds beyond the type {column_ddl.type_of(new)}" if cast.loses else "",
+        question=_WHICH_ZONE.format(after.identity, after.name) if asks else "",
+    )
 
 
 def _zoned(old: str, new: str) -> bool:
@@ -225,6 +282,12 @@ def _checks(snapshot: Snapshot, column: Object) -> list[Object]:
     """Return the checks that name a column."""
     constraints = snapshot.of_kind("constraint")
     return [c for c in constraints if c.attributes["type"] == "check" and column.handle in c.parents]
+
+
+def _is_inherited(snapshot: Snapshot, column: Object) -> bool:
+    """Tell whether a table that a column's table inherits from, such as a partitioned one, has it, too."""
+    parents = snapshot.objects[column.parents[0]].attributes["inherits from"] or []
+    return any(f"column:{parent}.{column.name}" in snapshot.objects for parent in parents)
 
 
 def _is_of_view(changes: Changes, item: Object) -> bool:

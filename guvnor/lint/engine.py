@@ -6,12 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guvnor.errors import GuvnorError
-from guvnor.lint import data_rules, files, files_rules, ignores, python_rules, sql_rules, squawk
+from guvnor.lint import (
+    data_rules,
+    enum_rules,
+    files,
+    files_rules,
+    ignores,
+    python_rules,
+    sql_rules,
+    squawk,
+)
 from guvnor.lint.problem import LintProblem, LintReport
 from guvnor.lint.revision import RevisionSource
 from guvnor.lint.squawk_rules import ENFORCED
 
-REVISION_RULES = sql_rules.RULES + data_rules.RULES + python_rules.RULES
+REVISION_RULES = sql_rules.RULES + data_rules.RULES + enum_rules.RULES + python_rules.RULES
 FILES_RULES = files_rules.RULES
 
 _NAMES = {rule.name for rule in (*REVISION_RULES, *FILES_RULES, ignores.UNUSED)} | set(ENFORCED)

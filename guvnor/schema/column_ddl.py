@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from guvnor.postgres.quoting import constant, quoted, unquoted
+from guvnor.schema import identity_ddl
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import Statement, each, find, statement, table_of, terminated
 
@@ -88,15 +89,14 @@ def attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
     }
     if wanted["generated"] is None:
         found["generated"] = [statement(f"{prefix} DROP EXPRESSION IF EXISTS")]
-    if wanted["identity generation"] is None:
-        loses = f"the numbers that {expected.identity} has given"
-        found["identity generation"] = [statement(f"{prefix} DROP IDENTITY IF EXISTS", loses=loses)]
     old, new = str(there["not null constraint"]), str(wanted["not null constraint"])
     if wanted["not null"] and not any(text.endswith(_REMARKS) for text in (old, new)):
         sql = f"ALTER TABLE {table} RENAME CONSTRAINT {old} TO {new}"
         found["not null constraint"] = [statement(sql, when=find("constraint", table, old))]
     found["not null"] = [_not_null(expected) if wanted["not null"] else statement(f"{prefix} DROP NOT NULL")]
-    return found
+    identity = {"identity generation": identity_ddl.alter(expected, actual)}
+    # A default and an identity exclude each other, and an identity is NOT NULL.
+    return {**identity, **found} if wanted["identity generation"] is None else {**found, **identity}
 
 
 def _not_null(column: Object) -> Statement:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from guvnor.postgres.quoting import constant, identifier, suffixed, unquoted
-from guvnor.schema import column_ddl
+from guvnor.schema import column_ddl, enum_labels
 from guvnor.schema.column_ddl import options, statistics_target
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import Statement, each, find, plain_name, statement, table_of, target
@@ -34,10 +34,12 @@ _KEPT = frozenset({"tablespace", "attached to", "comment on index", "comment", "
 _NEW = "_new"  # ends the name of an index until it takes the place of the one that it replaces
 
 
-def create(item: Object, *, in_use: bool = True) -> list[Statement] | None:
+def create(item: Object, *, in_use: bool = True, beside: bool = False) -> list[Statement] | None:
     """Return the statements that make an object; None where a person has to decide.
 
     :param in_use: whether the application uses the table of an index.
+    :param beside: whether the name of its index is that of an object which is dropped later. Then the first
+        statement builds the index under another name; the others run after the drop.
     """
     table, name = table_of(item), item.name
     if item.kind == "column":
@@ -46,7 +48,7 @@ def create(item: Object, *, in_use: bool = True) -> list[Statement] | None:
             return None  # a person has to say what existing rows get
         made = [statement(column_ddl.add(item, column_ddl.definition(item)))]
     elif item.kind == "constraint":
-        made = _constraint(item)
+        made = _constraint(item, beside=beside)
     elif item.sql is None or item.kind == "table":
         return None  # an empty table would not bring back the rows of a missing one
     elif item.kind == "index":
@@ -54,6 +56,8 @@ def create(item: Object, *, in_use: bool = True) -> list[Statement] | None:
             return None
         plain = statement(*_index(item, item.sql, name, "IF NOT EXISTS "))
         made = [_build(item, item.sql, name) if in_use else plain]
+        if beside and in_use:
+            made = _build_beside(item)
     elif item.kind in ("trigger", "policy"):
         start, on, rest = item.sql.partition(f" ON {table} ")
         made = [statement(start, f"{on}{rest}".strip(), unless=find(item.kind, table, name))]
@@ -150,16 +154,6 @@ def is_partitioned(sql: str, item: Object) -> bool:
     return f" ON ONLY {table_of(item)} " in sql or bool(item.attributes.get("attached to"))
 
 
-def renamed_label(expected: Object, actual: Object) -> tuple[str, str] | None:
-    """Return the one label of an enum that has another name: what it should be and what it is."""
-    wanted, there = expected.attributes.get("labels") or [], actual.attributes.get("labels") or []
-    pairs = [(new, old) for new, old in zip(wanted, there, strict=False) if new != old]
-    if len(wanted) == len(there) and len(pairs) == 1:
-        new, old = pairs[0]
-        return pairs[0] if new not in there and old not in wanted else None
-    return None
-
-
 def _replace(
     expected: Object, actual: Object, names: frozenset[str]
 ) -> tuple[list[Statement], frozenset[str]]:
@@ -179,10 +173,8 @@ def _replace(
     elif kind == "index" and "definition" in names and not expected.attributes["statistics targets"]:
         if is_partitioned(sql, expected):
             return [], frozenset()
-        other = suffixed(name, _NEW)
-        there = find("index", "", other)
-        takes_name = statement(f"ALTER INDEX {other} RENAME TO {name}", when=there, replaces="index")
-        made = [_build(expected, sql, other), *(drop(expected) or []), takes_name]
+        build, takes_name = _build_beside(expected)
+        made = [build, *(drop(expected) or []), takes_name]
     elif kind == "trigger" and names & _DEFINING:
         made = [statement(sql.replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER", 1))]
         # There is no OR REPLACE for a constraint trigger, nor for a trigger that was one.
@@ -242,7 +234,7 @@ def _attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
     if kind == "index" and wanted["valid"]:
         build = _build(expected, str(expected.sql), name).operation
         statements["valid"] = [statement(f"REINDEX INDEX CONCURRENTLY {name}", operation=build)]
-    if kind == "type" and (labels := _labels(expected, actual)) is not None:
+    if kind == "type" and (labels := enum_labels.alter(expected, actual)) is not None:
         statements["labels"] = labels
     return statements
 
@@ -263,17 +255,18 @@ def _repeatable(item: Object) -> str:
     return sql
 
 
-def _constraint(item: Object, prefix: str = "") -> list[Statement]:
+def _constraint(item: Object, prefix: str = "", *, beside: bool = False) -> list[Statement]:
     """Add a constraint without blocking writers for long.
 
     :param prefix: what the statement begins with where the constraint takes the place of another one: then
         there is no moment without a constraint for new rows.
+    :param beside: see :func:`create`.
     """
     table, values = table_of(item), item.attributes
     more = {"replaces": "constraint"} if prefix else {"unless": find("constraint", table, item.name)}
     start = (prefix or f"ALTER TABLE {table}", f"ADD CONSTRAINT {item.name}")
     if index := _index_of(item):
-        name = suffixed(item.name, _NEW) if prefix else item.name
+        name = suffixed(item.name, _NEW) if prefix or beside else item.name
         kind = f"{values['type']} using index".upper()
         deferred = " DEFERRABLE" if values["deferrable"] else ""
         deferred += " INITIALLY DEFERRED" if values["initially deferred"] else ""
@@ -313,21 +306,9 @@ def _build(item: Object, sql: str, name: str) -> Statement:
     return statement(*_index(item, sql, name, "CONCURRENTLY "), operation=operation)
 
 
-def _labels(expected: Object, actual: Object) -> list[Statement] | None:
-    """Rename a label or add the missing ones; None when labels must be removed or reordered."""
-    name, wanted = expected.identity, expected.attributes["labels"] or []
-    there = actual.attributes["labels"] or []
-    if pair := renamed_label(expected, actual):
-        new, old = map(constant, pair)
-        when = f"SELECT FROM pg_enum\nWHERE enumtypid = {constant(name)}::regtype AND enumlabel = {old}"
-        return [statement(f"ALTER TYPE {name} RENAME VALUE {old} TO {new}", when=when)]
-    if [label for label in wanted if label in there] != there:
-        return None
-    statements = []
-    for number, label in enumerate(wanted):
-        if label not in there:
-            word, neighbor = ("AFTER", wanted[number - 1]) if number else ("BEFORE", there[0])
-            sql = f"ALTER TYPE {name} ADD VALUE {constant(label)} {word} {constant(neighbor)}"
-            operation = ("add_enum_value", unquoted(name), label)
-            statements.append(statement(sql, operation=operation, keywords={word.lower(): neighbor}))
-    return statements
+def _build_beside(item: Object) -> list[Statement]:
+    """Build an index under another name, and give it its own name, which is free by then."""
+    other = suffixed(item.name, _NEW)
+    there = find("index", "", other)
+    takes_name = statement(f"ALTER INDEX {other} RENAME TO {item.name}", when=there, replaces="index")
+    return [_build(item, str(item.sql), other), takes_name]

@@ -10,11 +10,11 @@ more, and what it prints then is compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from guvnor.schema import column_ddl, consequences, ddl
+from guvnor.schema import column_ddl, consequences, ddl, enum_labels
 from guvnor.schema.compare import Finding, canonical, compare, different, differing, in_order
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot, handle
@@ -122,9 +122,8 @@ def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
         if wanted.kind == "column" and names:
             action = column_ddl.retype(wanted, there.attributes, cast=not wanted.attributes["generated"])
             yield different(wanted, there, names, None), f"ALTER TABLE {table_of(wanted)} {action}"
-        if wanted.kind == "type" and ddl.renamed_label(wanted, there):
-            statements, _ = ddl.alter(there, wanted, ["labels"])
-            yield different(wanted, there, ["labels"], None), terminated(s.sql for s in statements)
+        if wanted.kind == "type" and (back := enum_labels.renames(there, wanted)):
+            yield different(wanted, there, ["labels"], None), terminated(s.sql for s in back)
 
 
 def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Object]]:
@@ -211,10 +210,15 @@ def _joined(findings: list[Finding]) -> list[Finding]:
         if first := joined.get(key):
             finding = replace(
                 first,
-                expected={**(first.expected or {}), **(finding.expected or {})},
-                actual={**(first.actual or {}), **(finding.actual or {})},
+                # What was traced first was not changed in the shadow yet.
+                expected={**(first.expected or {}), **_beyond(finding.expected, first.expected)},
+                actual={**(first.actual or {}), **_beyond(finding.actual, first.actual)},
                 sql=f"{first.sql}\n{finding.sql}" if first.sql and finding.sql else None,
                 with_it=(*first.with_it, *finding.with_it),
             )
         joined[key] = finding
     return list(joined.values())
+
+
+def _beyond(values: Mapping[str, Any] | None, known: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (values or {}).items() if name not in (known or {})}

@@ -341,12 +341,10 @@ KINDS = {
             'op.add_enum_value("channel_type", "matrix", after="pagerduty")',
             "# LOCKS incidents",
         ),
-        lint=frozenset({"renaming-object", "changing-column-type"}),
     ),
     "value of an enum that a check names": Kind(
         'models.incident_status.enums.append("postponed")',
         has=('op.add_enum_value("incident_status", "postponed", after="resolved")',),
-        lint=frozenset({"renaming-object", "changing-column-type"}),
     ),
     "value of an enum taken away": Kind(
         'models.channel_type.enums.remove("sms")',
@@ -442,7 +440,6 @@ also(r"CREATE VIEW v1 AS SELECT id FROM incidents WHERE title ~ '^\\\\:x \\:y:z 
             '"ways", ARRAY(models.channel_type), server_default=text("\'{sms}\'::channel_type[]")',
         ),
         has=("op.add_enum_value(", "DROP COLUMN IF EXISTS ways"),
-        lint=frozenset({"renaming-object", "changing-column-type"}),
     ),
     "several columns of a foreign key": Kind(
         'table("escalation_policies").append_constraint(\n'

@@ -81,7 +81,12 @@ def dependencies(catalog: str, oid: str, but: str = "false") -> str:
                     pg_get_function_identity_arguments(f.oid) || ')'
                  FROM pg_proc AS f WHERE f.oid = u.refobjid)
             WHEN 'pg_type'::regclass THEN
-                (SELECT 'type:' || quote_ident(t.typname) FROM pg_type AS t WHERE t.oid = u.refobjid) END), (
+                (SELECT CASE WHEN r.relkind <> 'c' THEN 'relation:' || quote_ident(r.relname)
+                             ELSE 'type:' || quote_ident(COALESCE(l.typname, t.typname)) END
+                 FROM pg_type AS t
+                 LEFT JOIN pg_type AS l ON l.typarray = t.oid
+                 LEFT JOIN pg_class AS r ON r.oid = COALESCE(l.typrelid, t.typrelid)
+                 WHERE t.oid = u.refobjid) END), (
             CASE WHEN u.refclassid = 'pg_class'::regclass AND u.refobjsubid > 0 THEN
                 (SELECT 'column:' || quote_ident(r.relname) || '.' || quote_ident(a.attname)
                  FROM pg_class AS r JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attnum = u.refobjsubid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guvnor.schema.queries import comment, dependencies, not_of_extension, privileges
+from guvnor.schema.queries import column_handles, comment, dependencies, not_of_extension, privileges
 
 # The schema itself. By default, every role may use "public", and before PostgreSQL 15 create objects in it.
 SCHEMA = f"""
@@ -62,13 +62,19 @@ RELATIONS = f"""
     WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND {not_of_extension("pg_class", "c.oid")}"""
 
+# Before PostgreSQL 15, a generated column itself depends on the columns that it is computed from.
+_GENERATED_FROM = """ARRAY(
+            SELECT g.refobjsubid::smallint FROM pg_depend AS g
+            WHERE g.classid = 'pg_class'::regclass AND g.objid = c.oid AND g.objsubid = a.attnum
+              AND g.refclassid = 'pg_class'::regclass AND g.refobjid = c.oid)"""
+
 # What defaults and generated columns depend on, except for the column itself.
 DEFAULTS = f"""
     SELECT identity, parents
     FROM (
         SELECT quote_ident(c.relname) || '.' || quote_ident(a.attname) AS identity,
                {dependencies("pg_attrdef", "d.oid", but="u.refobjid = d.adrelid AND u.refobjsubid = d.adnum")}
-                   AS parents
+               || CASE WHEN a.attgenerated <> '' THEN {column_handles("c", _GENERATED_FROM)} END AS parents
         FROM pg_class AS c
         JOIN pg_attrdef AS d ON d.adrelid = c.oid
         JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = d.adnum
@@ -113,9 +119,10 @@ COLUMNS = f"""
     SELECT 'column' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(a.attname) AS identity,
            ARRAY['relation:' || quote_ident(c.relname)]
-               || CASE WHEN t.typnamespace = %(schema)s THEN ARRAY['type:' || quote_ident(t.typname)]
-                       WHEN e.typnamespace = %(schema)s AND e.typtype <> 'c'
-                       THEN ARRAY['type:' || quote_ident(e.typname)] ELSE '{{}}' END AS parents,
+               || CASE WHEN e.typnamespace = %(schema)s AND e.typtype <> 'c'
+                       THEN ARRAY['type:' || quote_ident(e.typname)]
+                       WHEN t.typnamespace = %(schema)s THEN ARRAY['type:' || quote_ident(t.typname)]
+                       ELSE '{{}}' END AS parents,
            format_type(a.atttypid, a.atttypmod) AS type,
            CASE WHEN a.attcollation <> t.typcollation
                 THEN a.attcollation::regcollation::text END AS "collation",
@@ -154,4 +161,5 @@ COLUMNS = f"""
     LEFT JOIN pg_constraint AS n
            ON n.conrelid = c.oid AND n.contype = 'n' AND n.conkey = ARRAY[a.attnum]
     WHERE c.relnamespace = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-      AND {not_of_extension("pg_class", "c.oid")}"""
+      AND {not_of_extension("pg_class", "c.oid")}
+    ORDER BY a.attrelid, a.attnum"""

@@ -1,0 +1,35 @@
+"""Generated columns that are dropped and added again: their values are computed anew, so nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from guvnor.schema import column_ddl, ddl
+from guvnor.schema.snapshot import Object, Snapshot
+from guvnor.schema.statement import table_of
+
+
+def along_with(snapshot: Snapshot, other: Snapshot, column: Object) -> list[Object]:
+    """Return the constraints, indexes and statistics that the server drops together with a column.
+
+    :param other: only what is in this snapshot, too, is returned.
+    """
+    return [
+        item
+        for item in snapshot.of_kind("constraint", "index", "statistics")
+        if column.handle in item.parents
+        and table_of(item) == table_of(column)
+        and item.handle in other.objects
+    ]
+
+
+def dropped(column: Object) -> str:
+    """Return the statement that drops a column that is added again."""
+    return f"ALTER TABLE {table_of(column)} DROP COLUMN {column.name}"
+
+
+def added(column: Object, along: Iterable[Object]) -> list[str]:
+    """Return the statements that add a column again, with all that was dropped along with it."""
+    again = [str(item.sql) for item in along]
+    again += [made.sql for item in (column, *along) for made in ddl.further(item)]
+    return [column_ddl.add(column, column_ddl.definition(column)), *again]

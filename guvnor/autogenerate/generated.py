@@ -1,0 +1,82 @@
+"""Generated columns that get another expression, or become generated: every row is computed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from guvnor.autogenerate.changes import Alteration, Changes
+from guvnor.autogenerate.computed import added, along_with, dropped
+from guvnor.autogenerate.dependents import NONE, Dependents
+from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, execute, todo
+from guvnor.autogenerate.todos import Todo
+from guvnor.postgres.quoting import constant, unquoted
+from guvnor.schema.shadow import Shadow
+from guvnor.schema.snapshot import Object
+from guvnor.schema.statement import table_of
+
+_SET_EXPRESSION = 170000  # since this version (PostgreSQL documentation, ALTER TABLE)
+
+
+def is_computed_anew(alteration: Alteration) -> bool:
+    """Tell whether a column becomes a generated one, or gets another expression or type as one."""
+    changed = {"generated", "type", "collation"} & set(alteration.names)
+    return bool(changed) and alteration.after.attributes.get("generated") is not None
+
+
+def is_added_again(alteration: Alteration, shadow: Shadow) -> bool:
+    """Tell whether a column has to be dropped and added again, since no statement changes it."""
+    if not is_computed_anew(alteration):
+        return False
+    before, after = (side.attributes["generated"] for side in (alteration.before, alteration.after))
+    kinds = {str(side).partition(" ")[0] for side in (before, after)}
+    other = before is None or len(kinds) > 1 or bool({"type", "collation"} & set(alteration.names))
+    return other or shadow.driver.server_version < _SET_EXPRESSION
+
+
+def alter(
+    changes: Changes, shadow: Shadow, alteration: Alteration, dependents: Dependents = NONE
+) -> Iterator[EmittedOperation]:
+    """Give a generated column another expression, or make a column a generated one.
+
+    :param dependents: what is dropped before and created again, where the column is.
+    """
+    before, after = alteration.before, alteration.after
+    table, values = table_of(after), after.attributes
+    kind, _, expression = str(values["generated"]).partition(" ")
+    stored = kind == "STORED"
+    remarks = (
+        [f"LOCKS {table} while all its rows are written: nobody can use it until then."] if stored else []
+    )
+    if is_added_again(alteration, shadow):
+        along = along_with(changes.after, changes.before, after)
+        statements = [dropped(after), *added(after, along)]
+        if before.attributes["generated"] is None:
+            if not changes.back:
+                sql = dependents.around(statements)
+                yield todo(Phase.REPLACE, Todo.BECOMES_GENERATED, sql, column=after.identity)
+                return
+            remarks.append(f"DATA LOSS: what was written to {after.identity} since the upgrade.")
+        if not changes.back:
+            remarks.append("lint: ignore ban-drop-column: the same statement adds it again, and computes it")
+            remarks += dependents.ignores()
+        if any(item.kind == "index" for item in along):
+            remarks.append("lint: ignore require-concurrent-index-creation: every row is written anyway")
+        if kind == "STORED":
+            remarks.append("lint: ignore adding-field-with-default: every row has to be computed anew")
+    else:
+        statements = [f"ALTER TABLE {table} ALTER COLUMN {after.name} SET EXPRESSION AS ({expression})"]
+    yield execute(Phase.REPLACE, dependents.block(statements, _another(after)), *remarks)
+
+
+def _another(column: Object) -> str:
+    """Return a query that finds the column as long as it is computed in another way."""
+    kind, _, expression = str(column.attributes["generated"]).partition(" ")
+    wanted = ", ".join(map(constant, (kind[0].lower(), expression, column.attributes["type"])))
+    return (
+        "SELECT FROM pg_attribute AS a\n"
+        "LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum\n"
+        f"WHERE a.attrelid = {constant(table_of(column))}::regclass"
+        f" AND a.attname = {constant(unquoted(column.name))}\n"
+        "  AND (a.attgenerated, pg_get_expr(d.adbin, d.adrelid), format_type(a.atttypid, a.atttypmod))\n"
+        f"      IS DISTINCT FROM ({wanted})"
+    )
