@@ -8,6 +8,18 @@ from guvnor.schema import column_ddl, ddl
 from guvnor.schema.snapshot import Object, Snapshot
 from guvnor.schema.statement import table_of
 
+_ALONG = (
+    "constraint-missing-not-valid", "disallowed-unique-constraint", "adding-serial-primary-key-field",
+    "require-concurrent-index-creation",
+)  # fmt: skip
+
+REASONS = {
+    "ban-drop-column": "the same statement adds it again, and computes it.",
+    "adding-field-with-default": "every row has to be computed anew.",
+    **dict.fromkeys(_ALONG, "it goes with the column that is added again."),
+}
+"""Why the statements break rules of lint on purpose, by rule."""
+
 
 def along_with(snapshot: Snapshot, other: Snapshot, column: Object) -> list[Object]:
     """Return the constraints, indexes and statistics that the server drops together with a column.

@@ -93,26 +93,16 @@ class Dependents:
         head = "\n".join([f"DO {tag}", *(["DECLARE", *declared] if declared else []), "BEGIN"])
         return f"{head}\n{_inside(body)}\nEND\n{tag}"
 
-    def ignores(self, *, checks: bool = False) -> Iterator[str]:
-        """Return the comments that keep lint from asking who still needs what is created again at once.
-
-        :param checks: whether constraints are among that.
-        """
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why the block breaks rules of lint on purpose, by rule."""
         kept = {plain_name(item) for item in self.after if item.kind in _LINTED}
         again = [item for item in self.before if item.kind in _LINTED]
-        kinds = {"constraint"} if checks else set()
-        kinds |= {"column"} if self.along else set()
+        kinds = {"constraint"}
         if all(plain_name(item) in kept for item in again):
             kinds |= {_LINTED[item.kind] for item in again}
-        for kind in sorted(kinds):
-            yield f"lint: ignore ban-drop-{kind}: the same statement creates it again"
-
-    def ignores_of_computed(self) -> Iterator[str]:
-        """Return the comments for lint on generated columns that are added again, in both directions."""
-        if any(item.handle in self.along and _is_stored(item) for item in self.after):
-            yield "lint: ignore adding-field-with-default: every row has to be computed anew"
-        if any(item.kind == "index" for items in self.along.values() for item in items):
-            yield "lint: ignore require-concurrent-index-creation: every row is written anyway"
+        found = {f"ban-drop-{kind}": "the same statement creates it again." for kind in kinds}
+        return {**found, **(computed.REASONS if self.along else {})}
 
 
 NONE = Dependents()
@@ -222,10 +212,6 @@ def along(items: Iterable[Object], snapshot: Snapshot, other: Snapshot) -> dict[
     """
     columns = [item for item in items if _is_generated(item)]
     return {column.handle: computed.along_with(snapshot, other, column) for column in columns}
-
-
-def _is_stored(column: Object) -> bool:
-    return str(column.attributes["generated"]).startswith("STORED")
 
 
 def _is_generated(item: Object) -> bool:

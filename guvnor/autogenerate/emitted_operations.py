@@ -61,6 +61,12 @@ _PHASES = {
     "drop_index_concurrently": Phase.DROP_ONLINE,
 }
 
+# Why a statement breaks a rule of lint, by the kind of what it replaces.
+_REPLACES = {
+    "constraint": {"ban-drop-constraint": "the same statement adds it again."},
+    "index": {"renaming-object": "it takes the name of the index that it replaces."},
+}
+
 _STOPS = "Fails when a row holds NULL: if there may be one, put op.backfill before it."
 
 
@@ -71,6 +77,8 @@ class EmittedOperation:
     :ivar name: its name, such as ``execute`` or ``validate_constraint``.
     :ivar remarks: comments above it, for the reviewer.
     :ivar todo: why a person has to write it; until then, lint and the pre-flight checks refuse it.
+    :ivar reasons: why it breaks a rule of lint on purpose, by rule, where that is not what
+        :mod:`guvnor.autogenerate.ignores` says of every operation.
     """
 
     phase: Phase
@@ -79,6 +87,7 @@ class EmittedOperation:
     keywords: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     todo: Todo | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def code(self) -> str:
         """Return the code of the operation in the revision's function."""
@@ -111,24 +120,29 @@ def imports(operations: Iterable[EmittedOperation]) -> set[str]:
     return {"from sqlalchemy import text"} if any(found.needs_text for found in operations) else set()
 
 
-def execute(phase: Phase, sql: str, *remarks: str) -> EmittedOperation:
-    """Return the operation that runs one statement."""
-    return EmittedOperation(phase, "execute", (sql,), remarks=remarks)
+def execute(
+    phase: Phase, sql: str, *remarks: str, reasons: Mapping[str, str] | None = None
+) -> EmittedOperation:
+    """Return the operation that runs one statement.
+
+    :param reasons: see :class:`EmittedOperation`.
+    """
+    return EmittedOperation(phase, "execute", (sql,), remarks=remarks, reasons=reasons or {})
 
 
 def emitted(
-    phase: Phase, statements: Iterable[Statement], *remarks: str, back: bool = False
+    phase: Phase,
+    statements: Iterable[Statement],
+    *remarks: str,
+    reasons: Mapping[str, str] | None = None,
 ) -> Iterator[EmittedOperation]:
     """Return the operations for statements on one object; after an online one, the rest runs at the end.
 
-    :param back: whether they belong to a downgrade, which lint does not check.
+    :param reasons: see :class:`EmittedOperation`.
     """
     for statement in statements:
         notes = [*remarks, f"DATA LOSS: {statement.loses}."] if statement.loses else list(remarks)
-        if statement.replaces == "constraint" and not back:
-            notes.append("lint: ignore ban-drop-constraint: the same statement adds it again")
-        if statement.replaces == "index":
-            notes.append("lint: ignore renaming-object: it takes the name of the index that it replaces")
+        own = {**_REPLACES.get(statement.replaces, {}), **(reasons or {})}
         if statement.operation:
             name, *arguments = statement.operation
             online = _PHASES[name]
@@ -136,13 +150,15 @@ def emitted(
                 notes.append(_STOPS)
             if online is Phase.VALIDATE and phase >= Phase.FINISH:
                 online = Phase.VALIDATE_LAST if phase < Phase.UNTIE else Phase.VALIDATE_TIED
-            yield EmittedOperation(online, name, tuple(arguments), statement.keywords, tuple(notes))
+            yield EmittedOperation(
+                online, name, tuple(arguments), statement.keywords, tuple(notes), reasons=own
+            )
             if online > phase:
                 phase = Phase.TAKE_NAME if online is Phase.DROP_ONLINE else Phase.FINISH
         elif statement.unless or statement.when:
-            yield guarded(phase, statement, *notes)
+            yield guarded(phase, statement, *notes, reasons=own)
         else:
-            yield execute(phase, "\n".join(statement.clauses), *notes)
+            yield execute(phase, "\n".join(statement.clauses), *notes, reasons=own)
 
 
 def todo(phase: Phase, kind: Todo, statements: Iterable[str] = (), **facts: str) -> EmittedOperation:
@@ -164,8 +180,13 @@ def as_todo(operation: EmittedOperation, kind: Todo, **facts: str) -> EmittedOpe
     return replace(operation, remarks=remarks, todo=kind)
 
 
-def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperation:
-    """Return the operation that runs a statement only if a query, which takes no lock, says so."""
+def guarded(
+    phase: Phase, statement: Statement, *remarks: str, reasons: Mapping[str, str] | None = None
+) -> EmittedOperation:
+    """Return the operation that runs a statement only if a query, which takes no lock, says so.
+
+    :param reasons: see :class:`EmittedOperation`.
+    """
     inner = terminated(["\n".join(statement.clauses)])
     tag = "$$" if "$$" not in inner else "$guard$"
     lines = [
@@ -179,7 +200,7 @@ def guarded(phase: Phase, statement: Statement, *remarks: str) -> EmittedOperati
         "END",
         tag,
     ]
-    return execute(phase, "\n".join(lines), *remarks)
+    return execute(phase, "\n".join(lines), *remarks, reasons=reasons)
 
 
 def _argument(text: str, closing: str = " " * 8) -> str:

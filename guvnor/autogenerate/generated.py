@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from guvnor.autogenerate.changes import Alteration, Changes
-from guvnor.autogenerate.computed import added, along_with, dropped
+from guvnor.autogenerate.computed import REASONS, added, along_with, dropped
 from guvnor.autogenerate.dependents import NONE, Dependents
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, execute, todo
 from guvnor.autogenerate.todos import Todo
@@ -56,16 +56,10 @@ def alter(
                 yield todo(Phase.REPLACE, Todo.BECOMES_GENERATED, sql, column=after.identity)
                 return
             remarks.append(f"DATA LOSS: what was written to {after.identity} since the upgrade.")
-        if not changes.back:
-            remarks.append("lint: ignore ban-drop-column: the same statement adds it again, and computes it")
-            remarks += dependents.ignores()
-        if any(item.kind == "index" for item in along):
-            remarks.append("lint: ignore require-concurrent-index-creation: every row is written anyway")
-        if kind == "STORED":
-            remarks.append("lint: ignore adding-field-with-default: every row has to be computed anew")
     else:
         statements = [f"ALTER TABLE {table} ALTER COLUMN {after.name} SET EXPRESSION AS ({expression})"]
-    yield execute(Phase.REPLACE, dependents.block(statements, _another(after)), *remarks)
+    block = dependents.block(statements, _another(after))
+    yield execute(Phase.REPLACE, block, *remarks, reasons={**dependents.reasons, **REASONS})
 
 
 def _another(column: Object) -> str:

@@ -20,10 +20,11 @@ _OF_TABLES = ("table", "column", "constraint", "index", "type")
 _WAS_THERE = (
     "Delete this where the extension may have been there before. It fails while anything depends on it."
 )
-_TIED_AGAIN = "lint: ignore ban-drop-constraint: it is added again, and uses the index that takes over"
-_DROPPED_AT_ONCE = (
-    "lint: ignore require-concurrent-index-deletion: a foreign key moves from it to the index that takes over"
-)
+_TIES = {
+    "ban-drop-constraint": "it is added again, and uses the index that takes over.",
+    "require-concurrent-index-deletion": "a foreign key moves from it to the index that takes over.",
+}
+"""Why a drop breaks rules of lint where a foreign key stays that uses what is dropped."""
 
 # Attributes with long values, which the statement shows anyway.
 _LONG = ("definition", "body", "sql body")
@@ -56,13 +57,13 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
         yield todo(phase, Todo.BLOCKS_WRITERS, [str(item.sql)], **facts)
     elif beside:
         yield from emitted(phase, statements[:1])
-        yield from emitted(Phase.TAKE_NAME, statements[1:], back=changes.back)
+        yield from emitted(Phase.TAKE_NAME, statements[1:])
     elif item.kind == "sequence":  # the column that owns it comes after it
         yield from emitted(phase, statements[:1])
         yield from emitted(Phase.ATTACH, statements[1:])
         yield from emitted(Phase.ATTACH, _continued(changes, item))
     else:
-        yield from emitted(phase, statements, back=changes.back)
+        yield from emitted(phase, statements)
 
 
 def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
@@ -84,13 +85,11 @@ def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOpe
         phase = _phase_of_drop(changes, item)
         users = _keys_that_use(changes, item)
         phase = Phase.UNTIE if users else phase  # the keys are validated before the last transaction
-        remarks = [] if changes.back or not users else [_TIED_AGAIN]
         for key in users:
-            yield from emitted(phase, ddl.drop(key) or [], *remarks)
+            yield from emitted(phase, ddl.drop(key) or [], reasons=_TIES)
         if users and item.kind == "index":  # online, it would be a moment without the key
-            remarks = [_DROPPED_AT_ONCE]
             statements = [statement(f"DROP INDEX IF EXISTS {item.name}")]
-        yield from emitted(phase, statements, *(remarks if item.kind == "index" else []))
+        yield from emitted(phase, statements, reasons=_TIES if users and item.kind == "index" else None)
         for key in users:
             yield from emitted(phase, ddl.create(key) or [])
 
@@ -103,7 +102,7 @@ def alter(
     phase = Phase.ATTACH if after.kind in _ATTACHED or _needs_change(changes, after) else Phase.CREATE
     phase = Phase.CHANGE if after.kind in _OF_TABLES else phase
     statements, left = ddl.alter(after, before, alteration.names)
-    yield from emitted(phase, statements, *remarks, back=changes.back)
+    yield from emitted(phase, statements, *remarks)
     if after.kind == "index" and "definition" in left and ddl.is_partitioned(str(after.sql), after):
         yield _partitioned(Phase.BUILD, after, [f"DROP INDEX {after.name}", _with_partitions(after)])
     elif left:

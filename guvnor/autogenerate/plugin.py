@@ -26,6 +26,7 @@ from guvnor.autogenerate import (
     changes,
     dependents,
     generated,
+    ignores,
     other_objects,
     possible_renames,
     replacements,
@@ -134,6 +135,8 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
         with built.undone():
             forward, back = _write(built, comparison, found, expected)
         forward += unknown.in_the_way(found, strays)
+    if judge := context.opts.get(ignores.OPTION):
+        forward, back = ignores.explained(forward, back, judge)
     # Alembic would indent what it renders itself, including the bodies of functions, which the server stores
     # with their white space. So the template inserts the code.
     context.opts["template_args"].update(

@@ -61,8 +61,7 @@ def replace_together(changes: Changes, shadow: Shadow, group: Replacement) -> It
         Phase.REPLACE,
         dependents.block(statements, _still_of_another_type(columns)),
         *remarks,
-        *dependents.ignores_of_computed(),
-        *(() if changes.back else dependents.ignores(checks=any(column.checks for column in columns))),
+        reasons=dependents.reasons,
     )
     yield from emitted(Phase.REPLACE, [ddl.validate(check) for column in columns for check in column.checks])
 

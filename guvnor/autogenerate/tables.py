@@ -225,7 +225,7 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
         yield found.left_to_a_person(Phase.CHANGE)
         return
     made = statement(found.sql, replaces="constraint" if found.checks else "")
-    yield from emitted(Phase.CHANGE, [made], *found.remarks, back=changes.back)
+    yield from emitted(Phase.CHANGE, [made], *found.remarks)
     yield from emitted(Phase.CHANGE, map(ddl.validate, found.checks))
 
 

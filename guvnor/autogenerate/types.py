@@ -79,20 +79,8 @@ def _made_anew(
         both.block(statements, when, _refusal(name, gone, users)),
         f"LOCKS {tables} while all rows are written: PostgreSQL cannot remove a value from an enum, so the "
         "type is recreated. If a row holds the value, the statement says so, and nothing is changed.",
-        *dict.fromkeys((*_ignores(users, naming), *both.ignores_of_computed())),
+        reasons=both.reasons,
     )
-
-
-def _ignores(users: Sequence[Object], naming: Sequence[Object]) -> Iterator[str]:
-    """Return the comments for lint, which would object to each part of the statement."""
-    kinds = {item.kind for item in naming}
-    rules = ["renaming-object", *(["changing-column-type"] if users else [])]
-    rules += ["constraint-missing-not-valid"] if "constraint" in kinds else []
-    rules += (
-        ["require-concurrent-index-creation", "require-concurrent-index-deletion"] if "index" in kinds else []
-    )
-    for rule in rules:
-        yield f"lint: ignore {rule}: only recreating the type removes a value from it"
 
 
 def _has_type(changes: Changes, column: Object, name: str) -> bool:

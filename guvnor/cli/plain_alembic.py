@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import alembic
@@ -148,6 +150,13 @@ def _look(context: Any, project: Project, settings: Settings, *, comparing: bool
             "process_revision_directives": _generated,
             plugin.DATABASE: database,
         }
+        if context.get_context().opts["revision_context"].command_args["message"] is not None:
+            from guvnor.autogenerate import ignores
+            from guvnor.lint import generated
+
+            options[ignores.OPTION] = partial(
+                generated.problems, Path(context.config.config_file_name or "alembic.ini")
+            )
     with connected(lambda: database.connect("look")) as connection:
         context.configure(
             connection=connection,

@@ -61,20 +61,22 @@ def check(against: str, form: str | None) -> None:
 
 @schema.command()
 @click.option("--since", metavar="REV", help="The last revision that is not new; base: all are new.")
+@shadow_dsn_option
 @report_form_options
 def lint(since: str | None, form: str | None) -> None:
     """Find problems in the new revisions.
 
     Exits with 3 when there is one. A revision is new when it is not on the main branch of the Git checkout,
-    or with --since, when it comes after REV.
+    or with --since, when it comes after REV. No database is needed; SQL that is newer than lint's parser is
+    read by the server of --shadow-dsn.
     """
     from guvnor.lint import lint_revisions
     from guvnor.reports import lint as lint_report
     from guvnor.revisions.files import configuration_file
 
-    resolve_settings()
+    settings = resolve_settings()
     with result_kept_clean():
-        found = lint_revisions(configuration_file(), since)
+        found = lint_revisions(configuration_file(), since, dsn=settings.shadow_dsn)
     print_report(lint_report, found, form)
     sys.exit(ExitCode.DONE if found.clean else ExitCode.PREFLIGHT)
 

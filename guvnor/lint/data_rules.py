@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from guvnor.lint import tables
 from guvnor.lint.parsing import Node, ParsedStatement, nodes
 from guvnor.lint.problem import Violation
 from guvnor.lint.revision import RevisionSource
@@ -21,8 +22,8 @@ _KEYS = ("id", "uuid", "key", "slug", "code", "name", "email", "username")
 def _truncated(source: RevisionSource) -> Iterator[Violation]:
     for statement in _on_tables_in_use(source):
         if statement.kind == "TruncateStmt":
-            tables = [item["RangeVar"]["relname"] for item in statement.node["relations"]]
-            if found := [name for name in tables if _in_use(source, statement, name)]:
+            names = [item["RangeVar"]["relname"] for item in statement.node["relations"]]
+            if found := [name for name in names if _in_use(source, statement, name)]:
                 yield statement.violation(f"{statement.opening} removes all rows of {', '.join(found)}.")
 
 
@@ -48,7 +49,7 @@ def _many_updated(source: RevisionSource) -> Iterator[Violation]:
     for statement, node, table in _changes(source, "UpdateStmt"):
         where = node.get("whereClause")
         whole = _is_true(where) and "fromClause" not in node
-        if not whole and statement.call.in_transaction and not _names_few(where):
+        if not whole and statement.call.in_transaction and not names_few(where):
             message = f"The UPDATE may write many rows of {table}, which stay locked until the commit."
             yield statement.violation(message)
 
@@ -89,9 +90,8 @@ def _about(item: Acceptance, table: str) -> bool:
 
 def _created(source: RevisionSource, direction: str) -> set[str]:
     """Return the tables that one direction of a revision makes."""
-    made = [s for s in source.statements if s.call.direction == direction]
-    names = {s.node["relation"]["relname"] for s in made if s.kind == "CreateStmt"}
-    return names | {s.node["into"]["rel"]["relname"] for s in made if s.kind == "CreateTableAsStmt"}
+    made = (s for s in source.statements if s.call.direction == direction)
+    return {name for name in map(tables.created, made) if name}
 
 
 def _is_true(where: Any) -> bool:
@@ -118,12 +118,12 @@ def _is_false(logic: Node) -> bool:
     return "boolval" in constant and not constant["boolval"].get("boolval")
 
 
-def _names_few(where: Any) -> bool:
+def names_few(where: Any) -> bool:
     """Tell whether a condition names rows by a key: ``id = 5``, ``name IN ('a', 'b')``."""
     if where is None:
         return False
     if (logic := where.get("BoolExpr")) and logic["boolop"] in ("AND_EXPR", "OR_EXPR"):
-        judged = [_names_few(part) for part in logic["args"]]
+        judged = [names_few(part) for part in logic["args"]]
         return any(judged) if logic["boolop"] == "AND_EXPR" else all(judged)
     comparison = where.get("A_Expr")
     if not comparison or _operator(comparison) != "=":

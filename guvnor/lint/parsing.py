@@ -10,8 +10,15 @@ from typing import Any
 from guvnor.errors import ConfigurationError
 from guvnor.lint.problem import Violation
 from guvnor.lint.rendering import RenderedCall
+from guvnor.lint.server_parser import ServerParser
 
 Node = dict[str, Any]
+
+PARSER = 17
+"""The major version of PostgreSQL that the parser is taken from."""
+
+NEWER = "NewerStmt"
+"""The kind of a text that only a newer server understands: its parse tree is empty."""
 
 _BLANK = re.compile(rb"(?:\s|--[^\n]*|/\*(?:/\*.*?\*/|.)*?\*/)*", re.DOTALL)  # a comment may hold another
 
@@ -61,16 +68,27 @@ class ParsedStatement:
         return Violation(self.line_of(0), self.call.direction, message)
 
 
-def parse_statements(call: RenderedCall) -> list[ParsedStatement]:
+def parse_statements(call: RenderedCall, server: ServerParser | None = None) -> list[ParsedStatement]:
     """Parse the SQL of a call; a DO block is replaced by the statements within it.
 
+    :param server: is asked for what the parser does not understand; its SQL may be newer.
     :raises SyntaxProblem: when PostgreSQL does not understand it.
     :raises MissingToolError: when the parser is not installed.
     """
     try:
-        return [inner for statement in _statements(call, call.sql) for inner in _unwrapped(statement)]
+        found = _statements(call, call.sql, server)
+        return [inner for statement in found for inner in _unwrapped(statement, server)]
     except (_parser().PGQueryError, UnicodeEncodeError) as error:
-        raise SyntaxProblem(getattr(error, "message", None) or str(error)) from None
+        raise SyntaxProblem(_complaint(getattr(error, "message", None) or str(error), server)) from None
+
+
+def _complaint(said: str, server: ServerParser | None) -> str:
+    if server is not None and server.major is not None and server.major >= PARSER:
+        return f"PostgreSQL {server.major} does not understand the SQL: {said}."
+    return (
+        f"The SQL is not understood by lint's parser, which is PostgreSQL {PARSER}'s: {said}. SQL of a newer "
+        "server is read by that server: guvnor schema lint --shadow-dsn DSN."
+    )
 
 
 def nodes(tree: Any, kind: str) -> Iterator[Any]:
@@ -97,10 +115,17 @@ def _parser() -> Any:
     return pgparse
 
 
-def _statements(call: RenderedCall, text: str) -> Iterator[ParsedStatement]:
+def _statements(call: RenderedCall, text: str, server: ServerParser | None) -> Iterator[ParsedStatement]:
     """Parse a text that a call runs."""
     raw = text.encode()
-    for item in _parser().parse(text):
+    try:
+        parsed = _parser().parse(text)
+    except _parser().PGQueryError:
+        if server is None or server.complaint(text) is not None:
+            raise
+        yield ParsedStatement(call, NEWER, {}, text.strip(), 0)
+        return
+    for item in parsed:
         ((kind, node),) = item["stmt"].items()
         start = item.get("stmt_location", 0)
         end = start + item["stmt_len"] if "stmt_len" in item else len(raw)
@@ -110,7 +135,7 @@ def _statements(call: RenderedCall, text: str) -> Iterator[ParsedStatement]:
         yield ParsedStatement(call, kind, node, raw[start:end].decode().strip(), raw.count(b"\n", 0, start))
 
 
-def _unwrapped(statement: ParsedStatement) -> Iterator[ParsedStatement]:
+def _unwrapped(statement: ParsedStatement, server: ServerParser | None) -> Iterator[ParsedStatement]:
     """Return the statements within a DO block, or any other statement itself."""
     if statement.kind != "DoStmt":
         yield statement
@@ -118,10 +143,17 @@ def _unwrapped(statement: ParsedStatement) -> Iterator[ParsedStatement]:
     arguments = {item["DefElem"]["defname"]: item["DefElem"]["arg"] for item in statement.node["args"]}
     body = arguments["as"]["String"]["sval"]
     top = statement.offset + statement.sql[: statement.sql.find(body)].count("\n")
+    try:
+        block = _parser().parse_pgsql(statement.sql)
+    except _parser().PGQueryError:
+        if server is None or server.complaint(body) is not None:
+            raise
+        yield replace(statement, kind=NEWER, node={}, guarded=True)
+        return
     inside = [
         replace(inner, offset=top + line - 1 + inner.offset, guarded=guarded)
-        for line, sql, guarded in _executed(_parser().parse_pgsql(statement.sql), guarded=False)
-        for inner in _statements(statement.call, sql)
+        for line, sql, guarded in _executed(block, guarded=False)
+        for inner in _statements(statement.call, sql, server)
     ]
     yield from inside or [statement]
 

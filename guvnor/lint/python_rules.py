@@ -61,6 +61,18 @@ def _escaped_colon(source: RevisionSource) -> Iterator[Violation]:
         yield Violation(line, direction, "A backslash stands before a colon in its SQL.")
 
 
+def _not_the_same(source: RevisionSource) -> Iterator[Violation]:
+    for each in source.directions:
+        here = tuple(call.sql for call in each.calls)
+        there, failed = source.again.get(each.direction, (here, False))
+        if each.failure or (here == there and not failed):
+            continue
+        differing = (call.line for call, text in zip(each.calls, there, strict=False) if call.sql != text)
+        line = next(differing, source.line_of(FUNCTIONS[each.direction]))
+        message = "The SQL is another one when it is rendered at another time, in another process or place."
+        yield Violation(line, each.direction, message)
+
+
 NO_APPLICATION_IMPORT = RevisionRule(
     "no-application-import",
     "A revision imports Alembic, SQLAlchemy and the standard library, and nothing else.",
@@ -132,4 +144,21 @@ op.execute("ALTER TABLE schedules ALTER COLUMN description SET DEFAULT 'at:noon'
     _escaped_colon,
 )
 
-RULES = (NO_APPLICATION_IMPORT, NO_TODO, NO_AUTOCOMMIT_BLOCK, NO_ESCAPED_COLON)
+SAME_TWICE = RevisionRule(
+    "same-twice",
+    "A revision is the same SQL each time, whatever the environment, the clock, chance and the files are.",
+    "The SQL is rendered at each run. Where it differs, the hash that production confirmed does not fit, the "
+    "history says that the file was changed, and two databases of one version have different schemas.",
+    "Write the value down, or let the server compute it when the statement runs: `now()`, "
+    "`uuid_generate_v4()`, `current_setting(...)`. A set is sorted before a loop.",
+    """\
+import datetime
+
+today = datetime.date.today()
+op.execute(f"ALTER TABLE schedules ADD COLUMN IF NOT EXISTS valid_from date DEFAULT '{today}'")""",
+    """\
+op.execute("ALTER TABLE schedules ADD COLUMN IF NOT EXISTS valid_from date DEFAULT CURRENT_DATE")""",
+    _not_the_same,
+)
+
+RULES = (NO_APPLICATION_IMPORT, NO_TODO, NO_AUTOCOMMIT_BLOCK, NO_ESCAPED_COLON, SAME_TWICE)

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
 
 from guvnor.lint.parsing import ParsedStatement, SyntaxProblem, parse_statements
 from guvnor.lint.problem import Violation
 from guvnor.lint.rendering import RenderedCall, RenderedDirection, render
+from guvnor.lint.server_parser import ServerParser
 from guvnor.revisions import files as revision_files
+from guvnor.revisions.check import todo_lines
 
 FUNCTIONS = {"up": "upgrade", "down": "downgrade"}
 
 
 @dataclass(frozen=True)
 class RevisionSource:
-    """A revision file: its name, its path as reports show it, and its content."""
+    """A revision file: its name, its path as reports show it, and its content.
+
+    :ivar earlier: the files that come before it.
+    :ivar server: reads SQL that the parser does not know yet; None where there is no server.
+    :ivar again: for each direction, the statements of another rendering and whether it failed; empty where
+        there was none.
+    """
 
     name: str
     shown: str
     text: str
+    earlier: tuple[RevisionSource, ...] = field(default=(), compare=False, repr=False)
+    server: ServerParser | None = field(default=None, compare=False, repr=False)
+    again: Mapping[str, tuple[tuple[str, ...], bool]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def number(self) -> int | None:
@@ -74,15 +85,14 @@ class RevisionSource:
 
     @cached_property
     def _parsed(self) -> list[ParsedStatement | Violation]:
-        return [item for rendered in self.directions for call in rendered.calls for item in _parse(call)]
+        return [item for rendered in self.directions for call in rendered.calls for item in self._parse(call)]
 
-
-def _parse(call: RenderedCall) -> Sequence[ParsedStatement | Violation]:
-    complaint = "there is no statement in it"
-    try:
-        if found := parse_statements(call):
-            return found
-    except SyntaxProblem as problem:
-        complaint = str(problem)
-    message = f"PostgreSQL does not understand the SQL: {complaint}."
-    return [Violation(call.line, call.direction, message)]
+    def _parse(self, call: RenderedCall) -> Sequence[ParsedStatement | Violation]:
+        try:
+            if found := parse_statements(call, self.server):
+                return found
+        except SyntaxProblem as problem:
+            return [Violation(call.line, call.direction, str(problem))]
+        if todo_lines(call.sql):  # `no-todo` finds it
+            return []
+        return [Violation(call.line, call.direction, "There is no statement in the SQL.")]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from guvnor.config import OLDEST_SERVER
 from guvnor.errors import GuvnorError
+from guvnor.lint import harmless
+from guvnor.lint.known_schema import KnownSchema
 from guvnor.lint.parsing import MissingToolError, ParsedStatement
 from guvnor.lint.problem import LintProblem
 from guvnor.lint.revision import RevisionSource
@@ -28,16 +33,24 @@ def problems(source: RevisionSource) -> Iterator[LintProblem]:
     program = _program()
     for rendered in source.directions:
         direction = rendered.direction
-        script, lines = _script([s for s in source.statements if s.call.direction == direction])
+        statements = [s for s in source.statements if s.call.direction == direction]
+        script, lines, origins = _script(statements)
         warnings = _run(program, script)
         keys = {warning["line"] for warning in warnings if warning["rule_name"] in KEY_RULES}
         for warning in warnings:
             rule, line = warning["rule_name"], lines[warning["line"]]
             off = rule in OFF or (direction == "down" and rule in OFF_IN_DOWNGRADE)
             double = rule == "constraint-missing-not-valid" and warning["line"] in keys
-            if line is not None and not off and not double:
-                instead = ENFORCED.get(rule) or warning["help"] or UNTIL_UNUSED
-                yield LintProblem(rule, source.shown, line, direction, warning["message"], instead)
+            if line is None or off or double:
+                continue
+            statement = origins[warning["line"]]
+            assert statement is not None  # as it has a line
+            before = partial(_schema_before, source, statement)
+            if harmless.is_harmless(rule, statement, before):
+                continue
+            instead = harmless.advice(rule, statement, before) or ENFORCED.get(rule)
+            instead = instead or warning["help"] or UNTIL_UNUSED
+            yield LintProblem(rule, source.shown, line, direction, warning["message"], instead)
 
 
 def _program() -> str:
@@ -48,13 +61,25 @@ def _program() -> str:
     raise MissingToolError("The program squawk is not installed.")
 
 
-def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
-    """Return one direction as a script, and the line of the revision file for each line of the script.
+def _schema_before(source: RevisionSource, statement: ParsedStatement) -> KnownSchema:
+    """Return what the statements before a statement say of the schema."""
+    before = list[ParsedStatement]()
+    for earlier in source.earlier:
+        with contextlib.suppress(Exception):  # a file that cannot be imported says nothing
+            before += [found for found in earlier.statements if found.call.direction == "up"]
+    return KnownSchema((*before, *takewhile(lambda found: found is not statement, source.statements)))
+
+
+def _script(
+    statements: list[ParsedStatement],
+) -> tuple[str, list[int | None], list[ParsedStatement | None]]:
+    """Return one direction as a script, and for each of its lines the line of the file and the statement.
 
     BEGIN and COMMIT tell squawk what runs in a transaction. SQL that an online operation generates is in the
     script, too, but has no line of the file: the author of the revision did not write it.
     """
     script, lines, in_transaction = "", list[int | None](), False
+    origins = list[ParsedStatement | None]()
     for statement in statements:
         if statement.call.in_transaction != in_transaction:
             in_transaction = statement.call.in_transaction
@@ -65,12 +90,14 @@ def _script(statements: list[ParsedStatement]) -> tuple[str, list[int | None]]:
             script += f"CREATE TABLE {quoted(statement.node['into']['rel']['relname'])} ();\n"
             lines.append(None)
         script += f"{statement.sql}\n;\n"
+        origins += [None] * (len(lines) - len(origins))
         # The semicolon has a line of its own.
         numbers = range(statement.sql.count("\n") + 2)
         lines += [statement.line_of(n) if statement.call.is_written_out else None for n in numbers]
+        origins += [statement] * len(numbers)
     # Ignores are Python comments; squawk's own must have no effect.
     script = script.replace("squawk-ignore", "squawk_ignore")
-    return script + ("COMMIT;\n" if in_transaction else ""), [*lines, None]
+    return script + ("COMMIT;\n" if in_transaction else ""), [*lines, None], [*origins, None]
 
 
 def _run(program: str, sql: str) -> list[dict[str, Any]]:

@@ -96,7 +96,9 @@ def check(risk: Risk, confirmation: str, ask: Ask) -> None:
             return
         raise RefusedError(
             f"The confirmation {confirmation} does not belong to this plan, whose hash is {risk.hash}: "
-            "the database, the versions or the statements are not those that were confirmed.",
+            "the database, the versions or the statements are not those that were confirmed. If nothing was "
+            "changed, a revision is not the same SQL twice (environment, clock, chance, files): "
+            "guvnor schema lint finds it.",
             next_step=_look_again(risk),
         )
     answer = ask(risk)

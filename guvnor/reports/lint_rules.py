@@ -22,6 +22,9 @@ $ guvnor schema lint               # the revisions that are not on the main bran
 $ guvnor schema lint --since 002   # the revisions after 002
 ```
 
+A revision is rendered twice, the second time in another process with another clock and environment, so that
+SQL which is not the same twice is found.
+
 It needs no database, but two packages: `pip install 'guvnor-migrations[lint]'`. It exits with 0 when there is
 no problem, and with 3 when there is one. `--json` is for programs, `--markdown` for pull requests, and
 `--github` for annotations of GitHub Actions.
@@ -33,6 +36,14 @@ Lint applies the rules of this project and those of [squawk](https://squawkhq.co
 what a statement does to a busy table. Both check the SQL of `upgrade()` and `downgrade()` as `guvnor migrate
 plan` shows it. PostgreSQL's own parser reads the statements in `DO` blocks, too; only SQL that a block builds
 at run time (`EXECUTE`) is not checked. A table that the same transaction has created is not busy.
+
+The parser is that of PostgreSQL 17. What it does not understand, such as `VIRTUAL` and `NOT ENFORCED` of
+PostgreSQL 18, is read by the server of `--shadow-dsn`, or the server of a review, which runs nothing of it.
+
+Where the server touches no row, squawk's alarm is left out: a new column whose default is computed once
+(`CURRENT_DATE`), a `varchar`, `numeric` or time that becomes wider, as far as earlier revisions say what it
+was and no check or index makes the server read the rows. `python -m tests.lint_corpus` counts false alarms
+and misses over the revisions in `tests/lint_corpus/`.
 
 ## Ignore a problem
 

@@ -18,6 +18,7 @@ from guvnor.review.changes import Change
 from guvnor.review.effects import DirectionEffects, RevisionEffects, stops
 from guvnor.review.review import Review, ReviewCheck
 from guvnor.review.roundtrip import RoundTrip
+from guvnor.revisions.renumbering import move_order
 from guvnor.schema.snapshot import Object
 
 MARKER = "<!-- guvnor-migrations -->"
@@ -120,7 +121,7 @@ def _next_step(review: Review, check: ReviewCheck) -> Iterator[str]:
         names = _and(f"`{item.old}`" for item in review.renumberings)
         yield f"**{check.name}.** Merge {review.main}, give {names} the next free number, and edit:"
         commands, edits = [f"$ git merge {review.main}"], []
-        for item in review.renumberings:
+        for item in move_order(review.renumberings):
             old, new = f"{review.folder}/{item.old}", f"{review.folder}/{item.new}"
             commands += [f"$ git mv {old} {new}"] if old != new else []
             edits.append(f"  {new}")

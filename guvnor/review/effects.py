@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set as AbstractSet
 from dataclasses import dataclass
 
 from guvnor import postgres
@@ -104,9 +104,16 @@ def add_changes(dsn: str, found: Range) -> None:
     """
     with postgres.closing(postgres.connect(dsn, purpose="review")) as connection:
         effects = rehearsal.effects(connection, found.tree.script, found.base, found.steps)
+    broken: Exception | None = None
     for effect, direction in zip(effects, found.directions, strict=True):
-        direction.changes, direction.lost = changes.of_effect(effect), losses.possible([effect])
         direction.rows_locked = effect.rows_locked
+        try:
+            direction.lost = losses.possible([effect])
+            direction.changes = changes.of_effect(effect)
+        except Exception as error:  # noqa: BLE001 - the other directions are listed nevertheless
+            broken = broken or error
+    if broken is not None:
+        raise broken
 
 
 def add_locks(dsn: str, found: Range) -> None:
@@ -131,12 +138,25 @@ def stops(direction: DirectionEffects) -> list[tuple[str, str]]:
         if statement.online:
             held = {}  # the transaction before the online operation has been committed
             continue
+        before = {table: _strictest(modes) for table, modes in held.items()}
         for lock in statement.locks:
             held.setdefault(lock.table, set()).add(lock.mode)
         found += [(table, f"is rewritten under {_STOPS_ALL}") for table in statement.rewrites]
         # The server does not count the rows that an index build reads; its lock reveals the build.
         built = [lock.table for lock in statement.locks if lock.mode == "SHARE"]
         for table in sorted({*statement.scans, *built}.difference(statement.rewrites)):
-            if mode := next((mode for mode in _STOPS if mode in held.get(table, ())), None):
+            if mode := _strictest(held.get(table, set())):
                 found.append((table, f"is read as a whole under {mode}"))
+        busy_with = sorted({*statement.scans, *built, *statement.rewrites})
+        found += [
+            (table, f"stays locked under {mode} while {other} is read or written as a whole")
+            for table, mode in before.items()
+            for other in busy_with
+            if mode and other != table
+        ]
     return list(dict.fromkeys(found))
+
+
+def _strictest(modes: AbstractSet[str]) -> str | None:
+    """Return the strictest of some modes that make others wait; None where none does."""
+    return next((mode for mode in _STOPS if mode in modes), None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,7 @@ from guvnor.config import Settings
 from guvnor.database import Database, local_server
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.lint import LintReport, lint_revisions
-from guvnor.review import effects, files, roundtrip
+from guvnor.review import effects, files, roundtrip, todos
 from guvnor.review.effects import Range, RevisionEffects, stops
 from guvnor.review.files import Tree
 from guvnor.review.roundtrip import RoundTrip
@@ -27,12 +29,15 @@ from guvnor.revisions.renumbering import Renumbering
 from guvnor.schema import drift
 from guvnor.schema.drift import DriftReport
 
+log = logging.getLogger(__name__)
+
 # The models are the expected schema, the revisions the actual one.
 _WHERE = {
     "missing": "is only in the models",
     "unexpected": "is only in the revisions",
     "different": "differs",
 }
+_TRACEBACK = "guvnor schema review -v   # with the traceback, for a report of the fault"
 _STEP_BY_STEP = """\
 export GUVNOR_STORAGE_TYPE=embedded   # step by step on the local server
 guvnor migrate up
@@ -121,7 +126,7 @@ class _Reviewer:
         if own := self._own_tree():
             tree, names = own
             self._guarded("Models", lambda: self._check_models(tree))
-            found = effects.range_of(tree, names) if names else None
+            found = self._range(tree, names) if names else None
         if found:
             review.parts = found.parts
             self._guarded("Round trip", lambda: self._check_round_trip(found))
@@ -134,6 +139,14 @@ class _Reviewer:
             self._guarded("Locks", lambda: self._check_locks(found))
         return review
 
+    def _range(self, tree: Tree, names: tuple[str, ...]) -> Range | None:
+        """Return the steps of the new revisions; None where they cannot be told, and a check says why."""
+        try:
+            return effects.range_of(tree, names)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision can raise anything
+            self._review.checks.append(self._broken("Files", error))
+            return None
+
     def _guarded(self, name: str, check: Callable[[], ReviewCheck]) -> None:
         """Run a check; when it raises, it has failed."""
         try:
@@ -145,10 +158,15 @@ class _Reviewer:
         if isinstance(error, GuvnorError):
             next_step = self._shown(error.next_step) if error.next_step else None
             return ReviewCheck(name, "failed", self._shown(error.message), next_step, error.exit_code)
+        log.debug(f"The check {name} broke off.", exc_info=error)
         cause = getattr(error, "orig", None) or error
         said = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause).strip()
         summary = self._shown(f"{type(cause).__name__}: {said}")
-        return ReviewCheck(name, "failed", summary, None, ExitCode.FAILED)
+        frames = traceback.walk_tb(error.__traceback__)
+        if any(frame.f_code.co_filename.startswith(f"{self._folder}/") for frame, _ in frames):
+            return ReviewCheck(name, "failed", summary, None, ExitCode.FAILED)
+        blame = f"The check broke off. That is a fault of guvnor, not of the revisions: {summary}"
+        return ReviewCheck(name, "failed", blame, _TRACEBACK, ExitCode.FAILED)
 
     def _shown(self, text: str) -> str:
         """Name files by their path in the checkout, not in the temporary folder."""
@@ -157,7 +175,9 @@ class _Reviewer:
         return text
 
     def _plant(self, name: str, texts: Mapping[str, str]) -> Tree:
-        return files.plant(self._folder / name, self._versions.parent, texts)
+        """Write the files to a folder; a TODO, which lint finds, does not stop the other checks."""
+        runnable = {file: todos.runnable(text) for file, text in texts.items()}
+        return files.plant(self._folder / name, self._versions.parent, runnable)
 
     def _check_line(self) -> ReviewCheck:
         """Check the files as they will be after the merge."""
@@ -216,7 +236,7 @@ class _Reviewer:
         )
 
     def _check_lint(self) -> ReviewCheck:
-        self._review.lint = found = lint_revisions(self._configuration)
+        self._review.lint = found = lint_revisions(self._configuration, dsn=self._dsn)
         if found.clean:
             names = ", ".join(found.revisions)
             return ReviewCheck("Lint", "passed", f"No problem in {names}." if names else "No new revision.")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 from collections.abc import Iterator
 
 import psycopg2
 from psycopg2 import extensions
 
-from guvnor.errors import PreflightError
+from guvnor.errors import GuvnorError, PreflightError
 from guvnor.postgres import Connection, closing, connect, quote_ident
+
+log = logging.getLogger(__name__)
 
 # A hexadecimal number follows; the review that uses the database holds an advisory lock on it.
 _PREFIX = "guvnor_review_"
@@ -41,9 +44,37 @@ def database(dsn: str) -> Iterator[str]:
         try:
             yield extensions.make_dsn(dsn, dbname=name)
         finally:
-            # A new connection, because the first one may have been lost meanwhile.
-            with closing(connect(dsn, purpose="review")) as other, other.cursor() as cursor:
-                cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            try:
+                # A new connection, because the first one may have been lost meanwhile.
+                with closing(connect(dsn, purpose="review")) as other:
+                    drop(other, name)
+            except (psycopg2.Error, GuvnorError) as error:  # not the verdict of any check
+                _warn(name, error)
+
+
+def drop(connection: Connection, name: str) -> None:
+    """Drop a scratch database.
+
+    A plain DROP DATABASE ends autovacuum workers by itself, and waits up to 5 s for other sessions to leave.
+    WITH (FORCE), which ends those, refuses to where one of them is an autovacuum worker, unless the role is a
+    superuser. So it comes second, and once more the plain one last.
+
+    :param connection: in autocommit mode, to another database of the server.
+    :raises psycopg2.Error: when the database could not be dropped.
+    """
+    with connection.cursor() as cursor:
+        with contextlib.suppress(psycopg2.errors.ObjectInUse):
+            cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+            return
+        with contextlib.suppress(psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ObjectInUse):
+            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            return
+        cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+
+
+def _warn(name: str, error: Exception) -> None:
+    reason = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
+    log.warning(f"The scratch database {name} was not dropped; the next review tries again. {reason}")
 
 
 def _drop_abandoned(connection: Connection) -> None:
@@ -65,5 +96,9 @@ def _drop_abandoned(connection: Connection) -> None:
             """,
             (f"^{_PREFIX}[0-9a-f]{{16}}$",),
         )
-        for (name,) in cursor.fetchall():
-            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        names = [name for (name,) in cursor.fetchall()]
+    for name in names:
+        try:
+            drop(connection, name)
+        except psycopg2.Error as error:
+            _warn(name, error)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _TODO = re.compile(r"\bTODO\b")
 # Quotes are ignored, since a comment within a DO block counts, too.
-_COMMENT = re.compile(r"(?:#|--)[^\n]*|/\*.*?\*/", re.DOTALL)
+TODO_COMMENT = re.compile(r"(?:#|--)[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 def load_files(script: ScriptDirectory) -> dict[str, Script]:
@@ -113,7 +113,7 @@ def todo_lines(text: str) -> tuple[int, ...]:
     """
     found = (
         comment.start() + todo.start()
-        for comment in _COMMENT.finditer(text)
+        for comment in TODO_COMMENT.finditer(text)
         for todo in _TODO.finditer(comment[0])
     )
     return tuple(dict.fromkeys(text.count("\n", 0, position) + 1 for position in found))

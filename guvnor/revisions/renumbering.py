@@ -51,6 +51,17 @@ def renumberings(texts: Mapping[str, str], new: Iterable[str]) -> tuple[Renumber
     return tuple(renumber(name, texts[name], number) for name, number in numbers.items())
 
 
+def move_order(moves: Iterable[Renumbering]) -> list[Renumbering]:
+    """Put renumberings in an order in which no file takes the place of one that has not moved yet.
+
+    Files that move up go from the last to the first, then those that move down from the first to the last.
+    """
+    known = [(number_of(move.old) or 0, number_of(move.new) or 0, move) for move in moves]
+    up = [each for each in known if each[0] < each[1]]
+    down = [each for each in known if each[0] >= each[1]]
+    return [move for *_, move in (*reversed(up), *down)]
+
+
 def renumber(name: str, text: str, number: int) -> Renumbering:
     """Give a file another number and the predecessor that goes with it.
 

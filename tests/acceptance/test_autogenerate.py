@@ -66,7 +66,7 @@ class Kind:
     :ivar change: of the models, in Python.
     :ivar has: what the revision says.
     :ivar has_not: what it must not say.
-    :ivar lint: the rules that the reviewer has to say something to.
+    :ivar lint: the rules that the revision breaks on purpose, with an ignore that says why.
     :ivar lint_18: more of them from PostgreSQL 18 on, which names what makes a column NOT NULL.
     :ivar todo: whether something of it is left to a person; then it is not run.
     :ivar order: whether the way back leaves a column in another place.
@@ -341,10 +341,12 @@ KINDS = {
             'op.add_enum_value("channel_type", "matrix", after="pagerduty")',
             "# LOCKS incidents",
         ),
+        lint=frozenset({"renaming-object", "changing-column-type"}),
     ),
     "value of an enum that a check names": Kind(
         'models.incident_status.enums.append("postponed")',
         has=('op.add_enum_value("incident_status", "postponed", after="resolved")',),
+        lint=frozenset({"renaming-object", "changing-column-type"}),
     ),
     "value of an enum taken away": Kind(
         'models.channel_type.enums.remove("sms")',
@@ -440,6 +442,7 @@ also(r"CREATE VIEW v1 AS SELECT id FROM incidents WHERE title ~ '^\\\\:x \\:y:z 
             '"ways", ARRAY(models.channel_type), server_default=text("\'{sms}\'::channel_type[]")',
         ),
         has=("op.add_enum_value(", "DROP COLUMN IF EXISTS ways"),
+        lint=frozenset({"renaming-object", "changing-column-type"}),
     ),
     "several columns of a foreign key": Kind(
         'table("escalation_policies").append_constraint(\n'
@@ -588,13 +591,14 @@ def test_each_kind_of_change(
         assert unwanted not in text, text
     problems = lint_revisions(project.directory / "alembic.ini", since="002").problems
     if kind.todo:
-        assert "no-todo" in {problem.rule for problem in problems}
+        assert {problem.rule for problem in problems} == {"no-todo"}, text
         refused = guvnor("migrate", "up", database=database, cwd=project.directory)
         ends(refused, 3, "003_change.py is not finished")
         return
     assert "TODO" not in text, text
     rules = kind.lint | (kind.lint_18 if server.major >= 18 else frozenset())
-    assert {problem.rule for problem in problems} == rules, text
+    assert problems == (), text
+    assert [rule for rule in rules if f"# lint: ignore {rule}: " not in text] == [], text
 
     succeeds(guvnor("migrate", "up", database=database, cwd=project.directory))
     succeeds(

@@ -117,7 +117,7 @@ def test_a_foreign_key_moves_to_the_index_that_replaces_its_constraint(example: 
         PEOPLE + "CREATE UNIQUE INDEX ix ON people (mail); " + child,
     )
     example.generate()
-    assert example.rules <= {"ban-drop-constraint"}
+    assert example.rules == set()
     example.there_and_back()
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):
         example.database.execute("INSERT INTO c VALUES ('nobody')")
@@ -196,7 +196,7 @@ def test_what_depends_on_a_change_is_made_again_with_its_privileges(
     role = server.create_role()
     text = example.generate()
     assert "TODO" not in text, text
-    assert example.rules <= {"changing-column-type"}
+    assert example.rules == set()
     example.database.execute(
         f'GRANT SELECT ON v, x TO "{role.name}"; GRANT SELECT ON w TO "{role.name}" WITH GRANT OPTION; '
         f'REVOKE ALL ON FUNCTION g() FROM PUBLIC; GRANT EXECUTE ON FUNCTION g() TO "{role.name}"'

@@ -74,3 +74,18 @@ def test_what_a_revision_prints_is_not_in_the_report(project, guvnor):
     told = guvnor("schema", "lint", "--since", "002", "--json", cwd=project.directory)
     assert json.loads(told.out)["clean"]
     assert "loaded" in told.err
+
+
+def test_the_newest_sql_is_read_by_a_server(project, guvnor, server):
+    if server.major < 18:
+        pytest.skip("the SQL is that of PostgreSQL 18")
+    written(
+        project,
+        'op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS a int GENERATED ALWAYS AS (1) VIRTUAL")',
+    )
+    lint = ("schema", "lint", "--since", "002")
+    told = guvnor(*lint, cwd=project.directory)
+    assert told.code == 3
+    assert "lint's parser, which is PostgreSQL 17's" in told.out
+    assert "guvnor schema lint --shadow-dsn DSN" in told.out
+    succeeds(guvnor(*lint, "--shadow-dsn", server.dsn, cwd=project.directory), "no problem in 1 new revision")

@@ -357,11 +357,72 @@ def test_what_a_killed_review_leaves_is_dropped_by_the_next(
     assert server.execute(there) == [(0,)]
 
 
-def test_what_to_do_names_the_file_of_the_checkout(clone: Clone, dsn: str) -> None:
-    clone.add_revision("SELECT 1 -- TODO")
+def test_a_todo_is_one_problem_and_hides_no_other_check(clone: Clone, dsn: str) -> None:
+    """As autogenerate leaves it, with comments alone, beside a statement that is to be tried."""
+    clone.add_revision(
+        '''
+op.execute("CREATE TABLE IF NOT EXISTS notes (id uuid PRIMARY KEY)")
+op.execute("""
+    -- TODO: which column?
+    -- ALTER TABLE notes ADD COLUMN a text
+""")
+''',
+        'op.execute("DROP TABLE IF EXISTS notes")',
+        python=True,
+    )
     result = review(clone, dsn)
-    assert result.code == 3
-    assert "\n$EDITOR alembic/versions/003_test.py\n" in result.out
+    found = verdicts(result)
+    expected = {**dict.fromkeys(CHECKS, "✅"), "Models": "❌", "Lint": "❌"}
+    assert signs(result) == expected, result.out + result.err
+    assert "table notes is only in the revisions" in found["Models"][1]
+    assert found["Lint"][1] == "Problems: 1 (no-todo)."
+    assert "- `+` table `notes`" in result.out
+
+
+def test_a_fault_of_the_tool_is_called_so_and_hides_no_other_check(clone: Clone, dsn: str) -> None:
+    path = clone.directory / "guvnor" / "review" / "changes.py"
+    path.write_text(
+        path.read_text().replace(
+            "    absent = {item.handle: item for item in objects}\n",
+            "    absent = {item.handle: item for item in objects}\n"
+            "    if any(item.name == 'broken' for item in objects):\n"
+            "        raise KeyError('relation:broken')\n",
+        )
+    )
+    clone.commit()
+    clone.git("branch", "--force", "main")
+    clone.add_revision("CREATE TABLE IF NOT EXISTS broken ()", "DROP TABLE IF EXISTS broken", name="one")
+    clone.add_revision("CREATE TABLE IF NOT EXISTS notes ()", "DROP TABLE IF EXISTS notes", name="two")
+    result = review(clone, dsn, "-v")
+    expected = {**dict.fromkeys(CHECKS, "✅"), "Models": "❌", "Data": "❌"}
+    assert signs(result) == expected, result.out + result.err
+    words = (
+        "The check broke off. That is a fault of guvnor, not of the revisions: KeyError: 'relation:broken'"
+    )
+    assert verdicts(result)["Data"][1] == words
+    assert "guvnor schema review -v" in result.out
+    assert "- `+` table `notes`" in result.out, "the revision after it is listed nevertheless"
+    assert "raise KeyError('relation:broken')" in result.err
+
+
+def test_a_chain_is_renumbered_from_its_end(clone: Clone, dsn: str) -> None:
+    """Two files with the same words: the first may not take the place of the second before that has moved."""
+    for name in ("teams", "teams"):
+        clone.add_revision("SELECT 1", name=name)
+    clone.commit()
+    clone.git("switch", "--quiet", "main")
+    clone.add_revision("SELECT 1", name="regions")
+    clone.commit()
+    clone.git("switch", "--quiet", "change")
+    result = review(clone, dsn)
+    assert verdicts(result)["One line"][0] == "❌"
+    follow(clone, result.out)
+    assert sorted(path.name for path in clone.versions.glob("00*"))[2:] == [
+        "003_regions.py", "004_teams.py", "005_teams.py"
+    ]  # fmt: skip
+    files.plant(
+        clone.directory / "merged", clone.versions.parent, branch.read(clone.versions).merged
+    ).validate()
 
 
 def test_without_git_it_says_so(clone: Clone, dsn: str) -> None:

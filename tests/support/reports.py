@@ -22,12 +22,12 @@ def report(clone: Clone, branch: str, dsn: str) -> Result:
     return review(clone, dsn)
 
 
-def review(clone: Clone, dsn: str) -> Result:
+def review(clone: Clone, dsn: str, *options: str) -> Result:
     """Run ``guvnor schema review`` in a clone, with the code of that clone."""
     (home := clone.directory.parent / f"{clone.directory.name}-home").mkdir(exist_ok=True)
     # A workflow names the branch that a pull request goes to; here it is main.
     env = {"GUVNOR_SHADOW_DSN": dsn, "GITHUB_BASE_REF": None}
-    return Command("guvnor", home)("schema", "review", cwd=clone.directory, env=env, timeout=120)
+    return Command("guvnor", home)("schema", "review", *options, cwd=clone.directory, env=env, timeout=120)
 
 
 def main() -> None:

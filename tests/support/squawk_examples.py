@@ -59,10 +59,10 @@ op.backfill("signals", "token = uuid_generate_v4()", "token IS NULL")""",
 op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS region varchar(50) NOT NULL DEFAULT 'eu'")""",
     ),
     "changing-column-type": (
-        'op.execute("ALTER TABLE signals ALTER COLUMN title TYPE text")',
+        'op.execute("ALTER TABLE signals ALTER COLUMN title TYPE varchar(100)")',
         """\
-op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS full_title text")
-op.backfill("signals", "full_title = title", "full_title IS NULL")""",
+op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS short_title varchar(100)")
+op.backfill("signals", "short_title = left(title, 100)", "short_title IS NULL")""",
     ),
     "disallowed-unique-constraint": (
         '''\

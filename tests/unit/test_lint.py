@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from textwrap import dedent
 
+import pgparse
 import pytest
 
 from guvnor.errors import UsageError
@@ -328,6 +329,30 @@ def test_a_file_that_cannot_be_read(project):
     assert len(problems) == 1
     written(project, "import nowhere_to_be_found\n\n\ndef upgrade() -> None:\n    pass")
     assert "No module named" in found(project).problems[0].message
+
+
+def test_sql_that_is_newer_than_the_parser_is_not_called_wrong(project):
+    """Without a server, lint says whose parser does not understand it, and which would."""
+    written(
+        project,
+        'op.execute("ALTER TABLE signals ADD COLUMN IF NOT EXISTS a int GENERATED ALWAYS AS (1) VIRTUAL")',
+    )
+    (problem,) = found(project).problems
+    assert problem.rule == "readable"
+    assert "lint's parser, which is PostgreSQL 17's: syntax error at or near" in problem.message
+    assert "guvnor schema lint --shadow-dsn DSN" in problem.message
+
+
+def test_the_parser_is_of_the_version_that_lint_names():
+    assert pgparse.parse("ALTER TABLE a ALTER COLUMN b SET EXPRESSION AS (1)")  # since 17
+    with pytest.raises(pgparse.PGQueryError):
+        pgparse.parse("CREATE TABLE a (b integer GENERATED ALWAYS AS (1) VIRTUAL)")  # since 18
+
+
+def test_what_makes_a_wider_type_read_the_rows_is_named(project):
+    written(project, 'op.execute("ALTER TABLE signals ALTER COLUMN source TYPE varchar(400)")')
+    (problem,) = found(project).problems
+    assert "the server reads all rows for signal_source_not_empty." in problem.help
 
 
 # Ignores

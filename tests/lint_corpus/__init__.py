@@ -1,0 +1,1 @@
+"""Revisions kept as data, good and bad ones, over which lint's false alarms and misses are counted."""
