@@ -102,6 +102,7 @@ class Dependents:
         if all(plain_name(item) in kept for item in again):
             kinds |= {_LINTED[item.kind] for item in again}
         found = {f"ban-drop-{kind}": "the same statement creates it again." for kind in kinds}
+        found["idempotent-statements"] = "the same statement drops it first."
         return {**found, **(computed.REASONS if self.along else {})}
 
 

@@ -96,7 +96,7 @@ class Difference(MigrateOperation):
 @renderers.dispatch_for(Difference)
 def _render(context: AutogenContext, _difference: Difference) -> list[str]:
     """Render nothing but the imports: the template inserts the whole code."""
-    context.imports |= context.opts["template_args"]["needed_imports"]
+    context.imports |= context.opts["template_args"].get("needed_imports", set())
     return []
 
 

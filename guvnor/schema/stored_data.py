@@ -160,7 +160,9 @@ def compare(before: Ledger, after: Ledger) -> Iterator[Touch]:
                 if not _by_parent(before, after, key):
                     yield Touch("drop", key)
             elif was.type != now.type:
-                if was.type.told_apart_by != now.type.told_apart_by:
+                # ALTER TYPE adds labels to an enum and renames them; it takes none away.
+                same = now.type.labels is not None and was.type.oid == now.type.oid
+                if not same and was.type.told_apart_by != now.type.told_apart_by:
                     yield Touch("cast", key, now.type)
             elif old.file != new.file and was.version != now.version and was.visible == now.visible:
                 yield Touch("rewrite", key)

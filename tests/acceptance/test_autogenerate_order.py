@@ -241,6 +241,50 @@ def test_a_view_over_a_column_that_takes_long_to_change_is_in_the_todo(example: 
     in_order(down, "DROP VIEW", "ALTER TABLE people", "CREATE OR REPLACE VIEW v")
 
 
+SEEN = "CREATE TABLE people (id int PRIMARY KEY, seen {0}); CREATE VIEW v AS SELECT id, seen FROM people"
+
+
+def test_what_another_type_loses_is_said_under_a_view_too(example: Example) -> None:
+    rows = "INSERT INTO people VALUES (1, '2026-01-02 03:04:05')"
+    example.begin(SEEN.format("timestamp(0)"), rows, SEEN.format("timestamp"))
+    up, down = halves(example.generate())
+    assert "TODO" not in example.text
+    assert "USING" not in example.text
+    assert "DATA LOSS" not in up
+    loses = "DATA LOSS: what people.seen holds beyond the type timestamp(0) without time zone."
+    in_order(
+        " ".join(down.replace("#", "").split()), "LOCKS people", loses, "DROP VIEW", "ALTER TABLE people"
+    )
+    assert example.rules == set()
+    assert len(example.there_and_back()["people"]) == 1
+
+
+def test_which_zone_is_asked_under_a_view_too(example: Example) -> None:
+    rows = "INSERT INTO people VALUES (1, '2026-01-02 03:04:05')"
+    example.begin(SEEN.format("timestamp"), rows, SEEN.format("timestamptz"))
+    up, down = (" ".join(half.replace("#", "").split()) for half in halves(example.generate()))
+    assert "In which time zone are the values of people.seen?" in up
+    assert "which time zone" not in down
+    assert "USING CAST" not in example.text
+    assert "TODO" not in example.text
+    assert example.rules == set()
+    example.there_and_back()
+    assert example.database.execute("SELECT seen = '2026-01-02 03:04:05Z' FROM people") == [(True,)]
+
+
+def test_the_todo_of_several_columns_says_which_of_them_loses(example: Example) -> None:
+    schema = (
+        "CREATE TABLE people (id int PRIMARY KEY, n {0}, seen {1}, at {2}); "
+        "CREATE VIEW v AS SELECT n, seen, at FROM people"
+    )
+    before, after = ("int", "timestamp", "timestamp"), ("bigint", "timestamp(0)", "timestamptz")
+    example.begin(schema.format(*before), "", schema.format(*after))
+    up, _ = (" ".join(half.replace("--", "").split()) for half in halves(example.generate()))
+    assert "TODO: DATA LOSS: people.seen becomes timestamp(0) without time zone" in up
+    assert "In which time zone are the values of people.at?" in up
+    assert example.rules == {"no-todo"}
+
+
 def test_an_extension_that_the_revision_makes(example: Example) -> None:
     example.begin(
         PEOPLE,

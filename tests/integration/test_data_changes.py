@@ -64,6 +64,8 @@ CASES = {
     "ALTER TABLE a ALTER m TYPE mood USING m::text::mood; DROP TYPE old": {"cast a.m"},
     "ALTER TYPE mood RENAME TO old; CREATE TYPE mood AS ENUM ('good', 'bad'); "
     "ALTER TABLE a ALTER m TYPE mood USING m::text::mood; DROP TYPE old": set(),
+    "ALTER TYPE mood RENAME VALUE 'bad' TO 'sad'": set(),
+    "ALTER TYPE mood ADD VALUE 'fine'": set(),
     "CREATE TABLE new AS TABLE a; DROP TABLE a CASCADE; ALTER TABLE new RENAME TO a": {"drop a"},
     "CREATE TABLE new (n integer); INSERT INTO new VALUES (1); UPDATE new SET n = 2; TRUNCATE new": set(),
     "CREATE TEMPORARY TABLE t (n integer); UPDATE t SET n = 2; DELETE FROM t": set(),
