@@ -144,8 +144,14 @@ def test_a_reader_of_an_older_history_delays_its_completion_and_is_named(older, 
 
 def test_since(migrated, guvnor):
     migrated.execute(
-        "UPDATE guvnor_migration_history SET at = at - interval '3 days' WHERE revision = '001' "
-        "AND event = 'started'"
+        """
+        UPDATE guvnor_migration_history
+        SET at = CASE
+            WHEN revision = '002' THEN now()
+            WHEN event = 'started' THEN now() - interval '3 days'
+            ELSE at
+        END
+        """
     )
     today = datetime.now().astimezone() - timedelta(hours=1)
     for since, revisions in (
