@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from guvnor.lint import tables
-from guvnor.lint.parsing import Node, ParsedStatement, nodes
+from guvnor.lint.parsing import Node, ParsedStatement, last_name, nodes
 from guvnor.lint.problem import Violation
 from guvnor.lint.revision import RevisionSource
 from guvnor.lint.rule import RevisionRule
-from guvnor.revisions import acceptances
 from guvnor.revisions.acceptances import Acceptance
 
 # A statement of these kinds runs what is within it; that of a function or rule is only stored.
@@ -55,7 +54,7 @@ def _many_updated(source: RevisionSource) -> Iterator[Violation]:
 
 
 def _not_said_properly(source: RevisionSource) -> Iterator[Violation]:
-    for item in acceptances.read(source.text):
+    for item in source.acceptances:
         if not item.table:
             yield Violation(item.line, None, "The comment names no table or column.")
         elif not item.reason:
@@ -80,7 +79,7 @@ def _on_tables_in_use(source: RevisionSource) -> Iterator[ParsedStatement]:
 def _in_use(source: RevisionSource, statement: ParsedStatement, table: str) -> bool:
     """Tell whether a table was there before, and no comment of the revision accepts that it is changed."""
     direction = statement.call.direction
-    said = [item for item in acceptances.read(source.text) if item.direction in (None, direction)]
+    said = [item for item in source.acceptances if item.direction in (None, direction)]
     return table not in _created(source, direction) and not any(_about(item, table) for item in said)
 
 
@@ -108,7 +107,7 @@ def _is_true(where: Any) -> bool:
     if comparison := where.get("A_Expr"):
         left, right = comparison.get("lexpr", {}), comparison.get("rexpr", {})
         constants = "A_Const" in left and "A_Const" in right
-        return constants and _operator(comparison) == "=" and _plain(left) == _plain(right)
+        return constants and last_name(comparison["name"]) == "=" and _plain(left) == _plain(right)
     return False
 
 
@@ -126,7 +125,7 @@ def names_few(where: Any) -> bool:
         judged = [names_few(part) for part in logic["args"]]
         return any(judged) if logic["boolop"] == "AND_EXPR" else all(judged)
     comparison = where.get("A_Expr")
-    if not comparison or _operator(comparison) != "=":
+    if not comparison or last_name(comparison["name"]) != "=":
         return False
     sides = [comparison.get("lexpr", {}), comparison.get("rexpr", {})]
     return any(_is_key(one) and _is_constant(other) for one, other in (sides, sides[::-1]))
@@ -148,10 +147,6 @@ def _is_constant(node: Any) -> bool:
     if "A_ArrayExpr" in node:
         return _is_constant(node["A_ArrayExpr"].get("elements", []))
     return "A_Const" in node
-
-
-def _operator(comparison: Node) -> str:
-    return str(comparison["name"][-1]["String"]["sval"])
 
 
 def _text(node: Node) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from guvnor.lint.parsing import ParsedStatement, nodes
+from guvnor.lint.parsing import ParsedStatement, last_name, nodes
 from guvnor.lint.problem import Violation
 from guvnor.lint.revision import RevisionSource
 from guvnor.lint.rule import RevisionRule
@@ -24,7 +24,7 @@ def _used_uncommitted(source: RevisionSource) -> Iterator[Violation]:
         if not call.in_transaction:
             continue
         if value := _added_value(statement):
-            added[value] = _name(statement.node["typeName"])
+            added[value] = last_name(statement.node["typeName"])
             continue
         for value in dict.fromkeys(_constants(statement.node)):
             for label in (label for label in added if _holds(value, label)):
@@ -42,10 +42,6 @@ def _added_value(statement: ParsedStatement) -> str | None:
     return value
 
 
-def _name(parts: list[dict[str, Any]]) -> str:
-    return str(parts[-1]["String"]["sval"])
-
-
 def _constants(tree: Any) -> Iterator[str]:
     """Return the string constants of a parse tree that may be values of an enum."""
     if isinstance(tree, list):
@@ -54,7 +50,7 @@ def _constants(tree: Any) -> Iterator[str]:
     if not isinstance(tree, dict):
         return
     for kind, value in tree.items():
-        if kind == "TypeCast" and _name(value["typeName"]["names"]) in _TEXT:
+        if kind == "TypeCast" and last_name(value["typeName"]["names"]) in _TEXT:
             continue
         if kind == "A_Expr" and any(_is_text(side) for side in (value.get("lexpr"), value.get("rexpr"))):
             continue  # compared with text
@@ -68,7 +64,7 @@ def _constants(tree: Any) -> Iterator[str]:
 
 def _is_text(side: Any) -> bool:
     cast = side.get("TypeCast") if isinstance(side, dict) else None
-    return cast is not None and _name(cast["typeName"]["names"]) in _TEXT
+    return cast is not None and last_name(cast["typeName"]["names"]) in _TEXT
 
 
 def _holds(constant: str, label: str) -> bool:

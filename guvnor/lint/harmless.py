@@ -8,7 +8,7 @@ from typing import Any
 
 from guvnor.lint import tables
 from guvnor.lint.known_schema import DeclaredType, KnownSchema, type_in
-from guvnor.lint.parsing import NEWER, ParsedStatement
+from guvnor.lint.parsing import NEWER, ParsedStatement, last_name
 
 # Functions of PostgreSQL that are immutable or stable (pg_proc.provolatile): one value, computed once, serves
 # all rows.
@@ -92,7 +92,7 @@ def _is_pure(expression: dict[str, Any]) -> bool:
     ((kind, node),) = expression.items()
     if kind not in _PURE:
         return False
-    if kind == "FuncCall" and node["funcname"][-1]["String"]["sval"] not in SAME_FOR_ALL_ROWS:
+    if kind == "FuncCall" and last_name(node["funcname"]) not in SAME_FOR_ALL_ROWS:
         return False
     return all(map(_is_pure, _below(node)))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from guvnor.lint import tables
-from guvnor.lint.parsing import ParsedStatement, nodes
+from guvnor.lint.parsing import ParsedStatement, last_name, nodes
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def type_in(node: dict[str, Any]) -> DeclaredType:
     modifiers = tuple(
         item.get("ival", {}).get("ival", 0) for item in nodes(node.get("typmods", []), "A_Const")
     )
-    return DeclaredType(node["names"][-1]["String"]["sval"], modifiers, "arrayBounds" in node)
+    return DeclaredType(last_name(node["names"]), modifiers, "arrayBounds" in node)
 
 
 def _define(table: _Table, element: dict[str, Any]) -> None:

@@ -99,6 +99,19 @@ def nodes(tree: Any, kind: str) -> Iterator[Any]:
         yield from nodes(value, kind)
 
 
+def last_name(parts: list[Node]) -> str:
+    """Return the last part of a name that may be qualified: of a function, a type, an operator."""
+    return str(parts[-1]["String"]["sval"])
+
+
+def set_by_calls(statement: ParsedStatement) -> Iterator[str]:
+    """Return the names of the settings that calls of ``set_config()`` change."""
+    for call in nodes(statement.node, "FuncCall"):
+        if last_name(call["funcname"]) == "set_config":
+            for constant in nodes(call["args"][:1], "A_Const"):
+                yield constant.get("sval", {}).get("sval", "").lower()
+
+
 def _pairs(tree: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(tree, dict):
         yield from tree.items()

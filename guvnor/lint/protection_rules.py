@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from guvnor.lint import tables
-from guvnor.lint.parsing import nodes
+from guvnor.lint.parsing import nodes, set_by_calls
 from guvnor.lint.problem import Violation
 from guvnor.lint.revision import RevisionSource
 from guvnor.lint.rule import RevisionRule
@@ -26,11 +26,10 @@ def _switched_off(source: RevisionSource) -> Iterator[Violation]:
         for command in tables.commands(statement):
             if (words := _SWITCHED.get(command["subtype"])) and tables.target(statement) not in new:
                 yield statement.violation(f"{words} on {tables.target(statement)}: it no longer fires.")
-        names = [statement.node.get("name", "")] if statement.kind == "VariableSetStmt" else []
-        for call in nodes(statement.node, "FuncCall"):
-            if call["funcname"][-1]["String"]["sval"] == "set_config":
-                names += [c.get("sval", {}).get("sval", "") for c in nodes(call["args"][:1], "A_Const")]
-        if _REPLICATION_ROLE in map(str.lower, names) and "RESET" not in statement.node.get("kind", ""):
+        names = [statement.node.get("name", "").lower()] if statement.kind == "VariableSetStmt" else []
+        if _REPLICATION_ROLE in (*names, *set_by_calls(statement)) and "RESET" not in statement.node.get(
+            "kind", ""
+        ):
             yield statement.violation(
                 f"The revision sets {_REPLICATION_ROLE}: no trigger fires, no key is checked."
             )

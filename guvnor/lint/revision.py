@@ -13,7 +13,8 @@ from guvnor.lint.parsing import ParsedStatement, SyntaxProblem, parse_statements
 from guvnor.lint.problem import Violation
 from guvnor.lint.rendering import RenderedCall, RenderedDirection, render
 from guvnor.lint.server_parser import ServerParser
-from guvnor.revisions import files as revision_files
+from guvnor.revisions import acceptances, files as revision_files
+from guvnor.revisions.acceptances import Acceptance
 from guvnor.revisions.check import todo_lines
 
 FUNCTIONS = {"up": "upgrade", "down": "downgrade"}
@@ -66,6 +67,11 @@ class RevisionSource:
         """Return the string that the file assigns to a variable; None when it assigns none."""
         match = re.search(rf"^{name}\b[^=\n]*=\s*([\"'])(.*?)\1", self.text, re.MULTILINE)
         return match[2] if match else None
+
+    @cached_property
+    def acceptances(self) -> tuple[Acceptance, ...]:
+        """The changes of data that the file accepts."""
+        return acceptances.read(self.text)
 
     @cached_property
     def directions(self) -> tuple[RenderedDirection, ...]:

@@ -7,7 +7,7 @@ import contextlib
 import psycopg2
 
 from guvnor.errors import GuvnorError
-from guvnor.postgres import Connection, connect
+from guvnor.postgres import Connection, connect, primary_message
 
 _TAG = "$guvnor_lint$"
 
@@ -47,7 +47,7 @@ class ServerParser:
                     f"DO {_TAG} BEGIN IF false THEN {sql.rstrip().rstrip(';')}\n; END IF; END {_TAG}"
                 )
             except psycopg2.Error as error:
-                return (error.diag.message_primary or str(error)).strip()
+                return primary_message(error)
         return None
 
     def close(self) -> None:

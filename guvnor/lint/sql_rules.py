@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from guvnor.lint import data_rules, repeatable
-from guvnor.lint.parsing import ParsedStatement, nodes
+from guvnor.lint.parsing import ParsedStatement, nodes, set_by_calls
 from guvnor.lint.problem import Violation
 from guvnor.lint.revision import FUNCTIONS, RevisionSource
 from guvnor.lint.rule import RevisionRule
@@ -114,10 +114,7 @@ def _settings(statement: ParsedStatement) -> Iterator[str]:
         yield statement.node.get("name", "all").lower()
     for setting in nodes(statement.node, "setstmt"):  # ALTER ROLE ... SET
         yield setting.get("name", "all").lower()
-    for call in nodes(statement.node, "FuncCall"):
-        if call["funcname"][-1]["String"]["sval"] == "set_config":
-            for constant in nodes(call["args"][:1], "A_Const"):
-                yield constant.get("sval", {}).get("sval", "").lower()
+    yield from set_by_calls(statement)
 
 
 def _is_concurrent(statement: ParsedStatement) -> bool:

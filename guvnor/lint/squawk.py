@@ -34,17 +34,16 @@ def problems(source: RevisionSource) -> Iterator[LintProblem]:
     for rendered in source.directions:
         direction = rendered.direction
         statements = [s for s in source.statements if s.call.direction == direction]
-        script, lines, origins = _script(statements)
+        script, origins = _script(statements)
         warnings = _run(program, script)
         keys = {warning["line"] for warning in warnings if warning["rule_name"] in KEY_RULES}
         for warning in warnings:
-            rule, line = warning["rule_name"], lines[warning["line"]]
+            rule, origin = warning["rule_name"], origins[warning["line"]]
             off = rule in OFF or (direction == "down" and rule in OFF_IN_DOWNGRADE)
             double = rule == "constraint-missing-not-valid" and warning["line"] in keys
-            if line is None or off or double:
+            if origin is None or off or double:
                 continue
-            statement = origins[warning["line"]]
-            assert statement is not None  # as it has a line
+            statement, line = origin
             before = partial(_schema_before, source, statement)
             if harmless.is_harmless(rule, statement, before):
                 continue
@@ -70,34 +69,30 @@ def _schema_before(source: RevisionSource, statement: ParsedStatement) -> KnownS
     return KnownSchema((*before, *takewhile(lambda found: found is not statement, source.statements)))
 
 
-def _script(
-    statements: list[ParsedStatement],
-) -> tuple[str, list[int | None], list[ParsedStatement | None]]:
-    """Return one direction as a script, and for each of its lines the line of the file and the statement.
+def _script(statements: list[ParsedStatement]) -> tuple[str, list[tuple[ParsedStatement, int] | None]]:
+    """Return one direction as a script, and for each of its lines the statement and the line of the file.
 
     BEGIN and COMMIT tell squawk what runs in a transaction. SQL that an online operation generates is in the
     script, too, but has no line of the file: the author of the revision did not write it.
     """
-    script, lines, in_transaction = "", list[int | None](), False
-    origins = list[ParsedStatement | None]()
+    script, origins, in_transaction = "", list[tuple[ParsedStatement, int] | None](), False
     for statement in statements:
         if statement.call.in_transaction != in_transaction:
             in_transaction = statement.call.in_transaction
             script += "BEGIN;\n" if in_transaction else "COMMIT;\n"
-            lines.append(None)
+            origins.append(None)
         if statement.kind == "CreateTableAsStmt" and statement.node.get("objtype") == "OBJECT_MATVIEW":
             # squawk knows that a new table is not busy; tell it the same of a new materialized view.
             script += f"CREATE TABLE {quoted(statement.node['into']['rel']['relname'])} ();\n"
-            lines.append(None)
+            origins.append(None)
         script += f"{statement.sql}\n;\n"
-        origins += [None] * (len(lines) - len(origins))
         # The semicolon has a line of its own.
         numbers = range(statement.sql.count("\n") + 2)
-        lines += [statement.line_of(n) if statement.call.is_written_out else None for n in numbers]
-        origins += [statement] * len(numbers)
+        written = statement.call.is_written_out
+        origins += [(statement, statement.line_of(n)) if written else None for n in numbers]
     # Ignores are Python comments; squawk's own must have no effect.
     script = script.replace("squawk-ignore", "squawk_ignore")
-    return script + ("COMMIT;\n" if in_transaction else ""), [*lines, None], [*origins, None]
+    return script + ("COMMIT;\n" if in_transaction else ""), [*origins, None]
 
 
 def _run(program: str, sql: str) -> list[dict[str, Any]]:

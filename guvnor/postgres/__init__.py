@@ -156,6 +156,12 @@ def connect(
     return connection
 
 
+def primary_message(error: BaseException) -> str:
+    """Return what the server says of an error, without its details; of any other error, what it says."""
+    said = getattr(getattr(error, "diag", None), "message_primary", None)
+    return str(said or error).strip()
+
+
 def set_lock_timeout(connection: Connection, seconds: float) -> None:
     """Limit how long each statement of a session waits for a lock; less than a millisecond counts as one."""
     milliseconds = max(1, min(round(seconds * 1000), _LONGEST_TIMEOUT))

@@ -160,8 +160,7 @@ class _Reviewer:
             return ReviewCheck(name, "failed", self._shown(error.message), next_step, error.exit_code)
         log.debug(f"The check {name} broke off.", exc_info=error)
         cause = getattr(error, "orig", None) or error
-        said = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause).strip()
-        summary = self._shown(f"{type(cause).__name__}: {said}")
+        summary = self._shown(f"{type(cause).__name__}: {postgres.primary_message(cause)}")
         frames = traceback.walk_tb(error.__traceback__)
         if any(frame.f_code.co_filename.startswith(f"{self._folder}/") for frame, _ in frames):
             return ReviewCheck(name, "failed", summary, None, ExitCode.FAILED)

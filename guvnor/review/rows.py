@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import psycopg2
 
-from guvnor.postgres import Connection, closing, connect
+from guvnor.postgres import Connection, closing, connect, primary_message
 from guvnor.review import candidates, tables
 from guvnor.review.tables import Table
 
@@ -130,7 +130,7 @@ def _insert(connection: Connection, table: Table, number: int, *, sparse: bool) 
         try:
             _try(connection, table, chosen)
         except psycopg2.Error as error:
-            reason = error.diag.message_primary or str(error).strip()
+            reason = primary_message(error)
             blamed = _blamed(table, error)
             involved = tuple(
                 place

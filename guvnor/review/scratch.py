@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2 import extensions
 
 from guvnor.errors import GuvnorError, PreflightError
-from guvnor.postgres import Connection, closing, connect, quote_ident
+from guvnor.postgres import Connection, closing, connect, primary_message, quote_ident
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def drop(connection: Connection, name: str) -> None:
 
 
 def _warn(name: str, error: Exception) -> None:
-    reason = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
+    reason = primary_message(error)
     log.warning(f"The scratch database {name} was not dropped; the next review tries again. {reason}")
 
 

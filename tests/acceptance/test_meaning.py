@@ -194,15 +194,20 @@ def test_a_database_that_is_set_to_read_only_is_still_refused(
     ends(guvnor("migrate", "up", database=migrated, cwd=project.directory), 3, "read-only")
 
 
+def generated(alembic: ForkedCommand, database: Database, project: Project) -> str:
+    """The revision that autogenerate writes."""
+    words = ("revision", "--autogenerate", "-m", "zones")
+    succeeds(alembic(*words, database=database, cwd=project.directory))
+    return (project.versions / "003_zones.py").read_text()
+
+
 def test_a_timestamp_becomes_one_with_a_time_zone_without_writing_a_row(
     guvnor: ForkedCommand, alembic: ForkedCommand, strange: Database, project: Project
 ) -> None:
     sample_data.fill(strange)
     strange.execute("ALTER TABLE schedules ALTER COLUMN created_at TYPE timestamp")
     strange.execute("UPDATE schedules SET created_at = TIMESTAMP '2026-01-02 03:04'")
-    words = ("revision", "--autogenerate", "-m", "zones")
-    succeeds(alembic(*words, database=strange, cwd=project.directory))
-    text = (project.versions / "003_zones.py").read_text()
+    text = generated(alembic, strange, project)
     asked = "In which time zone are the values of schedules.created_at?"
     assert asked in " ".join(text.replace("#", "").split())
     assert "USING CAST" not in text
@@ -219,9 +224,7 @@ def test_with_an_index_it_asks_the_same_and_casts_nothing_through_text(
     alembic: ForkedCommand, strange: Database, project: Project
 ) -> None:
     strange.execute("ALTER TABLE events ALTER COLUMN occurred_at TYPE timestamp")
-    words = ("revision", "--autogenerate", "-m", "zones")
-    succeeds(alembic(*words, database=strange, cwd=project.directory))
-    text = (project.versions / "003_zones.py").read_text()
+    text = generated(alembic, strange, project)
     asked = "In which time zone are the values of events.occurred_at?"
     assert asked in " ".join(text.replace("--", "").split())
     assert "USING CAST" not in text
