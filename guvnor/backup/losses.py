@@ -26,7 +26,7 @@ UNKNOWN = ("unknown",)
 """What a confirmation covers where the shadow cannot say what is lost."""
 
 _GRAVITY = ("drop", "truncate", "delete", "unseen", "rewrite", "cast", "update")
-_WORDS = {
+WORDS = {
     "drop": "drops",
     "truncate": "truncates",
     "delete": "deletes rows of",
@@ -34,6 +34,7 @@ _WORDS = {
     "cast": "cuts, rounds or narrows",
     "rewrite": "overwrites",
     "unseen": "may change",
+    "insert": "adds rows to",
 }
 
 
@@ -94,9 +95,7 @@ class Loss:
     @property
     def hashed(self) -> str:
         """What a confirmation covers of it."""
-        return (
-            f"{self.revision} {self.direction} {_WORDS[self.how]} {self.kind} {self.name} {self.type or ''}"
-        )
+        return f"{self.revision} {self.direction} {WORDS[self.how]} {self.kind} {self.name} {self.type or ''}"
 
 
 def possible(effects: Iterable[Effect]) -> tuple[Loss, ...]:
@@ -123,7 +122,7 @@ def in_words(losses: Iterable[Loss]) -> str:
     """Say what a direction of a revision does: ``drops table a and column b.c, truncates table d``."""
     said: dict[str, list[str]] = {}
     for loss in losses:
-        said.setdefault(_WORDS[loss.how], []).append(f"{loss.kind} {loss.name}")
+        said.setdefault(WORDS[loss.how], []).append(f"{loss.kind} {loss.name}")
     return "; ".join(f"{verb} {', '.join(dict.fromkeys(names))}" for verb, names in said.items())
 
 
@@ -152,7 +151,7 @@ def _possible(effects: Iterable[Effect]) -> Iterator[tuple[Loss, DataChange]]:
     for effect in effects:
         step = effect.step
         for change in effect.data:
-            if change.harmless and change.how == "update":
+            if change.how == "insert" or (change.harmless and change.how == "update"):
                 continue  # a cast is judged by the values that there are
             accepted = acceptances.covering(step.acceptances, *change.here)
             loss = Loss(

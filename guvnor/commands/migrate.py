@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guvnor import postgres
 from guvnor.application import GUVNOR
@@ -23,7 +24,10 @@ from guvnor.postgres import Connection, Identity
 from guvnor.revisions import files as revision_files
 from guvnor.revisions.files import Revision
 from guvnor.revisions.identifiers import following
-from guvnor.revisions.script import alembic_config, read_revisions
+from guvnor.revisions.script import alembic_config, read_revisions, upgrade_steps
+
+if TYPE_CHECKING:
+    from guvnor.revisions.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,15 @@ def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]
 
 
 def run_preflight(settings: Settings, report: preflight.Report, patience: float) -> None:
-    """Run the pre-flight checks alone; see :func:`guvnor.migrate.preflight.passed`."""
-    with preflight.passed(settings, GUVNOR, report, patience=patience):
+    """Run the pre-flight checks alone, for an ``up``; see :func:`guvnor.migrate.preflight.passed`."""
+
+    def planning(ready: preflight.Ready) -> Plan:
+        from guvnor.revisions import plan
+
+        steps = upgrade_steps(None)(ready.script, ready.state.alembic or ())
+        return plan.make(ready.identity, ready.state.version, steps)
+
+    with preflight.passed(settings, GUVNOR, report, patience=patience, planning=planning):
         pass
 
 

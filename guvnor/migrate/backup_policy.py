@@ -51,7 +51,6 @@ class BackupPolicy:
     request: Request
     ready: Ready
     canceller: Canceller
-    _effects: dict[tuple[str, str], Effect] = field(default_factory=dict, init=False)
     _unknown: str | None = field(default=None, init=False)
 
     def decide(self, plan: Plan, *, production: bool) -> BackupDecision:
@@ -162,18 +161,19 @@ class BackupPolicy:
         No step is rehearsed twice: what remains of a plan after another run did part of it has no new step.
         """
         keys = [(step.revision, step.direction) for step in plan.steps]
-        if self._unknown is None and not self._effects.keys() >= set(keys):
+        known = self.ready.effects
+        if self._unknown is None and not known.keys() >= set(keys):
             from guvnor.schema import rehearsal
 
             try:
                 with postgres.closing(self.ready.database.shadow.connect("shadow")) as connection:
                     for effect in rehearsal.effects(connection, self.ready.script, plan.current, plan.steps):
-                        self._effects[effect.step.revision, effect.step.direction] = effect
+                        known[effect.step.revision, effect.step.direction] = effect
             except GuvnorError as error:
                 self._unknown = error.message
         if self._unknown is not None:
             return None
-        return [self._effects[key] for key in keys]
+        return [known[key] for key in keys]
 
 
 def backup_hashed(plan: Plan, settings: Settings, *, whole: bool) -> tuple[str, ...]:

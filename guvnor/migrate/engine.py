@@ -88,6 +88,9 @@ def _ready(request: Request, canceller: Canceller) -> Iterator[Ready]:
             moving=request.repair is None,
             repairing=request.repair is not None,
             canceller=canceller,
+            planning=(lambda ready: plan_request(request, ready, ready.state))
+            if request.direction is Direction.UP
+            else None,
         ) as ready:
             _announce(request, ready)
             yield ready

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ from guvnor.revisions.script import script_directory
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
+
+    from guvnor.revisions.plan import Plan
+    from guvnor.schema.rehearsal import Effect
 
 
 class PermissionDeniedError(PreflightError):
@@ -59,6 +62,8 @@ class Ready:
 
     :ivar seen: the state when the checks began; None where it could not be read yet.
     :ivar running: who was migrating the database at the end of the checks; None for nobody.
+    :ivar effects: what steps do to the schema and the data, by revision and direction, as far as that was
+        observed.
     """
 
     database: Database
@@ -69,6 +74,7 @@ class Ready:
     state: State
     seen: State | None = None
     running: locks.Holder | None = None
+    effects: dict[tuple[str, str], Effect] = field(default_factory=dict)
 
 
 Report = Callable[[PreflightCheck], None]
@@ -86,6 +92,7 @@ def passed(
     moving: bool = False,
     repairing: bool = False,
     canceller: Canceller | None = None,
+    planning: Callable[[Ready], Plan] | None = None,
 ) -> Iterator[Ready]:
     """Run all checks, up to the first one that fails, and keep their connection open for the body.
 
@@ -95,6 +102,7 @@ def passed(
     :param moving: whether the version is about to be moved, which adopts what golang-migrate does meanwhile.
     :param repairing: whether the state is about to be repaired, so that it is not checked.
     :param canceller: cancels what runs on the connection when a signal arrives.
+    :param planning: makes the plan whose new constraints the rows have to satisfy; None for no plan.
     :raises GuvnorError: the error of the first check that fails, with its exit code.
     """
     with reported("configuration", report):
@@ -131,19 +139,24 @@ def passed(
         with reported("state", report):
             running, current = observe(connection, project, settings.max_wait)
             if repairing:
-                report(PreflightCheck("state", "Database state is to be repaired"))
+                checked = PreflightCheck("state", "Database state is to be repaired")
             elif moving and seen and seen.agreed and consistency.golang_went_on(seen, current):
                 text = f"golang-migrate has just moved the database to version {current.golang}"
-                report(PreflightCheck("state", text))  # checked under the locks
+                checked = PreflightCheck("state", text)  # checked under the locks
             else:
                 check_state = partial(_state, connection, current, found, script, running)
-                report(wait_for_tables(connection, settings.max_wait, check_state))
+                checked = wait_for_tables(connection, settings.max_wait, check_state)
         if not repairing:
             with reported("files", report):
                 pending = [file.identifier for file in found if file.number > current.number]
                 escaped_colons.check(script, pending)
                 check.check_transactions(script, ((identifier, "up") for identifier in pending))
-        yield Ready(database, connection, identity, found, script, current, seen, running)
+        ready = Ready(database, connection, identity, found, script, current, seen, running)
+        if planning is not None and not (repairing or running or consistency.is_ahead(current, found)):
+            with reported("rows", report):
+                _rows(ready, planning, report)
+        report(checked)
+        yield ready
 
 
 def observe(connection: Connection, project: Project, max_wait: float) -> tuple[locks.Holder | None, State]:
@@ -177,6 +190,21 @@ def reported(name: str, report: Report) -> Iterator[None]:
     except GuvnorError as error:
         report(PreflightCheck(name, error.message, error))
         raise
+
+
+def _rows(ready: Ready, planning: Callable[[Ready], Plan], report: Report) -> None:
+    """Check that no row breaks a constraint that is about to be made."""
+    try:
+        plan = planning(ready)
+    except GuvnorError:  # the run itself will say so
+        return
+    from guvnor.migrate import breaking_rows
+
+    found = breaking_rows.judge(ready.connection, ready.database, ready.script, plan, ready.effects)
+    if found is not None:
+        count = f"{found.checked} constraint{'' if found.checked == 1 else 's'}"
+        text = f"No row breaks what is about to be made ({count} checked)"
+        report(PreflightCheck("rows", text, warnings=found.warnings))
 
 
 def _server(database: Database, connection: Connection, identity: Identity) -> PreflightCheck:

@@ -166,6 +166,9 @@ def _part(part: RevisionEffects) -> Iterator[str | _Fold]:
     yield f"`{part.file}`"
     yield from _lost("**⚠️ Data loss on the way up:**", "whatever is stored in", part.up)
     yield from _lost("**Data loss on the way back:**", "whatever is stored by then in", part.down)
+    for way, direction in (("up", part.up), ("back", part.down)):
+        yield f"Data that changes on the way {way}: {_touches(direction)}."
+    yield from _breaking(part)
     if part.max_stall:
         limit, reason = part.max_stall.text, _escaped(part.max_stall.reason)
         yield f"**⚠️ The application may wait** for up to {limit} in each direction: {reason}"
@@ -195,6 +198,25 @@ def _lost(title: str, whatever: str, direction: DirectionEffects) -> Iterator[st
     for loss in direction.lost:
         if loss.accepted:
             yield f"The revision accepts that for {code(loss.name)}: {_escaped(loss.accepted)}"
+
+
+def _touches(direction: DirectionEffects) -> str:
+    """Name the tables and columns in which a direction changes data."""
+    said = changes.of_data(direction.touched)
+    return "; ".join(f"it {does} {_and(map(code, names))}" for does, names in said.items()) or "none"
+
+
+def _breaking(part: RevisionEffects) -> Iterator[str]:
+    """Show which rows break the new constraints."""
+    if not part.up.constraints:
+        return
+    yield "**⚠️ Rows of production may break what is new.** These queries show them, and pre-flight runs them:"
+    lines = []
+    for item in part.up.constraints:
+        first = ", which are counted only, since the revision may change them first"
+        lines += [f"-- {item.constraint}{first if item.mended or item.unsure else ''}"]
+        lines += [f"{item.constraint.query};"]
+    yield _block("sql", lines)
 
 
 def _change(change: Change) -> Iterator[str]:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence, Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
+from guvnor.backup import losses
 from guvnor.schema import compare, consequences
+from guvnor.schema.data_changes import DataChange
 from guvnor.schema.rehearsal import Effect
 from guvnor.schema.snapshot import Object, Snapshot
 
@@ -78,6 +80,18 @@ def stored(dropped: Sequence[Object]) -> tuple[Object, ...]:
     return tuple(item for item in dropped if item.kind in _STORED and not gone.intersection(item.parents[:1]))
 
 
+def of_data(touched: Iterable[DataChange]) -> dict[str, list[str]]:
+    """Say what a direction does to data: what it does, and to which tables and columns."""
+    said: dict[str, list[str]] = {}
+    for change in touched:
+        kind = "table" if change.column is None else "column"
+        does = _HARMLESS.get(change.how, "") if change.harmless else ""
+        names = said.setdefault(f"{does or losses.WORDS[change.how]} {kind}", [])
+        if change.name not in names:
+            names.append(change.name)
+    return said
+
+
 def value(content: Any) -> str:
     """Write a value of an attribute in one line."""
     if content is None:
@@ -125,6 +139,10 @@ _CHANGED = {
     "collation": "Text sorts and compares differently.",
     "generated": "The server computes the column, or no longer does.",
 }  # fmt: skip
+
+
+# Where a change of data loses nothing, as far as can be told.
+_HARMLESS = {"update": "fills NULL in", "cast": "changes the type of"}
 
 
 def _added(item: Object) -> str:

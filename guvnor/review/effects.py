@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set as AbstractSet
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set as AbstractSet
+from dataclasses import dataclass, replace
+
+import psycopg2
 
 from guvnor import postgres
 from guvnor.backup import losses
 from guvnor.backup.losses import Loss
 from guvnor.database import Database
-from guvnor.review import changes, scratch
+from guvnor.errors import GuvnorError, reason as reason_of
+from guvnor.postgres import Connection
+from guvnor.review import changes, expected as expectations, rows, scratch
 from guvnor.review.changes import Change
 from guvnor.review.files import Tree
-from guvnor.revisions import files as revision_files, plan
+from guvnor.revisions import acceptances, files as revision_files, plan
+from guvnor.revisions.acceptances import Acceptance
 from guvnor.revisions.allowances import Allowance
 from guvnor.revisions.plan import Step
 from guvnor.revisions.script import Direction, find_steps
 from guvnor.schema import rehearsal
-from guvnor.schema.rehearsal import StatementEffect
+from guvnor.schema.constraints import NewConstraint, RowConstraint
+from guvnor.schema.data_changes import DataChange
+from guvnor.schema.rehearsal import Effect, StatementEffect
+
+Fill = Callable[[Connection, str, Direction], None]
 
 # PostgreSQL documentation, "Explicit Locking": the modes that make others wait, the strictest first.
 _STOPS_ALL = "ACCESS EXCLUSIVE"
@@ -32,6 +41,8 @@ class DirectionEffects:
     :ivar changes: the changes to the schema.
     :ivar lost: the data that it drops, deletes, overwrites or cuts.
     :ivar rows_locked: the tables of which rows stay locked until its commit.
+    :ivar touched: what it does to data that was there before the revision, lost or not.
+    :ivar constraints: those that it makes, and that rows of before the branch have to satisfy.
     :ivar seen: what each statement did to existing tables; None where that was not observed.
     """
 
@@ -39,6 +50,8 @@ class DirectionEffects:
     changes: tuple[Change, ...] = ()
     lost: tuple[Loss, ...] = ()
     rows_locked: tuple[str, ...] = ()
+    touched: tuple[DataChange, ...] = ()
+    constraints: tuple[NewConstraint, ...] = ()
     seen: tuple[StatementEffect, ...] | None = None
 
 
@@ -47,6 +60,7 @@ class RevisionEffects:
     """What one new revision does.
 
     :ivar max_stall: how long it says that it may make the application wait; None when it says nothing.
+    :ivar accepts: the changes of data that it accepts.
     """
 
     revision: str
@@ -55,6 +69,7 @@ class RevisionEffects:
     up: DirectionEffects
     down: DirectionEffects
     max_stall: Allowance | None = None
+    accepts: tuple[Acceptance, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,22 +106,77 @@ def range_of(tree: Tree, new: Sequence[str]) -> Range:
     steps = (*ups, *downs)
     directions = tuple(DirectionEffects(step.statements) for step in steps)
     parts = tuple(
-        RevisionEffects(step.revision, step.description, file.path.name, up, down, step.max_stall)
+        RevisionEffects(
+            step.revision,
+            step.description,
+            file.path.name,
+            up,
+            down,
+            step.max_stall,
+            acceptances.read(file.path.read_text("utf-8")),
+        )
         for step, file, up, down in zip(ups, found[first:], directions, reversed(directions), strict=False)
     )
     return Range(tree, base, head, steps, directions, parts)
 
 
-def add_changes(dsn: str, found: Range) -> None:
-    """Add what each revision does to the schema, observed in a shadow.
+def observe(dsn: str, found: Range) -> tuple[list[Effect], str | None]:
+    """Find out what each revision does to the schema and to data, observed in a shadow.
+
+    It is run on empty tables and on filled ones: some things happen only where rows are, others only where
+    none are.
 
     :param dsn: the connection string of any database of the server, in which nothing is changed.
+    :returns: the effects of the steps, and why they were not seen with rows; None where they were.
     """
     with postgres.closing(postgres.connect(dsn, purpose="review")) as connection:
-        effects = rehearsal.effects(connection, found.tree.script, found.base, found.steps)
+
+        def run(fill: Fill | None = None) -> list[Effect]:
+            return rehearsal.effects(connection, found.tree.script, found.base, found.steps, fill)
+
+        empty = run()
+        expected = expectations.of_effects(empty)
+        reason = ""
+        for even_mended in (False, True):
+            try:
+                filled = run(_filling(expected.satisfied(even_mended=even_mended)))
+            except (GuvnorError, psycopg2.Error) as error:  # the round trip says whether it fails with rows
+                reason = reason or reason_of(error)
+            else:
+                return [_both(*pair) for pair in zip(empty, filled, strict=True)], None
+    return empty, reason
+
+
+def _filling(satisfied: Sequence[RowConstraint]) -> Fill:
+    """Return what fills the tables as the round trip does."""
+
+    def fill(connection: Connection, schema: str, direction: Direction) -> None:
+        if direction is Direction.UP:
+            rows.fill_schema(connection, schema, satisfying=satisfied)
+        else:
+            rows.fill_schema(connection, schema, first=101)
+
+    return fill
+
+
+def _both(one: Effect, other: Effect) -> Effect:
+    """Put together what a step does to the data of empty and of filled tables."""
+    return replace(
+        one,
+        data=tuple(dict.fromkeys((*one.data, *other.data))),
+        rows_locked=tuple(dict.fromkeys((*one.rows_locked, *other.rows_locked))),
+        changes=tuple(dict.fromkeys((*one.changes, *other.changes))),
+        at_first=tuple(dict.fromkeys((*one.at_first, *other.at_first))),
+        constraints=other.constraints,
+    )
+
+
+def add_changes(found: Range, effects: Sequence[Effect]) -> None:
+    """Add what each revision does to the schema and to data; see :func:`observe`."""
     broken: Exception | None = None
     for effect, direction in zip(effects, found.directions, strict=True):
         direction.rows_locked = effect.rows_locked
+        direction.touched, direction.constraints = effect.changes, effect.constraints
         try:
             direction.lost = losses.possible([effect])
             direction.changes = changes.of_effect(effect)

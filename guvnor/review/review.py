@@ -6,8 +6,8 @@ import logging
 import os
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,14 +18,16 @@ from guvnor.config import Settings
 from guvnor.database import Database, local_server
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.lint import LintReport, lint_revisions
-from guvnor.review import effects, files, roundtrip, todos
+from guvnor.review import effects, expected, files, roundtrip, todos
 from guvnor.review.effects import Range, RevisionEffects, stops
+from guvnor.review.expected import Expected
 from guvnor.review.files import Tree
 from guvnor.review.roundtrip import RoundTrip
 from guvnor.revisions import branch, files as revision_files, renumbering
 from guvnor.revisions.branch import Branch
 from guvnor.revisions.files import RevisionFilesError
 from guvnor.revisions.renumbering import Renumbering
+from guvnor.revisions.script import Direction
 from guvnor.schema import drift
 from guvnor.schema.drift import DriftReport
 
@@ -117,6 +119,9 @@ class _Reviewer:
         self._dsn, self._configuration, self._branch, self._folder = dsn, configuration, found, folder
         self._versions = revision_files.directory(configuration)
         self._review = Review(found.main, found.new, os.path.relpath(self._versions))
+        self._expected = Expected()
+        self._only_empty: str | None = None  # why nothing was seen with rows
+        self._unseen: BaseException | None = None  # what broke the look at the data off
 
     def run(self) -> Review:
         """Run all checks; one that fails does not stop the others."""
@@ -129,15 +134,31 @@ class _Reviewer:
             found = self._range(tree, names) if names else None
         if found:
             review.parts = found.parts
+            self._observe(found)
             self._guarded("Round trip", lambda: self._check_round_trip(found))
         self._guarded("Lint", self._check_lint)
-        if review.trip and any(p.exit_code == ExitCode.FAILED for p in review.trip.problems):
-            summary = "Not checked: a revision failed."  # it would only fail again
-            review.checks += [ReviewCheck(name, "skipped", summary) for name in ("Data", "Locks")]
-        elif found:
-            self._guarded("Data", lambda: self._check_data(found))
-            self._guarded("Locks", lambda: self._check_locks(found))
+        if found:
+            # What has failed in the round trip would only fail again.
+            failed = review.trip and any(p.exit_code == ExitCode.FAILED for p in review.trip.problems)
+            skipped = "Not checked: a revision failed."
+            if failed and self._unseen is not None:
+                review.checks.append(ReviewCheck("Data", "skipped", skipped))
+            else:
+                self._guarded("Data", lambda: self._check_data(found))
+            if failed:
+                review.checks.append(ReviewCheck("Locks", "skipped", skipped))
+            else:
+                self._guarded("Locks", lambda: self._check_locks(found))
         return review
+
+    def _observe(self, found: Range) -> None:
+        """See what the revisions do; where that fails, the check of the data says so."""
+        try:
+            seen, self._only_empty = effects.observe(self._dsn, found)
+            self._expected = expected.of_effects(seen)
+            effects.add_changes(found, seen)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision can raise anything
+            self._unseen = error
 
     def _range(self, tree: Tree, names: tuple[str, ...]) -> Range | None:
         """Return the steps of the new revisions; None where they cannot be told, and a check says why."""
@@ -244,7 +265,9 @@ class _Reviewer:
         return ReviewCheck("Lint", "failed", summary, "guvnor schema lint", ExitCode.PREFLIGHT)
 
     def _check_round_trip(self, found: Range) -> ReviewCheck:
-        self._review.trip = trip = roundtrip.run(self._dsn, found.tree, found.base, found.head)
+        self._review.trip = trip = roundtrip.run(
+            self._dsn, found.tree, found.base, found.head, self._expected
+        )
         if trip.problems:
             first = trip.problems[0]
             differs = first.exit_code == ExitCode.DRIFT
@@ -255,11 +278,38 @@ class _Reviewer:
         text = f"Up, down and up again with rows in {count} {'table' if count == 1 else 'tables'}: "
         text += "schema and rows came back"
         text += f", except for what was stored in {', '.join(trip.dropped)}." if trip.dropped else "."
-        notes = [f"Table {name} stayed empty." for name in trip.filled.empty] + trip.notes
+        reasons = {
+            f"{'.'.join(filter(None, place))} ({self._expected.accepted[place]})" for place in trip.excused
+        }
+        notes = [f"Not compared, as the revisions accept: {', '.join(sorted(reasons))}."] if reasons else []
+        notes += [f"Table {name} stayed empty." for name in trip.filled.empty] + trip.notes
         return ReviewCheck("Round trip", "warning" if notes else "passed", " ".join((text, *notes)))
 
     def _check_data(self, found: Range) -> ReviewCheck:
-        effects.add_changes(self._dsn, found)
+        if self._unseen is not None:
+            raise self._unseen
+        if faults := list(self._faults(found)):
+            edit = f"$EDITOR {faults[0].partition(':')[0]}   # correct or delete the comment"
+            return ReviewCheck("Data", "failed", f"{'; '.join(faults)}.", edit, ExitCode.PREFLIGHT)
+        check = self._check_losses(found)
+        more = []
+        if new := [str(item.constraint) for part in found.parts for item in part.up.constraints]:
+            more.append(f"Rows of production may break {', '.join(new)}: see the queries.")
+        if self._only_empty:
+            more.append(f"What only happens where rows are was not seen: {self._only_empty}")
+        if more:
+            return replace(check, verdict="warning", summary=" ".join((check.summary, *more)))
+        return check
+
+    def _faults(self, found: Range) -> Iterator[str]:
+        """Say which comments accept what the revisions do not do."""
+        excused = self._review.trip.excused if self._review.trip else ()
+        for part in found.parts:
+            done = {Direction.UP: part.up.touched, Direction.DOWN: part.down.touched}
+            for line, fault in expected.faults(part.accepts, done, excused):
+                yield f"{self._review.folder}/{part.file}:{line}: {fault}"
+
+    def _check_losses(self, found: Range) -> ReviewCheck:
         lost = [loss for part in found.parts for loss in part.up.lost]
         if lost:
             if all(loss.how == "drop" for loss in lost):

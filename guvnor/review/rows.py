@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psycopg2
+from psycopg2 import extensions
 
 from guvnor.postgres import Connection, closing, connect, primary_message
 from guvnor.review import candidates, tables
 from guvnor.review.tables import Table
+from guvnor.schema.constraints import RowConstraint
 
 ROWS = 3
 _TRIES = 300  # for one row
@@ -46,16 +48,30 @@ class _Slot:
     choices: tuple[tuple[object, ...], ...]
 
 
-def fill(dsn: str, *, first: int = 1) -> Filled:
+def fill(dsn: str, *, first: int = 1, satisfying: Iterable[RowConstraint] = ()) -> Filled:
+    """Insert a few rows into every table of ``public``; see :func:`fill_schema`."""
+    with closing(connect(dsn, purpose="review")) as connection:
+        connection.autocommit = False
+        filled = fill_schema(connection, "public", first=first, satisfying=satisfying)
+        connection.commit()
+    return filled
+
+
+def fill_schema(
+    connection: Connection, schema: str, *, first: int = 1, satisfying: Iterable[RowConstraint] = ()
+) -> Filled:
     """Insert a few rows into every table; the last row of each table has NULL wherever it is allowed.
 
+    :param connection: in a transaction.
+    :param schema: the first one in the search path.
     :param first: the number of the first row, from which values are made; a second fill needs another number.
+    :param satisfying: constraints that the rows satisfy, too, as far as the schema has what they are about.
     """
     done: dict[str, int] = {}
     empty: dict[str, str] = {}
-    with closing(connect(dsn, purpose="review")) as connection:
-        connection.autocommit = False
-        waiting = list(tables.read(connection))
+    with connection.cursor() as cursor:
+        added = _add(cursor, satisfying)
+        waiting = list(tables.read(connection, schema))
         while waiting:
             # Tables that others refer to come first; tables that refer to each other, in any order.
             unfilled = {table.name for table in waiting}
@@ -63,12 +79,28 @@ def fill(dsn: str, *, first: int = 1) -> Filled:
             waiting.remove(table)
             numbers = range(first, first + ROWS)
             problems = [_insert(connection, table, n, sparse=n == numbers[-1]) for n in numbers]
-            connection.commit()
             if count := problems.count(None):
                 done[table.name] = count
             else:
                 empty[table.name] = problems[-1] or ""
+        for statement in reversed(added):
+            cursor.execute(statement)
     return Filled(done, empty)
+
+
+def _add(cursor: extensions.cursor, constraints: Iterable[RowConstraint]) -> list[str]:
+    """Add constraints for as long as rows are made, and return the statements that drop them again."""
+    added: list[str] = []
+    for number, item in enumerate(constraints, 1):
+        name = f"guvnor_review_{number}"
+        cursor.execute("SAVEPOINT one_constraint")
+        try:
+            cursor.execute(item.add(name))
+            added.append(item.drop(name))
+        except psycopg2.Error:  # it is about what only the revision makes
+            cursor.execute("ROLLBACK TO SAVEPOINT one_constraint")
+        cursor.execute("RELEASE SAVEPOINT one_constraint")
+    return added
 
 
 def read(connection: Connection, table: str, columns: Sequence[str]) -> list[Row]:
@@ -104,6 +136,19 @@ def missing_rows(before: Sequence[Row], after: Sequence[Row], columns: Sequence[
     """Return how many rows are missing afterwards, compared by some columns."""
     old, new = (Counter(tuple(row[name] for name in columns) for row in rows) for rows in (before, after))
     return (old - new).total()
+
+
+def without(all_rows: Sequence[Row], some: Sequence[Row]) -> list[Row]:
+    """Return the rows that remain when some of them are taken away."""
+    taken = Counter(tuple(row.items()) for row in some)
+    kept = []
+    for row in all_rows:
+        content = tuple(row.items())
+        if taken[content] > 0:
+            taken[content] -= 1
+        else:
+            kept.append(row)
+    return kept
 
 
 def changed_columns(before: Sequence[Row], after: Sequence[Row], columns: Sequence[str]) -> list[str]:

@@ -64,7 +64,7 @@ class Table:
 _TABLES = """
     SELECT c.oid::bigint, quote_ident(c.relname)
     FROM pg_catalog.pg_class AS c
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+    WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
       AND NOT (c.relname = ANY (%s))
     ORDER BY c.relname
 """
@@ -119,10 +119,13 @@ _CONSTRAINTS = """
 """
 
 
-def read(connection: Connection) -> tuple[Table, ...]:
-    """Read the tables of ``public``, except our own bookkeeping and partitions."""
+def read(connection: Connection, schema: str = "public") -> tuple[Table, ...]:
+    """Read the tables of a schema, except our own bookkeeping and partitions.
+
+    :param schema: the first one in the search path.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_TABLES, (list(BOOKKEEPING_TABLES),))
+        cursor.execute(_TABLES, (schema, list(BOOKKEEPING_TABLES)))
         return tuple(_table(connection, oid, name) for oid, name in cursor.fetchall())
 
 

@@ -22,6 +22,7 @@ from guvnor.postgres.raw_sql import RawPostgresqlImpl
 
 RENDERING = 2  # how statements are rendered; 1 had no tabs, and took backslashes from before colons
 
+_NEEDS_DATABASE = "-- from here on the revision needs the database"
 _ASKS_ALEMBIC = re.compile(r"\b(get_context|get_bind|context)\b")
 
 
@@ -154,9 +155,7 @@ def render(function: Callable[[], object]) -> Rendering:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision may do anything
         code = getattr(function, "__code__", None)
         digest = hashlib.sha256(code.co_code + repr(code.co_consts).encode()).hexdigest() if code else ""
-        stops = (
-            f"-- from here on the revision needs the database ({type(error).__name__}); code {digest[:16]}"
-        )
+        stops = f"{_NEEDS_DATABASE} ({type(error).__name__}); code {digest[:16]}"
         recorder.statements.append(stops)
         recorder.rendered_before.append(stops)
         recorder.plain = None
@@ -168,6 +167,11 @@ def render(function: Callable[[], object]) -> Rendering:
         tuple(recorder.escaped_colons),
         tuple(recorder.rendered_before),
     )
+
+
+def needs_database(statement: str) -> bool:
+    """Tell whether a statement is the line that stands for the rest of a revision that reads the database."""
+    return statement.startswith(_NEEDS_DATABASE)
 
 
 def _asks_alembic(function: Callable[[], object]) -> bool:

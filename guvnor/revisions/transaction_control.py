@@ -17,6 +17,18 @@ _PIECE = re.compile(rf"{QUOTED_OR_BLANK} | (?P<word>[^\W\d][\w$]*) | (?P<mark>.)
 _FIRST_WORDS = 4
 _QUOTED = re.compile(QUOTED_OR_BLANK, re.DOTALL | re.VERBOSE)
 _CALL = re.compile(r"\w\(")
+_QUERIES = frozenset(("SELECT", "WITH", "VALUES"))
+# What has to stand in a block that writes rows or runs what does, and where such words mean something else:
+# in a foreign key, a lock, a trigger.
+_WRITES = re.compile(
+    r"\b(update|delete|insert|merge|truncate|copy|execute|perform|call)\b|\bselect\s+[\w.]+\s*\(",
+    re.IGNORECASE,
+)
+_WRITES_NOT = re.compile(
+    r"\b(on|for|before|after|or|of)\s+(no\s+key\s+)?(update|delete|insert|truncate)\b"
+    r"|\bexecute\s+(function|procedure)\b",
+    re.IGNORECASE,
+)
 
 
 def ending(text: str) -> str | None:
@@ -48,12 +60,20 @@ def only_alters(text: str) -> bool:
 def seen_on_empty_tables(text: str) -> bool:
     """Tell whether a text holds a DO block or calls a routine: what it does may depend on the rows there are.
 
-    Only a SELECT and a CALL say by their text that they call one.
+    Only a query and a CALL say by their text that they call one.
     """
-    openings = [words[0].upper() for words in _openings(text)]
-    if {"DO", "CALL"} & set(openings):
+    openings = {words[0].upper() for words in _openings(text)}
+    if {"DO", "CALL", "EXECUTE"} & openings:
         return True
-    return "SELECT" in openings and _CALL.search(_QUOTED.sub(" ", text)) is not None
+    return bool(_QUERIES & openings) and _CALL.search(_QUOTED.sub(" ", text)) is not None
+
+
+def may_write_unseen(text: str) -> bool:
+    """Tell whether a text may write rows only where there are some, which no look at empty tables shows.
+
+    A block that only looks into the catalogs before it changes the schema writes none.
+    """
+    return seen_on_empty_tables(text) and _WRITES.search(_WRITES_NOT.sub(" ", text)) is not None
 
 
 def _ends_transaction(words: list[str]) -> bool:

@@ -26,12 +26,16 @@ from guvnor.online.operations import RUNNER
 from guvnor.postgres import Connection
 from guvnor.postgres.engine import connected
 from guvnor.postgres.raw_sql import sent
+from guvnor.revisions import transaction_control
 from guvnor.revisions.plan import Step
 from guvnor.revisions.script import Direction
-from guvnor.schema import data_changes, escapes, shadow
+from guvnor.revisions.statements import needs_database
+from guvnor.schema import constraints, data_changes, escapes, shadow
+from guvnor.schema.constraints import NewConstraint
 from guvnor.schema.data_changes import DataChange
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
+from guvnor.schema.stored_data import Ledger, Touch
 from guvnor.schema.touched import DataWatch
 
 # A rehearsal's schema is named with this prefix and a hexadecimal number, on which its session holds an
@@ -51,6 +55,10 @@ class Effect:
     :ivar was: the changed objects as they were before, in the same order.
     :ivar data: what it does to data that was there before the plan.
     :ivar rows_locked: the tables of which rows stay locked until its commit.
+    :ivar changes: what it does to data that was there before the step itself.
+    :ivar at_first: what it does to data that was there before the first step of all, by the names of then: a
+        plan may turn round, and each direction counts from where it turned.
+    :ivar constraints: those that it makes and that rows of before the plan have to satisfy.
     """
 
     step: Step
@@ -60,6 +68,9 @@ class Effect:
     was: tuple[Object, ...] = ()
     data: tuple[DataChange, ...] = ()
     rows_locked: tuple[str, ...] = ()
+    changes: tuple[DataChange, ...] = ()
+    at_first: tuple[DataChange, ...] = ()
+    constraints: tuple[NewConstraint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,12 +102,18 @@ class StatementEffect:
 
 
 def effects(
-    connection: Connection, script: ScriptDirectory, current: str | None, steps: Sequence[Step]
+    connection: Connection,
+    script: ScriptDirectory,
+    current: str | None,
+    steps: Sequence[Step],
+    fill: Callable[[Connection, str, Direction], None] | None = None,
 ) -> list[Effect]:
     """Run the steps of a plan in a shadow schema, and tell which objects each one changes.
 
     :param connection: in autocommit mode; see :func:`guvnor.schema.shadow.build`.
     :param current: the version that the plan starts from.
+    :param fill: inserts rows into the tables of a schema, before the steps of a direction; without it, the
+        tables are empty.
     """
     found: list[Effect] = []
     make_current = shadow.from_revisions(script, current)
@@ -107,14 +124,22 @@ def effects(
         old = built.snapshot().objects
         watch = DataWatch(built.driver, built.name)
         direction: Direction | None = None
+        first: Ledger = {}
+        rules = constraints.read(built.driver, built.name)
         for step in steps:
+            if fill is not None and step.direction is not direction:
+                fill(built.driver, built.name, step.direction)
             watch.begin()
             if step.direction is not direction:  # until a plan turns round, the application writes data
-                direction, start = step.direction, watch.ledger
+                direction, start, rules_then = step.direction, watch.ledger, rules
+                first, so_far, unsure = first or start, list[Touch](), False
             before, built.watch = watch.ledger, watch
             built.migrate(step.alembic.migration_fn, f"revision {step.revision}")
             built.watch = None
             watch.end()
+            so_far += watch.seen
+            unsure |= any(map(_may_change_more, step.statements))
+            rules_before, rules = rules, constraints.read(built.driver, built.name)
             new = built.snapshot().objects
             changed = [k for k in new if k in old and old[k].attributes != new[k].attributes]
             effect = Effect(
@@ -125,12 +150,22 @@ def effects(
                 was=tuple(old[key] for key in changed),
                 data=data_changes.summed_up(start, before, watch.seen),
                 rows_locked=data_changes.rows_locked(start, before, watch.seen),
+                changes=data_changes.summed_up(before, before, watch.seen),
+                at_first=data_changes.summed_up(first, before, watch.seen),
+                constraints=tuple(
+                    constraints.new(rules_then, rules_before, rules, step.revision, so_far, unsure=unsure)
+                ),
             )
             found.append(effect)
             old = new
 
     with shadow.build(connection, make):
         return found
+
+
+def _may_change_more(statement: str) -> bool:
+    """Tell whether a statement may do more where there are rows, or a revision after it, which reads them."""
+    return transaction_control.may_write_unseen(statement) or needs_database(statement)
 
 
 def statements(

@@ -12,7 +12,7 @@ from typing import Literal
 
 from guvnor.postgres import Connection, rows
 
-How = Literal["drop", "truncate", "delete", "update", "cast", "rewrite", "unseen"]
+How = Literal["drop", "truncate", "delete", "update", "insert", "cast", "rewrite", "unseen"]
 """What happens to data. ``cast``: a column's type changes; ``rewrite``: it does not, but the rows are written
 anew from an expression (``ALTER COLUMN ... TYPE ... USING``); ``unseen``: somebody switched off the triggers
 that watch a table."""

@@ -1,11 +1,11 @@
 """What the statements of a plan do to data, as the server itself says it.
 
-Triggers for each statement record which tables it truncates, deletes from or updates, wherever it stands: in
-a DO block, a function, a CTE, a MERGE, on a view. They fire although the tables are empty. A column that is
-named in a trigger (``UPDATE OF``) could not be dropped or given another type, so those triggers are there
-only while a statement that has updated a table runs once more, and its first run is undone.
+Triggers for each statement record which tables it truncates, deletes from, updates or inserts into, wherever
+it stands: in a DO block, a function, a CTE, a MERGE, on a view. They fire although the tables are empty. A
+column that is named in a trigger (``UPDATE OF``) could not be dropped or given another type, so those
+triggers are there only while a statement that has updated a table runs once more; its first run is undone.
 
-What a statement does only when rows exist is not seen: a loop over a query, a condition on a query.
+What a statement does only when rows exist is seen where there are rows: in the report of a branch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from guvnor.schema.stored_data import Key, Ledger, Touch
 
 _NAME = "guvnor_touched"  # of the function and of its trigger on each table
 _RECORD = "guvnor.touched"  # the setting that it writes to; it goes back with the statement
-_HOW: dict[str, stored_data.How] = {"TRUNCATE": "truncate", "DELETE": "delete", "UPDATE": "update"}
+_HOW: dict[str, stored_data.How] = {
+    "TRUNCATE": "truncate", "DELETE": "delete", "UPDATE": "update", "INSERT": "insert"
+}  # fmt: skip
 
 _FUNCTION = f"""
     CREATE FUNCTION {{schema}}.{_NAME}() RETURNS trigger LANGUAGE plpgsql AS $guvnor$
@@ -41,7 +43,8 @@ _TRIGGERS = f"""
         name text;
     BEGIN
         FOREACH name IN ARRAY ARRAY[{{tables}}]::oid[]::regclass[]::text[] LOOP
-            EXECUTE 'CREATE OR REPLACE TRIGGER {_NAME} AFTER TRUNCATE OR DELETE OR UPDATE ON ' || name
+            EXECUTE 'CREATE OR REPLACE TRIGGER {_NAME} AFTER TRUNCATE OR DELETE OR UPDATE OR INSERT ON '
+                || name
                 || ' EXECUTE FUNCTION {{schema}}.{_NAME}()';
             EXECUTE 'ALTER TABLE ' || name || ' ENABLE ALWAYS TRIGGER {_NAME}';
         END LOOP;

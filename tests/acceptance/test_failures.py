@@ -61,6 +61,10 @@ def last_end(target: Target) -> tuple[str, str | None]:
     return event, code
 
 
+# A block that may correct rows, for all that can be told beforehand, so that pre-flight refuses nothing.
+MAY_MEND = "op.execute('DO $$ BEGIN PERFORM 1; END $$')\n"
+
+
 @pytest.mark.parametrize("tool", ["guvnor", "alembic"])
 def test_a_statement_that_fails(
     migrated: Database, guvnor: Command, alembic: Command, project: Project, tool: str
@@ -68,7 +72,7 @@ def test_a_statement_that_fails(
     sample_data.fill(migrated)
     before = facts.details(migrated.connect())
     path = project.add_revision(
-        "op.execute('CREATE TABLE teams (id integer PRIMARY KEY)')\n"
+        f"{MAY_MEND}op.execute('CREATE TABLE teams (id integer PRIMARY KEY)')\n"
         "op.execute('ALTER TABLE incidents ADD CONSTRAINT short CHECK (length(title) < 5)')",
         downgrade=BACK,
         python=True,
@@ -102,7 +106,7 @@ def test_an_online_step_that_fails(migrated: Database, guvnor: Command, project:
     sample_data.fill(migrated)
     migrated.execute("UPDATE incidents SET title = 'The same' WHERE severity <> 'low'")
     project.add_revision(
-        "op.execute('CREATE TABLE IF NOT EXISTS teams ()')\n"
+        f"{MAY_MEND}op.execute('CREATE TABLE IF NOT EXISTS teams ()')\n"
         "sql = 'CREATE UNIQUE INDEX CONCURRENTLY one_title ON incidents (title)'\n"
         "op.create_index_concurrently('one_title', sql)",
         downgrade=BACK,

@@ -144,5 +144,28 @@ def disagreeing(clone: Clone) -> None:
     clone.commit()
 
 
-BRANCHES = {"good": good, "dangerous": dangerous, "two-heads": two_heads, "disagreeing": disagreeing}
+def on_purpose(clone: Clone) -> None:
+    """Data is changed for good, and the revision says why."""
+    clone.add_revision(
+        """
+# changes data: notification_rules.active: the old channel is gone
+op.execute("UPDATE notification_rules SET active = false WHERE active")
+""",
+        """
+# Which rules were active is not known any more; people switch on those that they need.
+op.execute("SELECT 1")
+""",
+        name="switch_rules_off",
+        python=True,
+    )
+    clone.commit()
+
+
+BRANCHES = {
+    "good": good,
+    "dangerous": dangerous,
+    "two-heads": two_heads,
+    "disagreeing": disagreeing,
+    "on-purpose": on_purpose,
+}
 """The branches whose reports are shown in docs/reports/, by the name of the page."""
