@@ -39,7 +39,7 @@ CASES = {
     "UPDATE a SET n = b.id FROM b": {"update a.n"},
     "MERGE INTO b USING a ON b.id = a.id WHEN MATCHED THEN DELETE": {"delete b", "update c.b_id"},
     "MERGE INTO a USING b ON b.id = a.id WHEN MATCHED THEN UPDATE SET t = 'x' "
-    "WHEN NOT MATCHED THEN INSERT (id) VALUES (1)": {"update a.t"},
+    "WHEN NOT MATCHED THEN INSERT (id) VALUES (1)": {"insert a", "update a.t"},
     "TRUNCATE p": {"truncate p", "truncate p1"},
     "DELETE FROM p1": {"delete p1"},
     "UPDATE parent SET n = 1": {"update parent.n"},
@@ -69,7 +69,7 @@ CASES = {
     "CREATE TABLE new AS TABLE a; DROP TABLE a CASCADE; ALTER TABLE new RENAME TO a": {"drop a"},
     "CREATE TABLE new (n integer); INSERT INTO new VALUES (1); UPDATE new SET n = 2; TRUNCATE new": set(),
     "CREATE TEMPORARY TABLE t (n integer); UPDATE t SET n = 2; DELETE FROM t": set(),
-    "INSERT INTO a (id) VALUES (1)": set(),
+    "INSERT INTO a (id) VALUES (1)": {"insert a"},
     "SELECT * FROM a FOR UPDATE": set(),
     "LOCK TABLE a; COMMENT ON TABLE a IS 'a; DELETE FROM a'": set(),
     "DELETE FROM c; CREATE FUNCTION f() RETURNS void BEGIN ATOMIC DELETE FROM b; END": {"delete c"},
