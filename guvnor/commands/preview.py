@@ -13,6 +13,8 @@ from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError
 from guvnor.migrate import backup_policy, preflight
+from guvnor.postgres import rows
+from guvnor.postgres.quoting import unquoted
 from guvnor.revisions import check, plan as planning
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.plan import Plan
@@ -29,6 +31,7 @@ class Preview:
     :ivar losses: the data that would be lost; some of it may be accepted.
     :ivar statements: what each statement of each step locks; None without a scratch database.
     :ivar unknown: why some of this is unknown; None when all of it is known.
+    :ivar routines: the names of the functions and procedures that are there or are made.
     """
 
     plan: Plan
@@ -36,6 +39,16 @@ class Preview:
     losses: tuple[Loss, ...]
     statements: tuple[tuple[StatementEffect, ...], ...] | None
     unknown: str | None = None
+    routines: frozenset[str] = frozenset()
+
+
+_CALLED = ("function", "procedure")
+_ROUTINES = """
+    SELECT p.proname::text FROM pg_catalog.pg_proc AS p
+    WHERE p.pronamespace = 'public'::regnamespace
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+                      WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+"""
 
 
 def preview(settings: Settings, direction: str, to: str | None, *, whole_backup: bool = False) -> Preview:
@@ -73,9 +86,11 @@ def preview(settings: Settings, direction: str, to: str | None, *, whole_backup:
             plan = replace(plan, lost=(*losses.UNKNOWN, *about_backup))
             return Preview(plan, (), (), None, error.message)
         lost = losses.read(connection, effects)
+        made = {unquoted(i.identity.partition("(")[0]) for e in effects for i in e.added if i.kind in _CALLED}
+        routines = frozenset(made | {name for (name,) in rows(connection, _ROUTINES)})
         plan = replace(plan, lost=(*losses.hashed(effects), *about_backup))
     if not settings.shadow_dsn:
         why = "The locks are known only with a scratch database: name one with --shadow-dsn."
-        return Preview(plan, tuple(effects), lost, None, why)
+        return Preview(plan, tuple(effects), lost, None, why, routines)
     seen = rehearsal.statements(database.shadow, script, plan.current, plan.steps)
-    return Preview(plan, tuple(effects), lost, tuple(tuple(step) for step in seen))
+    return Preview(plan, tuple(effects), lost, tuple(tuple(step) for step in seen), routines=routines)

@@ -38,7 +38,7 @@ def lines(preview: Preview) -> Iterator[str]:
             yield ""
             yield from (f"    {line}" for line in dedented(sql))
             yield from (f"    -- {note}" for note in (notes(seen) if seen else ()))
-            if transaction_control.seen_on_empty_tables(sql):
+            if transaction_control.seen_on_empty_tables(sql, preview.routines):
                 yield f"    -- {_SEEN_ON_EMPTY}"
     yield ""
     asked = [loss for loss in preview.losses if loss.accepted is None]
@@ -101,7 +101,9 @@ def as_json(preview: Preview) -> dict[str, Any]:
                         "locks": {lock.table: lock.mode for lock in seen.locks} if seen else None,
                         "rewrites": list(seen.rewrites) if seen else None,
                         "scans": list(seen.scans) if seen else None,
-                        "seen_on_empty_tables": transaction_control.seen_on_empty_tables(sql),
+                        "seen_on_empty_tables": transaction_control.seen_on_empty_tables(
+                            sql, preview.routines
+                        ),
                     }
                     for sql, seen in _statements(preview, number)
                 ],

@@ -7,7 +7,7 @@ left to the server. Lint asks PostgreSQL's own parser, which is not installed wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from guvnor.postgres.quoting import QUOTED_OR_BLANK
 
@@ -18,6 +18,7 @@ _FIRST_WORDS = 4
 _QUOTED = re.compile(QUOTED_OR_BLANK, re.DOTALL | re.VERBOSE)
 _CALL = re.compile(r"\w\(")
 _QUERIES = frozenset(("SELECT", "WITH", "VALUES"))
+_CHANGES = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE"))
 # What has to stand in a block that writes rows or runs what does, and where such words mean something else:
 # in a foreign key, a lock, a trigger.
 _WRITES = re.compile(
@@ -57,15 +58,22 @@ def only_alters(text: str) -> bool:
     return all(words[0].upper() == "ALTER" for words in _openings(text))
 
 
-def seen_on_empty_tables(text: str) -> bool:
+def seen_on_empty_tables(text: str, routines: Iterable[str] = ()) -> bool:
     """Tell whether a text holds a DO block or calls a routine: what it does may depend on the rows there are.
 
-    Only a query and a CALL say by their text that they call one.
+    A query that calls anything counts, as does a statement that writes rows and calls one of some routines.
+
+    :param routines: names of routines that are not PostgreSQL's own.
     """
     openings = {words[0].upper() for words in _openings(text)}
     if {"DO", "CALL", "EXECUTE"} & openings:
         return True
-    return bool(_QUERIES & openings) and _CALL.search(_QUOTED.sub(" ", text)) is not None
+    if not (_QUERIES | _CHANGES) & openings:
+        return False
+    plain = _QUOTED.sub(" ", text)
+    if _QUERIES & openings and _CALL.search(plain):
+        return True
+    return any(re.search(rf"\b{re.escape(name)}\s*\(", plain, re.IGNORECASE) for name in routines)
 
 
 def may_write_unseen(text: str) -> bool:

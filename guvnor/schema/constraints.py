@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from guvnor.postgres import Connection, rows
+from guvnor.postgres import Connection, rows, violations
 from guvnor.schema.stored_data import Key, Touch
 
 _NAME = "guvnor_its_name"  # where the statement that adds a constraint has its name
@@ -92,36 +92,25 @@ _COLUMNS = """
       AND a.attnum > 0 AND NOT a.attisdropped
 """
 # PostgreSQL documentation: pg_constraint, pg_index, pg_attribute. What a partition has from its parent is the
-# parent's. A NULL satisfies a check; of a foreign key, it does without MATCH FULL.
+# parent's.
 _CONSTRAINTS = f"""
     SELECT 'check', ARRAY['check', c.oid::text], quote_ident(c.conname), quote_ident(r.relname),
            r.oid::bigint, c.conkey::integer[], 0::bigint, '{{}}'::integer[],
-           format('SELECT * FROM %%I WHERE NOT (%%s)', r.relname, pg_get_expr(c.conbin, c.conrelid)),
+           p.query,
            format('ALTER TABLE %%I ADD CONSTRAINT {_NAME} %%s', r.relname, pg_get_constraintdef(c.oid)),
            format('ALTER TABLE %%I DROP CONSTRAINT {_NAME}', r.relname)
     FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_class AS r ON r.oid = c.conrelid
+    JOIN ({violations.CHECKS}) AS p ON p.oid = c.oid
     WHERE r.relnamespace = %(schema)s::regnamespace AND c.contype = 'c' AND c.convalidated AND c.conislocal
       AND COALESCE(to_jsonb(c) ->> 'conenforced', 'true') = 'true'
     UNION ALL
     SELECT 'foreign key', ARRAY['foreign key', c.oid::text], quote_ident(c.conname), quote_ident(r.relname),
            r.oid::bigint, c.conkey::integer[], c.confrelid::bigint, c.confkey::integer[],
-           format('SELECT * FROM %%I AS a WHERE %%s AND NOT EXISTS (SELECT FROM %%s AS b WHERE %%s)',
-                  r.relname, k.given, c.confrelid::regclass, k.matching),
+           p.query,
            format('ALTER TABLE %%I ADD CONSTRAINT {_NAME} %%s', r.relname, pg_get_constraintdef(c.oid)),
            format('ALTER TABLE %%I DROP CONSTRAINT {_NAME}', r.relname)
     FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_class AS r ON r.oid = c.conrelid
-    CROSS JOIN LATERAL (
-        SELECT CASE c.confmatchtype
-                   WHEN 'f' THEN
-                       format('NOT (%%s)', string_agg(format('a.%%I IS NULL', ours.attname), ' AND '))
-                   ELSE string_agg(format('a.%%I IS NOT NULL', ours.attname), ' AND ' ORDER BY n)
-               END AS given,
-               string_agg(format('b.%%I = a.%%I', theirs.attname, ours.attname), ' AND ' ORDER BY n)
-                   AS matching
-        FROM unnest(c.conkey, c.confkey) WITH ORDINALITY AS u (our, their, n)
-        JOIN pg_catalog.pg_attribute AS ours ON ours.attrelid = c.conrelid AND ours.attnum = u.our
-        JOIN pg_catalog.pg_attribute AS theirs ON theirs.attrelid = c.confrelid AND theirs.attnum = u.their
-    ) AS k
+    JOIN ({violations.FOREIGN_KEYS}) AS p ON p.oid = c.oid
     WHERE r.relnamespace = %(schema)s::regnamespace AND c.contype = 'f' AND c.convalidated
       AND c.conparentid = 0
       AND COALESCE(to_jsonb(c) ->> 'conenforced', 'true') = 'true'
@@ -135,10 +124,7 @@ _CONSTRAINTS = f"""
                  WHERE d.classid = 'pg_class'::regclass AND d.objid = x.oid
                    AND d.refclassid = 'pg_class'::regclass AND d.refobjid = r.oid),
            0::bigint, '{{}}'::integer[],
-           concat(format('SELECT %%s, count(*) FROM %%I', k.listed, r.relname),
-                  ' WHERE ' || NULLIF(
-                      concat_ws(' AND ', '(' || pg_get_expr(i.indpred, i.indrelid) || ')', k.given), ''),
-                  format(' GROUP BY %%s HAVING count(*) > 1', k.numbered)),
+           p.query,
            format('CREATE UNIQUE INDEX {_NAME} ON %%I%%s', r.relname,
                   substr(definition.after, strpos(definition.after, ' USING '))),
            'DROP INDEX {_NAME}'
@@ -148,14 +134,7 @@ _CONSTRAINTS = f"""
     CROSS JOIN LATERAL (
         SELECT substr(pg_get_indexdef(x.oid), length('CREATE UNIQUE INDEX ' || quote_ident(x.relname)) + 1)
     ) AS definition (after)
-    CROSS JOIN LATERAL (
-        SELECT string_agg(pg_get_indexdef(x.oid, n, false), ', ' ORDER BY n) AS listed,
-               string_agg(n::text, ', ' ORDER BY n) AS numbered,
-               CASE WHEN COALESCE(to_jsonb(i) ->> 'indnullsnotdistinct', 'false') = 'false' THEN
-                   string_agg(format('%%s IS NOT NULL', pg_get_indexdef(x.oid, n, false)), ' AND ' ORDER BY n)
-               END AS given
-        FROM generate_series(1, i.indnkeyatts) AS n
-    ) AS k
+    JOIN ({violations.UNIQUE_INDEXES}) AS p ON p.oid = x.oid
     WHERE r.relnamespace = %(schema)s::regnamespace AND r.relkind IN ('r', 'p')
       AND i.indisunique AND i.indisvalid AND NOT i.indisexclusion
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS h WHERE h.inhrelid = x.oid)

@@ -60,7 +60,7 @@ def test_rows_that_break_a_check_stop_it_with_the_query_that_shows_them(places, 
     ):
         assert "Pre-flight checks passed" not in refused.out
     assert versions(places) == (["003"], [(3, False)])
-    query = next_step(refused).splitlines()[0].partition(";")[0]
+    query = next_step(refused)[0].partition(";")[0]
     assert [row[0] for row in places.execute(query)] == [2, 3]
     # The revision before it may be applied, and so may all of it once the rows are corrected.
     project.add_revision(SAFE, SAFE)
@@ -99,7 +99,7 @@ op.execute("ALTER TABLE places ADD CONSTRAINT kept CHECK (id > 0)")
         assert words in refused.err
     assert "later" not in refused.err
     assert "kept" not in refused.err
-    shown = [line for line in next_step(refused).splitlines() if line.endswith("-- shows them")]
+    shown = [line for line in next_step(refused) if line.endswith("-- shows them")]
     assert [len(places.execute(line.partition(";")[0])) for line in shown] == [1, 1, 1]
 
 

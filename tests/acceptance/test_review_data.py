@@ -179,7 +179,7 @@ op.execute("ALTER TABLE incidents DROP CONSTRAINT only_low")
     for query in (
         "SELECT * FROM incidents WHERE NOT (",
         "SELECT * FROM schedules WHERE description IS NULL;",
-        "SELECT * FROM events AS a WHERE a.actor IS NOT NULL AND NOT EXISTS (SELECT FROM team_preferences",
+        "SELECT * FROM events AS t WHERE (t.actor IS NOT NULL) AND NOT EXISTS (SELECT FROM team_preferences",
         "SELECT severity, title, count(*) FROM incidents WHERE severity IS NOT NULL AND title IS NOT NULL",
         "SELECT * FROM escalation_policies WHERE NOT ((length(",
     ):

@@ -6,7 +6,13 @@ import time
 
 import pytest
 
-from guvnor.revisions.transaction_control import ending, only_alters, seen_on_empty_tables, split
+from guvnor.revisions.transaction_control import (
+    ending,
+    may_write_unseen,
+    only_alters,
+    seen_on_empty_tables,
+    split,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +93,42 @@ def test_a_text_is_split_as_psql_does() -> None:
 )
 def test_what_may_do_more_where_there_are_rows_is_told(text: str, found: bool) -> None:
     assert seen_on_empty_tables(text) is found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("UPDATE places SET name = mend(name)", True),
+        ("INSERT INTO places SELECT Mend (id) FROM other", True),
+        ("INSERT INTO places (id) VALUES (lower('mend(1)'))", False),
+        ("UPDATE places SET mend = 1 WHERE commend(id)", False),
+        ("CREATE TRIGGER t AFTER UPDATE ON places EXECUTE FUNCTION mend()", False),
+        ("WITH a AS (SELECT mend(1)) TABLE a", True),
+        ("VALUES (mend(1))", True),
+    ],
+)
+def test_a_statement_that_calls_one_of_our_functions_is_told(text: str, found: bool) -> None:
+    assert seen_on_empty_tables(text, ["mend"]) is found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("DO $$ BEGIN UPDATE places SET name = ''; END $$", True),
+        ("DO $$ BEGIN PERFORM mend(); END $$", True),
+        ("DO $$ BEGIN EXECUTE 'TRUN' || 'CATE places'; END $$", True),
+        ("DO $$ DECLARE n int; BEGIN SELECT mend() INTO n; END $$", True),
+        ("SELECT mend()", True),
+        (("DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'c') THEN "
+         "ALTER TABLE a ADD CONSTRAINT c FOREIGN KEY (b) REFERENCES b ON DELETE CASCADE ON UPDATE NO ACTION; "
+         "END IF; EXCEPTION WHEN duplicate_object THEN NULL; END $$"), False),
+        (("DO $$ BEGIN CREATE TRIGGER t BEFORE INSERT OR UPDATE OF a ON b FOR EACH ROW EXECUTE FUNCTION f(); "
+         "END $$"), False),
+        ("UPDATE places SET name = ''", False),
+    ],
+)  # fmt: skip
+def test_what_may_write_rows_where_there_are_some_is_told(text: str, found: bool) -> None:
+    assert may_write_unseen(text) is found
 
 
 def test_alter_statements_are_told_from_others() -> None:
