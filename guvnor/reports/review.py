@@ -144,6 +144,9 @@ def _body(review: Review) -> Iterator[str | _Fold]:
     if review.lint is not None and not review.lint.clean:
         text = lint_report.as_markdown(review.lint).splitlines()
         yield _Fold(f"Lint: {counted(len(review.lint.problems), 'problem')}", tuple(text[2:]))
+    if len(review.faults) > 1:
+        yield "Comments that accept what the revisions do not do:"
+        yield "\n".join(f"- {fault}" for fault in review.faults)
     trip = [_trip(review.trip)] if review.trip else []
     revisions = [item for part in review.parts for item in _part(part)]
     yield from (*trip, *revisions) if review.trip and review.trip.problems else (*revisions, *trip)

@@ -77,6 +77,7 @@ class Review:
     :ivar drift: how revisions and models differ; None where the comparison failed.
     :ivar lint: what lint found; None where it failed.
     :ivar trip: what the round trip found; None where there was none.
+    :ivar faults: the comments that accept what the revisions do not do.
     """
 
     main: str
@@ -89,6 +90,7 @@ class Review:
     drift: DriftReport | None = None
     lint: LintReport | None = None
     trip: RoundTrip | None = None
+    faults: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -289,8 +291,10 @@ class _Reviewer:
         if self._unseen is not None:
             raise self._unseen
         if faults := list(self._faults(found)):
+            self._review.faults = tuple(faults)
             edit = f"$EDITOR {faults[0].partition(':')[0]}   # correct or delete the comment"
-            return ReviewCheck("Data", "failed", f"{'; '.join(faults)}.", edit, ExitCode.PREFLIGHT)
+            others = f" And {len(faults) - 1} more: see below." if len(faults) > 1 else ""
+            return ReviewCheck("Data", "failed", f"{faults[0]}.{others}", edit, ExitCode.PREFLIGHT)
         check = self._check_losses(found)
         more = []
         if new := [str(item.constraint) for part in found.parts for item in part.up.constraints]:

@@ -120,9 +120,13 @@ op.execute("SELECT 1")
     result = review(clone, dsn)
     assert result.code == 3, result.out
     assert signs(result) == {**dict.fromkeys(CHECKS, "✅"), "Data": "❌", "Locks": "⚠️"}
-    (first,) = {int(line) for line in re.findall(r"003_test.py:(\d+): .*is too wide", result.out)}
+    (first,) = {
+        int(line) for line in re.findall(r"^- .*003_test.py:(\d+): .* wide", result.out, re.MULTILINE)
+    }
     summary = verdicts(result)["Data"][1]
-    assert "too wide: no rows go, only values of schedules.timezone change" in summary
+    assert summary.endswith(
+        "is too wide: no rows go, only values of schedules.timezone change. And 3 more: see below."
+    )
     assert f"003_test.py:{first + 1}: `changes data: schedules.name` accepts nothing" in result.out
     assert "`changes data: audit_logs.actor` accepts values of a column, but rows of audit_logs" in result.out
     assert "`changes data: schedules.timezone` accepts nothing: the downgrade does not" in result.out
