@@ -27,7 +27,7 @@ def review(clone: Clone, dsn: str, *options: str) -> Result:
     (home := clone.directory.parent / f"{clone.directory.name}-home").mkdir(exist_ok=True)
     # A workflow names the branch that a pull request goes to; here it is main.
     env = {"GUVNOR_SHADOW_DSN": dsn, "GITHUB_BASE_REF": None}
-    return Command("guvnor", home)("schema", "review", *options, cwd=clone.directory, env=env, timeout=120)
+    return Command("guvnor", home)("schema", "review", *options, cwd=clone.directory, env=env, timeout=240)
 
 
 def main() -> None:
