@@ -151,7 +151,7 @@ def _possible(effects: Iterable[Effect]) -> Iterator[tuple[Loss, DataChange]]:
     for effect in effects:
         step = effect.step
         for change in effect.data:
-            if change.how == "insert" or (change.harmless and change.how == "update"):
+            if change.kept or change.how == "insert" or (change.harmless and change.how == "update"):
                 continue  # a cast is judged by the values that there are
             accepted = acceptances.covering(step.acceptances, *change.here)
             loss = Loss(

@@ -13,13 +13,16 @@ its online form, between COMMIT and BEGIN.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
-from guvnor.online import backfill, execute, plain_forms
+from guvnor.online import backfill, execute, kept_rows, plain_forms
+from guvnor.online.bringing_back import Return
+from guvnor.online.keeping import Change
+from guvnor.online.kept_names import calling_revision
 from guvnor.postgres.quoting import quoted
 from guvnor.postgres.raw_sql import RawPostgresqlImpl
 
@@ -36,6 +39,10 @@ PLAIN_FORM = "guvnor_plain_form"  # the option that holds what records plain for
 @Operations.register_operation("set_not_null")
 @Operations.register_operation("add_enum_value")
 @Operations.register_operation("backfill")
+@Operations.register_operation("change_rows")
+@Operations.register_operation("delete_rows")
+@Operations.register_operation("bring_back")
+@Operations.register_operation("forget_kept")
 class OnlineOperations:
     """The methods that Alembic's ``op`` gains."""
 
@@ -172,6 +179,89 @@ class OnlineOperations:
             plain=whole,
             offline=(whole, f"ANALYZE {quoted(table)}"),
         )
+
+    @classmethod
+    def change_rows(
+        cls,
+        operations: Operations,
+        table: str,
+        *,
+        set: Mapping[str, str],  # noqa: A002 - as SQL calls it
+        where: str,
+        keep: bool,
+    ) -> None:
+        """Change rows batch by batch, and keep what was there in a table beside, for ``op.bring_back``.
+
+        Each batch is one statement, which locks rows, keeps them and changes exactly those. No row is changed
+        twice, so ``where`` may still hold for a row that was changed.
+
+        :param set: an SQL expression for each column: ``{"active": "false"}``.
+        :param where: which rows.
+        :param keep: True; what needs not be kept is for ``op.backfill``.
+        :raises OnlineStepError: when rows remain that cannot be changed.
+        """
+        if isinstance(set, str) or not set:
+            raise execute.OnlineStepError('op.change_rows takes set={"column": "expression", ...}.')
+        _require_keep(keep, "op.backfill changes rows without keeping them.")
+        _keep(operations.migration_context, Change(table, dict(set), where, calling_revision()))
+
+    @classmethod
+    def delete_rows(cls, operations: Operations, table: str, *, where: str, keep: bool) -> None:
+        """Delete rows batch by batch, and keep them in a table beside, for ``op.bring_back``.
+
+        A row to which rows of another table refer is not deleted: those rows would go without being kept.
+
+        :param where: which rows.
+        :param keep: True; what needs not be kept is for ``op.execute``.
+        :raises OnlineStepError: when rows remain that cannot be deleted.
+        """
+        _require_keep(keep, "op.execute deletes rows without keeping them.")
+        _keep(operations.migration_context, Change(table, None, where, calling_revision()))
+
+    @classmethod
+    def bring_back(cls, operations: Operations, table: str) -> None:
+        """Undo ``op.change_rows`` or ``op.delete_rows`` of the same revision, batch by batch.
+
+        A column that still holds what the revision wrote gets back what it held before, and a deleted row is
+        inserted again. What cannot come back stays in the table beside, and is reported; when nothing stays,
+        that table is dropped.
+        """
+        context, rows = operations.migration_context, Return(table, calling_revision())
+        whole = rows.whole()
+        _invoke(
+            context,
+            f"bring back rows of {table}",
+            run=lambda step: kept_rows.bring_back(step, rows),
+            plain=whole,
+            offline=(whole, f"ANALYZE {quoted(table)}"),
+        )
+        _execute(context, rows.drop())
+
+    @classmethod
+    def forget_kept(cls, operations: Operations, table: str, *, revision: str) -> None:
+        """Drop what a revision kept of a table: from then on, its downgrade brings nothing back.
+
+        :param revision: the one that kept it: ``004``.
+        """
+        _execute(operations.migration_context, plain_forms.forget_kept(table, revision))
+
+
+def _require_keep(keep: bool, instead: str) -> None:
+    if keep is not True:
+        raise execute.OnlineStepError(f"The rows are kept: keep=True. {instead}")
+
+
+def _keep(context: MigrationContext, rows: Change) -> None:
+    """Make the table beside in the revision's transaction, then keep and change rows online."""
+    _execute(context, rows.make())
+    whole = rows.whole()
+    _invoke(
+        context,
+        rows.operation,
+        run=lambda step: kept_rows.change(step, rows),
+        plain=whole,
+        offline=(whole, f"ANALYZE {quoted(rows.table)}"),
+    )
 
 
 def _invoke(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from guvnor.online.kept_names import kept_name
 from guvnor.postgres.quoting import constant, quoted
 
 _CONCURRENTLY = re.compile(r"\bCONCURRENTLY\s+", re.IGNORECASE)
@@ -56,3 +57,8 @@ def backfill(table: str, assignments: str, where: str) -> Backfill:
     statement = Backfill(f"UPDATE {quoted(table)} SET {assignments} WHERE {where}")
     statement.where = where
     return statement
+
+
+def forget_kept(table: str, revision: str) -> str:
+    """Return the statement that drops what a revision kept of a table."""
+    return f"DROP TABLE IF EXISTS {quoted(kept_name(table, revision))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_LONGEST_NAME = 63  # bytes (PostgreSQL documentation, "Identifiers and Key Words")
+LONGEST_NAME = 63  # bytes (PostgreSQL documentation, "Identifiers and Key Words")
 
 # A pattern (re.VERBOSE, re.DOTALL) of quoted text as a whole, and of white space and comments, which may nest
 # (PostgreSQL documentation, "Lexical Structure").
@@ -48,5 +48,5 @@ def suffixed(name: str, suffix: str) -> str:
     :param name: the name of the other object, as SQL writes it.
     :param suffix: what is appended to that name.
     """
-    bare = unquoted(name).encode()[: _LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
+    bare = unquoted(name).encode()[: LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
     return quoted(bare) if name.startswith('"') else bare

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from guvnor.commands.preview import Preview
+from guvnor.online import kept_statement
 from guvnor.revisions import transaction_control
 from guvnor.schema.rehearsal import ONLINE, Effect, StatementEffect
 
@@ -38,7 +39,7 @@ def lines(preview: Preview) -> Iterator[str]:
             yield ""
             yield from (f"    {line}" for line in dedented(sql))
             yield from (f"    -- {note}" for note in (notes(seen) if seen else ()))
-            if transaction_control.seen_on_empty_tables(sql, preview.routines):
+            if _seen_on_empty_tables(sql, preview.routines):
                 yield f"    -- {_SEEN_ON_EMPTY}"
     yield ""
     asked = [loss for loss in preview.losses if loss.accepted is None]
@@ -57,9 +58,18 @@ def lines(preview: Preview) -> Iterator[str]:
 
 
 def dedented(sql: str) -> list[str]:
-    """Remove the indentation that a statement has in its revision file."""
+    """Remove the indentation that a statement has in its revision file.
+
+    Of what an operation writes that keeps rows, a comment is enough.
+    """
+    if said := kept_statement.summary(sql):
+        return [f"-- {said}"]
     first, *rest = sql.splitlines() or [""]
     return [first, *textwrap.dedent("\n".join(rest)).splitlines()]
+
+
+def _seen_on_empty_tables(sql: str, routines: Iterable[str]) -> bool:
+    return kept_statement.summary(sql) is None and transaction_control.seen_on_empty_tables(sql, routines)
 
 
 def _statements(preview: Preview, number: int) -> Iterator[tuple[str, StatementEffect | None]]:
@@ -101,9 +111,7 @@ def as_json(preview: Preview) -> dict[str, Any]:
                         "locks": {lock.table: lock.mode for lock in seen.locks} if seen else None,
                         "rewrites": list(seen.rewrites) if seen else None,
                         "scans": list(seen.scans) if seen else None,
-                        "seen_on_empty_tables": transaction_control.seen_on_empty_tables(
-                            sql, preview.routines
-                        ),
+                        "seen_on_empty_tables": _seen_on_empty_tables(sql, preview.routines),
                     }
                     for sql, seen in _statements(preview, number)
                 ],

@@ -10,6 +10,7 @@ from html import escape
 from itertools import accumulate
 
 from guvnor.backup import losses
+from guvnor.online import kept_statement
 from guvnor.reports import drift as drift_report, lint as lint_report
 from guvnor.reports.formats import code, counted, fenced
 from guvnor.reports.plan import dedented, notes
@@ -234,7 +235,7 @@ def _change(change: Change) -> Iterator[str]:
 def _seen(direction: DirectionEffects) -> Iterator[str]:
     for effect in direction.seen or ():
         if told := "; ".join(notes(effect)):
-            statement = code(_shortened(effect.sql, 120)).replace("|", "\\|")
+            statement = code(_shortened("\n".join(dedented(effect.sql)), 120)).replace("|", "\\|")
             yield f"| {statement} | {_cell(told)} |"
 
 
@@ -248,6 +249,8 @@ def _touched(direction: DirectionEffects) -> Iterator[str]:
 def _ended(statement: str) -> str:
     """Return a statement without the indentation of its revision file, with a semicolon at the end."""
     lines = dedented(statement.rstrip().removesuffix(";"))
+    if kept_statement.summary(statement):
+        return lines[0]
     return "\n".join(lines) + ("\n;" if "--" in lines[-1] else ";")  # the line may end in a comment
 
 

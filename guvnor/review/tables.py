@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
+from guvnor.online.kept_names import PREFIX
 from guvnor.postgres import Connection
 from guvnor.review.candidates import Type
 
@@ -65,7 +66,7 @@ _TABLES = """
     SELECT c.oid::bigint, quote_ident(c.relname)
     FROM pg_catalog.pg_class AS c
     WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-      AND NOT (c.relname = ANY (%s))
+      AND NOT (c.relname = ANY (%s)) AND NOT starts_with(c.relname, %s)
     ORDER BY c.relname
 """
 
@@ -120,12 +121,12 @@ _CONSTRAINTS = """
 
 
 def read(connection: Connection, schema: str = "public") -> tuple[Table, ...]:
-    """Read the tables of a schema, except our own bookkeeping and partitions.
+    """Read the tables of a schema, except our own (bookkeeping, kept rows) and partitions.
 
     :param schema: the first one in the search path.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_TABLES, (schema, list(BOOKKEEPING_TABLES)))
+        cursor.execute(_TABLES, (schema, list(BOOKKEEPING_TABLES), PREFIX))
         return tuple(_table(connection, oid, name) for oid, name in cursor.fetchall())
 
 

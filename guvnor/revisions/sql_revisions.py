@@ -18,6 +18,9 @@ from typing import Any, NoReturn
 
 from guvnor.errors import GuvnorError
 from guvnor.online import plain_forms
+from guvnor.online.bringing_back import Return
+from guvnor.online.keeping import Change
+from guvnor.online.kept_names import calling_revision
 from guvnor.postgres import escaped_colons
 from guvnor.revisions import files as revision_files
 
@@ -133,6 +136,33 @@ class _Recorder:
 
     def backfill(self, table: str, assignments: str, where: str) -> None:
         self.statements.append(plain_forms.backfill(table, assignments, where))
+
+    def change_rows(
+        self,
+        table: str,
+        *,
+        set: Mapping[str, str],  # noqa: A002 - as in a revision
+        where: str,
+        keep: bool,
+    ) -> None:
+        if keep is not True or isinstance(set, str) or not set:
+            self._fail()
+        self._keep(Change(table, dict(set), where, calling_revision()))
+
+    def delete_rows(self, table: str, *, where: str, keep: bool) -> None:
+        if keep is not True:
+            self._fail()
+        self._keep(Change(table, None, where, calling_revision()))
+
+    def _keep(self, rows: Change) -> None:
+        self.statements += [rows.make(), rows.whole()]
+
+    def bring_back(self, table: str) -> None:
+        rows = Return(table, calling_revision())
+        self.statements += [rows.whole(), rows.drop()]
+
+    def forget_kept(self, table: str, *, revision: str) -> None:
+        self.statements.append(plain_forms.forget_kept(table, revision))
 
     def __getattr__(self, name: str) -> NoReturn:
         self._fail()

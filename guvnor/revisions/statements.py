@@ -15,6 +15,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Executable
 
+from guvnor.online import kept_statement
 from guvnor.online.operations import PLAIN_FORM
 from guvnor.postgres import escaped_colons
 from guvnor.postgres.quoting import QUOTED_OR_BLANK
@@ -194,5 +195,5 @@ def checksum(texts: Sequence[str]) -> str:
     def even(match: re.Match[str]) -> str:
         return match["quoted"].replace("\r\n", "\n") if match["quoted"] else " "
 
-    evened = (_TOKEN.sub(even, text).strip() for text in texts)
+    evened = (_TOKEN.sub(even, kept_statement.summary(text) or text).strip() for text in texts)
     return hashlib.sha256("\0".join(evened).encode()).hexdigest()

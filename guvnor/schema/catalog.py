@@ -10,6 +10,7 @@ from typing import Any
 from psycopg2 import extensions
 
 from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
+from guvnor.online import kept_names
 from guvnor.postgres import Connection
 from guvnor.schema.queries import functions_and_types, other_kinds, parts_of_tables, relations
 from guvnor.schema.snapshot import Object, Snapshot, handle, matcher
@@ -77,7 +78,7 @@ def read(connection: Connection, schema: str = "public", *, parents: bool = True
     if facts is None:
         return Snapshot({})
     wanted = {"schema": facts["oid"], "parents": parents}
-    bookkeeping = matcher(BOOKKEEPING_TABLES)
+    bookkeeping = matcher((*BOOKKEEPING_TABLES, *kept_names.PATTERNS))
     with ThreadPoolExecutor(1) as thread:
         # While the server runs a query, objects are made from the rows of the previous one.
         parts = [

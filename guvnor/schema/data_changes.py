@@ -20,6 +20,7 @@ class DataChange:
     :ivar where: which rows ``op.backfill`` updates; None where that is not known.
     :ivar harmless: whether no value is lost, as far as that can be told without rows: an UPDATE writes only
         where there was none, or a cast brings back each value that was tried.
+    :ivar kept: whether what was there is kept beside, or brought back from there.
     """
 
     how: How
@@ -30,6 +31,7 @@ class DataChange:
     types: tuple[ColumnType, ...] = ()
     where: str | None = None
     harmless: bool = False
+    kept: bool = False
 
     @property
     def name(self) -> str:
@@ -45,7 +47,7 @@ def summed_up(start: Ledger, before: Ledger, seen: Iterable[Touch]) -> tuple[Dat
     """
     types: dict[Key, list[ColumnType]] = {}
     harmed: set[Key] = set()  # by one of several casts
-    found: dict[tuple[How, Key, str | None, bool], None] = {}
+    found: dict[tuple[How, Key, str | None, bool, bool], None] = {}
     for touch in seen:
         oid, number = touch.key
         if oid not in start or (number and number not in start[oid].columns):
@@ -53,16 +55,17 @@ def summed_up(start: Ledger, before: Ledger, seen: Iterable[Touch]) -> tuple[Dat
         if touch.type is not None:
             types.setdefault(touch.key, []).append(touch.type)
             harmed |= set() if touch.harmless else {touch.key}
-            found["cast", touch.key, None, False] = None
+            found["cast", touch.key, None, False, False] = None
             continue
-        found[touch.how, touch.key, touch.where, touch.harmless] = None
+        found[touch.how, touch.key, touch.where, touch.harmless, touch.kept] = None
     return tuple(
         replace(
             _change(start, before, how, key, types),
             where=where,
             harmless=key not in harmed if how == "cast" else harmless,
+            kept=kept,
         )
-        for how, key, where, harmless in found
+        for how, key, where, harmless, kept in found
     )
 
 
@@ -71,7 +74,7 @@ def rows_locked(start: Ledger, before: Ledger, seen: Iterable[Touch]) -> tuple[s
 
     Parameters are those of :func:`summed_up`.
     """
-    changed = [t.key[0] for t in seen if t.how in ("update", "delete") and t.where is None]
+    changed = [t.key[0] for t in seen if t.how in ("update", "delete") and t.where is None and not t.kept]
     return tuple(before.get(oid, start[oid]).name for oid in dict.fromkeys(changed) if oid in start)
 
 

@@ -85,6 +85,7 @@ class Touch:
     :ivar type: the new type of a column.
     :ivar where: which rows, as ``op.backfill`` says it, which goes in batches; None for any other statement.
     :ivar harmless: whether no value is lost, as far as that can be told without rows.
+    :ivar kept: whether the statement keeps what was there, or brings it back, in batches.
     """
 
     how: How
@@ -92,6 +93,7 @@ class Touch:
     type: ColumnType | None = None
     where: str | None = None
     harmless: bool = False
+    kept: bool = False
 
 
 _TABLES = """

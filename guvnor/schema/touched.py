@@ -16,8 +16,11 @@ from dataclasses import replace
 
 import psycopg2
 
+from guvnor.online.kept_names import PREFIX
+from guvnor.online.kept_statement import Kept
 from guvnor.online.plain_forms import Backfill
 from guvnor.postgres import Connection, rows, scalar
+from guvnor.postgres.quoting import unquoted
 from guvnor.revisions import transaction_control
 from guvnor.schema import casts, stored_data
 from guvnor.schema.stored_data import Key, Ledger, Touch
@@ -125,7 +128,7 @@ class DataWatch:
 
         :param undone: see :meth:`guvnor.schema.shadow.Shadow.undone`.
         """
-        statements = [] if isinstance(text, Backfill) else transaction_control.split(text)
+        statements = [] if isinstance(text, Backfill | Kept) else transaction_control.split(text)
         before = self.ledger, list(self.seen)
         try:
             with undone(on_failure=True) if len(statements) > 1 else contextlib.nullcontext():
@@ -158,7 +161,10 @@ class DataWatch:
             found += self._updated_columns(updated & self.ledger.keys(), again)
             record, unwatched = self._look()
         self._execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
-        found += self._cascades(found)
+        # No row goes with one that ``op.delete_rows`` deletes: it leaves those alone to which others refer.
+        kept = isinstance(statement, Kept)
+        caused = self._cascades([touch for touch in found if not kept or touch.how != "delete"])
+        found += caused
         if isinstance(statement, Backfill):
             found = [
                 replace(touch, where=statement.where, harmless=self._only_fills(touch, statement.where))
@@ -167,7 +173,11 @@ class DataWatch:
         if not transaction_control.only_alters(statement):
             found += [Touch("unseen", (oid, 0)) for oid in unwatched if oid in self.ledger]
         after = stored_data.read(self._driver, self._schema)
-        self.seen += [*found, *map(self._judged, stored_data.compare(self.ledger, after))]
+        found += map(self._judged, stored_data.compare(self.ledger, after))
+        if isinstance(statement, Kept):
+            follow = {touch.key[0] for touch in caused}  # and come back in the same way
+            found = [self._kept(touch, statement.table, follow) for touch in found]
+        self.seen += found
         self.ledger = after
         if unwatched:
             self._put_triggers(unwatched)
@@ -221,6 +231,12 @@ class DataWatch:
                 new += fresh
                 added += fresh
         return added
+
+    def _kept(self, touch: Touch, table: str, follow: set[int]) -> Touch:
+        """Mark what happens to the table whose rows are kept, and to the table beside."""
+        name = unquoted(self.ledger[touch.key[0]].name) if touch.key[0] in self.ledger else ""
+        kept = name == table or name.startswith(PREFIX) or touch.key[0] in follow
+        return replace(touch, kept=kept)
 
     def _judged(self, touch: Touch) -> Touch:
         """Try out a cast."""
