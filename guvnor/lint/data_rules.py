@@ -73,7 +73,8 @@ def _changes(source: RevisionSource, kind: str) -> Iterator[tuple[ParsedStatemen
 
 
 def _on_tables_in_use(source: RevisionSource) -> Iterator[ParsedStatement]:
-    return (statement for statement in source.statements if statement.call.operation != "backfill")
+    by_themselves = ("backfill", "change_rows", "delete_rows", "bring_back")
+    return (statement for statement in source.statements if statement.call.operation not in by_themselves)
 
 
 def _in_use(source: RevisionSource, statement: ParsedStatement, table: str) -> bool:
@@ -162,11 +163,20 @@ _ACCEPT = (
     "`# changes data: TABLE.COLUMN: reason` for values."
 )
 
+_DELETE = (
+    "Where a downgrade may need them, use op.delete_rows, which deletes in batches and keeps the rows for "
+    "op.bring_back."
+)
+_CHANGE = (
+    "Where the columns hold values that a downgrade may need, use op.change_rows, which keeps them for "
+    "op.bring_back."
+)
+
 TRUNCATE = RevisionRule(
     "truncate",
     "A revision does not truncate a table in use.",
     "All rows are gone with the commit, and no downgrade brings them back.",
-    f"Leave the rows, or delete those that nobody needs. {_ACCEPT}",
+    f"Leave the rows, or delete those that nobody needs. {_DELETE} {_ACCEPT}",
     'op.execute("TRUNCATE audit_logs")',
     """\
 # changes data: audit_logs: nobody reads them since 4.2, and the archive has them all
@@ -178,7 +188,7 @@ DELETE_ALL = RevisionRule(
     "delete-all-rows",
     "A DELETE of a table in use says which rows.",
     "All rows are gone with the commit, and no downgrade brings them back.",
-    f"Write a WHERE that names the rows. {_ACCEPT}",
+    f"Write a WHERE that names the rows. {_DELETE} {_ACCEPT}",
     'op.execute("DELETE FROM audit_logs WHERE true")',
     "op.execute(\"DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'\")",
     _all_deleted,
@@ -189,7 +199,7 @@ UPDATE_ALL = RevisionRule(
     "An UPDATE of a table in use says which rows.",
     "What was there is gone with the commit, and every row is locked until then. A second run writes all "
     "rows again.",
-    f"Use op.backfill, whose WHERE names the rows that are still to be done. {_ACCEPT}",
+    f"Use op.backfill, whose WHERE names the rows that are still to be done. {_CHANGE} {_ACCEPT}",
     "op.execute(\"UPDATE schedules SET timezone = 'UTC' WHERE 1 = 1\")",
     'op.backfill("schedules", "timezone = \'UTC\'", "timezone <> \'UTC\'")',
     _all_updated,
@@ -201,7 +211,7 @@ UPDATE_MANY = RevisionRule(
     "Each row stays locked until the commit: whoever wants to change one waits for all of them. 500,000 rows "
     "took 28 s.",
     "Use op.backfill, or name the rows by their key: a column of the name "
-    f"{', '.join(_KEYS[:-1])} or {_KEYS[-1]} that equals a constant. {_ACCEPT}",
+    f"{', '.join(_KEYS[:-1])} or {_KEYS[-1]} that equals a constant. {_CHANGE} {_ACCEPT}",
     'op.execute("UPDATE schedules SET active = true WHERE NOT active")',
     'op.backfill("schedules", "active = true", "NOT active")',
     _many_updated,

@@ -13,6 +13,7 @@ from guvnor.lint import (
     files,
     files_rules,
     ignores,
+    kept_rules,
     lock_rules,
     protection_rules,
     python_rules,
@@ -30,6 +31,7 @@ from guvnor.lint.squawk_rules import ENFORCED
 REVISION_RULES = (
     *sql_rules.RULES,
     *data_rules.RULES,
+    *kept_rules.RULES,
     *enum_rules.RULES,
     *python_rules.RULES,
     *lock_rules.RULES,

@@ -29,16 +29,19 @@ class _Part:
 
     :ivar columns: the columns that it is about.
     :ivar plain: whether it is an index on columns alone, without an expression and a condition.
+    :ivar unique: whether it may tell rows apart.
     """
 
     columns: frozenset[str]
     plain: bool
+    unique: bool = False
 
 
 @dataclass
 class _Table:
     columns: dict[str, DeclaredType] = field(default_factory=dict)
     parts: dict[str, _Part] = field(default_factory=dict)
+    complete: bool = False  # whether all that it was created with is known
 
 
 class KnownSchema:
@@ -55,6 +58,13 @@ class KnownSchema:
         known = self._tables.get(table)
         return known.columns.get(column) if known else None
 
+    def has_key(self, table: str) -> bool | None:
+        """Tell whether a table may have a key that tells its rows apart; None where that is not known."""
+        known = self._tables.get(table)
+        if known is None or not known.complete:
+            return None
+        return any(part.unique for part in known.parts.values())
+
     def in_the_way(self, table: str, column: str, *, plain: bool) -> set[str]:
         """Return the names of the checks and indexes that the server verifies or builds anew for a new type.
 
@@ -70,6 +80,8 @@ class KnownSchema:
                 table = self._tables.setdefault(node["relation"]["relname"], _Table())
                 for element in node.get("tableElts", ()):
                     _define(table, element)
+                copies = [*nodes(node, "TableLikeClause"), *node.get("inhRelations", ())]
+                table.complete = "ofTypename" not in node and not copies
             case "AlterTableStmt":
                 table = self._tables.setdefault(node["relation"]["relname"], _Table())
                 for command in tables.commands(statement):
@@ -119,7 +131,8 @@ def _constrain(table: _Table, constraint: dict[str, Any], unnamed: str, own: fro
     if constraint["contype"] == "CONSTR_CHECK":
         table.parts[name] = _Part(own | _columns(constraint.get("raw_expr")), plain=False)
     elif constraint["contype"] in ("CONSTR_PRIMARY", "CONSTR_UNIQUE"):
-        table.parts[name] = _Part(own | set(_strings(constraint.get("keys", []))), plain=True)
+        keys = frozenset(_strings(constraint.get("keys", [])))
+        table.parts[name] = _Part(own | keys, plain=True, unique=True)
     elif constraint["contype"] == "CONSTR_EXCLUSION":
         table.parts[name] = _Part(own | _columns(constraint) | _indexed(constraint), plain=False)
 
@@ -145,7 +158,8 @@ def _alter(table: _Table, command: dict[str, Any]) -> None:
 def _index(node: dict[str, Any]) -> _Part:
     expressions = [item for item in nodes(node["indexParams"], "IndexElem") if "expr" in item]
     named = _indexed(node) | _columns(node["indexParams"]) | _columns(node.get("whereClause"))
-    return _Part(named, plain=not expressions and "whereClause" not in node)
+    plain = not expressions and "whereClause" not in node
+    return _Part(named, plain=plain, unique=plain and bool(node.get("unique")))
 
 
 def _indexed(node: dict[str, Any]) -> frozenset[str]:

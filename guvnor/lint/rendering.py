@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import FunctionType
+from typing import Any
 
 from guvnor.lint.problem import Violation
 from guvnor.online import operations
+from guvnor.online.kept_statement import Kept
 from guvnor.revisions.statements import Recorder
 
 
@@ -22,6 +25,7 @@ class RenderedCall:
     :ivar text_line: the line on which the SQL starts; None where the SQL is not a literal in the call.
     :ivar in_transaction: whether it runs in the revision's transaction.
     :ivar operation: the online operation that wrote it; None for the revision's own SQL.
+    :ivar kept: the statement, where it keeps rows or brings them back.
     """
 
     sql: str
@@ -31,6 +35,7 @@ class RenderedCall:
     text_line: int | None
     in_transaction: bool
     operation: str | None
+    kept: Kept | None = None
 
     def line_of(self, number: int) -> int:
         """Return the line of the revision file that a line of the SQL comes from, else the call's line.
@@ -87,13 +92,18 @@ class _CallRecorder(Recorder):
         super().__init__()
         self.direction, self.tree, self.shown = direction, tree, shown
         self.calls: list[RenderedCall] = []
+        self._kept: Kept | None = None
+
+    def execute_text(self, sql: str, execution_options: Mapping[str, Any] | None = None) -> None:
+        self._kept = sql if isinstance(sql, Kept) else None
+        super().execute_text(sql, execution_options)
 
     def static_output(self, text: str) -> None:
         if sql := text.strip():
             line, operation = self._caller()
             last, text_line = self._literal(line, sql)
             place = (self.direction, line, last, text_line)
-            self.calls.append(RenderedCall(sql, *place, self.in_transaction, operation))
+            self.calls.append(RenderedCall(sql, *place, self.in_transaction, operation, self._kept))
 
     def _caller(self) -> tuple[int, str | None]:
         """Return the current line of the revision file, and the online operation that it has called."""

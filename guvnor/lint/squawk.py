@@ -44,7 +44,7 @@ def problems(source: RevisionSource) -> Iterator[LintProblem]:
             if origin is None or off or double:
                 continue
             statement, line = origin
-            before = partial(_schema_before, source, statement)
+            before = partial(schema_before, source, statement)
             if harmless.is_harmless(rule, statement, before):
                 continue
             instead = harmless.advice(rule, statement, before) or ENFORCED.get(rule)
@@ -60,7 +60,7 @@ def _program() -> str:
     raise MissingToolError("The program squawk is not installed.")
 
 
-def _schema_before(source: RevisionSource, statement: ParsedStatement) -> KnownSchema:
+def schema_before(source: RevisionSource, statement: ParsedStatement) -> KnownSchema:
     """Return what the statements before a statement say of the schema."""
     before = list[ParsedStatement]()
     for earlier in source.earlier:

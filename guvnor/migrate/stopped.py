@@ -14,7 +14,10 @@ from guvnor.revisions.plan import Step
 # A lock timeout or a deadlock may come before the cancellation does.
 _CODES = (errorcodes.QUERY_CANCELED, errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED)
 
-_ROWS = "Change the rows batch by batch: op.backfill(table, assignments, where)"
+_ROWS = (
+    "Change the rows batch by batch: op.backfill(table, assignments, where), or op.change_rows and "
+    "op.delete_rows, which keep what was there"
+)
 _COMPUTE = "Compute what takes long before the first statement that locks anything."
 _USUAL = "Write it so that it holds its locks for a moment only: docs/migrations.md has a form for each."
 
