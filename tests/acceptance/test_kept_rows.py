@@ -13,10 +13,12 @@ from alembic.operations import Operations
 
 from guvnor.embedded.programs import binaries
 from tests.support import revision_runner
+from tests.support.clone import Clone
 from tests.support.command import Command, Result
 from tests.support.expect import ends, succeeds
 from tests.support.observe import wait_for
 from tests.support.project import Project
+from tests.support.reports import review
 from tests.support.server import Database, Server, run
 
 TABLES = """
@@ -327,7 +329,7 @@ def test_killed_between_two_batches(rules: Database, guvnor: Command, project: P
     assert kept_tables(rules) == []
 
 
-@pytest.mark.parametrize("name", ["change", "delete", "odd names", "delete from partitions"])
+@pytest.mark.parametrize("name", list(CASES))
 def test_in_one_transaction(rules: Database, name: str) -> None:
     there, back, table = CASES[name]
     before = contents(rules, table)
@@ -457,3 +459,95 @@ def test_autogenerate_and_the_models_do_not_see_what_is_kept(
     result = alembic("revision", "--autogenerate", "-m", "nothing", database=migrated, cwd=project.directory)
     assert "guvnor_kept" not in result.out + result.err
     assert [path.name for path in project.versions.glob("004*")] == []
+
+
+def test_the_review_proves_that_what_is_kept_comes_back(tmp_path: Path, server: Server) -> None:
+    (directory := tmp_path / "clone").mkdir()
+    clone = Clone(directory)
+    clone.add_revision(
+        """
+op.change_rows("notification_rules", set={"active": "NOT active", "name": "'x'"}, where="true", keep=True)
+op.delete_rows("audit_logs", where="true", keep=True)
+""",
+        """
+op.bring_back("audit_logs")
+op.bring_back("notification_rules")
+""",
+        python=True,
+    )
+    result = review(clone, server.dsn)
+    assert result.code == 0, result.out
+    assert "schema and rows came back" in result.out
+    assert "The upgrade drops no stored data. Neither does the downgrade." in result.out
+    assert "-- op.delete_rows: DELETE FROM audit_logs WHERE true" in result.out
+    assert "pg_catalog" not in result.out
+
+
+def test_names_of_any_length_and_keys_of_any_type(rules: Database, guvnor: Command, project: Project) -> None:
+    long = "é" * 20 + "x" * 23  # 63 bytes
+    assert len(long.encode()) == 63
+    made = f"""
+        CREATE DOMAIN code AS text CHECK (VALUE <> '');
+        CREATE TABLE "{long}" (
+            code code, mood mood, "{long}" code, "where" varchar(5), CONSTRAINT k UNIQUE (mood, code),
+            n numeric, f float8, i interval, b bytea, z timestamptz, r int4range, a mood[]
+        );
+        ALTER TABLE "{long}" ALTER code SET NOT NULL, ALTER mood SET NOT NULL
+    """
+    next(project.versions.glob("003*")).unlink()
+    project.add_revision(f"{TABLES}; {made}", f'DROP TABLE "{long}"; DROP DOMAIN code; {NO_TABLES}')
+    rules.execute(made)
+    rules.execute(f"""
+        INSERT INTO "{long}" SELECT 'c' || n, (ARRAY['calm', 'tense'])[1 + n % 2]::mood,
+            CASE WHEN n % 3 > 0 THEN 'v' || n END, 'w' || n, n / 3.0, n / 3::float8, n * interval '1.5 days',
+            decode(md5(n::text), 'hex'), now() + n * interval '1 s', int4range(n, n + 5),
+            ARRAY['calm'::mood, NULL]
+        FROM generate_series(1, 50) AS n
+    """)
+    table = f'"{long}"'
+    before = contents(rules, table)
+    columns = {long: "'new'", **dict.fromkeys(("where", "n", "f", "i", "b", "z", "r", "a"), "NULL")}
+    project.add_revision(
+        f"op.change_rows({long!r}, set={columns!r}, where='mood = $$calm$$ OR n > 9', keep=True)",
+        f"op.bring_back({long!r})",
+        python=True,
+    )
+    project.add_revision(
+        f"op.delete_rows({long!r}, where='mood = $guvnor$tense$guvnor$', keep=True)",
+        f"op.bring_back({long!r})",
+        python=True,
+    )
+    succeeds(up(guvnor, rules, project))
+    assert [len(name.encode()) <= 63 for name in kept_tables(rules)] == [True, True]
+    assert contents(rules, table) != before
+    rules.execute(f'UPDATE {table} SET "where" = NULL')  # nothing that was not NULL before
+    succeeds(guvnor("schema", "check", database=rules, cwd=project.directory))
+    succeeds(down(guvnor, rules, project))
+    assert contents(rules, table) == before
+    assert kept_tables(rules) == []
+
+
+def test_a_second_change_of_a_table_needs_a_revision_of_its_own(
+    rules: Database, guvnor: Command, project: Project
+) -> None:
+    project.add_revision(CHANGE + "\n" + DELETE, BACK, python=True)
+    result = ends(up(guvnor, rules, project), 1, "keeps the rows of another change")
+    assert "put the other one into a revision of its own" in result.err
+
+
+def test_a_trigger_that_keeps_rows_from_being_deleted(
+    rules: Database, guvnor: Command, project: Project
+) -> None:
+    rules.execute("""
+        CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER stay BEFORE DELETE ON rules FOR EACH ROW WHEN (OLD.id = 100) EXECUTE FUNCTION stay();
+        INSERT INTO rules (id, score) VALUES (1000, 100)
+    """)
+    project.add_revision(DELETE, BACK, python=True)
+    before = contents(rules)
+    ends(up(guvnor, rules, project), 1, "could not be deleted: other rows refer to them, or a trigger")
+    rules.execute("DROP TRIGGER stay ON rules")
+    succeeds(up(guvnor, rules, project))
+    assert rules.execute("SELECT count(*) FROM rules WHERE score > 10 OR note IS NULL") == [(0,)]
+    succeeds(down(guvnor, rules, project))
+    assert contents(rules) == before
