@@ -11,7 +11,7 @@ from guvnor.postgres.quoting import constant, quoted
 
 
 @dataclass(frozen=True)
-class Return:
+class KeptReturn:
     """What ``op.bring_back`` does: it undoes what a revision changed or deleted in a table."""
 
     table: str

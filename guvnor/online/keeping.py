@@ -12,7 +12,7 @@ from guvnor.postgres.quoting import constant, quoted
 
 
 @dataclass(frozen=True)
-class Change:
+class KeptChange:
     """What ``op.change_rows`` or ``op.delete_rows`` does.
 
     :ivar table: without quotes.

@@ -6,9 +6,9 @@ import logging
 from typing import Any
 
 from guvnor.online import ranges
-from guvnor.online.bringing_back import Return
+from guvnor.online.bringing_back import KeptReturn
 from guvnor.online.execute import OnlineStep, OnlineStepError
-from guvnor.online.keeping import Change
+from guvnor.online.keeping import KeptChange
 from guvnor.online.kept_statement import RANGE, RELATION, WAITING
 from guvnor.online.ranges import Ranges
 from guvnor.postgres import scalar
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _IN_VAIN_MOST = 3  # passes; the application may change the one row that is left at the same moment
 
 
-def change(step: OnlineStep, rows: Change) -> None:
+def change(step: OnlineStep, rows: KeptChange) -> None:
     """Keep and change, or delete, rows a range at a time; the table beside is there already.
 
     A row that is kept is done, so a run that was killed goes on with the others, and no row is changed twice.
@@ -44,7 +44,7 @@ def change(step: OnlineStep, rows: Change) -> None:
     ranges.finish(step, rows.table)
 
 
-def bring_back(step: OnlineStep, rows: Return) -> None:
+def bring_back(step: OnlineStep, rows: KeptReturn) -> None:
     """Bring kept rows back a range at a time, and report those that cannot come back.
 
     Nothing that a single row holds stops it: that row stays in the table beside, with the reason.

@@ -20,8 +20,8 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 from guvnor.online import backfill, execute, kept_rows, plain_forms
-from guvnor.online.bringing_back import Return
-from guvnor.online.keeping import Change
+from guvnor.online.bringing_back import KeptReturn
+from guvnor.online.keeping import KeptChange
 from guvnor.online.kept_names import calling_revision
 from guvnor.postgres.quoting import quoted
 from guvnor.postgres.raw_sql import RawPostgresqlImpl
@@ -203,7 +203,7 @@ class OnlineOperations:
         if isinstance(set, str) or not set:
             raise execute.OnlineStepError('op.change_rows takes set={"column": "expression", ...}.')
         _require_keep(keep, "op.backfill changes rows without keeping them.")
-        _keep(operations.migration_context, Change(table, dict(set), where, calling_revision()))
+        _keep(operations.migration_context, KeptChange(table, dict(set), where, calling_revision()))
 
     @classmethod
     def delete_rows(cls, operations: Operations, table: str, *, where: str, keep: bool) -> None:
@@ -216,7 +216,7 @@ class OnlineOperations:
         :raises OnlineStepError: when rows remain that cannot be deleted.
         """
         _require_keep(keep, "op.execute deletes rows without keeping them.")
-        _keep(operations.migration_context, Change(table, None, where, calling_revision()))
+        _keep(operations.migration_context, KeptChange(table, None, where, calling_revision()))
 
     @classmethod
     def bring_back(cls, operations: Operations, table: str) -> None:
@@ -226,7 +226,7 @@ class OnlineOperations:
         inserted again. What cannot come back stays in the table beside, and is reported; when nothing stays,
         that table is dropped.
         """
-        context, rows = operations.migration_context, Return(table, calling_revision())
+        context, rows = operations.migration_context, KeptReturn(table, calling_revision())
         whole = rows.whole()
         _invoke(
             context,
@@ -251,7 +251,7 @@ def _require_keep(keep: bool, instead: str) -> None:
         raise execute.OnlineStepError(f"The rows are kept: keep=True. {instead}")
 
 
-def _keep(context: MigrationContext, rows: Change) -> None:
+def _keep(context: MigrationContext, rows: KeptChange) -> None:
     """Make the table beside in the revision's transaction, then keep and change rows online."""
     _execute(context, rows.make())
     whole = rows.whole()

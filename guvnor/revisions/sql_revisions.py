@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 
 from guvnor.errors import GuvnorError
 from guvnor.online import plain_forms
-from guvnor.online.bringing_back import Return
-from guvnor.online.keeping import Change
+from guvnor.online.bringing_back import KeptReturn
+from guvnor.online.keeping import KeptChange
 from guvnor.online.kept_names import calling_revision
 from guvnor.postgres import escaped_colons
 from guvnor.revisions import files as revision_files
@@ -147,18 +147,18 @@ class _Recorder:
     ) -> None:
         if keep is not True or isinstance(set, str) or not set:
             self._fail()
-        self._keep(Change(table, dict(set), where, calling_revision()))
+        self._keep(KeptChange(table, dict(set), where, calling_revision()))
 
     def delete_rows(self, table: str, *, where: str, keep: bool) -> None:
         if keep is not True:
             self._fail()
-        self._keep(Change(table, None, where, calling_revision()))
+        self._keep(KeptChange(table, None, where, calling_revision()))
 
-    def _keep(self, rows: Change) -> None:
+    def _keep(self, rows: KeptChange) -> None:
         self.statements += [rows.make(), rows.whole()]
 
     def bring_back(self, table: str) -> None:
-        rows = Return(table, calling_revision())
+        rows = KeptReturn(table, calling_revision())
         self.statements += [rows.whole(), rows.drop()]
 
     def forget_kept(self, table: str, *, revision: str) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from guvnor.errors import GuvnorError
 from guvnor.online import kept_statement
-from guvnor.online.bringing_back import Return
-from guvnor.online.keeping import Change
+from guvnor.online.bringing_back import KeptReturn
+from guvnor.online.keeping import KeptChange
 from guvnor.online.kept_names import calling_revision, kept_name
 from guvnor.revisions.statements import checksum
 
@@ -32,8 +32,8 @@ def test_only_a_revision_keeps_rows() -> None:
 )
 def test_a_statement_is_told_apart_by_what_the_revision_says(where: str) -> None:
     def statements(revision: str, **more: str) -> list[str]:
-        change = Change("rules", {"active": "false", **more}, where, revision)
-        back = Return("rules", revision)
+        change = KeptChange("rules", {"active": "false", **more}, where, revision)
+        back = KeptReturn("rules", revision)
         return [change.make(), change.whole(), back.whole(), back.drop()]
 
     made = statements("004")
