@@ -242,6 +242,7 @@ BEGIN
     IF plan.problem IS NOT NULL THEN
         RAISE EXCEPTION USING MESSAGE = plan.problem;
     END IF;
+    EXECUTE format('SELECT FROM %s LIMIT 0', plan.target);  -- fails where row security hides rows
     IF to_regclass(plan.kept) IS NULL THEN
         EXECUTE plan.make;
         EXECUTE format('COMMENT ON TABLE %s IS %L', plan.kept, {comment});

@@ -8,11 +8,13 @@ import subprocess
 import time
 from pathlib import Path
 
+import psycopg2
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
 from guvnor.embedded.programs import binaries
+from guvnor.online.keeping import KeptChange
 from tests.support import revision_runner
 from tests.support.clone import Clone
 from tests.support.command import Command, Result
@@ -95,6 +97,16 @@ def confirmed(refused: Result, command: Command, *words: str, database: Database
     """Run a migration again with the hash that its refusal has named."""
     (plan,) = set(re.findall(r"--confirm ([0-9a-f]{16})", refused.err))
     return command("migrate", *words, "--confirm", plan, database=database, cwd=cwd)
+
+
+def in_one_transaction(database: Database, body: str) -> None:
+    """Run the body of a revision's function in a transaction, in which online operations are plain."""
+    with (
+        revision_runner.connect(database) as connection,
+        Operations.context(MigrationContext.configure(connection)) as op,
+    ):
+        exec(body, {"op": op, "revision": "004", "down_revision": "003"})
+        connection.commit()
 
 
 CASES = {
@@ -205,8 +217,9 @@ def test_what_the_application_has_written_since_stays(
     assert rules.execute(f"SELECT count(*) FROM {KEPT}") == [(2,)]
 
 
+@pytest.mark.parametrize("form", ["online", "plain"])
 def test_rows_that_cannot_be_inserted_again_are_reported(
-    rules: Database, guvnor: Command, project: Project
+    rules: Database, guvnor: Command, project: Project, form: str
 ) -> None:
     rules.execute("""
         CREATE TABLE teams (id integer PRIMARY KEY);
@@ -222,14 +235,21 @@ def test_rows_that_cannot_be_inserted_again_are_reported(
     )
     next(project.versions.glob("003*")).unlink()
     project.add_revision(text, NO_TABLES)
-    project.add_revision('op.delete_rows("rules", where="id <> 200", keep=True)', BACK, python=True)
+    delete = 'op.delete_rows("rules", where="id <> 200", keep=True)'
+    project.add_revision(delete, BACK, python=True)
     before = dict(rules.execute("SELECT id, r::text FROM rules AS r"))
-    succeeds(up(guvnor, rules, project))
+    if form == "online":
+        succeeds(up(guvnor, rules, project))
+    else:
+        in_one_transaction(rules, delete)
     assert rules.execute("SELECT id FROM rules") == [(200,)]
     rules.execute("INSERT INTO rules (id, note) VALUES (7, 'taken'); UPDATE rules SET team = NULL")
     rules.execute("DELETE FROM teams WHERE id = 2")
-    result = succeeds(down(guvnor, rules, project))
-    assert "rows of rules could not be brought back" in result.err
+    if form == "online":
+        result = succeeds(down(guvnor, rules, project))
+        assert "rows of rules could not be brought back" in result.err
+    else:
+        in_one_transaction(rules, BACK)
     left = dict(rules.execute(f"SELECT id, guvnor_left_why FROM {KEPT}"))
     assert "taken" in left[7]
     assert "foreign key" in left[9]
@@ -334,16 +354,9 @@ def test_killed_between_two_batches(rules: Database, guvnor: Command, project: P
 def test_in_one_transaction(rules: Database, name: str) -> None:
     there, back, table = CASES[name]
     before = contents(rules, table)
-    with (
-        revision_runner.connect(rules) as connection,
-        Operations.context(MigrationContext.configure(connection)) as op,
-    ):
-        revision = {"op": op, "revision": "004", "down_revision": "003"}
-        exec(there, revision)
-        connection.commit()
-        assert contents(rules, table) != before
-        exec(back, revision)
-        connection.commit()
+    in_one_transaction(rules, there)
+    assert contents(rules, table) != before
+    in_one_transaction(rules, back)
     assert contents(rules, table) == before
     assert kept_tables(rules) == []
 
@@ -587,5 +600,34 @@ def test_a_trigger_that_keeps_rows_from_being_deleted(
     rules.execute("DROP TRIGGER stay ON rules")
     succeeds(up(guvnor, rules, project))
     assert rules.execute("SELECT count(*) FROM rules WHERE score > 10 OR note IS NULL") == [(0,)]
+    succeeds(down(guvnor, rules, project))
+    assert contents(rules) == before
+
+
+def test_a_table_that_forces_row_security(
+    server: Server, rules: Database, guvnor: Command, project: Project
+) -> None:
+    """Nothing is changed by halves: who may not see all rows is refused before."""
+    owner = server.create_role()
+    rules.execute(f"""
+        ALTER TABLE rules OWNER TO {owner.name};
+        ALTER TABLE rules ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        CREATE POLICY few ON rules USING (id < 3);
+        GRANT CREATE, USAGE ON SCHEMA public TO {owner.name}
+    """)
+    before = contents(rules)
+    session = rules.connect()
+    run(session, f"SET ROLE {owner.name}; SET row_security = off")
+    change = KeptChange("rules", {"active": "false"}, "active", "004")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        run(session, change.make())
+    assert kept_tables(rules) == []
+    project.add_revision(CHANGE, BACK, python=True)
+    succeeds(up(guvnor, rules, project))  # as a superuser
+    assert rules.execute(f"SELECT relforcerowsecurity FROM pg_class WHERE oid = '{KEPT}'::regclass") == [
+        (True,)
+    ]
+    run(session, "SET row_security = on")
+    assert run(session, f"SELECT count(*) FROM {KEPT}") == [(0,)]
     succeeds(down(guvnor, rules, project))
     assert contents(rules) == before
