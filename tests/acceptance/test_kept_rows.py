@@ -631,3 +631,20 @@ def test_a_table_that_forces_row_security(
     assert run(session, f"SELECT count(*) FROM {KEPT}") == [(0,)]
     succeeds(down(guvnor, rules, project))
     assert contents(rules) == before
+
+
+def test_what_has_no_place_any_more_stays(rules: Database, guvnor: Command, project: Project) -> None:
+    """A downgrade does not fail for a column or a table that somebody has dropped by hand."""
+    project.add_revision(CHANGE, BACK, python=True)
+    succeeds(up(guvnor, rules, project))
+    rules.execute("ALTER TABLE rules DROP COLUMN mood")
+    before = contents(rules)
+    result = succeeds(down(guvnor, rules, project))
+    assert "334 rows of rules could not be brought back" in result.err
+    assert rules.execute(f"SELECT DISTINCT guvnor_left_why FROM {KEPT}") == [
+        ("These columns are gone: mood",)
+    ]
+    assert contents(rules) == before
+    rules.execute(f"DROP TABLE {KEPT}")
+    in_one_transaction(rules, BACK)
+    assert contents(rules) == before
