@@ -206,10 +206,8 @@ def _count(connection: Connection, loss: Loss, change: DataChange) -> Loss | Non
                 return replace(loss, count=count, exact=True)
         except psycopg2.Error as error:
             code = error.pgcode
-        if code == errorcodes.UNDEFINED_TABLE or (
-            code == errorcodes.UNDEFINED_COLUMN and wanted is conditions
-        ):
-            return None
+        if wanted is conditions and code in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
+            return None  # a predicate may name what the plan makes
         if change.how == "cast" and code != errorcodes.UNDEFINED_FUNCTION:
             return loss
     if change.how == "cast":

@@ -13,6 +13,7 @@ from guvnor.postgres.quoting import QUOTED_OR_BLANK
 
 # PostgreSQL documentation: COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION.
 _CANDIDATE = re.compile(r"\b(commit|end|rollback|abort|prepare)\b", re.IGNORECASE)
+_SAVEPOINT = re.compile(r"\b(savepoint|release|rollback)\b", re.IGNORECASE)
 _PIECE = re.compile(rf"{QUOTED_OR_BLANK} | (?P<word>[^\W\d][\w$]*) | (?P<mark>.)", re.DOTALL | re.VERBOSE)
 _FIRST_WORDS = 4
 _QUOTED = re.compile(QUOTED_OR_BLANK, re.DOTALL | re.VERBOSE)
@@ -56,6 +57,13 @@ def refusal(revision: str, direction: str, words: str) -> str:
 def only_alters(text: str) -> bool:
     """Tell whether a text consists of ALTER statements, which write no rows by a trigger's event."""
     return all(words[0].upper() == "ALTER" for words in _openings(text))
+
+
+def names_savepoint(text: str) -> bool:
+    """Tell whether a text makes a savepoint, releases one, or goes back to one."""
+    if _SAVEPOINT.search(text) is None:
+        return False
+    return any(words[0].upper() in ("SAVEPOINT", "RELEASE", "ROLLBACK") for words in _openings(text))
 
 
 def seen_on_empty_tables(text: str, routines: Iterable[str] = ()) -> bool:

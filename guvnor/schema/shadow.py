@@ -106,9 +106,9 @@ class Shadow:
         engine.dialect.initialize(connection)
 
         @event.listens_for(connection, "before_cursor_execute")
-        def before_statement(*_: object) -> None:
+        def before_statement(_connection: object, _cursor: object, statement: str, *_: object) -> None:
             if self.watch is not None:
-                self.watch.before_statement()
+                self.watch.before_statement(statement)
 
         @event.listens_for(connection, "after_cursor_execute")
         def after_statement(

@@ -104,6 +104,7 @@ class DataWatch:
         :param driver: in a transaction that will be rolled back.
         """
         self._driver, self._schema = driver, schema
+        self._undoable = True
         self.ledger: Ledger = {}
         self.seen: list[Touch] = []
 
@@ -128,7 +129,8 @@ class DataWatch:
 
         :param undone: see :meth:`guvnor.schema.shadow.Shadow.undone`.
         """
-        statements = [] if isinstance(text, Backfill | Kept) else transaction_control.split(text)
+        whole = isinstance(text, Backfill | Kept) or transaction_control.names_savepoint(text)
+        statements = [] if whole else transaction_control.split(text)
         before = self.ledger, list(self.seen)
         try:
             with undone(on_failure=True) if len(statements) > 1 else contextlib.nullcontext():
@@ -141,13 +143,18 @@ class DataWatch:
             self._run_one(text, execute)
 
     def _run_one(self, statement: str, execute: Callable[[str], object]) -> None:
-        self.before_statement()
+        self.before_statement(statement)
         execute(statement)
         self.after_statement(statement, lambda: execute(statement))
 
-    def before_statement(self) -> None:
-        """Remember where to go back to."""
-        self._execute(f"SAVEPOINT {_SAVEPOINT}")
+    def before_statement(self, statement: str) -> None:
+        """Remember where to go back to, unless the statement itself names a savepoint.
+
+        What is released with ours, or goes back to before it, would be a savepoint of the revision.
+        """
+        self._undoable = not transaction_control.names_savepoint(statement)
+        if self._undoable:
+            self._execute(f"SAVEPOINT {_SAVEPOINT}")
 
     def after_statement(self, statement: str, again: Callable[[], object]) -> None:
         """Record what a statement has done since :meth:`before_statement`.
@@ -160,7 +167,8 @@ class DataWatch:
             found = [touch for touch in found if touch.how != "update"]
             found += self._updated_columns(updated & self.ledger.keys(), again)
             record, unwatched = self._look()
-        self._execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+        if self._undoable:
+            self._execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
         # No row goes with one that ``op.delete_rows`` deletes: it leaves those alone to which others refer.
         kept = isinstance(statement, Kept)
         caused = self._cascades([touch for touch in found if not kept or touch.how != "delete"])
@@ -187,8 +195,11 @@ class DataWatch:
     def _updated_columns(self, tables: set[int], again: Callable[[], object]) -> list[Touch]:
         """Undo a statement, let it say which columns of some tables it updates, and do it again.
 
-        Where it cannot run with the triggers, it may have updated any column.
+        Where it cannot be undone, or run with the triggers, it may have updated any column.
         """
+        any_column = [Touch("update", (oid, number)) for oid in tables for number in self.ledger[oid].columns]
+        if not self._undoable:
+            return any_column
         undo = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}"
         self._execute(undo)
         listed = ", ".join(map(str, tables))
@@ -200,7 +211,7 @@ class DataWatch:
         except Exception as error:
             if not isinstance(getattr(error, "orig", error), psycopg2.Error):
                 raise
-            found = [Touch("update", (oid, number)) for oid in tables for number in self.ledger[oid].columns]
+            found = any_column
         self._execute(undo)
         again()
         return found

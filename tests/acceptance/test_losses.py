@@ -325,3 +325,39 @@ def test_giving_up_the_backup_is_another_plan(places, guvnor, project):
     assert plan_hash(with_backup.err) != plan_hash(without.err)
     shown = succeeds(guvnor("migrate", "plan", "down", env=PRODUCTION, **here))
     assert plan_hash(shown.out) == plan_hash(with_backup.err)
+
+
+def test_savepoints_of_a_revision_do_not_hide_what_it_loses(places, guvnor, project):
+    """The shadow has savepoints of its own, which must not take those of the revision with them."""
+    project.add_revision(
+        "op.execute('SAVEPOINT a')\n"
+        "op.execute('DELETE FROM guides')\n"
+        "op.execute('ROLLBACK TO a')\n"
+        "op.execute('RELEASE a')\n"
+        "with op.get_bind().begin_nested():\n"
+        "    op.execute('DELETE FROM visits')\n"
+        "op.execute('SAVEPOINT a; CREATE TABLE news (id integer)')\n"
+        "op.execute('RELEASE SAVEPOINT a')\n"
+        "op.execute('UPDATE places SET state = NULL')",
+        f'op.execute("{SAFE}")',
+        python=True,
+    )
+    # What was undone is seen, too: it is better to ask once too often.
+    assert losses(guvnor, places, project) == {
+        ("delete", "guides"): 1,
+        ("delete", "visits"): 2,
+        ("update", "places.state"): 1,
+    }
+
+
+def test_rows_of_a_backfill_that_names_a_table_of_the_plan_are_counted_without_its_predicate(
+    places, guvnor, project
+):
+    """The live database does not have that table, but it has the rows."""
+    project.add_revision(
+        "op.execute('CREATE TABLE states (id integer)')\n"
+        "op.backfill('places', \"state = 'x'\", 'id IN (SELECT id FROM states)')",
+        f'op.execute("{SAFE}")',
+        python=True,
+    )
+    assert losses(guvnor, places, project) == {("update", "places.state"): 1}
