@@ -13,6 +13,7 @@ from guvnor.schema.stored_data import ColumnType
 SAMPLES = (
     "1.23456789012345", "7", "007", "16777217", "9007199254740993", "2001-02-03 04:05:06.789123+00",
     "04:05:06.789123", "1 day 02:03:04.567891", "true", "x" * 20_000, '{"a": 1}',
+    "c2d29867-3d0b-d497-9191-18a9d8ee7830", "10.1.2.3/24", "{1,2,16777217}", "{1.25,7}", "{xxxxxxxxxxxx}",
 )  # fmt: skip
 """One of these has what a type of the kind can lose: digits, a part of a moment, precision, length."""
 
@@ -25,8 +26,9 @@ def keeps_values(driver: Connection, old: ColumnType, new: ColumnType) -> bool:
     """
     if new.labels is not None:
         return old.labels is not None and set(old.labels) <= set(new.labels)
+    samples = (*(old.labels or ()), *SAMPLES)
     known = False
-    for sample in SAMPLES:
+    for sample in samples:
         value = f"{constant(sample)}::{old.base}"
         sql = f"SELECT (({value})::{new.base})::{old.base}::text IS NOT DISTINCT FROM ({value})::text"
         with driver.cursor() as cursor:

@@ -12,10 +12,10 @@ from typing import Literal
 
 from guvnor.postgres import Connection, rows
 
-How = Literal["drop", "truncate", "delete", "update", "insert", "cast", "rewrite", "unseen"]
-"""What happens to data. ``cast``: a column's type changes; ``rewrite``: it does not, but the rows are written
-anew from an expression (``ALTER COLUMN ... TYPE ... USING``); ``unseen``: somebody switched off the triggers
-that watch a table."""
+How = Literal["drop", "truncate", "delete", "update", "insert", "cast", "rewrite", "retype", "unseen"]
+"""What happens to data. ``cast``: a column's type changes; ``rewrite``: the rows are written anew from an
+expression (``ALTER COLUMN ... TYPE ... USING``); ``retype``: they may be; ``unseen``: somebody switched off
+the triggers that watch a table."""
 
 Key = tuple[int, int]
 """A table's OID and a column's number; 0 for the table itself."""
@@ -26,12 +26,14 @@ class ColumnType:
     """The type of a column.
 
     :ivar oid: in ``pg_type``.
+    :ivar modifier: such as its length, as ``pg_attribute`` has it.
     :ivar name: as the server prints it, with its length: ``character varying(255)``.
     :ivar base: the same where a domain is replaced by the type under it.
     :ivar labels: of an enum; None for any other type.
     """
 
     oid: int
+    modifier: int
     name: str
     base: str
     labels: tuple[str, ...] | None
@@ -109,7 +111,7 @@ _COLUMNS = """
            concat_ws('|', a.attname, a.attnotnull, a.atthasdef, a.attidentity, a.attstattarget, a.attstorage,
                      a.attcompression, a.attacl, a.attoptions, a.attcollation, a.attinhcount, a.attislocal,
                      pg_get_expr(d.adbin, d.adrelid)),
-           a.atttypid::bigint, format_type(a.atttypid, a.atttypmod),
+           a.atttypid::bigint, a.atttypmod, format_type(a.atttypid, a.atttypmod),
            CASE WHEN t.typtype = 'd' THEN (
                WITH RECURSIVE under AS (
                    SELECT t.typbasetype AS oid, t.typtypmod AS modifier
@@ -137,8 +139,8 @@ def read(connection: Connection, schema: str) -> Ledger:
     """Read the tables and columns of a schema."""
     columns: dict[int, dict[int, StoredColumn]] = {}
     found = rows(connection, _COLUMNS, {"schema": schema})
-    for oid, number, name, version, visible, type_, printed, base, labels in found:
-        kind = ColumnType(type_, printed, base, None if labels is None else tuple(labels))
+    for oid, number, name, version, visible, type_, modifier, printed, base, labels in found:
+        kind = ColumnType(type_, modifier, printed, base, None if labels is None else tuple(labels))
         columns.setdefault(oid, {})[number] = StoredColumn(name, kind, version, visible)
     return {
         oid: StoredTable(name, file, parent, columns.get(oid, {}))
@@ -161,13 +163,15 @@ def compare(before: Ledger, after: Ledger) -> Iterator[Touch]:
             if (now := new.columns.get(number)) is None:
                 if not _by_parent(before, after, key):
                     yield Touch("drop", key)
-            elif was.type != now.type:
-                # ALTER TYPE adds labels to an enum and renames them; it takes none away.
-                same = now.type.labels is not None and was.type.oid == now.type.oid
-                if not same and was.type.told_apart_by != now.type.told_apart_by:
-                    yield Touch("cast", key, now.type)
-            elif old.file != new.file and was.version != now.version and was.visible == now.visible:
-                yield Touch("rewrite", key)
+                continue
+            # ALTER TYPE renames types, adds labels to an enum and renames them; it takes none away.
+            same = (was.type.oid, was.type.modifier) == (now.type.oid, now.type.modifier)
+            if not same and was.type.told_apart_by != now.type.told_apart_by:
+                yield Touch("cast", key, now.type)
+            elif was.version != now.version and (new.file is None or old.file != new.file):
+                # In a partitioned table, or with another attribute, it may be the attribute alone.
+                sure = new.file is not None and same and was.visible == now.visible
+                yield Touch("rewrite" if sure else "retype", key)
 
 
 def _by_parent(before: Ledger, after: Ledger, key: Key) -> bool:

@@ -22,7 +22,7 @@ from guvnor.online.plain_forms import Backfill
 from guvnor.postgres import Connection, rows, scalar
 from guvnor.postgres.quoting import unquoted
 from guvnor.revisions import transaction_control
-from guvnor.schema import casts, stored_data
+from guvnor.schema import casts, retyped, stored_data
 from guvnor.schema.stored_data import Key, Ledger, Touch
 
 _NAME = "guvnor_touched"  # of the function and of its trigger on each table
@@ -167,6 +167,12 @@ class DataWatch:
             found = [touch for touch in found if touch.how != "update"]
             found += self._updated_columns(updated & self.ledger.keys(), again)
             record, unwatched = self._look()
+        after = stored_data.read(self._driver, self._schema)
+        changes = list(stored_data.compare(self.ledger, after))
+        tried = [touch for touch in changes if touch.how in ("cast", "retype")] if self._undoable else []
+        overwritten = self._overwritten(tried, after, again)
+        if tried:
+            after = stored_data.read(self._driver, self._schema)
         if self._undoable:
             self._execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
         # No row goes with one that ``op.delete_rows`` deletes: it leaves those alone to which others refer.
@@ -180,8 +186,11 @@ class DataWatch:
             ]
         if not transaction_control.only_alters(statement):
             found += [Touch("unseen", (oid, 0)) for oid in unwatched if oid in self.ledger]
-        after = stored_data.read(self._driver, self._schema)
-        found += map(self._judged, stored_data.compare(self.ledger, after))
+        for touch in changes:
+            if touch.key in overwritten:
+                found.append(Touch("rewrite", touch.key))
+            elif touch.how != "retype":
+                found.append(self._judged(touch))
         if isinstance(statement, Kept):
             follow = {touch.key[0] for touch in caused}  # and come back in the same way
             found = [self._kept(touch, statement.table, follow) for touch in found]
@@ -213,6 +222,23 @@ class DataWatch:
                 raise
             found = any_column
         self._execute(undo)
+        again()
+        return found
+
+    def _overwritten(self, touches: Sequence[Touch], after: Ledger, again: Callable[[], object]) -> set[Key]:
+        """Undo a statement, find the columns in which its USING overwrites values, and do it again."""
+        if not touches:
+            return set()
+        undo = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}"
+        self._execute(undo)
+        found: set[Key] = set()
+        for touch in touches:
+            oid, number = touch.key
+            table, column = self.ledger[oid], self.ledger[oid].columns[number]
+            place = self._schema, table.name, column.name
+            new = after[oid].columns[number]
+            if retyped.overwrites(self._driver, place, column.type, (new.name, new.type), again):
+                found.add(touch.key)
         again()
         return found
 

@@ -97,6 +97,29 @@ def losses(guvnor, database, project, *words):
         ("ALTER TABLE places ALTER state TYPE varchar(100)", {}),
         ("ALTER TABLE places ALTER price TYPE boolean USING true", {("cast", "places.price"): None}),
         ("ALTER TABLE places ALTER state TYPE text USING NULL", {("rewrite", "places.state"): 1}),
+        # The types would keep every value, but what USING says does not.
+        (
+            "DROP VIEW open_places; ALTER TABLE places ALTER name TYPE text USING left(name, 2)",
+            {("rewrite", "places.name"): 2},
+        ),
+        (
+            (
+                "DROP VIEW open_places; "
+                "ALTER TABLE places ALTER name TYPE text USING name::text, ALTER active SET NOT NULL"
+            ),
+            {},
+        ),
+        ("ALTER TABLE guides ALTER place_id TYPE bigint USING 1", {("rewrite", "guides.place_id"): 1}),
+        ("ALTER TABLE guides ALTER place_id TYPE bigint USING place_id * 100", {}),
+        (
+            "ALTER TABLE places ALTER state TYPE text USING lower(state), ALTER state SET DEFAULT 'x'",
+            {("rewrite", "places.state"): 1},
+        ),
+        ("ALTER TABLE places ALTER state TYPE text, ALTER price TYPE numeric(14, 6)", {}),
+        (
+            "ALTER TABLE places ALTER at TYPE timestamptz USING at AT TIME ZONE 'Europe/Berlin'",
+            {},
+        ),
         ("ALTER TABLE places DROP ratio, ADD ratio float8", {("drop", "places.ratio"): 2}),
         (
             "DROP TABLE visits; CREATE TABLE visits (id integer PRIMARY KEY, place_id integer)",

@@ -12,9 +12,10 @@ from tests.support.server import Database
 
 SCHEMA = """
     CREATE TYPE mood AS ENUM ('good', 'bad');
+    CREATE TYPE pair AS (a integer, b integer);
     CREATE DOMAIN short AS varchar(10);
     CREATE TABLE a (id integer PRIMARY KEY, n integer, t text, m mood, s short, j json, l varchar(9)[],
-                    k integer, r text,
+                    k integer, r text, c pair,
                     g integer GENERATED ALWAYS AS (id * 2) STORED);
     CREATE TABLE b (id integer PRIMARY KEY, a_id integer REFERENCES a ON DELETE CASCADE ON UPDATE CASCADE);
     CREATE TABLE c (id integer PRIMARY KEY, b_id integer REFERENCES b ON DELETE SET DEFAULT);
@@ -64,6 +65,14 @@ CASES = {
     "ALTER TABLE a ALTER m TYPE mood USING m::text::mood; DROP TYPE old": {"cast a.m"},
     "ALTER TYPE mood RENAME TO old; CREATE TYPE mood AS ENUM ('good', 'bad'); "
     "ALTER TABLE a ALTER m TYPE mood USING m::text::mood; DROP TYPE old": set(),
+    "CREATE TYPE two AS ENUM ('good', 'bad'); ALTER TABLE a ALTER m TYPE two USING 'good'": {"rewrite a.m"},
+    "CREATE TYPE two AS ENUM ('good', 'bad', 'new'); "
+    "ALTER TABLE a ALTER m TYPE two USING replace(m::text, 'bad', 'good')::two": {"rewrite a.m"},
+    "ALTER TYPE mood RENAME TO feeling": set(),
+    "ALTER TYPE pair RENAME TO couple": set(),
+    "ALTER TABLE p ALTER n TYPE integer USING 1": {"rewrite p.n", "rewrite p1.n"},
+    "ALTER TABLE p ALTER n SET DEFAULT 1": set(),
+    'ALTER TABLE "Odd.Name" ALTER "A column" TYPE varchar USING \'x\'': {'rewrite "Odd.Name"."A column"'},
     "ALTER TYPE mood RENAME VALUE 'bad' TO 'sad'": set(),
     "ALTER TYPE mood ADD VALUE 'fine'": set(),
     "CREATE TABLE new AS TABLE a; DROP TABLE a CASCADE; ALTER TABLE new RENAME TO a": {"drop a"},
