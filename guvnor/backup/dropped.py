@@ -69,7 +69,8 @@ SELECT
           WHERE i.indrelid = c.oid AND i.indisprimary
           ORDER BY k.place),
     ARRAY(SELECT confrelid::bigint FROM pg_catalog.pg_constraint
-          WHERE contype = 'f' AND conrelid = c.oid AND confrelid <> c.oid)
+          WHERE contype = 'f' AND conrelid = c.oid AND confrelid <> c.oid),
+    c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = c.oid)
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE (c.oid IN (TABLE wanted)
@@ -98,6 +99,7 @@ class _Relation:
     :ivar columns: those that are stored; generated columns are not.
     :ivar key: the columns of the primary key.
     :ivar parents: the tables that its foreign keys refer to.
+    :ivar inherited: whether other tables, which are no partitions, inherit from it.
     """
 
     oid: int
@@ -106,6 +108,7 @@ class _Relation:
     columns: list[str]
     key: list[str]
     parents: list[int]
+    inherited: bool
 
 
 @dataclass(frozen=True)
@@ -133,25 +136,27 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
     :param objects: see :func:`guvnor.backup.losses.objects`.
 
     :returns: tables first, in an order in which foreign keys hold.
-    :raises NotSeparableError: when a column's table has no primary key that remains, or when tables refer to
-        each other in a circle.
+    :raises NotSeparableError: when a column's table has no primary key that remains, when the rows that were
+        deleted cannot be told from those that were not, or when tables refer to each other in a circle.
     """
     stored = ("table", "materialized view", "sequence")
     gone = [f"public.{item.identity}" for item in objects if item.kind in stored]
+    emptied = {f"public.{item.identity}": how for item in objects if (how := item.attributes.get("emptied"))}
     dropped: dict[str, list[str]] = {}
     for item in objects:
         table = f"public.{item.parents[0].partition(':')[2]}" if item.kind == "column" else ""
-        if table and table not in gone:
+        # Of a table that is emptied some rows may remain, and they lose the values of the column.
+        if table and (table not in gone or table in emptied):
             dropped.setdefault(table, []).append(item.name)
     relations = _read_relations(connection, gone)
     found = []
-    emptied = {f"public.{item.identity}" for item in objects if item.attributes.get("emptied")}
     for relation in _sorted([relation for relation in relations if relation.kind in ("r", "p")]):
         # The rows of partitions are the table's own, those of tables that inherit from it are not.
         source = relation.name if relation.kind == "p" else f"ONLY {relation.name}"
         columns = ", ".join(relation.columns)
         put_back = ""
-        if relation.name in emptied:  # the table is still there, and may hold some of the rows
+        if how := emptied.get(relation.name):  # the table is still there, and may hold some of the rows
+            _check_separable(relation, how)
             put_back = (
                 f"INSERT INTO {relation.name} ({columns}) OVERRIDING SYSTEM VALUE "
                 f"SELECT {columns} FROM saved ON CONFLICT DO NOTHING"
@@ -163,8 +168,7 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
     for relation in relations:
         name = relation.name
         if relation.kind == "S":
-            setval = f"SELECT setval({constant(name)}, last_value, is_called) FROM saved"
-            found.append(DroppedData(name, None, "last_value, is_called", name, setval))
+            found.append(DroppedData(name, None, "last_value, is_called", name, _setval(name)))
         if relation.kind == "m":
             found.append(DroppedData(name, None, "", "", f"REFRESH MATERIALIZED VIEW {name}"))
     return found
@@ -229,6 +233,34 @@ def _values(table: _Relation, dropped: Sequence[str]) -> Iterator[DroppedData]:
             f"{table.name} WHERE {column} IS NOT NULL",
             f"UPDATE {table.name} AS t SET {column} = s.{column} FROM saved AS s WHERE {same}",
         )
+
+
+def _check_separable(table: _Relation, how: str) -> None:
+    """Make sure that rows can be put back into a table that still holds some.
+
+    :param how: what empties it; TRUNCATE names each table that inherits from it, and leaves no row.
+    :raises NotSeparableError: when they cannot.
+    """
+    if how == "truncate":
+        return
+    if not table.key:
+        raise NotSeparableError(
+            f"The rows of {table.name} cannot be told from those that remain: the table has no primary key."
+        )
+    if table.inherited:
+        raise NotSeparableError(
+            f"What is deleted from {table.name} may be rows of tables that inherit from it."
+        )
+
+
+def _setval(name: str) -> str:
+    """Return what puts a sequence forward, never back: numbers may have been handed out since."""
+    ascends = f"(SELECT seqincrement > 0 FROM pg_sequence WHERE seqrelid = {constant(name)}::regclass)"
+    return (
+        f"SELECT setval({constant(name)}, saved.last_value, saved.is_called) FROM saved, {name} AS now "
+        f"WHERE CASE WHEN saved.last_value = now.last_value THEN saved.is_called "
+        f"ELSE (saved.last_value > now.last_value) = {ascends} END"
+    )
 
 
 def _read_relations(connection: Connection, names: Sequence[str]) -> list[_Relation]:

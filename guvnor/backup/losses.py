@@ -138,7 +138,7 @@ def objects(effects: Iterable[Effect]) -> tuple[Object, ...]:
     for _, change in _possible(effects):
         table = f"relation:{change.table}"
         if change.column is None:
-            item = Object("table", change.table, {"emptied": change.how != "drop"})
+            item = Object("table", change.table, {"emptied": change.how if change.how != "drop" else None})
         else:
             item = Object("column", change.name, {}, (table,))
         found.setdefault(item.handle, item)

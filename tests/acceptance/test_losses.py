@@ -338,6 +338,32 @@ def test_a_rollback_keeps_what_it_cuts_overwrites_and_deletes(places, guvnor, pr
     assert places.execute(contents) == before
 
 
+def test_a_rollback_that_deletes_some_rows_and_drops_a_column_keeps_the_values_of_the_others(
+    places, guvnor, project, directory
+):
+    """Numbers that were handed out since the rollback are not handed out again."""
+    project.add_revision(
+        "CREATE TABLE rooms (id serial PRIMARY KEY, name text); ALTER TABLE rooms ADD kind text",
+        "DELETE FROM rooms WHERE kind = 'new'; ALTER TABLE rooms DROP kind",
+    )
+    cwd = project.directory
+    succeeds(guvnor("migrate", "up", database=places, cwd=cwd))
+    path = project.add_revision(SAFE, "DELETE FROM rooms WHERE kind = 'new'; ALTER TABLE rooms DROP kind")
+    again = "ALTER TABLE rooms ADD IF NOT EXISTS kind text"
+    path.write_text(path.read_text().replace(f"op.execute({SAFE!r})", f"op.execute({again!r})"))
+    succeeds(guvnor("migrate", "up", database=places, cwd=cwd))
+    places.execute("INSERT INTO rooms (name, kind) VALUES ('a', 'new'), ('b', 'old')")
+    before = places.execute("TABLE rooms ORDER BY id")
+    succeeds(guvnor("migrate", "down", "--backup", directory, database=places, cwd=cwd), "✅ Backup taken")
+    succeeds(guvnor("migrate", "up", database=places, cwd=cwd))
+    places.execute("INSERT INTO rooms (name) VALUES ('c'), ('d')")
+    (script,) = [path for path in directory.iterdir() if path.name.endswith(".gz")]
+    command = [binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-", places.dsn]
+    subprocess.run(command, input=gzip.decompress(script.read_bytes()), check=True)
+    assert places.execute("SELECT id, name, kind FROM rooms WHERE id < 3 ORDER BY id") == before
+    assert places.execute("SELECT nextval('rooms_id_seq')") == [(5,)]
+
+
 def test_giving_up_the_backup_is_another_plan(places, guvnor, project):
     project.add_revision(SAFE, "DELETE FROM visits")
     succeeds(guvnor("migrate", "up", database=places, cwd=project.directory))

@@ -653,6 +653,18 @@ def test_a_column_alone_is_saved_without_its_table(filled, directory):
 
 
 @pytest.mark.usefixtures("tools")
+def test_rows_that_cannot_be_told_from_those_that_remain_are_said(database, directory):
+    database.execute(
+        "CREATE TABLE t (a integer); CREATE TABLE u (a integer PRIMARY KEY); CREATE TABLE v () INHERITS (u)"
+    )
+    for relation, message in (("t", "no primary key"), ("u", "tables that inherit from it")):
+        emptied = Object("table", relation, {"emptied": "delete"})
+        with pytest.raises(BackupError, match=message):
+            of_what_is_dropped(database, options(directory), [emptied])
+        of_what_is_dropped(database, options(directory), [Object("table", relation, {"emptied": "truncate"})])
+
+
+@pytest.mark.usefixtures("tools")
 def test_a_column_without_a_key_is_said(database, directory):
     database.execute(
         "CREATE TABLE t (a integer, b integer); CREATE TABLE u (a integer PRIMARY KEY, b integer)"
