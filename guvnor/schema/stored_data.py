@@ -98,12 +98,34 @@ class Touch:
     kept: bool = False
 
 
+# Each change of a row of a catalog leaves another one, with another place or another (sub)transaction. Nearly
+# all of the time goes into printing types and defaults, so only what has changed is printed again.
+_MARKS = """
+    SELECT c.oid::bigint,
+           concat_ws(' ', c.ctid, c.xmin, (
+               SELECT hashtextextended(string_agg(concat(a.ctid, a.xmin), ' ' ORDER BY a.attnum), 0)
+               FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0
+           )),
+           types.mark
+    FROM pg_catalog.pg_class AS c
+    CROSS JOIN (
+        SELECT string_agg(concat(t.oid, t.ctid, t.xmin, (
+                   SELECT string_agg(concat(e.ctid, e.xmin), ' ' ORDER BY e.enumsortorder)
+                   FROM pg_catalog.pg_enum AS e WHERE e.enumtypid = t.oid
+               )), ' ' ORDER BY t.oid) AS mark
+        FROM pg_catalog.pg_type AS t
+        WHERE t.typnamespace = %(schema)s::regnamespace AND t.typcategory <> 'A'
+          AND (t.typrelid = 0 OR EXISTS (
+              SELECT FROM pg_catalog.pg_class AS k WHERE k.oid = t.typrelid AND k.relkind = 'c'))
+    ) AS types
+    WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p')
+"""
 _TABLES = """
     SELECT c.oid::bigint, quote_ident(c.relname), pg_relation_filenode(c.oid)::bigint,
            (SELECT i.inhparent::bigint FROM pg_catalog.pg_inherits AS i
             WHERE i.inhrelid = c.oid AND c.relispartition)
     FROM pg_catalog.pg_class AS c
-    WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p')
+    WHERE c.oid = ANY (%(tables)s::oid[])
     ORDER BY c.oid
 """
 _COLUMNS = """
@@ -130,21 +152,47 @@ _COLUMNS = """
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
     JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p')
+    WHERE c.oid = ANY (%(tables)s::oid[])
       AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 """
 
 
-def read(connection: Connection, schema: str) -> Ledger:
-    """Read the tables and columns of a schema."""
+class Reader:
+    """Reads the tables and columns of a schema again and again; what has not changed is read only once."""
+
+    def __init__(self, connection: Connection, schema: str) -> None:
+        """Read nothing yet.
+
+        :param connection: in the transaction that changes the schema.
+        """
+        self._connection, self._schema = connection, schema
+        self._types: str | None = None
+        self._marks: dict[int, str] = {}
+        self._ledger: dict[int, StoredTable] = {}
+
+    def read(self) -> Ledger:
+        """Read them as they are now; a table that is the same object as before has not changed."""
+        found = rows(self._connection, _MARKS, {"schema": self._schema})
+        marks = {oid: mark for oid, mark, _ in found}
+        types = found[0][2] if found else None
+        same = self._marks if types == self._types else {}
+        stale = [oid for oid, mark in marks.items() if same.get(oid) != mark]
+        fresh = _read(self._connection, stale) if stale else {}
+        self._ledger = {oid: fresh[oid] if oid in fresh else self._ledger[oid] for oid in marks}
+        self._types, self._marks = types, marks
+        return self._ledger
+
+
+def _read(connection: Connection, tables: list[int]) -> Ledger:
     columns: dict[int, dict[int, StoredColumn]] = {}
-    found = rows(connection, _COLUMNS, {"schema": schema})
+    wanted = {"tables": tables}
+    found = rows(connection, _COLUMNS, wanted)
     for oid, number, name, version, visible, type_, modifier, printed, base, labels in found:
         kind = ColumnType(type_, modifier, printed, base, None if labels is None else tuple(labels))
         columns.setdefault(oid, {})[number] = StoredColumn(name, kind, version, visible)
     return {
         oid: StoredTable(name, file, parent, columns.get(oid, {}))
-        for oid, name, file, parent in rows(connection, _TABLES, {"schema": schema})
+        for oid, name, file, parent in rows(connection, _TABLES, wanted)
     }
 
 
@@ -157,6 +205,8 @@ def compare(before: Ledger, after: Ledger) -> Iterator[Touch]:
         if (new := after.get(oid)) is None:
             if old.parent is None or old.parent in after or old.parent not in before:
                 yield Touch("drop", (oid, 0))
+            continue
+        if new is old:
             continue
         for number, was in old.columns.items():
             key = oid, number

@@ -105,13 +105,14 @@ class DataWatch:
         """
         self._driver, self._schema = driver, schema
         self._undoable = True
+        self._reader = stored_data.Reader(driver, schema)
         self.ledger: Ledger = {}
         self.seen: list[Touch] = []
 
     def begin(self) -> None:
         """Put the triggers on the tables, and forget what was seen."""
         self.seen = []
-        self.ledger = stored_data.read(self._driver, self._schema)
+        self.ledger = self._reader.read()
         self._execute(_FUNCTION.format(schema=self._schema))
         self._put_triggers(self.ledger)
 
@@ -167,12 +168,12 @@ class DataWatch:
             found = [touch for touch in found if touch.how != "update"]
             found += self._updated_columns(updated & self.ledger.keys(), again)
             record, unwatched = self._look()
-        after = stored_data.read(self._driver, self._schema)
+        after = self._reader.read()
         changes = list(stored_data.compare(self.ledger, after))
         tried = [touch for touch in changes if touch.how in ("cast", "retype")] if self._undoable else []
         overwritten = self._overwritten(tried, after, again)
         if tried:
-            after = stored_data.read(self._driver, self._schema)
+            after = self._reader.read()
         if self._undoable:
             self._execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
         # No row goes with one that ``op.delete_rows`` deletes: it leaves those alone to which others refer.
