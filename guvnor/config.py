@@ -1,7 +1,8 @@
 """Settings, and where each came from.
 
-Precedence: command-line flag, environment, ``.env`` of the current directory, the file of ``--config`` (the
-application's own YAML file), defaults. ``guvnor`` and plain ``alembic`` resolve the same settings.
+Precedence: command-line flag, environment, the nearest ``.env`` from the current directory up to the
+project's, the file of ``--config`` (the application's own YAML file), defaults. ``guvnor`` and plain
+``alembic`` resolve the same settings.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from guvnor import folder
 from guvnor.errors import ConfigurationError
 
 MASK = "***"
@@ -23,7 +25,7 @@ PRODUCTION = "production"
 _MISSPELT = 0.88  # similarity (difflib) from which a name counts as a misspelling
 _MAX_STALL_IN_PRODUCTION = "500ms"
 _SHORTEST_STALL = 0.05  # seconds; a watch that looks every 10 ms cannot keep a shorter limit
-_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def presentable(value: str) -> str:
@@ -34,12 +36,12 @@ def presentable(value: str) -> str:
 def seconds(text: str) -> float:
     """Read a duration.
 
-    :param text: a number with a unit of ms, s, min or h; seconds without one.
+    :param text: a number with a unit of ms, s, min, h or d; seconds without one.
     :returns: the duration in seconds.
     :raises ValueError: when it is not a duration.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)?\s*", text)
-    if match is None:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)?\s*", text)
+    if match is None or (match[2] or "s") not in _UNITS:
         raise ValueError(f"{presentable(text)} is not a duration such as 500ms, 30s, 5min or 1h")
     return float(match[1]) * _UNITS[match[2] or "s"]
 
@@ -237,13 +239,14 @@ def load(
 
     :param flags: values of command-line flags by option name; None means not given.
     :param environment: the environment variables; those of this process when left out.
-    :param directory: the directory whose ``.env`` is read; the current one when left out.
+    :param directory: where ``.env`` is looked for, see :func:`guvnor.folder.of_project`; the current
+        directory when left out.
     :raises ConfigurationError: when a value cannot be used (exit code 2).
     """
     flags = flags or {}
     environment = os.environ if environment is None else environment
     try:
-        dotenv_path = (directory or Path.cwd()) / ".env"
+        dotenv_path = folder.of_project(".env", directory)
     except OSError:
         raise ConfigurationError(
             "The current directory no longer exists, or cannot be read.", next_step="cd"
@@ -258,7 +261,7 @@ def load(
         candidates = (
             (flags.get(name), f"flag --{name.replace('.', '-').replace('_', '-')}"),
             (environment.get(option.variable), f"environment {option.variable}"),
-            (dotenv.get(option.variable), f"{dotenv_path.name} {option.variable}"),
+            (dotenv.get(option.variable), f".env {option.variable}"),
             (file.get(name), f"file {texts.get('config')}"),
         )
         given = (candidate for candidate in candidates if candidate[0])

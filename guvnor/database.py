@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg2
 
-from guvnor import postgres
+from guvnor import folder, postgres, typed
 from guvnor.bookkeeping import history, production
 from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.config import Settings
@@ -21,6 +21,7 @@ from guvnor.postgres.errors import ConnectionFailedError
 
 log = logging.getLogger(__name__)
 
+_HOME = ".guvnor"
 _POLL = 0.25  # seconds between two tries to reach a server that is starting
 
 
@@ -99,13 +100,16 @@ class Database:
         :raises ConnectionFailedError: with the last reason when the time is up; at once when waiting cannot
             help.
         """
-        deadline = time.monotonic() + patience
+        deadline, told = time.monotonic() + patience, False
         while True:
             try:
                 return self.connect(purpose)
             except ConnectionFailedError as error:
                 if not error.may_pass or time.monotonic() >= deadline:
                     raise
+                if not told:
+                    log.info("waiting for the server", extra={"patience": patience, "reason": error.message})
+                told = True
             time.sleep(min(_POLL, max(0.0, deadline - time.monotonic())))
 
     def tls_warnings(self, connection: Connection) -> tuple[str, ...]:
@@ -161,8 +165,7 @@ class Database:
                 f"Refused: the connection to {host} is not encrypted, and this is production ({why}).",
                 state="Nothing was changed.",
                 next_step="Add sslmode=verify-full (and sslrootcert=FILE) to the connection string.\n"
-                "Or repeat the command with --allow-plaintext (GUVNOR_ALLOW_PLAINTEXT=yes, plain alembic: "
-                "-x allow_plaintext=yes), which is recorded.",
+                + typed.again_allowing("allow_plaintext", when="or: without TLS, on record"),
             )
 
 
@@ -185,5 +188,9 @@ def local_server() -> str:
 
 
 def local_server_home() -> Path:
-    """Return the folder in which the local server of the current directory lives."""
-    return Path.cwd() / ".guvnor"
+    """Return the folder in which the local server of the project lives.
+
+    Without a project, it is the nearest one upwards that there is, else one of the current directory.
+    """
+    top = folder.project()
+    return (top / _HOME) if top else (folder.find(_HOME) or Path.cwd() / _HOME)

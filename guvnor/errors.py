@@ -10,6 +10,8 @@ from __future__ import annotations
 import inspect
 from enum import IntEnum
 
+from guvnor import typed
+
 
 class ExitCode(IntEnum):
     """The exit code of a command."""
@@ -34,6 +36,7 @@ class GuvnorError(Exception):
     exit_code: ExitCode = ExitCode.FAILED
     state: str | None = None
     next_step: str | None = None
+    repeat_when: str | None = None  # where given, the next step is the command that was typed
 
     def __init__(
         self, message: str | None = None, *, state: str | None = None, next_step: str | None = None
@@ -49,6 +52,8 @@ class GuvnorError(Exception):
             self.state = state
         if next_step is not None:
             self.next_step = next_step
+        elif self.repeat_when is not None:
+            self.next_step = typed.again(when=self.repeat_when)
         super().__init__(self.message)
 
 

@@ -9,11 +9,13 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
+from guvnor import terminal
 from guvnor.config import Settings
 
 _LEVEL_NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
+_STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 # The attributes that every LogRecord has; any other was given as `extra` and is a field.
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -24,7 +26,7 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class TextFormatter(logging.Formatter):
-    """``12:00:00 INFO  message key=value``."""
+    """``12:00:00 INFO  message key=value``, wrapped to the terminal that shows it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record as a readable line."""
@@ -32,7 +34,10 @@ class TextFormatter(logging.Formatter):
         clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         known = {name: value for name, value in fields(record).items() if value is not None}
         extra = "".join(f" {name}={' '.join(str(value).split())}" for name, value in known.items())
-        line = f"{clock} {level:<5} {record.getMessage()}{extra}"
+        line = terminal.hung(
+            f"{clock} {level:<5} ", f"{record.getMessage()}{extra}", terminal.columns(sys.stderr)
+        )
+        line = terminal.styled(line, _STYLES.get(record.levelname, ""), sys.stderr)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -54,6 +59,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(content, ensure_ascii=False, default=str)
 
 
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment: a progress bar that is shown there redirects it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
 def configure(settings: Settings) -> None:
     """Send all records, Alembic's included, to standard error in the configured format and level."""
     as_json = (
@@ -61,7 +77,7 @@ def configure(settings: Settings) -> None:
         or settings.log_format == "json"
         or not (settings.log_format or sys.stderr.isatty())
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from guvnor import typed
 from guvnor.errors import GuvnorError, PreflightError
 
 _UNFINISHED = ".unfinished"
@@ -30,7 +31,7 @@ class BackupError(GuvnorError):
     """The backup failed."""
 
     state = "The database is unchanged; the unfinished backup was removed."
-    next_step = "Fix the cause, then run the same command again."
+    repeat_when = "after fixing the cause"
 
 
 def parse_recipients(texts: Sequence[str]) -> list[Any]:
@@ -152,7 +153,7 @@ def new_file(
         _remove(unfinished, checksum, path)
         if not isinstance(error, OSError):
             raise
-        make_room = f"df -h {directory}   # make room, then run the same command again"
+        make_room = f"df -h {directory}   # make room\n{typed.again(when='then')}"
         raise BackupError(
             f"The backup could not be written to {directory}: {_reason(error)}.",
             next_step=make_room if error.errno in _FULL else None,

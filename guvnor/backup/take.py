@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guvnor import __version__, config, postgres
+from guvnor import __version__, config, postgres, typed
 from guvnor.backup import dropped as dropped_data, file as backup_file, pg_dump
 from guvnor.backup.file import BackupCheckError, BackupError, Output
 from guvnor.bookkeeping import state
@@ -106,7 +106,7 @@ def check_readable(connection: Connection, tables: Sequence[str] | None = None) 
         raise BackupCheckError(
             f"Row security hides rows from role {row_security.acting_role(connection)}, so these tables "
             f"cannot be backed up: {', '.join(hidden)}.",
-            next_step=f"{row_security.bypass(connection)}\nThen run the same command again.",
+            next_step=f"{row_security.bypass(connection)}\n{typed.again(when='then')}",
         )
 
 

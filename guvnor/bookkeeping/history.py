@@ -10,7 +10,6 @@ revision again. ``marked`` and ``unmarked`` say whether this database is product
 from __future__ import annotations
 
 import contextlib
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -217,9 +216,8 @@ def parse_moment(text: str, now: datetime) -> datetime:
     :raises UsageError: when it is none of these (exit code 2).
     """
     text = text.strip()
-    days = re.fullmatch(r"(\d+)d", text)
     with contextlib.suppress(ValueError, OverflowError):
-        return now - (timedelta(days=int(days[1])) if days else timedelta(seconds=seconds(text)))
+        return now - timedelta(seconds=seconds(text))
     with contextlib.suppress(ValueError, OverflowError):
         return datetime.fromisoformat(text).astimezone()
     try:

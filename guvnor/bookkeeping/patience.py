@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import psycopg2
 
+from guvnor import typed
 from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.online import blockers
@@ -62,7 +63,7 @@ def wait_for_tables(connection: Connection, max_wait: float, work: Callable[[], 
                     raise BookkeepingBusyError(
                         "Could not use the tables of the version and the history within "
                         f"{max_wait:.0f} s. In the way: {who}.",
-                        next_step=f"Run the same command again once that transaction has ended."
+                        next_step=f"{typed.again(when='once that transaction has ended')}"
                         f"{blockers.ways_out(found)}",
                     ) from None
             if told != (pids := [blocker.pid for blocker in found]):

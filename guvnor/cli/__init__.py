@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from guvnor import __version__
-from guvnor.cli.base import Group
+from guvnor.cli import invocation
+from guvnor.cli.base import Group, json_option, print_json
 from guvnor.cli.configuration import config_group
 from guvnor.cli.db import db
 from guvnor.cli.deploy import deploy
@@ -19,20 +20,32 @@ from guvnor.cli.streams import open_closed_streams, say
 from guvnor.config import MASK
 from guvnor.errors import ExitCode
 
+_EXTRA = re.compile(r"(Got unexpected extra arguments?) \((.*)\)")  # click shows a tuple
 _USERINFO = re.compile(r"://[^\s]*@")
 
 
 class Root(Group):
     """The root of the command line."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Keep the words of the call, which messages repeat."""
+        words = list(args)
+        context = super().make_context(info_name, args, parent, **extra)
+        invocation.keep_words(context, words)
+        return context
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and mask a connection string that was typed in the wrong place in the error message."""
         open_closed_streams()
+        kwargs.setdefault("prog_name", "guvnor")  # not `python -m guvnor`, for which no shell completes
         try:
             return super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.ClickException as error:
             message = error.format_message()
             shown = _USERINFO.sub(f"://{MASK}@", message)
+            shown = _EXTRA.sub(r"\1: \2", shown)
             (error if shown == message else click.UsageError(shown, getattr(error, "ctx", None))).show()
             sys.exit(error.exit_code)
         except click.Abort:
@@ -40,6 +53,7 @@ class Root(Group):
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="guvnor %(version)s", help="Show the version of this tool.")
 def main() -> None:
     """Database migrations of Guvnor that the application never notices."""
 
@@ -50,14 +64,19 @@ for group in (migrate, schema, db, config_group):
 
 
 @main.command()
-def version() -> None:
+@json_option
+def version(as_json: bool) -> None:
     """Show the versions of this tool, its libraries and Python."""
     from importlib.metadata import version as installed
 
-    say(f"guvnor {__version__}")
-    for package in ("alembic", "SQLAlchemy", "psycopg2-binary"):
-        say(f"{package} {installed(package)}")
-    say(f"Python {sys.version.split()[0]}")
+    found = {"guvnor": __version__}
+    found |= {package: installed(package) for package in ("alembic", "SQLAlchemy", "psycopg2-binary")}
+    found["Python"] = sys.version.split()[0]
+    if as_json:
+        print_json(found)
+        return
+    for name, number in found.items():
+        say(f"{name} {number}")
 
 
 @main.command()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from guvnor import config, logs
-from guvnor.cli.console import Console, show
-from guvnor.cli.streams import say
+from guvnor.cli import completing, invocation
+from guvnor.cli.console import Console
+from guvnor.cli.streams import say, tell_lines
 
 if TYPE_CHECKING:
     from guvnor.migrate.request import Observer, Request
@@ -41,19 +42,38 @@ def _setting(
             _flags(context)[setting] = value or (given if isinstance(given, str) else ",".join(given))
 
     variable = _VARIABLES[setting] + (f"={value}" if value else "")
-    attributes = {"callback": take, **attributes}
-    return click.option(
-        *flags, expose_value=False, is_flag=bool(value), help=f"{text}  [${variable}]", **attributes
-    )
+    # `is_flag=False` would let click take an option without its value.
+    attributes = {"callback": take, **({"is_flag": True} if value else {}), **attributes}
+    return click.option(*flags, expose_value=False, help=f"{text}  [${variable}]", **attributes)
 
 
 # Flags that every command takes, before and after its name; the innermost wins. Where both are given in one
 # place, --verbose wins over --log-level, which is therefore read first.
 _GLOBAL = (
-    _setting("config", "The application's YAML file.", "--config", metavar="PATH"),
-    _setting("log.level", "debug, info, warning or error.", "--log-level", metavar="LEVEL", is_eager=True),
+    _setting("config", "The application's YAML file.", "--config", metavar="PATH", type=click.Path()),
+    _setting(
+        "log.level",
+        "debug, info, warning or error.",
+        "--log-level",
+        metavar="LEVEL",
+        is_eager=True,
+        shell_complete=completing.levels,
+    ),
     _setting("log.level", "Log everything.", "-v", "--verbose", value="debug"),
 )
+
+
+class Duration(click.ParamType[float]):
+    """A duration with a unit, such as ``30s``; it becomes seconds."""
+
+    name = "duration"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the text."""
+        try:
+            return config.seconds(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
 
 
 class _TakesGlobalFlags(click.Command):
@@ -69,6 +89,7 @@ class Command(_TakesGlobalFlags):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; an error is shown and ends the process with its exit code."""
+        invocation.remember(ctx)
         ctx.obj = Console()
         with ctx.obj.explaining():
             return super().invoke(ctx)
@@ -79,6 +100,17 @@ class Group(_TakesGlobalFlags, click.Group):
 
     command_class = Command
     group_class = type
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; one that stands in another group is named in full."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if (place := invocation.elsewhere(ctx, args[0])) is None:
+                raise
+            raise click.UsageError(f"No such command {args[0]!r} here.\nNext: {place}", ctx) from None
 
 
 def resolve_settings() -> config.Settings:
@@ -136,7 +168,7 @@ def print_report(report: Any, found: Any, form: str | None) -> None:
     :param form: ``json``, ``markdown`` or ``github``; None for a terminal.
     """
     if form is None:
-        show(report.as_terminal(found))
+        tell_lines(report.as_terminal(found))
     else:
         written: str = getattr(report, f"as_{form}")(found)
         say(written.rstrip("\n"))
@@ -199,6 +231,8 @@ _backup_option = _setting(
     "Back up what is dropped to this directory; required in production.",
     "--backup",
     metavar="DIR",
+    type=click.Path(file_okay=True),
+    shell_complete=completing.directories,
     callback=_backup,
 )
 
@@ -207,8 +241,8 @@ _backup_option = _setting(
 rollback_backup_options = _together(_backup_option, backup_recipient_option, no_backup_option)
 wait_for_server_option = click.option(
     "--wait-for-server",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    help="Wait for a server that is still starting.",
+    metavar="TIME",
+    type=Duration(),
+    default="0s",
+    help="Wait for a server that is still starting: 60s, 2min.",
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from guvnor import config, postgres
+from guvnor import config, postgres, terminal
 from guvnor.cli.base import Group, json_option, print_json, resolve_settings
 from guvnor.cli.streams import say
 from guvnor.errors import GuvnorError
@@ -35,8 +37,19 @@ def show(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
+    width = terminal.columns(sys.stdout)
     for row in rows:
-        say(f"{row['name']:<18} {row['value'] or '(empty)':<40} {row['origin']:<35} {row['meaning']}")
+        name, value, origin, meaning = (
+            f"{row['name']:<18} ",
+            row["value"] or "(empty)",
+            *list(row.values())[2:],
+        )
+        if width is None:
+            say(f"{name}{value:<40} {origin:<35} {meaning}")
+            continue
+        say(terminal.hung(name, value, width))
+        below = terminal.hung(" " * len(name), f"{origin}: {meaning}", width)
+        say(terminal.styled(below, "dim", sys.stdout))
 
 
 def config_value(settings: config.Settings, name: str) -> str:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from guvnor import postgres
+from guvnor import postgres, terminal
 from guvnor.bookkeeping.consistency import dirty_error
 from guvnor.bookkeeping.state import State
-from guvnor.cli.streams import say
-from guvnor.errors import GuvnorError
+from guvnor.cli.record import Record
+from guvnor.cli.streams import on_one_terminal, say, tell, tell_lines
+from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate.request import Observer
 from guvnor.migrate.signals import RunInterrupted
+from guvnor.revisions import loading
 
 if TYPE_CHECKING:
     from guvnor.migrate.guard import Risk
@@ -32,37 +35,16 @@ log = logging.getLogger(__name__)
 _LOG_EVERY = 5.0  # seconds between two records of progress
 
 
-def show(renderable: Any) -> None:
-    """Show a renderable of rich; lines are not wrapped in a pipe or a file, which has no width."""
-    from rich.console import Console as RichConsole
-
-    width = None if sys.stdout.isatty() else 200
-    console = RichConsole(emoji=False, highlight=False, width=width, soft_wrap=width is not None)
-    with console.capture() as shown:
-        console.print(renderable)
-    say(shown.get().removesuffix("\n"))
-
-
-def show_table(table: Any) -> None:
-    """Show a table of rich; lines are not wrapped in a pipe or a file, which has no width."""
-    from rich.console import Console as RichConsole
-
-    console = RichConsole(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
-    with console.capture() as shown:
-        console.print(table)
-    say("\n".join(line.rstrip() for line in shown.get().splitlines()))
-
-
 def error(problem: GuvnorError) -> None:
     """Say on standard error what happened, what state the database is in and what to type next."""
-    say(f"❌ {problem.message}", sys.stderr)
-    if problem.state:
-        say(f"   State: {problem.state}", sys.stderr)
-    if problem.next_step:
-        first, *rest = problem.next_step.splitlines()
-        say(f"   Next:  {first}", sys.stderr)
-        for line in rest:
-            say(f"          {line}", sys.stderr)
+    first, *rest = problem.message.splitlines() or [""]
+    tell(f"❌ {first}", sys.stderr, style="red")
+    for line in rest:
+        tell(line, sys.stderr)
+    # What is known of a half-done revision has its own indentation.
+    for label, text, further in (("State: ", problem.state, ""), ("Next:  ", problem.next_step, " " * 10)):
+        for place, line in enumerate((text or "").splitlines()):
+            tell(f"{further if place else f'   {label}'}{line}", sys.stderr)
 
 
 class ProgressBar:
@@ -75,7 +57,10 @@ class ProgressBar:
         self._last_record = 0.0
 
     def update(self, progress: Progress) -> None:
-        """Show the progress of the step."""
+        """Show the progress of the step, or that it is over."""
+        if progress.ended:
+            self.close()
+            return
         if not sys.stderr.isatty() or "NO_PROGRESS" in os.environ:
             now = time.monotonic()
             if now - self._last_record >= _LOG_EVERY:
@@ -95,14 +80,17 @@ class ProgressBar:
     def _begin(self, what: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
+        # What does not fit of the words is left out, so that the bar stays.
+        words = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
+            TextColumn("{task.description}", table_column=words),
+            BarColumn(bar_width=20),
             TaskProgressColumn(),
             TimeElapsedColumn(),
         )
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
         self._task = self._bar.add_task(what)
         self._bar.start()
 
@@ -114,11 +102,20 @@ class ProgressBar:
 
 
 class Console(Observer):
-    """Shows what happens while a command runs, and asks."""
+    """Shows what happens while a command runs, and asks.
+
+    :ivar each_check: whether each pre-flight check has a line, as with ``-v``; else all that pass have one.
+    :ivar record: what has happened so far, for programs.
+    :ivar document: makes the JSON document that is shown instead; None where a person reads.
+    """
 
     def __init__(self) -> None:
         """Show nothing yet."""
+        self.each_check = False
+        self.record = Record()
+        self.document: Callable[[int, GuvnorError | None], dict[str, Any]] | None = None
         self._started = False
+        self._passed: list[str] = []
         self._bar = ProgressBar()
 
     @contextlib.contextmanager
@@ -128,37 +125,71 @@ class Console(Observer):
         try:
             with contextlib.closing(self._bar), postgres.explained():
                 yield
+            self._answer(ExitCode.DONE)
             return
+        except SystemExit as leaving:
+            self._answer(leaving.code if isinstance(leaving.code, int) else ExitCode.DONE)
+            raise
         except GuvnorError as failure:
             problem = failure
+        except Exception as failure:
+            if (unreadable := loading.explained(failure)) is None:
+                raise
+            problem = unreadable
         except KeyboardInterrupt:  # outside of a migration, which explains its own interruption
             state, next_step = "No revision was being run.", "guvnor migrate status"
             problem = RunInterrupted("Interrupted.", signal.SIGINT, state=state, next_step=next_step)
-        if (drift := getattr(problem, "report", None)) is not None:
+        self._answer(problem.exit_code, problem)
+        if (drift := getattr(problem, "report", None)) is not None and self.document is None:
             from guvnor.reports.drift import as_terminal
 
-            show(as_terminal(drift))
+            tell_lines(as_terminal(drift))
         error(problem)
         raise SystemExit(problem.exit_code)
 
+    def answer_in_json(
+        self, document: Callable[[int, GuvnorError | None], dict[str, Any]] | None = None
+    ) -> None:
+        """Show one JSON document at the end, and nothing else on standard output."""
+        self.document = document or self.record.document
+
+    def _answer(self, code: int, problem: GuvnorError | None = None) -> None:
+        if self.document is not None:
+            say(json.dumps(self.document(code, problem), indent=2, ensure_ascii=False, default=str))
+
+    def say(self, text: str, *, style: str = "") -> None:
+        """Show a line of the result to a person."""
+        if self.document is None:
+            tell(text, style=style)
+
     def checked(self, check: PreflightCheck) -> None:
         """Show a pre-flight check; the error of a failed check is shown separately."""
-        if not self._started:
+        self.record.checks.append(check)
+        each = self.each_check or logging.getLogger().isEnabledFor(logging.DEBUG)
+        if each and not self._started:
             self._started = True
-            say("Running pre-flight checks")
-        say(f"❌ {check.text}" if check.error else f"✅ {check.text}")
+            self.say("Running pre-flight checks")
+        if check.error:
+            if not on_one_terminal():  # there, the error that follows says the same
+                self.say(f"❌ {check.text}")
+        elif each:
+            self.say(f"✅ {check.text}")
         for warning in check.warnings:
-            say(f"⚠️  WARNING: {warning}")
+            self.say(f"⚠️  WARNING: {warning}", style="yellow")
+        if check.brief:
+            self._passed.append(check.brief)
         if check.name == "state" and not check.error:
-            say("✅ Pre-flight checks passed")
+            self.say("✅ Pre-flight checks passed" + ("" if each else f": {', '.join(self._passed)}"))
 
     def choices(self, found: State, choices: Sequence[Choice], known: Sequence[str]) -> None:
         """Show what is known of a dirty state and the ways out of it."""
-        say(f"⚠️  WARNING: {dirty_error(found).message}")
+        self.record.choose(choices, known)
+        self.say(f"⚠️  WARNING: {dirty_error(found).message}", style="yellow")
         for line in known:
-            say(line)
+            self.say(line)
         for choice in choices:
-            say(f"   guvnor migrate repair --{choice.name:<8} {choice.meaning}")
+            command = f"   guvnor migrate repair --{choice.name:<8} "
+            self.say(terminal.hung(command, choice.meaning, terminal.columns(sys.stdout)))
 
     def ask(self, risk: Risk) -> bool | None:
         """Show what is at stake and read ``yes`` from the terminal; None without a terminal."""
@@ -169,7 +200,11 @@ class Console(Observer):
             f"   Database:  {database.database} on {database.host}, port {database.port}",
             f"   Role:      {database.role}",
             f"   Because:   {risk.why}",
-            f"   Version:   {risk.current or 'none'} → {risk.target or 'none'}",
+            *(
+                (f"   Version:   {risk.current or 'none'} → {risk.target or 'none'}",)
+                if risk.current != risk.target
+                else ()
+            ),
             *(f"   Step:      {revision}" for revision in risk.revisions),
             *(f"   Lost:      {lost}" for lost in risk.losses),
             *(f"   Lost:      {lost}" for lost in risk.accepted),
@@ -177,7 +212,7 @@ class Console(Observer):
             *((f"   Backup:    {risk.backup}",) if risk.backup else ()),
             f"   Plan hash: {risk.hash}",
         ):
-            say(line, sys.stderr)
+            tell(line, sys.stderr)
         if not sys.stdin.isatty():
             return None
         answer = b""
@@ -205,25 +240,34 @@ class Console(Observer):
         :raises DriftError: when the schema differs from what was expected (exit code 6).
         """
         self._bar.close()
+        self.record.outcome = outcome
         if outcome.backup is not None:
-            say(f"✅ Backup taken: {outcome.backup.path or outcome.backup.what}")
+            self.say(f"✅ Backup taken: {outcome.backup.path or outcome.backup.what}")
         for applied in outcome.applied:
             step = applied.step
             what = {"up": "Applied", "down": "Rolled back", "stamp": "Stamped"}[step.direction]
             waited = f", waited {applied.lock_wait:.1f} s for locks" if applied.lock_wait >= 0.05 else ""
             tries = f", {applied.tries} tries" if applied.tries > 1 else ""
-            say(f"✅ {what} {step.revision} {step.description} ({applied.duration:.2f} s{waited}{tries})")
+            self.say(
+                f"✅ {what} {step.revision} {step.description} ({applied.duration:.2f} s{waited}{tries})"
+            )
+        if outcome.marked:
+            self.say(
+                "⚠️  The database is marked as production now, since GUVNOR_ENV says so: it is guarded from "
+                "here on, whatever GUVNOR_ENV says. `guvnor db mark --not-production` takes the mark away."
+            )
         version = f"version {outcome.version}" if outcome.version else "no migrations applied"
         if outcome.ahead:
             newest = f"(newest: {outcome.newest:03d})"
-            say(
+            self.say(
                 f"⚠️  WARNING: the database is at {version}, ahead of the migration files {newest}. "
-                "Nothing was done."
+                "Nothing was done.",
+                style="yellow",
             )
         elif outcome.applied:
-            say(f"✅ Migration completed: {version}")
+            self.say(f"✅ Migration completed: {version}")
         else:
-            say(f"✅ No change: {version}")
+            self.say(f"✅ No change: {version}")
         if outcome.drift and not outcome.drift.clean:
             from guvnor.schema.drift import DriftError
 

@@ -74,21 +74,30 @@ def url() -> None:
 @db.command()
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def shell(arguments: tuple[str, ...]) -> None:
-    """Open psql on the local server; ARGUMENTS go to psql (after --)."""
-    from guvnor.embedded import binaries
+    """Open psql on the configured database; ARGUMENTS go to psql.
 
-    server = _server()
-    if not server.status().running:
-        server.start()
-    # The connection is passed in the environment, which no process list shows.
-    psql = binaries() / "psql"
+    Without a configured database, it is that of the local server. Flags of psql stand after --.
+    """
+    settings = resolve_settings()
+    if settings.storage_type == "embedded" or not settings.storage_dsn:
+        from guvnor.embedded import binaries
+
+        server = _server()
+        if not server.status().running:
+            server.start()
+        psql, environment = str(binaries() / "psql"), {**os.environ, **server.environment()}
+    else:
+        from guvnor.commands import shell as commands_shell
+
+        psql, environment = commands_shell.on_configured(settings)
     try:
-        os.execve(psql, [str(psql), *arguments], {**os.environ, **server.environment()})  # noqa: S606
+        # The connection is passed in the environment, which no process list shows.
+        os.execve(psql, [psql, *arguments], environment)  # noqa: S606
     except OSError as error:
         raise LocalServerError(
             f"{psql} cannot be run: {error.strerror}.",
-            state="The local server is running.",
-            next_step='psql "$(guvnor db url)"   # with a psql from elsewhere',
+            state="Nothing was changed.",
+            next_step="psql --version   # is there another one?",
         ) from None
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from guvnor.cli import completing
 from guvnor.cli.base import (
     Command,
     backup_recipient_option,
+    json_option,
     no_backup_option,
     no_verify_option,
     request_for,
@@ -19,15 +21,20 @@ from guvnor.cli.base import (
     wait_for_server_option,
 )
 from guvnor.cli.console import Console
-from guvnor.cli.streams import say
+from guvnor.cli.streams import on_one_terminal, tell_lines
 from guvnor.errors import UsageError
 from guvnor.revisions.script import Direction, upgrade_steps
 
-_HELP = "guvnor migrate deploy --help"
-
 
 @click.command(cls=Command)
-@click.option("--to", "--at-most", "to", metavar="REV", help="The last revision to apply; all by default.")
+@click.option(
+    "--to",
+    "--at-most",
+    "to",
+    metavar="REV",
+    shell_complete=completing.revisions,
+    help="The last revision to apply; all by default.",
+)
 @click.option("--dry-run", is_flag=True, help="Stop after the plan.")
 @click.option("--wait-only", is_flag=True, help="Only wait until all revisions are applied.")
 @click.option(
@@ -35,6 +42,7 @@ _HELP = "guvnor migrate deploy --help"
     "directory",
     metavar="DIR",
     type=click.Path(path_type=Path),
+    shell_complete=completing.directories,
     help="Back up the whole database to this directory first.",
 )
 @backup_recipient_option
@@ -50,6 +58,7 @@ _HELP = "guvnor migrate deploy --help"
 )
 @wait_for_server_option
 @run_options
+@json_option
 @click.pass_obj
 def deploy(
     shown: Console,
@@ -61,6 +70,7 @@ def deploy(
     require_encryption: bool,
     result: Path | None,
     wait_for_server: float,
+    as_json: bool,
 ) -> None:
     """Run the deploy job: pre-flight, plan, backup, up, verification.
 
@@ -70,20 +80,29 @@ def deploy(
     from guvnor.commands import deploy as deploying
     from guvnor.reports import plan as plan_report
 
+    if as_json:
+        shown.answer_in_json()
     settings = resolve_settings()
     if wait_only:
         version = deploying.wait_until_current(settings, max(wait_for_server, settings.max_wait))
-        say(f"✅ The database is at version {version}")
+        shown.record.found["version"] = version
+        shown.say(f"✅ The database is at version {version}")
         return
     given = {name for name, origin in settings.origins.items() if origin.startswith("flag")}
     if (directory or command) and "backup" in given:
-        raise UsageError("--no-backup excludes --backup and --backup-command.", next_step=_HELP)
+        raise UsageError(
+            "--no-backup excludes --backup and --backup-command.", next_step="guvnor migrate deploy --help"
+        )
     if (require_encryption or "backup.recipients" in given) and not directory:
-        raise UsageError("To encrypt a backup, also give --backup DIR.", next_step=_HELP)
+        raise UsageError(
+            "To encrypt a backup, also give --backup DIR.", next_step="guvnor migrate deploy --help"
+        )
     wanted = None
     if directory or command:
         wanted = BackupOptions(directory, settings.backup_recipients, command, require_encryption)
     deployment = deploying.Deployment(shown)
+    if as_json:
+        shown.answer_in_json(lambda _code, _problem: {**deployment.result(), **shown.record.found})
     if result is not None:
         write_result(result, deploying.UNDER_WAY)
     with deployment.recorded():
@@ -91,10 +110,15 @@ def deploy(
             deployment, settings, Direction.UP, upgrade_steps(to), patience=wait_for_server, backup=wanted
         )
         if dry_run:
-            say("\n".join(plan_report.lines(deployment.run_dry(request, to))))
+            previewed = deployment.run_dry(request, to)
+            shown.record.found["plan"] = plan_report.as_json(previewed)
+            if not as_json:
+                tell_lines(plan_report.lines(previewed))
         else:
             shown.outcome(deployment.run(request))
-    say(("❌ " if deployment.error else "✅ ") + deployment.summary())
+    # On a terminal, the error follows, and says why.
+    summary = deployment.summary(reason=not on_one_terminal())
+    shown.say(("❌ " if deployment.error else "✅ ") + summary)
     if result is not None:
         with deployment.recorded():
             write_result(result, deployment.result())

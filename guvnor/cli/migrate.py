@@ -7,7 +7,9 @@ from dataclasses import asdict
 
 import click
 
+from guvnor import terminal
 from guvnor.bookkeeping import consistency
+from guvnor.cli import completing
 from guvnor.cli.base import (
     Group,
     allow_plaintext_option,
@@ -23,8 +25,8 @@ from guvnor.cli.base import (
     shadow_dsn_option,
     wait_for_server_option,
 )
-from guvnor.cli.console import Console, show, show_table
-from guvnor.cli.streams import result_kept_clean, say
+from guvnor.cli.console import Console
+from guvnor.cli.streams import result_kept_clean, say, tell, tell_lines
 from guvnor.commands import migrate as commands, roles as least_privilege
 from guvnor.commands.roles import Names
 from guvnor.errors import PreflightError, UsageError
@@ -38,16 +40,24 @@ def migrate() -> None:
 
 
 @migrate.command()
-@click.option("--to", metavar="REV", help="The last revision to apply; all by default.")
+@click.option(
+    "--to",
+    metavar="REV",
+    shell_complete=completing.revisions,
+    help="The last revision to apply; all by default.",
+)
 @click.option("--strict", is_flag=True, help="Fail when the database is ahead of the files.")
 @no_verify_option
 @wait_for_server_option
 @run_options
+@json_option
 @click.pass_obj
-def up(shown: Console, to: str | None, strict: bool, wait_for_server: float) -> None:
+def up(shown: Console, to: str | None, strict: bool, wait_for_server: float, as_json: bool) -> None:
     """Apply pending migrations."""
     from guvnor.migrate import engine
 
+    if as_json:
+        shown.answer_in_json()
     settings = resolve_settings()
     request = request_for(
         shown, settings, Direction.UP, upgrade_steps(to), patience=wait_for_server, strict=strict
@@ -56,38 +66,49 @@ def up(shown: Console, to: str | None, strict: bool, wait_for_server: float) -> 
 
 
 @migrate.command()
-@click.option("--to", metavar="REV", help="The last revision to keep, or base; one step back by default.")
+@click.option(
+    "--to",
+    metavar="REV",
+    shell_complete=completing.revisions,
+    help="The last revision to keep, or base; one step back by default.",
+)
 @rollback_backup_options
 @run_options
+@json_option
 @click.pass_obj
-def down(shown: Console, to: str | None) -> None:
+def down(shown: Console, to: str | None, as_json: bool) -> None:
     """Roll back migrations, one step by default."""
     from guvnor.migrate import engine
 
+    if as_json:
+        shown.answer_in_json()
     request = request_for(shown, resolve_settings(), Direction.DOWN, downgrade_steps(to), relative=to is None)
     shown.outcome(engine.migrate(request))
 
 
 @migrate.command()
 @click.argument("direction", type=click.Choice(["up", "down"]), default="up")
-@click.option("--to", metavar="REV", help="As for `up` or `down`.")
+@click.option("--to", metavar="REV", shell_complete=completing.revisions, help="As for `up` or `down`.")
 @shadow_dsn_option
 @json_option
 def plan(direction: str, to: str | None, as_json: bool) -> None:
     """Show what up (or down) would do, and change nothing.
 
-    The plan shows the SQL, the objects, the locks and the data that is lost.
+    The plan shows the SQL, the objects, the locks and the data that is lost. The locks are seen in a scratch
+    database: that of --shadow-dsn, else one that is made and dropped where the role may do so, but never in
+    production.
     """
     from guvnor.commands.preview import preview
     from guvnor.reports import plan as plan_report
+    from guvnor.review import scratch
 
     settings = resolve_settings()
     with result_kept_clean():
-        found = preview(settings, direction, to)
+        found = preview(settings, direction, to, make_scratch=scratch.database)
     if as_json:
         print_json(plan_report.as_json(found))
     else:
-        say("\n".join(plan_report.lines(found)))
+        tell_lines(plan_report.lines(found))
 
 
 @migrate.command()
@@ -102,7 +123,7 @@ def status(as_json: bool, exit_code: bool) -> None:
     if as_json:
         print_json(status_report.as_json(settings, found))
     else:
-        say("\n".join(status_report.lines(settings, found)))
+        tell_lines(status_report.lines(settings, found))
     if exit_code:
         sys.exit(found.exit_code)
 
@@ -121,7 +142,7 @@ def history(since: str | None, failed: bool, as_json: bool) -> None:
     elif not found:
         say("No attempt matches." if failed or since is not None else "No migrations have been run.")
     else:
-        show_table(history_report.as_table(found))
+        tell_lines(history_report.as_terminal(found, terminal.columns(sys.stdout)))
 
 
 @migrate.command()
@@ -133,7 +154,7 @@ def create(name: str) -> None:
 
 
 @migrate.command()
-@click.argument("rev")
+@click.argument("rev", shell_complete=completing.revisions)
 @lock_wait_option
 @confirm_option
 @allow_plaintext_option
@@ -154,9 +175,12 @@ def force(shown: Console, rev: str) -> None:
 @click.option("--as-is", is_flag=True, help="Run nothing; accept the version as it is.")
 @rollback_backup_options
 @run_options
+@json_option
 @click.pass_obj
-def repair(shown: Console, forward: bool, back: bool, as_is: bool) -> None:
+def repair(shown: Console, forward: bool, back: bool, as_is: bool, as_json: bool) -> None:
     """Show the ways out of a dirty state, or take one."""
+    if as_json:
+        shown.answer_in_json()
     given = [way for way, taken in (("forward", forward), ("back", back), ("as-is", as_is)) if taken]
     if len(given) > 1:
         raise UsageError(
@@ -167,7 +191,7 @@ def repair(shown: Console, forward: bool, back: bool, as_is: bool) -> None:
     found, choices = commands.repair_choices(settings)
     if not choices:
         consistency.check(found, read_revisions())
-        say("✅ Nothing to repair")
+        shown.say("✅ Nothing to repair")
         return
     from guvnor.migrate import diagnosis
 
@@ -177,7 +201,8 @@ def repair(shown: Console, forward: bool, back: bool, as_is: bool) -> None:
     taken = next(choice for choice in choices if choice.name == way)
     if taken.direction is None:
         commands.force(settings, taken.to_version or "base", shown.ask, shown=found)
-        say(f"✅ Version set to {taken.to_version or 'none'}. The schema was not changed.")
+        shown.record.found["version"] = number(taken.to_version)
+        shown.say(f"✅ Version set to {taken.to_version or 'none'}. The schema was not changed.")
     else:
         from guvnor.migrate import engine
 
@@ -186,41 +211,56 @@ def repair(shown: Console, forward: bool, back: bool, as_is: bool) -> None:
 
 
 @migrate.command()
-@click.option("--at", metavar="REV", help="The schema's revision; by default that of the version tables.")
+@click.option(
+    "--at",
+    metavar="REV",
+    shell_complete=completing.revisions,
+    help="The schema's revision; by default that of the version tables.",
+)
 @click.option("--accept-drift", is_flag=True, help="Go on although the schema differs from the revision.")
 @lock_wait_option
 @confirm_option
 @allow_plaintext_option
+@json_option
 @click.pass_obj
-def adopt(shown: Console, at: str | None, accept_drift: bool) -> None:
+def adopt(shown: Console, at: str | None, accept_drift: bool, as_json: bool) -> None:
     """Take over a database that golang-migrate has migrated.
 
     First, its schema is compared with that of the revision.
     """
+    if as_json:
+        shown.answer_in_json()
     from guvnor.commands import adopt as adoption
     from guvnor.reports import drift as drift_report
 
     settings = resolve_settings()
     adopted = adoption.adopt(settings, at, shown.ask, accept_drift=accept_drift)
+    shown.record.found["adopted"] = adopted is not None
     if adopted is None:
-        say("✅ Nothing to adopt: the version tables agree")
+        shown.say("✅ Nothing to adopt: the version tables agree")
         return
-    if not adopted.report.clean:
-        show(drift_report.as_terminal(adopted.report))
+    shown.record.found["version"] = number(adopted.version)
+    shown.record.found["differences"] = [finding.title for finding in adopted.report.findings]
+    if not adopted.report.clean and not as_json:
+        tell_lines(drift_report.as_terminal(adopted.report))
     if adopted.version:
-        say(f"✅ Adopted at version {number(adopted.version)}; the schema was not changed")
+        shown.say(f"✅ Adopted at version {number(adopted.version)}; the schema was not changed")
     else:
-        say("✅ Adopted as a database with no migrations applied; the schema was not changed")
+        shown.say("✅ Adopted as a database with no migrations applied; the schema was not changed")
 
 
 @migrate.command()
 @wait_for_server_option
 @allow_plaintext_option
+@json_option
 @click.pass_obj
-def preflight(shown: Console, wait_for_server: float) -> None:
+def preflight(shown: Console, wait_for_server: float, as_json: bool) -> None:
     """Run only the pre-flight checks."""
     from guvnor.migrate.preflight import reported
 
+    shown.each_check = True
+    if as_json:
+        shown.answer_in_json()
     with reported("configuration", shown.checked):
         settings = resolve_settings()
     commands.run_preflight(settings, shown.checked, wait_for_server)
@@ -257,7 +297,7 @@ def roles(
         print_json([asdict(finding) for finding in found])
     else:
         for finding in found:
-            say(f"{'❌' if finding.kind == least_privilege.MISSING else '⚠️ '} {finding}")
+            tell(f"{'❌' if finding.kind == least_privilege.MISSING else '⚠️ '} {finding}")
     if missing := sum(finding.kind == least_privilege.MISSING for finding in found):
         raise PreflightError(
             f"The set-up of the roles is incomplete ({missing} missing).",

@@ -18,6 +18,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.script import ScriptDirectory
 
 from guvnor import __version__, config, logs, postgres
+from guvnor.cli import invocation
 from guvnor.cli.console import Console
 from guvnor.cli.streams import open_closed_streams
 from guvnor.config import Settings
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 def run(context: Any, project: Project) -> None:
     """Do what an Alembic command asks for; ``context`` is the module ``alembic.context``."""
     open_closed_streams()
+    invocation.remember_alembic(context.config.cmd_opts)
     shown = Console()
     with shown.explaining():
         settings = _settings(context)

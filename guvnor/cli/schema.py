@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from guvnor.cli import completing
 from guvnor.cli.base import (
     Group,
     json_option,
@@ -17,7 +18,7 @@ from guvnor.cli.base import (
     resolve_settings,
     shadow_dsn_option,
 )
-from guvnor.cli.streams import result_kept_clean, say
+from guvnor.cli.streams import at_terminal, result_kept_clean, say, tell
 from guvnor.errors import ExitCode, UsageError
 
 
@@ -30,17 +31,15 @@ def schema() -> None:
 @click.option(
     "--against",
     type=click.Choice(["revision", "models"]),
-    default="revision",
-    show_default=True,
-    help="What to compare with.",
+    help="What to compare with.  [default: revision]",
 )
 @shadow_dsn_option
 @report_form_options
-def check(against: str, form: str | None) -> None:
+def check(against: str | None, form: str | None) -> None:
     """Compare the database with the revision that it is at.
 
     Exits with 6 on a difference. Without a configured database, the revisions are compared with the models on
-    the local server.
+    the local server: with --against models, or when a person types it on a terminal.
     """
     # Everything that is read stays until the process ends; at 1,000 tables, the collector took half of the
     # reading time.
@@ -51,16 +50,25 @@ def check(against: str, form: str | None) -> None:
     from guvnor.commands import schema
     from guvnor.reports import drift as drift_report
 
-    found = schema.check(resolve_settings(), against_models=against == "models")
+    settings = resolve_settings()
+    if schema.has_no_database(settings) and against != "models":
+        schema.check_person_asks(asked=against is not None, terminal=at_terminal())
+        tell(f"⚠️  WARNING: {schema.NO_DATABASE}", sys.stderr, style="yellow")
+    found = schema.check(settings, against_models=against == "models")
     if form is None and found.clean:
-        say(f"✅ {drift_report.summary(found)}")  # nothing to lay out: spare the time to import rich
+        tell(f"✅ {drift_report.summary(found)}")
     else:
         print_report(drift_report, found, form)
     sys.exit(ExitCode.DONE if found.clean else ExitCode.DRIFT)
 
 
 @schema.command()
-@click.option("--since", metavar="REV", help="The last revision that is not new; base: all are new.")
+@click.option(
+    "--since",
+    metavar="REV",
+    shell_complete=completing.revisions,
+    help="The last revision that is not new; base: all are new.",
+)
 @shadow_dsn_option
 @report_form_options
 def lint(since: str | None, form: str | None) -> None:

@@ -6,8 +6,12 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
+
+from guvnor import terminal
+from guvnor.terminal import Line
 
 _PLAIN = {"✅": "[ok]", "❌": "[failed]", "⚠️": "[warning]", "→": "->", "…": "...", "—": "-"}
 
@@ -24,12 +28,46 @@ def plain(text: str, encoding: str | None) -> str:
 
 
 def say(text: str = "", stream: TextIO | None = None) -> None:
-    """Write a line to standard output (or another stream), in characters that it can show."""
+    """Write a document or a line of one to standard output (or another stream), as it is.
+
+    Only characters that the stream cannot show are replaced.
+    """
     stream = stream or sys.stdout
     try:
         print(plain(text, _encoding(stream)), file=stream, flush=True)
     except OSError as error:
         _give_up(stream, error)
+
+
+def tell(text: str, stream: TextIO | None = None, *, style: str = "", code: bool = False) -> None:
+    """Write a line for a person, wrapped to the width of the terminal.
+
+    :param style: see :class:`guvnor.terminal.Line`, as for ``code``.
+    """
+    stream = stream or sys.stdout
+    lines = terminal.laid_out(text, terminal.columns(stream), code=code)
+    say(terminal.styled(lines, style, stream), stream)
+
+
+def tell_lines(lines: Iterable[Line | str]) -> None:
+    """Write the lines of a report to standard output."""
+    for line in lines:
+        if isinstance(line, str):
+            tell(line)
+        else:
+            tell(line.text, style=line.style, code=line.code)
+
+
+def at_terminal() -> bool:
+    """Tell whether a person runs this: some stream is a terminal, and no CI system says that it is one."""
+    return not os.environ.get("CI") and any(
+        stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr) if stream is not None
+    )
+
+
+def on_one_terminal() -> bool:
+    """Tell whether standard output and standard error are read by the same person."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def open_closed_streams() -> None:

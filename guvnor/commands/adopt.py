@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from guvnor import typed
 from guvnor.application import GUVNOR
 from guvnor.bookkeeping import consistency, production, state, versions
 from guvnor.bookkeeping.patience import wait_for_tables
@@ -67,7 +68,7 @@ def adopt(
                     raise consistency.StateError(
                         "The schema has changed since the confirmation.",
                         state="Nothing was written.",
-                        next_step="guvnor migrate adopt --accept-drift",
+                        next_step=typed.again(),
                     )
             to = found.to
             wait_for_tables(
@@ -165,5 +166,6 @@ def _differs(found: _Comparison) -> DriftError:
         f"{count} {'place' if count == 1 else 'places'}.",
         found.report,
         state="Nothing was written.",
-        next_step="Reconcile what is listed above, or accept it: guvnor migrate adopt --accept-drift",
+        next_step="Reconcile what is listed above, or accept it: "
+        + typed.again_with_flag("--accept-drift", "guvnor migrate adopt --accept-drift"),
     )

@@ -179,14 +179,17 @@ class Deployment(Observer):
         log.info(f"stage skipped: {name}", extra={"why": why, **detail})
         self._record(name, _SKIPPED, why=why, **detail)
 
-    def summary(self) -> str:
-        """Say in one line how the deployment ended."""
+    def summary(self, *, reason: bool = True) -> str:
+        """Say in one line how the deployment ended.
+
+        :param reason: whether to say why it failed.
+        """
         error, outcome = self.error, self._outcome
         if error is not None:
             how = "was interrupted" if isinstance(error, signals.RunInterrupted) else "failed"
             stage = next(stage["name"] for stage in self._stages if stage["outcome"] == _FAILED)
-            first = error.message.splitlines()[0]
-            return f"Deployment {how} in the stage {stage} with exit code {error.exit_code}: {first}"
+            why = f": {error.message.splitlines()[0]}" if reason else ""
+            return f"Deployment {how} in the stage {stage} with exit code {error.exit_code}{why}"
         if self._preview is not None:
             steps = len(self._preview.plan.steps)
             return f"Dry run: {steps} revision{'' if steps == 1 else 's'} would be applied"

@@ -192,9 +192,8 @@ def set_production_mark(settings: Settings, ask: guard.Ask, *, marked: bool) -> 
     """
     with bookkeeping_connection(settings, "mark") as (connection, identity, current):
         if not marked:
-            action, at = "remove the production mark of a database", current.version
-            what = "the guard will no longer ask before a rollback"
-            guard.confirm(settings, ask, identity, current, action, at, (what,), ("unmark",))
+            at, what = current.version, "nothing will be asked any more before data is lost here"
+            guard.confirm(settings, ask, identity, current, guard.UNMARK, at, (what,), ("unmark",))
         wait_for_tables(
             connection, settings.max_wait, lambda: production.set_mark(connection, production=marked)
         )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+
+import psycopg2
+from sqlalchemy.exc import SQLAlchemyError
 
 from guvnor import postgres
 from guvnor.application import GUVNOR
 from guvnor.backup import losses
 from guvnor.backup.losses import Loss
-from guvnor.bookkeeping import consistency
+from guvnor.bookkeeping import consistency, production
+from guvnor.bookkeeping.state import State
 from guvnor.config import Settings
 from guvnor.database import Database
-from guvnor.errors import GuvnorError
+from guvnor.errors import GuvnorError, reason
 from guvnor.migrate import backup_policy, preflight
-from guvnor.postgres import rows
+from guvnor.postgres import Connection, rows
 from guvnor.postgres.quoting import unquoted
 from guvnor.revisions import check, plan as planning
 from guvnor.revisions.files import configuration_file
@@ -51,11 +57,24 @@ _ROUTINES = """
 """
 
 
-def preview(settings: Settings, direction: str, to: str | None, *, whole_backup: bool = False) -> Preview:
+# Makes a scratch database on the server of a connection string, and drops it at the end.
+MakeScratch = Callable[[str], AbstractContextManager[str]]
+
+
+def preview(
+    settings: Settings,
+    direction: str,
+    to: str | None,
+    *,
+    whole_backup: bool = False,
+    make_scratch: MakeScratch | None = None,
+) -> Preview:
     """Make the plan of an ``up`` or ``down`` and look at what it would do; nothing is changed.
 
     :param to: the target revision; the default is that of the command itself.
     :param whole_backup: whether the run would take a backup of the whole database first.
+    :param make_scratch: makes the scratch database where none is configured, outside of production; None to
+        do without.
     :raises RevisionFilesError: when the files cannot be run.
     :raises StateError: when no migration can start from the state of the database.
     """
@@ -83,14 +102,46 @@ def preview(settings: Settings, direction: str, to: str | None, *, whole_backup:
         try:
             effects = rehearsal.effects(connection, script, plan.current, plan.steps)
         except GuvnorError as error:
+            backup_policy.raise_first(error, plan, settings)
             plan = replace(plan, lost=(*losses.UNKNOWN, *about_backup))
             return Preview(plan, (), (), None, error.message)
         lost = losses.read(connection, effects)
         made = {unquoted(i.identity.partition("(")[0]) for e in effects for i in e.added if i.kind in _CALLED}
         routines = frozenset(made | {name for (name,) in rows(connection, _ROUTINES)})
         plan = replace(plan, lost=(*losses.hashed(effects), *about_backup))
-    if not settings.shadow_dsn:
-        why = "The locks are known only with a scratch database: name one with --shadow-dsn."
-        return Preview(plan, tuple(effects), lost, None, why, routines)
-    seen = rehearsal.statements(database.shadow, script, plan.current, plan.steps)
+        scratch, why = _scratch(settings, database, connection, current, make_scratch)
+    unknown = f"The locks are known only with a scratch database{why}: name one with --shadow-dsn."
+    if scratch is None:
+        return Preview(plan, tuple(effects), lost, None, unknown, routines)
+    try:
+        with scratch as dsn:
+            there = Database(dsn, keep=database.keep)
+            seen = rehearsal.statements(there, script, plan.current, plan.steps)
+    except (GuvnorError, psycopg2.Error, SQLAlchemyError) as error:
+        if settings.shadow_dsn:
+            raise
+        failed = getattr(getattr(error, "orig", error), "diag", None)
+        why = (failed and failed.message_primary) or reason(error).splitlines()[0]
+        unknown = f"The locks are not known, since the plan failed in a scratch database: {why}."
+        return Preview(plan, tuple(effects), lost, None, unknown, routines)
     return Preview(plan, tuple(effects), lost, tuple(tuple(step) for step in seen), routines=routines)
+
+
+def _scratch(
+    settings: Settings,
+    database: Database,
+    connection: Connection,
+    current: State,
+    make_scratch: MakeScratch | None,
+) -> tuple[AbstractContextManager[str] | None, str]:
+    """Return the scratch database to use, or None and why there is none."""
+    if settings.shadow_dsn:
+        return nullcontext(settings.shadow_dsn), ""
+    if make_scratch is None:
+        return None, ""
+    if production.reason(settings.production_environment, current.production):
+        return None, ", and none is made on a production server"
+    sql = "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"
+    if not postgres.scalar(connection, sql):
+        return None, f", and role {connection.info.user} may not create one"
+    return make_scratch(database.dsn), ""

@@ -13,6 +13,7 @@ from guvnor.bookkeeping import consistency, state
 from guvnor.bookkeeping.patience import BookkeepingBusyError
 from guvnor.config import Settings, seconds
 from guvnor.database import Database, local_server
+from guvnor.errors import ConfigurationError
 from guvnor.revisions import check as revision_check, sql_revisions
 from guvnor.revisions.files import configuration_file
 from guvnor.revisions.script import read_revisions, script_directory
@@ -24,6 +25,31 @@ from guvnor.schema.snapshot import Object
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
+
+
+NO_DATABASE = (
+    "no database is configured, so none is checked: the revisions are compared with the models, on the local "
+    "server"
+)
+
+
+def has_no_database(settings: Settings) -> bool:
+    """Tell whether the configuration names no database."""
+    return not settings.storage_dsn and settings.storage_type == "postgres"
+
+
+def check_person_asks(*, asked: bool, terminal: bool) -> None:
+    """Let a comparison without a database pass only for a person: a job may have lost its connection string.
+
+    :param asked: whether the comparison of a database with its revision was asked for by name.
+    :raises ConfigurationError: otherwise (exit code 2).
+    """
+    if asked or not terminal:
+        raise ConfigurationError(
+            "No database is configured, so there is none to compare with its revision.",
+            next_step="export GUVNOR_STORAGE_DSN='postgres://USER:PASSWORD@HOST:5432/DATABASE'\n"
+            "guvnor schema check --against models   # compares the revisions with the models instead",
+        )
 
 
 def check(settings: Settings, *, against_models: bool) -> DriftReport:
@@ -40,7 +66,7 @@ def check(settings: Settings, *, against_models: bool) -> DriftReport:
     except sql_revisions.NeedsAlembicError:
         revisions = script_directory(configuration)
         revision_check.load_files(revisions)
-    if not settings.storage_dsn and settings.storage_type == "postgres":
+    if has_no_database(settings):
         return drift.check_files(Database(local_server()), revisions, GUVNOR.load_metadata())
     database = Database.of(settings)
     if against_models:

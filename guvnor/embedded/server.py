@@ -237,6 +237,10 @@ class LocalServer:
                 cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE])
                 if cursor.fetchone() is None:
                     cursor.execute(f"CREATE ROLE {ROLE} LOGIN CREATEDB")
+                # A run sees who waits for it as soon as somebody does, not only at its looks.
+                cursor.execute("SELECT pg_has_role(%s, 'pg_read_all_stats', 'USAGE')", [ROLE])
+                if cursor.fetchone() == (False,):
+                    cursor.execute(f"GRANT pg_read_all_stats TO {ROLE}")
                 cursor.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
                 if cursor.fetchone() is None:
                     cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")

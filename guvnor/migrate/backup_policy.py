@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from guvnor import postgres
+from guvnor import postgres, typed
 from guvnor.config import Settings
 from guvnor.errors import GuvnorError
 from guvnor.migrate import guard
@@ -81,9 +81,17 @@ class BackupPolicy:
             raise guard.RefusedError(
                 "A rollback in production takes a backup of what it loses, but no directory is named for it. "
                 f"Data that would be lost: {'; '.join(losses)}.",
-                next_step="Run the same command with GUVNOR_BACKUP_DIR=DIR "
-                "(a flag of `down` and `repair`: --backup DIR),\n"
-                "or with GUVNOR_BACKUP=no to lose the data for good (--no-backup).",
+                next_step="\n".join(
+                    (
+                        typed.again(
+                            "GUVNOR_BACKUP_DIR=DIR",
+                            when=f"DIR is where the backup goes{typed.or_flag('--backup', 'DIR')}",
+                        ),
+                        typed.again(
+                            "GUVNOR_BACKUP=no", when=f"loses the data for good{typed.or_flag('--no-backup')}"
+                        ),
+                    )
+                ),
             )
         return self._decide_for_rollback(plan, found)
 
@@ -170,10 +178,30 @@ class BackupPolicy:
                     for effect in rehearsal.effects(connection, self.ready.script, plan.current, plan.steps):
                         known[effect.step.revision, effect.step.direction] = effect
             except GuvnorError as error:
+                raise_first(error, plan, self.request.settings)
                 self._unknown = error.message
         if self._unknown is not None:
             return None
         return [known[key] for key in keys]
+
+
+def raise_first(error: GuvnorError, plan: Plan, settings: Settings) -> None:
+    """Raise the error of a revision of the plan that would fail anyway: it is what has to be told.
+
+    A scratch database on another server may lack what the revision uses.
+    """
+    from guvnor.schema.shadow_errors import RevisionFailsError
+
+    failing = {f"revision {step.revision}": step for step in plan.steps}
+    if isinstance(error, RevisionFailsError) and error.doing in failing and not settings.shadow_dsn:
+        step = failing[error.doing]
+        path = f"$EDITOR {step.file}\n" if step.file else ""
+        reason = error.message.partition(" failed: ")[2]
+        raise GuvnorError(
+            f"Revision {step.revision} ({step.description}) fails going {step.direction}: {reason}",
+            state="Nothing was run: this was found while the plan was made. The database is unchanged.",
+            next_step=f"{path}{typed.again(when='once it is corrected')}",
+        ) from None
 
 
 def backup_hashed(plan: Plan, settings: Settings, *, whole: bool) -> tuple[str, ...]:

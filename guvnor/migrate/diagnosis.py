@@ -31,10 +31,11 @@ def _refused(settings: Settings) -> tuple[str, ...]:
     """Say which writes are refused or slower until the revision is finished or undone."""
     try:
         with postgres.closing(Database.of(settings).connect("diagnosis")) as connection:
-            found = leftovers.read(connection)
+            found, queries = leftovers.read(connection), leftovers.queries(connection)
     except (GuvnorError, psycopg2.Error):
         return ()
-    return (f"   Until it is finished or undone, {'; '.join(found)}.",) if found else ()
+    refused = (f"   Until it is finished or undone, {'; '.join(found)}.",) if found else ()
+    return (*refused, *(f"     {query}" for query in queries))
 
 
 def _objects(settings: Settings, state: State) -> tuple[str, ...]:

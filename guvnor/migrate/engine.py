@@ -134,6 +134,7 @@ class Migration:
     ready: Ready
     canceller: Canceller
     _decision: BackupDecision = field(default_factory=BackupDecision, init=False)
+    _marked: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """Prepare the locks and the backup."""
@@ -156,7 +157,6 @@ class Migration:
         error = consistency.ahead_error(current, self.ready.revisions)
         if self.request.strict or self.request.direction is not Direction.UP:
             raise error
-        log.warning(error.message)
         return self._outcome(current)
 
     def nothing_to_do(self, current: State) -> Outcome:
@@ -274,6 +274,7 @@ class Migration:
         """Mark the database at its first production run, so that it is guarded whatever GUVNOR_ENV says."""
         if self.request.settings.production and current.production is None:
             self._write(lambda connection: production.set_mark(connection, production=True))
+            self._marked = True
 
     def _back_up(self, plan: Plan, current: State) -> TakenBackup | None:
         """Take the backup that is called for, before anything is changed."""
@@ -334,4 +335,5 @@ class Migration:
     def _outcome(self, current: State, applied: tuple[Applied, ...] = (), **found: Any) -> Outcome:
         ahead = consistency.is_ahead(current, self.ready.revisions)
         at = current.furthest if ahead else current.number
-        return Outcome(at, self.ready.revisions[-1].number, applied, ahead=ahead, **found)
+        newest = self.ready.revisions[-1].number
+        return Outcome(at, newest, applied, ahead=ahead, marked=self._marked, **found)

@@ -10,6 +10,7 @@ import psycopg2
 from psycopg2 import errorcodes
 from sqlalchemy.exc import InvalidRequestError
 
+from guvnor import typed
 from guvnor.bookkeeping.state import State
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate import stopped
@@ -45,6 +46,9 @@ class BusyError(GuvnorError):
     """The locks that a revision needs could not be had in time."""
 
     exit_code = ExitCode.LOCKED
+
+
+_BACK = "guvnor migrate repair --back   # or: undo what the revision has committed"
 
 
 def describe(
@@ -193,7 +197,7 @@ def _unmarked(step: Step, state: State) -> tuple[str, str]:
     next_step = (
         "guvnor migrate adopt   # if the schema is that of one of the two versions\n"
         f"guvnor migrate force {step.from_version or 'base'}   # else; then run the revision again: "
-        f"guvnor migrate {'down' if step.direction == 'down' else 'up'}"
+        f"{_going(step)}"
     )
     return at, next_step
 
@@ -204,7 +208,11 @@ def again_by(step: Step, state: State | None) -> str:
         return "guvnor migrate status"
     if state is not None and state.dirty and not state.resumable:
         return "guvnor migrate repair"
-    return f"guvnor migrate {'down' if step.direction == 'down' else 'up'}"
+    return _going(step)
+
+
+def _going(step: Step) -> str:
+    return typed.going("down" if step.direction == "down" else "up")
 
 
 def _is_finished(step: Step, state: State | None) -> bool:
@@ -219,7 +227,7 @@ def _next_step(advice: str, error: BaseException, state: State | None) -> str:
     """
     lines = [advice, *remedies.notes(error)]
     if state is not None and state.resumable:
-        lines.append("guvnor migrate repair --back   # or: undo what the revision has committed")
+        lines.append(_BACK)
     return "\n".join(lines)
 
 
@@ -267,6 +275,8 @@ def _interrupted(
 ) -> RunInterrupted:
     """Describe a signal that arrived while a revision was being run; the revision may just have finished."""
     at, next_step = where(state, step, refused=refused), again_by(step, state)
+    if state is not None and state.resumable:
+        next_step = f"{next_step}\n{_BACK}"
     if state is not None and lost_its_mark(state):
         at, next_step = _unmarked(step, state)
     return RunInterrupted(

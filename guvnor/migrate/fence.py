@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from guvnor import typed
 from guvnor.bookkeeping.state import NO_VERSION
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.revisions.identifiers import number
@@ -50,7 +51,7 @@ def moved(step: Step, versions: list[str], golang: tuple[int, bool] | None) -> G
         f"revision {step.revision} starts from {step.from_version or 'no version'}: "
         "somebody else moved the database while this run was waiting.",
         state="This run changed nothing since then.",
-        next_step="guvnor migrate status\nguvnor migrate up",
+        next_step=f"guvnor migrate status\n{typed.again()}",
     )
     if not moved_by_alembic:
         error.exit_code = ExitCode.DECISION  # golang-migrate moved it: the two tables disagree now

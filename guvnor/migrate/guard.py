@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from guvnor import typed
 from guvnor.bookkeeping import production
 from guvnor.bookkeeping.state import State
 from guvnor.config import Settings
@@ -15,6 +16,7 @@ from guvnor.revisions.confirmation import confirmation_hash
 ROLLBACK = "rollback a migration"
 DROP = "apply a migration that drops data"
 STALL = "apply a migration that may make the application wait"
+UNMARK = "take away the mark that guards this database"
 FORCE = "set the version of a database, whatever its schema is,"
 
 
@@ -46,8 +48,8 @@ class Risk:
 
     @property
     def may_lose_data(self) -> bool:
-        """Whether data may be lost, and not only the application be made to wait."""
-        return self.action != STALL
+        """Whether data may be lost by it: not by a wait, nor by a mark."""
+        return self.action not in (STALL, UNMARK)
 
 
 class RefusedError(GuvnorError):
@@ -110,7 +112,7 @@ def check(risk: Risk, confirmation: str, ask: Ask) -> None:
         )
     if not answer:
         raise RefusedError(
-            "Operation cancelled.", next_step="If you mean it, run the same command again and type yes."
+            "Operation cancelled.", next_step=typed.again(when="if you mean it; then type yes")
         )
 
 
@@ -124,5 +126,4 @@ def _what(risk: Risk) -> str:
 
 
 def _look_again(risk: Risk) -> str:
-    same = f"--confirm {risk.hash} (plain alembic: -x confirm={risk.hash})"
-    return f"If you mean it, run the same command with {same}."
+    return typed.again_with("confirm", risk.hash, when="if you mean it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from guvnor.online import remedies
 from guvnor.postgres import Connection, rows
 
 # An older constraint or index was there before the revision: the version was written after it. A constraint
@@ -29,6 +30,25 @@ _LEFT = """
       AND age(i.xmin) < version.age
     ORDER BY 1
 """
+
+
+_NOT_VALID = """
+    SELECT c.conrelid::regclass::text, c.conname
+    FROM pg_catalog.pg_constraint AS c
+    WHERE c.connamespace = 'public'::regnamespace AND c.conrelid <> 0 AND NOT c.convalidated
+      AND c.coninhcount = 0 AND c.conparentid = 0 AND to_jsonb(c) ->> 'conenforced' IS DISTINCT FROM 'false'
+      AND age(c.xmin) < (SELECT COALESCE(min(age(xmin)), 2147483647) FROM public.alembic_version)
+    ORDER BY 1, 2
+"""
+
+
+def queries(connection: Connection) -> tuple[str, ...]:
+    """Return the queries that show the rows which violate what a half-done revision has not validated yet.
+
+    :param connection: as for :func:`read`.
+    """
+    shown = (remedies.violating_rows(connection, table, name) for table, name in rows(connection, _NOT_VALID))
+    return tuple(query for query in shown if query)
 
 
 def read(connection: Connection) -> tuple[str, ...]:

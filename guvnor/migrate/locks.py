@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg2
 
+from guvnor import typed
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import SCHEMA, Connection, row, scalar
 
@@ -101,7 +102,7 @@ class LockLostError(GuvnorError):
     """The connection that holds the run lock ended, so another migration may be running."""
 
     state = "The revision was rolled back."
-    next_step = "guvnor migrate status\nguvnor migrate up"
+    repeat_when = "`guvnor migrate status` shows who is migrating"
 
 
 def golang_key(*parts: str) -> int:
@@ -213,7 +214,7 @@ class AdvisoryLock:
             return LockTimeoutError(
                 f"Waited {patience:.0f} s for {self.what}, whose runner has given no sign of life for "
                 f"{named.silent:.0f} s: {named}. It is frozen, or its machine or network is gone.",
-                next_step=f"guvnor migrate status\n{named.ends_it}   -- ends it; then run this again",
+                next_step=f"guvnor migrate status\n{named.ends_it}   -- ends it\n{typed.again(when='then')}",
             )
         return LockTimeoutError(
             f"Waited {patience:.0f} s for {self.what}, which is still at work: {named or 'holder unknown'}.",

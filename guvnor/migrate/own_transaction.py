@@ -14,6 +14,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import extensions
 
+from guvnor import typed
 from guvnor.errors import GuvnorError
 from guvnor.postgres import Connection, scalar
 from guvnor.postgres.excerpt import redacted
@@ -58,7 +59,7 @@ class EndedByItselfError(GuvnorError):
             next_step=None
             if known
             else "guvnor schema check   # which of its objects are in the database\n"
-            "Then delete COMMIT and ROLLBACK from the revision, and run the same command again.",
+            f"{typed.again(when='once COMMIT and ROLLBACK are deleted from the revision')}",
         )
 
 

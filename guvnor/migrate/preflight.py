@@ -48,12 +48,14 @@ class PreflightCheck:
     :ivar text: what was found, in one line.
     :ivar error: why it failed; None when it passed.
     :ivar warnings: problems that do not stop a migration.
+    :ivar brief: what a line that sums all checks up says of this one; empty for nothing.
     """
 
     name: str
     text: str
     error: GuvnorError | None = None
     warnings: tuple[str, ...] = ()
+    brief: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,16 +137,18 @@ def passed(
             found, script = _read_files(environment)
             check.validate(found, script)
             count = f"{len(found)} migration{'s' if len(found) != 1 else ''} found"
-            report(PreflightCheck("files", f"Migration files validated ({count})"))
+            report(PreflightCheck("files", f"Migration files validated ({count})", brief=count))
         with reported("state", report):
             running, current = observe(connection, project, settings.max_wait)
             if repairing:
-                checked = PreflightCheck("state", "Database state is to be repaired")
+                checked = PreflightCheck(
+                    "state", "Database state is to be repaired", brief="a state to be repaired"
+                )
             elif moving and seen and seen.agreed and consistency.golang_went_on(seen, current):
                 text = f"golang-migrate has just moved the database to version {current.golang}"
-                checked = PreflightCheck("state", text)  # checked under the locks
+                checked = PreflightCheck("state", text, brief=text)  # checked under the locks
             else:
-                check_state = partial(_state, connection, current, found, script, running)
+                check_state = partial(_state, connection, current, found, script, running, moving)
                 checked = wait_for_tables(connection, settings.max_wait, check_state)
         if not repairing:
             with reported("files", report):
@@ -232,9 +236,8 @@ def _server(database: Database, connection: Connection, identity: Identity) -> P
     if confirmation.is_missing(connection):
         warning = "commits wait for a synchronous standby (synchronous_standby_names), and none is connected"
         warnings += (f"{warning}: each revision will wait {confirmation.LIMIT:.0f} s for its confirmation",)
-    return PreflightCheck(
-        "server", f"Server is PostgreSQL {identity.version_text} and accepts writes", warnings=warnings
-    )
+    server = f"PostgreSQL {identity.version_text}"
+    return PreflightCheck("server", f"Server is {server} and accepts writes", warnings=warnings, brief=server)
 
 
 def _pooler(database: Database, connection: Connection) -> tuple[str, ...]:
@@ -300,6 +303,7 @@ def _permissions(
         + role_warnings.hidden_rows(connection)
         + role_warnings.hidden_waits(connection)
         + _extensions(connection, project, role, database),
+        brief=f"role {role}{acting}",
     )
 
 
@@ -342,6 +346,7 @@ def _state(
     found: tuple[Revision, ...],
     script: ScriptDirectory,
     running: locks.Holder | None,
+    moving: bool,
 ) -> PreflightCheck:
     at = f"version {current.number}" if current.version else "no migrations applied"
     if running:
@@ -352,7 +357,8 @@ def _state(
             warning += (
                 f"; its runner has given no sign of life for {running.silent:.0f} s (guvnor migrate status)"
             )
-        return PreflightCheck("state", f"{what.partition(':')[0]} ({at})", warnings=(warning,))
+        text = f"{what.partition(':')[0]} ({at})"
+        return PreflightCheck("state", text, warnings=(warning,), brief=text)
     consistency.check(current, found)
     text = "Database state is clean"
     warnings = edited_files.warnings(connection, current, script) + _busy(connection)
@@ -361,10 +367,10 @@ def _state(
         what = f"revision {start.revision}, started {start.at:%Y-%m-%d %H:%M:%S %Z}, {start.ended}"
         once = " once the cause is corrected" if start.end == "failed" else ""
         warnings += (f"{what} at the step: {start.step}; it can be finished{once}",)
-    elif consistency.is_ahead(current, found):
+    elif consistency.is_ahead(current, found) and not moving:  # else the run itself says so
         newest, at = found[-1].identifier, f"version {current.furthest}"
         warnings += (f"the database is at {at}, ahead of the migration files (newest: {newest})",)
-    return PreflightCheck("state", f"{text} ({at})", warnings=warnings)
+    return PreflightCheck("state", f"{text} ({at})", warnings=warnings, brief=at)
 
 
 def _busy(connection: Connection) -> tuple[str, ...]:

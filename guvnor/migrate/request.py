@@ -89,6 +89,7 @@ class Outcome:
     :ivar applied: the steps that were run.
     :ivar ahead: whether the database is at a later version than the newest file.
     :ivar backup: the backup that was taken first; None when none was.
+    :ivar marked: whether this run has marked the database as production.
     :ivar drift: the differences from the expected schema that are new since the run; None when the schema was
         not compared.
     """
@@ -99,3 +100,4 @@ class Outcome:
     ahead: bool = False
     backup: TakenBackup | None = None
     drift: DriftReport | None = None
+    marked: bool = False

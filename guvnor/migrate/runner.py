@@ -29,6 +29,7 @@ from guvnor.migrate.signals import Canceller, Interrupt
 from guvnor.migrate.step_record import StepRecord
 from guvnor.migrate.step_transaction import StepTransaction
 from guvnor.migrate.watch import Watch
+from guvnor.online import remedies
 from guvnor.online.backoff import Try
 from guvnor.online.knock import Knock
 from guvnor.online.operations import RUNNER
@@ -197,6 +198,9 @@ class StepRunner:
         transaction.record_stalls()
         now = self._read_state()
         cause = driver_error(error)
+        if now is not None and now.dirty and not remedies.notes(told := cause or error):
+            for query in self._read_queries():
+                told.add_note(query)
         result, outcome = failures.describe(
             record.step,
             error,
@@ -234,6 +238,12 @@ class StepRunner:
         with contextlib.suppress(psycopg2.Error):
             return leftovers.read(self.control)
         return None
+
+    def _read_queries(self) -> tuple[str, ...]:
+        """Read what shows the rows that an unvalidated constraint refuses; nothing where that fails."""
+        with contextlib.suppress(psycopg2.Error):
+            return leftovers.queries(self.control)
+        return ()
 
     def _read_lacking(self, step: Step, cause: psycopg2.Error | None, now: State | None) -> tuple[str, ...]:
         """Read what the role lacks where the server denied something; nothing where that cannot be read."""

@@ -50,7 +50,7 @@ class Interrupt(KeyboardInterrupt):
 class RunInterrupted(GuvnorError):  # noqa: N818 - as users say it
     """The run was interrupted."""
 
-    next_step = "Run the same command again."
+    repeat_when = ""
 
     def __init__(
         self, message: str, number: int, *, state: str | None = None, next_step: str | None = None

@@ -20,6 +20,7 @@ import sqlalchemy
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event
 
+from guvnor import typed
 from guvnor.bookkeeping.patience import AT_THE_END
 from guvnor.errors import GuvnorError
 from guvnor.migrate import fence
@@ -141,10 +142,13 @@ class StepTransaction:
             driver = self.session.driver
             self.session.prepare()  # settings that the revision made for itself must not apply here
             look = partial(progress.step, self.watch.connection, what, self.session.pid)
-            with progress.watching(look, self.report):
-                yield OnlineStep(
-                    driver, self.control, self.session.pid, what, self.report, self.replicas, self.watch
-                )
+            try:
+                with progress.watching(look, self.report):
+                    yield OnlineStep(
+                        driver, self.control, self.session.pid, what, self.report, self.replicas, self.watch
+                    )
+            finally:
+                self.report(progress.Progress(what, "", ended=True))
             self.session.prepare()
 
     def builds_at_once(self, name: str, sql: str) -> bool:
@@ -229,7 +233,7 @@ class StepTransaction:
         if words := transaction_control.ending(statement):
             raise GuvnorError(
                 transaction_control.refusal(step.revision, step.direction, words),
-                next_step=f"Delete that statement from the revision, then: guvnor migrate {step.direction}",
+                next_step=f"Delete that statement from the revision, then: {typed.going(step.direction)}",
             )
 
     def _after_statement(self, *_: Any) -> None:

@@ -41,7 +41,7 @@ _ANSWER = 5.0  # seconds in which a look is answered where there is no budget
 class WatchLostError(GuvnorError):
     """The watch was lost: nobody could see any more whether the revision made the application wait."""
 
-    next_step = "Run the same command again."
+    repeat_when = ""
 
 
 class StoppedError(Exception):

@@ -23,12 +23,14 @@ class Progress:
     :ivar phase: what the server is doing now.
     :ivar done: units done; None where that is not known.
     :ivar total: units in all; None where that is not known.
+    :ivar ended: whether the step is over.
     """
 
     what: str
     phase: str
     done: int | None = None
     total: int | None = None
+    ended: bool = False
 
 
 def index_build(connection: Connection, what: str, pid: int) -> Progress | None:

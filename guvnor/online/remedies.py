@@ -64,6 +64,18 @@ def note_constraint(connection: Connection, table: str, name: str, error: psycop
         _note_rows(error, connection, f"{_QUERY} ({violations.FOREIGN_KEYS}) AS p {_NAMED}", table, name)
 
 
+def violating_rows(connection: Connection, table: str, name: str) -> str | None:
+    """Return the query that shows the rows which violate a constraint; None where it has none.
+
+    :param table: quoted.
+    :param name: of a check constraint or a foreign key.
+    """
+    found = row(connection, _VIOLATE_CHECK, (table, name)) or row(
+        connection, _VIOLATE_FOREIGN_KEY, (table, name)
+    )
+    return f"{found[0]};   -- shows them" if found and found[0] else None
+
+
 def _note_rows(error: psycopg2.Error, connection: Connection, sql: str, *names: str) -> None:
     with contextlib.suppress(psycopg2.Error):  # the error itself is what has to be told
         if found := row(connection, sql, names):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from guvnor import typed
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Connection, rows
 
@@ -65,9 +66,8 @@ class ReplicaPolicy:
             if remaining <= 0:
                 raise ReplicaLagError(
                     f"Waited {self.patience:.0f} s for {lagging[0]}.",
-                    next_step="Run the same command again once it has caught up: the backfill goes on "
-                    "where it stopped.\n"
-                    f"Or leave it out: GUVNOR_REPLICAS_IGNORE={lagging[0].name}",
+                    next_step=typed.again(when="once it has caught up: the backfill goes on where it stopped")
+                    + f"\nOr leave it out: GUVNOR_REPLICAS_IGNORE={lagging[0].name}",
                 )
             time.sleep(min(_POLL, remaining))
 

@@ -22,6 +22,8 @@ from guvnor.postgres.transient import SERVER_GONE
 
 Connection = extensions.connection
 
+# The scheme of a URL; what stands before a password has an @ behind it.
+_SCHEME = re.compile(r"((?:jdbc:)?[a-z][a-z0-9+.-]{1,30})://", re.IGNORECASE)
 _LONGEST_TIMEOUT = 2**31 - 1  # ms
 
 APPLICATION_NAME = f"guvnor {__version__}"
@@ -89,6 +91,12 @@ def parse(dsn: str) -> dict[str, str]:
             "The database's connection string (DSN) is empty.",
             next_step="export GUVNOR_STORAGE_DSN='postgres://USER:PASSWORD@HOST:5432/DATABASE'\n"
             "export GUVNOR_STORAGE_TYPE=embedded   # or use the local development server",
+        )
+    if (other := _SCHEME.match(dsn.strip())) and other[1].lower() not in ("postgres", "postgresql"):
+        raise ConfigurationError(
+            f"The database's connection string (DSN) begins with {other[1]}://, and only databases of "
+            "PostgreSQL can be migrated.",
+            next_step="Write it as postgres://USER:PASSWORD@HOST:5432/DATABASE.",
         )
     try:
         fields: dict[str, str] = extensions.parse_dsn(dsn)

@@ -65,6 +65,12 @@ REASONS = (
         "psql -h {host} -p {port} -c 'CREATE ROLE {quoted_role} LOGIN'",
     ),
     Reason(
+        r"is not permitted to log in",
+        "the role {role} may not log in: it only owns objects, and others act as it",
+        "export GUVNOR_STORAGE_ROLE={role}   # acts as it\n"
+        "Then log in as the role that migrates: guvnor_migrator, if `guvnor migrate roles` made them.",
+    ),
+    Reason(
         r"permission denied for database",
         "the role {role} may not connect to database {database}",
         "GRANT CONNECT ON DATABASE {quoted_database} TO {quoted_role};",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from guvnor.reports.formats import annotation, as_document, code, counted, fenced, titled
 from guvnor.schema.compare import Finding
 from guvnor.schema.drift import DriftReport
-
-if TYPE_CHECKING:
-    from rich.console import Group
+from guvnor.terminal import Line
 
 _SIGNS = {"missing": "-", "unexpected": "+", "different": "~"}
 
@@ -23,23 +21,19 @@ def summary(report: DriftReport) -> str:
     return f"Drift: {differences} between {report.actual} and {report.expected}."
 
 
-def as_terminal(report: DriftReport) -> Group:
-    """Return the report as rich shows it on a terminal."""
-    from rich.console import Group
-    from rich.text import Text
-
+def as_terminal(report: DriftReport) -> list[Line]:
+    """Return the report for a terminal."""
     colors = {"missing": "red", "unexpected": "yellow", "different": "magenta"}
-    parts = [Text(titled(summary(report), clean=report.clean))]
+    lines = [Line(titled(summary(report), clean=report.clean))]
     for finding in report.findings:
-        title = Text(f"\n{_SIGNS[finding.change]} ", style=colors[finding.change])
-        title.append(f"{finding.kind} {finding.object}", style="bold").append(f" is {finding.change}")
-        parts.append(title)
-        parts += [Text(f"    {line}") for line in _details(finding)]
-        parts.append(Text(f"    {finding.meaning}", style="italic"))
+        title = f"{_SIGNS[finding.change]} {finding.kind} {finding.object} is {finding.change}"
+        lines += [Line(""), Line(title, colors[finding.change])]
+        lines += [Line(f"    {line}") for line in _details(finding)]
+        lines.append(Line(f"    {finding.meaning}", "bold"))
         if finding.with_it:
-            parts.append(Text(f"    with it: {', '.join(finding.with_it)}"))
-        parts += [Text(f"    {line}", style="cyan") for line in (finding.sql or "").splitlines()]
-    return Group(*parts)
+            lines.append(Line(f"    with it: {', '.join(finding.with_it)}"))
+        lines += [Line(f"    {line}", "cyan", code=True) for line in (finding.sql or "").splitlines()]
+    return lines
 
 
 def as_json(report: DriftReport) -> str:

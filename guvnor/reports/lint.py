@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from html import escape
-from typing import TYPE_CHECKING
 
 from guvnor.lint.problem import LintReport
 from guvnor.reports.formats import annotation, as_document, code, counted, titled
-
-if TYPE_CHECKING:
-    from rich.console import Group
+from guvnor.terminal import Line
 
 
 def summary(report: LintReport) -> str:
@@ -22,17 +19,14 @@ def summary(report: LintReport) -> str:
     return f"Lint: {problems} in {where}."
 
 
-def as_terminal(report: LintReport) -> Group:
-    """Return the report as rich shows it on a terminal."""
-    from rich.console import Group
-    from rich.text import Text
-
-    parts = [Text(titled(summary(report), clean=report.clean))]
+def as_terminal(report: LintReport) -> list[Line]:
+    """Return the report for a terminal."""
+    lines = [Line(titled(summary(report), clean=report.clean))]
     for problem in report.problems:
-        parts.append(Text(f"\n{problem.place} ").append(problem.rule, style="bold red"))
-        parts.append(Text(f"    {problem.message}"))
-        parts += [Text(f"    {line}", style="cyan") for line in problem.help.splitlines()]
-    return Group(*parts)
+        lines += [Line(""), Line(f"{problem.place} {problem.rule}", "red")]
+        lines.append(Line(f"    {problem.message}"))
+        lines += [Line(f"    {line}", "cyan") for line in problem.help.splitlines()]
+    return lines
 
 
 def as_json(report: LintReport) -> str:

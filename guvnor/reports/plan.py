@@ -3,58 +3,93 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from guvnor.commands.preview import Preview
 from guvnor.online import kept_statement
+from guvnor.reports.formats import counted
 from guvnor.revisions import transaction_control
 from guvnor.schema.rehearsal import ONLINE, Effect, StatementEffect
+from guvnor.schema.snapshot import Object
+from guvnor.terminal import Line
 
 _SEEN_ON_EMPTY = "seen on empty tables: what it does only to rows that exist is not known"
 
 
-def lines(preview: Preview) -> Iterator[str]:
+def lines(preview: Preview) -> Iterator[Line]:
     """Yield the lines that a person reads."""
     plan = preview.plan
     if not plan.steps:
         at = f"the database is at version {plan.current}" if plan.current else "no migrations are applied"
-        yield f"Nothing to do: {at}"
+        yield Line(f"Nothing to do: {at}")
         return
     database = plan.database
-    yield f"Plan: {plan.current or 'none'} → {plan.target or 'none'} on {database.database} ({database.host})"
+    where = f"{database.database} ({database.host})"
+    yield Line(f"Plan: {plan.current or 'none'} → {plan.target or 'none'} on {where}", "bold")
     for number, step in enumerate(plan.steps):
-        yield ""
-        yield f"{step.direction} {step.revision} {step.description}"
+        yield Line("")
+        yield Line(f"{step.direction} {step.revision} {step.description}", "bold")
         if (said := step.max_stall) is not None:
-            yield f"  ⚠️  may make the application wait for up to {said.text}: {said.reason}"
+            text = f"  ⚠️  may make the application wait for up to {said.text}: {said.reason}"
+            yield Line(text, "yellow")
         if preview.effects:
-            effect = preview.effects[number]
-            for sign, objects in (("+", effect.added), ("~", effect.changed), ("-", effect.dropped)):
-                # Leave out objects that only come or go with another one.
-                handles = {item.handle for item in objects}
-                yield from (f"  {sign} {item}" for item in objects if handles.isdisjoint(item.parents))
+            yield from _objects_of(preview.effects[number])
         for sql, seen in _statements(preview, number):
-            yield ""
-            yield from (f"    {line}" for line in dedented(sql))
-            yield from (f"    -- {note}" for note in (notes(seen) if seen else ()))
+            yield Line("")
+            yield from (Line(f"    {line}", code=True) for line in dedented(ended(sql, seen)))
+            notes_ = [*notes(seen)] if seen else []
             if _seen_on_empty_tables(sql, preview.routines):
-                yield f"    -- {_SEEN_ON_EMPTY}"
-    yield ""
+                notes_.append(_SEEN_ON_EMPTY)
+            yield from (Line(f"    -- {note}", "dim", code=True) for note in notes_)
+    yield Line("")
     asked = [loss for loss in preview.losses if loss.accepted is None]
     accepted = [loss for loss in preview.losses if loss.accepted is not None]
     if asked:
-        yield "⚠️  Data that would be lost:"
-        yield from (f"  - {loss}" for loss in asked)
+        yield Line("⚠️  Data that would be lost:", "yellow")
+        yield from (Line(f"  - {loss}") for loss in asked)
     elif preview.effects:
-        yield "No other data would be lost." if accepted else "No data would be lost."
+        yield Line("No other data would be lost." if accepted else "No data would be lost.")
     if accepted:
-        yield "⚠️  Data that would be lost, as the revisions accept:"
-        yield from (f"  - {loss} ({loss.revision}: {loss.accepted})" for loss in accepted)
+        yield Line("⚠️  Data that would be lost, as the revisions accept:", "yellow")
+        yield from (Line(f"  - {loss} ({loss.revision}: {loss.accepted})") for loss in accepted)
     if preview.unknown:
-        yield preview.unknown
-    yield f"Plan hash: {plan.hash}"
+        yield Line(preview.unknown)
+    yield Line(f"Plan hash: {plan.hash}")
+
+
+def _objects_of(effect: Effect) -> Iterator[Line]:
+    """Yield each object that a step creates, changes or drops; what comes or goes with one is below it."""
+    for sign, style, objects in (
+        ("+", "green", effect.added),
+        ("~", "yellow", effect.changed),
+        ("-", "red", effect.dropped),
+    ):
+        tables = {item.identity for item in objects if item.kind == "table"}
+        for item in objects:
+            if item.kind == "table" or item.identity.rpartition(".")[0] not in tables:
+                yield Line(f"  {sign} {item}", style)
+                yield from (Line(f"      {line}", code=True) for line in _parts(item, objects))
+
+
+def _parts(whole: Object, objects: Sequence[Object]) -> Iterator[str]:
+    """Yield the names of what comes or goes with a table, a line for each kind."""
+    kinds: dict[str, list[str]] = {}
+    for item in objects if whole.kind == "table" else ():
+        if item.kind != "table" and item.identity.rpartition(".")[0] == whole.identity:
+            kinds.setdefault(item.kind, []).append(item.identity.removeprefix(f"{whole.identity}."))
+    for kind, names in kinds.items():
+        yield f"{kind if len(names) == 1 else counted(2, kind)[2:]} {', '.join(names)}"
+
+
+def ended(sql: str, seen: StatementEffect | None) -> str:
+    """Return a statement with one semicolon at its end; an online operation is none."""
+    if seen is not None and seen.online:
+        return sql
+    statement = sql.rstrip().rstrip(";").rstrip()
+    comment = statement.rpartition("\n")[2]
+    return f"{statement}\n;" if "--" in comment else f"{statement};"
 
 
 def dedented(sql: str) -> list[str]:

@@ -47,8 +47,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
                 + ("once the cause is corrected, " if start.end == "failed" else "")
                 + "`guvnor migrate up` finishes it.",
             ]
-            if start.end == "failed":
-                result.append("   `guvnor migrate repair --back` undoes what it has committed instead.")
+            result.append("   `guvnor migrate repair --back` undoes what it has committed instead.")
         else:
             result.append("   Manual intervention may be required to fix the issue.")
         result += status.known

@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from guvnor.revisions import allowances, files
+from guvnor.revisions import allowances, files, loading
 from guvnor.revisions.files import Revision, RevisionFilesError
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def load_files(script: ScriptDirectory) -> dict[str, Script]:
     except CommandError as error:
         raise RevisionFilesError(f"The migration files do not fit together: {error}") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a revision can raise anything
-        reason = f"{type(error).__name__}: {error}"
-        raise RevisionFilesError(f"A migration file cannot be read: {reason}") from None
+        raise loading.explained(error) or loading.unreadable(error, None) from None
 
 
 def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
@@ -53,6 +52,12 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
             raise RevisionFilesError(
                 f"{revision.path.name} does not say revision = {revision.identifier!r}: "
                 "the number in a file's name is the revision."
+            )
+        if isinstance(known.down_revision, tuple | list):
+            raise RevisionFilesError(
+                f"{revision.path.name} follows several revisions ({', '.join(known.down_revision)}), as "
+                "`alembic merge` writes it: the revisions must be one line.",
+                next_step="guvnor schema lint   # says which one is new, and how it gets the next number",
             )
         if known.down_revision != previous:
             raise RevisionFilesError(

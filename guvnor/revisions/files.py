@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from guvnor import folder
 from guvnor.config import presentable
 from guvnor.errors import PreflightError, UsageError
 
@@ -43,15 +44,17 @@ class Revision:
 def configuration_file() -> Path:
     """Find the ``alembic.ini`` to use.
 
-    If it exists, it is the file that plain ``alembic`` takes (``ALEMBIC_CONFIG``, else the one in the current
-    directory); otherwise that of this package, inside a wheel or in the repository of an editable install.
+    It is the file that ``ALEMBIC_CONFIG`` names, as for plain ``alembic``, else that of the project: the
+    nearest one from the current directory upwards. Without one, it is that of this package, inside a wheel or
+    in the repository of an editable install.
 
     :raises RevisionFilesError: when there is no such file.
     """
     named = os.environ.get("ALEMBIC_CONFIG")
     if named and not Path(named).is_file():
         raise RevisionFilesError(f"ALEMBIC_CONFIG names {named}, which is not a file.")
-    for path in (Path(named) if named else None, Path("alembic.ini"), _PACKAGED, _REPOSITORY):
+    found = None if named else folder.find(folder.MARK)
+    for path in (Path(named) if named else None, found, _PACKAGED, _REPOSITORY):
         if path is not None and path.is_file():
             return path.resolve()
     raise RevisionFilesError(
@@ -64,6 +67,7 @@ def directory(configuration: Path) -> Path:
 
     :raises RevisionFilesError: when the file cannot be read or has no such key, or the folder does not exist.
     """
+    configuration = configuration.absolute()
     parser = configparser.ConfigParser(defaults={"here": str(configuration.parent)})
     try:
         parser.read_string(configuration.read_text("utf-8"))
@@ -149,11 +153,15 @@ def read(versions: Path) -> tuple[Revision, ...]:
         if revision.number != expected:
             if revision.number < expected:
                 duplicates = [r.path.name for r in found if r.number == revision.number]
-                problem = f"Two migration files have the number {revision.number}: {', '.join(duplicates)}."
-            else:
-                following = revision.path.name
-                problem = f"Migration file {expected:03d} is missing: the next one found is {following}."
-            raise RevisionFilesError(problem, next_step=f"ls {versions}")
+                raise RevisionFilesError(
+                    f"Two migration files have the number {revision.number}: {', '.join(duplicates)}.",
+                    next_step="guvnor schema lint   # says which one is new, and how it gets the next number",
+                )
+            following = revision.path.name
+            raise RevisionFilesError(
+                f"Migration file {expected:03d} is missing: the next one found is {following}.",
+                next_step=f"ls {versions}\nguvnor schema lint   # how the newer ones get the right numbers",
+            )
     return found
 
 

@@ -34,7 +34,7 @@ class LiveSchemaBusyError(LiveSchemaError):
     """The live schema could not be read: a statement holds a table under ACCESS EXCLUSIVE."""
 
     exit_code = ExitCode.LOCKED
-    next_step = "guvnor schema check   # again, when that statement is done"
+    repeat_when = "when that statement is done"
 
 
 class MigratedMeanwhileError(LiveSchemaBusyError):

@@ -26,12 +26,12 @@ from guvnor.schema.enums import Enums
 from guvnor.schema.escapes import EscapeGuard
 from guvnor.schema.reading import LiveSchemaError
 from guvnor.schema.shadow_errors import (
-    ANOTHER_SERVER,
     LOCK_TIMEOUT,
     EventTriggers,
     ShadowError,
     ShadowEscapeError,
     ShadowUnavailableError,
+    another_server,
     build_error,
 )
 from guvnor.schema.shadow_session import ShadowSession
@@ -371,7 +371,7 @@ def _begin(driver: Connection, enums: Enums | None, triggers: EventTriggers) -> 
     if needed > room * _LOCKS_SHARE:
         raise ShadowUnavailableError(
             f"The expected schema needs about {needed} locks; this server has room for {room} in all.",
-            next_step=f"{ANOTHER_SERVER}\nor raise max_locks_per_transaction on this server",
+            next_step=f"{another_server()}\nor raise max_locks_per_transaction on this server",
         )
     session = ShadowSession(driver)
     return Shadow(driver, name, catalog.read_global(driver, oid), session, EscapeGuard(driver, oid), enums)

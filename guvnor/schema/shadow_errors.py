@@ -7,13 +7,27 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2 import errorcodes
 
+from guvnor import typed
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres.quoting import identifier
 
+_WRONG_SQL = (
+    errorcodes.SYNTAX_ERROR,
+    errorcodes.UNDEFINED_TABLE,
+    errorcodes.UNDEFINED_COLUMN,
+    errorcodes.UNDEFINED_FUNCTION,
+    errorcodes.UNDEFINED_OBJECT,
+    errorcodes.DUPLICATE_TABLE,
+    errorcodes.DUPLICATE_COLUMN,
+    errorcodes.DUPLICATE_OBJECT,
+    errorcodes.DATATYPE_MISMATCH,
+)
 LOCK_TIMEOUT = "50ms"  # of the statements that build a shadow
 
-# The next step if another server of the same major version can do what this one does not allow.
-ANOTHER_SERVER = "guvnor schema check --shadow-dsn postgres://USER@HOST/SCRATCH_DATABASE"
+
+def another_server() -> str:
+    """Return the next step where another server of the same major version can do it."""
+    return typed.again("GUVNOR_SHADOW_DSN=postgres://USER@HOST/SCRATCH_DATABASE")
 
 
 class ShadowError(GuvnorError):
@@ -27,14 +41,26 @@ class ShadowUnavailableError(ShadowError):
     """The expected schema cannot be built on this server; another one of the same major version can do it."""
 
     exit_code = ExitCode.PREFLIGHT
-    next_step = ANOTHER_SERVER
+
+    def __init__(self, message: str | None = None, *, next_step: str | None = None) -> None:
+        """Say what stands in the way."""
+        super().__init__(message, next_step=next_step or another_server())
 
 
 class ShadowBusyError(ShadowError):
     """The expected schema could not be built: another session held a lock for too long."""
 
     exit_code = ExitCode.LOCKED
-    next_step = "guvnor schema check   # again, once that session (such as VACUUM of a catalog) is done"
+    repeat_when = "once that session (such as VACUUM of a catalog) is done"
+
+
+class RevisionFailsError(ShadowError):
+    """A revision fails wherever it is run, whatever the rows are: its SQL is wrong.
+
+    :ivar doing: which one, in words: ``revision 003``.
+    """
+
+    doing = ""
 
 
 class ShadowEscapeError(ShadowError):
@@ -71,7 +97,7 @@ def build_error(
     return ShadowUnavailableError(
         f"{result.message} Event triggers of this database fire for what is built, so the reason may be "
         f"{' or '.join(triggers.names)}.",
-        next_step=ANOTHER_SERVER if triggers.suppressed else f"{ANOTHER_SERVER}\nor {grant}   # since 15",
+        next_step=another_server() if triggers.suppressed else f"{another_server()}\nor {grant}   # since 15",
     )
 
 
@@ -87,7 +113,7 @@ def _statement_failed(error: psycopg2.Error | AssertionError, doing: str | None)
     if doing is None and code == errorcodes.INSUFFICIENT_PRIVILEGE:
         return ShadowUnavailableError(
             f"The expected schema is built in a schema of its own, which this role may not create: {reason}.",
-            next_step=f"{ANOTHER_SERVER}\nor, as the database's owner: GRANT CREATE ON DATABASE ... TO ...",
+            next_step=f"{another_server()}\nor, as the database's owner: GRANT CREATE ON DATABASE ... TO ...",
         )
     if doing is None and code in (errorcodes.READ_ONLY_SQL_TRANSACTION, errorcodes.FEATURE_NOT_SUPPORTED):
         return ShadowUnavailableError(f"The expected schema cannot be built on a read-only server: {reason}.")
@@ -96,4 +122,8 @@ def _statement_failed(error: psycopg2.Error | AssertionError, doing: str | None)
         return ShadowBusyError(
             f"The expected schema could not be built: {doing} waited more than {LOCK_TIMEOUT} for a lock."
         )
-    return ShadowError(f"The expected schema could not be built: {doing} failed: {reason}.")
+    failed = ShadowError(f"The expected schema could not be built: {doing} failed: {reason}.")
+    if code in _WRONG_SQL:
+        failed = RevisionFailsError(failed.message)
+        failed.doing = doing
+    return failed

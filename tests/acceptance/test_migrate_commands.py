@@ -23,7 +23,7 @@ Running pre-flight checks
 
 
 def test_up_down_up(database, guvnor):
-    up = succeeds(guvnor("migrate", "up", database=database))
+    up = succeeds(guvnor("migrate", "up", "-v", database=database))
     assert up.out.startswith(PREFLIGHT)
     assert "✅ Migration files validated (2 migrations found)\n" in up.out
     assert "✅ Database state is clean (no migrations applied)\n✅ Pre-flight checks passed\n" in up.out
@@ -31,7 +31,7 @@ def test_up_down_up(database, guvnor):
     assert up.out.endswith("✅ Migration completed: version 2\n")
     assert versions(database) == AT_HEAD
 
-    again = succeeds(guvnor("migrate", "up", database=database), "✅ Database state is clean (version 2)")
+    again = succeeds(guvnor("migrate", "up", "-v", database=database), "Database state is clean (version 2)")
     assert again.out.endswith("✅ No change: version 2\n")
 
     down = succeeds(guvnor("migrate", "down", database=database), "✅ Rolled back 002 add schedules")

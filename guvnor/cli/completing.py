@@ -1,0 +1,29 @@
+"""What a shell offers for a value: revisions, levels, directories."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from guvnor.errors import GuvnorError
+from guvnor.revisions.script import read_revisions
+
+
+def revisions(_context: click.Context, _option: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Offer the revisions of the project with their names, the newest first, then head and base."""
+    try:
+        found = [(revision.identifier, revision.name) for revision in reversed(read_revisions())]
+    except (GuvnorError, OSError):
+        return []
+    found += [("head", "the newest revision"), ("base", "before the first one")]
+    return [CompletionItem(name, help=text) for name, text in found if name.startswith(typed)]
+
+
+def levels(_context: click.Context, _option: click.Parameter, typed: str) -> list[str]:
+    """Offer the levels of the log."""
+    return [level for level in ("debug", "info", "warning", "error") if level.startswith(typed)]
+
+
+def directories(_context: click.Context, _option: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Let the shell offer directories."""
+    return [CompletionItem(typed, type="dir")]
