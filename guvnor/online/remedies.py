@@ -70,10 +70,10 @@ def violating_rows(connection: Connection, table: str, name: str) -> str | None:
     :param table: quoted.
     :param name: of a check constraint or a foreign key.
     """
-    found = row(connection, _VIOLATE_CHECK, (table, name)) or row(
-        connection, _VIOLATE_FOREIGN_KEY, (table, name)
-    )
-    return f"{found[0]};   -- shows them" if found and found[0] else None
+    for constraints in (violations.CHECKS, violations.FOREIGN_KEYS):
+        if found := row(connection, f"{_QUERY} ({constraints}) AS p {_NAMED}", (table, name)):
+            return f"{found[0]};   -- shows them"
+    return None
 
 
 def _note_rows(error: psycopg2.Error, connection: Connection, sql: str, *names: str) -> None:
