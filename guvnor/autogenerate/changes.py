@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
+from guvnor.postgres.quoting import unquoted
 from guvnor.schema.compare import differing, outermost
 from guvnor.schema.root_causes import Rename, RootCauses
 from guvnor.schema.snapshot import Object, Snapshot, handle
@@ -36,6 +38,7 @@ class Changes:
     :ivar before: the schema before the changes, except for the renames.
     :ivar after: the schema after the changes, except for the renames.
     :ivar back: whether these are the changes of a downgrade.
+    :ivar final: the schema after the changes and the renames; None in a downgrade, where renames come first.
     """
 
     before: Snapshot
@@ -45,6 +48,7 @@ class Changes:
     altered: Sequence[Alteration]
     renamed: Sequence[Rename]
     back: bool = False
+    final: Snapshot | None = None
 
     @property
     def reversed(self) -> Changes:
@@ -101,6 +105,18 @@ class Changes:
         rank = {key: number for number, key in enumerate(order)}
         return tuple(sorted(objects.values(), key=lambda item: rank[node(item)]))
 
+    def by_new_name(self, item: Object) -> Object | None:
+        """Return a function as it is after the renames, if its body names what is renamed; else None.
+
+        The server knows a body only as text, and looks up the names in it when the function is made.
+        """
+        if self.final is None or item.kind not in ("function", "procedure") or not self.renamed:
+            return None
+        names = "|".join(re.escape(unquoted(rename.after)) for rename in self.renamed)
+        if re.search(rf"(?<!\w)({names})(?!\w)", item.attributes["body"] or "") is None:
+            return None
+        return self.final.objects.get(item.handle)
+
     def comes_with_table(self, item: Object) -> bool:
         """Tell whether an added object belongs to a table that is also added."""
         return _own_table(item) in self.added
@@ -125,11 +141,13 @@ class Changes:
         return with_column or _own_table(item) in self.dropped
 
 
-def find(comparison: RootCauses) -> Changes:
+def find(comparison: RootCauses, final: Snapshot) -> Changes:
     """Turn the findings of a comparison into changes to the live database.
 
     The consequences of a finding are changes of their own here: a missing table also needs its columns and
     indexes.
+
+    :param final: the expected schema under its own names.
     """
     expected, actual = comparison.expected.objects, comparison.actual.objects
 
@@ -145,6 +163,7 @@ def find(comparison: RootCauses) -> Changes:
         dropped=with_root({key: item for key, item in actual.items() if key not in expected}, "unexpected"),
         altered=[*_altered(comparison), *_following(comparison)],
         renamed=comparison.renamed,
+        final=final,
     )
 
 

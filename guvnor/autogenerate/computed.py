@@ -42,6 +42,11 @@ def dropped(column: Object) -> str:
 
 def added(column: Object, along: Iterable[Object]) -> list[str]:
     """Return the statements that add a column again, with all that was dropped along with it."""
-    again = [str(item.sql) for item in along]
-    again += [made.sql for item in (column, *along) for made in ddl.further(item)]
-    return [column_ddl.add(column, column_ddl.definition(column)), *again]
+    further = [made.sql for made in ddl.further(column)]
+    return [column_ddl.add(column, column_ddl.definition(column)), *further, *again(along)]
+
+
+def again(along: Iterable[Object]) -> list[str]:
+    """Return the statements that create again what was dropped along with a column."""
+    items = list(along)
+    return [*(str(item.sql) for item in items), *(made.sql for item in items for made in ddl.further(item))]

@@ -7,7 +7,6 @@ their privileges, which are not in the models, are kept.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -88,7 +87,7 @@ class Dependents:
             given = "\nFOREACH privilege IN ARRAY kept LOOP\n    EXECUTE privilege;\nEND LOOP;"
         body = inner + given
         if when:
-            body = f"IF EXISTS (\n{textwrap.indent(when, '    ')}\n) THEN\n{_inside(body)}\nEND IF;"
+            body = f"IF EXISTS (\n{indented(when, '    ')}\n) THEN\n{_inside(body)}\nEND IF;"
         tag = next(tag for tag in ("$$", "$guard$", "$block$") if tag not in body)
         head = "\n".join([f"DO {tag}", *(["DECLARE", *declared] if declared else []), "BEGIN"])
         return f"{head}\n{_inside(body)}\nEND\n{tag}"

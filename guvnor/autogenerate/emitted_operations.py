@@ -16,6 +16,7 @@ WIDTH = 100  # of a line of SQL or a comment, before the indentation of the func
 
 # How SQLAlchemy's text() reads colons: one before a word starts a parameter, unless a backslash precedes it.
 _PARAMETER = re.compile(r"(?<![:\w$\\]):(?=[\w$]+(?![:\w$]))")
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|--[^\n]*""")  # comments too: an apostrophe in them is none
 _ESCAPED = re.compile(r"\\(?=:[\w$]*(?![:\w$]))")
 
 
@@ -50,6 +51,7 @@ class Phase(IntEnum):
     REMAKE = auto()  # of a type, after all that used it is gone
     UNLOAD = auto()  # of an extension, in the same way
     RENAME = auto()
+    RENAMED = auto()  # what names something by its new name
 
 
 # When an online operation runs.
@@ -77,6 +79,7 @@ class EmittedOperation:
     :ivar name: its name, such as ``execute`` or ``validate_constraint``.
     :ivar remarks: comments above it, for the reviewer.
     :ivar todo: why a person has to write it; until then, lint and the pre-flight checks refuse it.
+    :ivar shown: the statements that a TODO shows in place of the operation.
     :ivar reasons: why it breaks a rule of lint on purpose, by rule, where that is not what
         :mod:`guvnor.autogenerate.ignores` says of every operation.
     """
@@ -87,6 +90,7 @@ class EmittedOperation:
     keywords: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     todo: Todo | None = None
+    shown: tuple[str, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def code(self) -> str:
@@ -167,8 +171,18 @@ def todo(phase: Phase, kind: Todo, statements: Iterable[str] = (), **facts: str)
     :param facts: what the reason names.
     """
     why = kind.value.format(**facts)
-    lines = [*textwrap.wrap(f"TODO: {why}", WIDTH - 7), *terminated(statements).splitlines()]
-    return EmittedOperation(phase, "execute", ("\n".join(f"-- {line}" for line in lines),), todo=kind)
+    shown = tuple(statements)
+    lines = [*textwrap.wrap(f"TODO: {why}", WIDTH - 7), *terminated(shown).splitlines()]
+    sql = "\n".join(f"-- {line}" for line in lines)
+    return EmittedOperation(phase, "execute", (sql,), todo=kind, shown=shown)
+
+
+def tried(operation: EmittedOperation) -> list[EmittedOperation]:
+    """Return what is run of an operation on empty tables: of a TODO, the statements that it shows."""
+    if operation.todo is None or operation.name != "execute":
+        return [operation]
+    shown = operation.shown if operation.todo.complete else ()
+    return [execute(operation.phase, sql) for sql in shown if sql]
 
 
 def as_todo(operation: EmittedOperation, kind: Todo, **facts: str) -> EmittedOperation:
@@ -193,7 +207,7 @@ def guarded(
         f"DO {tag}",
         "BEGIN",
         f"    IF {'' if statement.when else 'NOT '}EXISTS (",
-        textwrap.indent(statement.when or statement.unless, " " * 8),
+        indented(statement.when or statement.unless, " " * 8),
         "    ) THEN",
         indented(inner, " " * 8),
         "    END IF;",
@@ -203,13 +217,22 @@ def guarded(
     return execute(phase, "\n".join(lines), *remarks, reasons=reasons)
 
 
+def call(name: str, *arguments: str) -> str:
+    """Return the call of an operation on one line, as a comment shows it."""
+    return f"op.{name}({', '.join(_on_one_line(text) for text in arguments)})"
+
+
+def _on_one_line(text: str) -> str:
+    return repr(text) if set('"\\\n') & set(text) else f'"{text}"'
+
+
 def _argument(text: str, closing: str = " " * 8) -> str:
     """Return an argument of an operation as a Python string.
 
     :param closing: the indentation of the closing triple quotes.
     """
     if "\n" not in text and len(text) <= WIDTH - 12:
-        return f'"{text}"' if '"' not in text and "\\" not in text else repr(text)
+        return _on_one_line(text)
     if '"""' in text:
         return repr(text)
     prefix = "r" if "\\" in text else ""
@@ -218,14 +241,15 @@ def _argument(text: str, closing: str = " " * 8) -> str:
     return f'{prefix}"""\n{indented(text.strip(), " " * 8)}\n{closing}"""'
 
 
-def indented(text: str, prefix: str) -> str:
-    """Indent SQL as the server prints it, except lines that begin within a string, which would change it."""
-    lines, inside = [], False
-    for line in text.splitlines(keepends=True):
-        lines.append(line if inside or not line.strip() else prefix + line)
-        if inside or not line.lstrip().startswith("--"):
-            inside ^= line.count("'") % 2 == 1
-    return "".join(lines)
+def indented(sql: str, prefix: str) -> str:
+    """Indent SQL, except lines that begin within a string or a name, which would change it."""
+    inside = [match.span() for match in _QUOTED.finditer(sql) if not match[0].startswith("--")]
+
+    def indent(match: re.Match[str]) -> str:
+        begins_within = any(start < match.start() < end for start, end in inside)
+        return "" if begins_within else prefix
+
+    return re.sub(r"^(?=[^\n]*\S)", indent, sql, flags=re.MULTILINE)
 
 
 def body(operations: Iterable[EmittedOperation]) -> str:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from guvnor.autogenerate.changes import Alteration, Changes
-from guvnor.autogenerate.computed import REASONS, added, along_with, dropped
+from guvnor.autogenerate.computed import REASONS, added, again, along_with, dropped
 from guvnor.autogenerate.dependents import NONE, Dependents
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, execute, todo
 from guvnor.autogenerate.todos import Todo
 from guvnor.postgres.quoting import constant, unquoted
+from guvnor.schema import column_ddl, ddl
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
-from guvnor.schema.statement import table_of
+from guvnor.schema.statement import find, table_of
 
 _SET_EXPRESSION = 170000  # since this version (PostgreSQL documentation, ALTER TABLE)
 
 
 def is_computed_anew(alteration: Alteration) -> bool:
-    """Tell whether a column becomes a generated one, or gets another expression or type as one."""
+    """Tell whether a column becomes a generated one, or gets another expression or type as one.
+
+    A virtual one that becomes a plain column counts, too: the server has no values of it that it could keep.
+    """
     changed = {"generated", "type", "collation"} & set(alteration.names)
-    return bool(changed) and alteration.after.attributes.get("generated") is not None
+    computed = alteration.after.attributes.get("generated") is not None
+    return bool(changed) and (computed or _was_virtual(alteration))
+
+
+def _was_virtual(alteration: Alteration) -> bool:
+    before, after = (side.attributes.get("generated") for side in (alteration.before, alteration.after))
+    return after is None and str(before).startswith("VIRTUAL ")
 
 
 def is_added_again(alteration: Alteration, shadow: Shadow) -> bool:
@@ -29,7 +40,7 @@ def is_added_again(alteration: Alteration, shadow: Shadow) -> bool:
         return False
     before, after = (side.attributes["generated"] for side in (alteration.before, alteration.after))
     kinds = {str(side).partition(" ")[0] for side in (before, after)}
-    other = before is None or len(kinds) > 1 or bool({"type", "collation"} & set(alteration.names))
+    other = None in (before, after) or len(kinds) > 1 or bool({"type", "collation"} & set(alteration.names))
     return other or shadow.driver.server_version < _SET_EXPRESSION
 
 
@@ -42,14 +53,21 @@ def alter(
     """
     before, after = alteration.before, alteration.after
     table, values = table_of(after), after.attributes
-    kind, _, expression = str(values["generated"]).partition(" ")
-    stored = kind == "STORED"
+    kind, _, expression = str(values["generated"] or before.attributes["generated"]).partition(" ")
+    stored = kind == "STORED" or values["generated"] is None
     remarks = (
         [f"LOCKS {table} while all its rows are written: nobody can use it until then."] if stored else []
     )
     if is_added_again(alteration, shadow):
         along = along_with(changes.after, changes.before, after)
-        statements = [dropped(after), *added(after, along)]
+        if values["generated"] is None:
+            statements = [dropped(after), *_filled(after, expression), *again(along)]
+            if not changes.back:
+                sql = dependents.around(statements)
+                yield todo(Phase.REPLACE, Todo.NO_LONGER_COMPUTED, sql, column=after.identity)
+                return
+        else:
+            statements = [dropped(after), *added(after, along)]
         if before.attributes["generated"] is None:
             if not changes.back:
                 sql = dependents.around(statements)
@@ -62,8 +80,24 @@ def alter(
     yield execute(Phase.REPLACE, block, *remarks, reasons={**dependents.reasons, **REASONS})
 
 
+def _filled(column: Object, expression: str) -> list[str]:
+    """Return the statements that add a column with the values that an expression has in each row."""
+    values = column.attributes
+    bare = replace(column, attributes={**values, "not null": False})
+    alter = f"ALTER TABLE {table_of(column)} ALTER COLUMN {column.name}"
+    statements = [
+        column_ddl.add(column, column_ddl.definition(bare)),
+        f"{alter} TYPE {column_ddl.type_of(values)} USING {expression}",
+        *(made.sql for made in ddl.further(column)),
+    ]
+    return [*statements, f"{alter} SET NOT NULL"] if values["not null"] else statements
+
+
 def _another(column: Object) -> str:
     """Return a query that finds the column as long as it is computed in another way."""
+    if column.attributes["generated"] is None:
+        computed = "attgenerated <> ''"
+        return f"{find('column', table_of(column), column.name)} AND {computed}"
     kind, _, expression = str(column.attributes["generated"]).partition(" ")
     wanted = ", ".join(map(constant, (kind[0].lower(), expression, column.attributes["type"])))
     return (

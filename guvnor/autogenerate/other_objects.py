@@ -35,17 +35,17 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
     own = changes.comes_with_table(item)
     if own and item.kind == "constraint":
         return  # CREATE TABLE creates it
+    renamed = changes.by_new_name(item)
+    item = renamed or item
     beside = _takes_name(changes, item)
     statements = ddl.create(item, in_use=not own, beside=beside)
     phase = (
         Phase.ATTACH if (item.kind in _ATTACHED and not own) or _needs_change(changes, item) else Phase.CREATE
     )
+    phase = Phase.RENAMED if renamed else phase
     phase = Phase.DETACH if item.kind == "extension" else phase  # before whatever it brings is used
     if item.kind == "constraint":
-        # A foreign key may refer to a unique constraint or index that exists only at the end.
-        key = item.attributes["type"] == "foreign key"
-        unique = (p for p in item.parents if p.startswith(("constraint:", "index:")))
-        phase = Phase.FINISH if key and any(p in changes.added for p in unique) else Phase.CHANGE
+        phase = _phase_of_key(changes, item)
     elif item.kind == "index" and own and changes.added[item.parents[0]].kind == "materialized view":
         phase = Phase.ATTACH
     if statements is None and item.kind == "index":
@@ -99,10 +99,19 @@ def alter(
 ) -> Iterator[EmittedOperation]:
     """Alter an object, or replace it."""
     before, after = alteration.before, alteration.after
+    renamed = changes.by_new_name(after)
+    after = renamed or after
     phase = Phase.ATTACH if after.kind in _ATTACHED or _needs_change(changes, after) else Phase.CREATE
     phase = Phase.CHANGE if after.kind in _OF_TABLES else phase
+    phase = Phase.RENAMED if renamed else phase
+    phase = _phase_of_key(changes, after) if after.kind == "constraint" else phase
     statements, left = ddl.alter(after, before, alteration.names)
+    users = _keys_that_use(changes, after) if after.handle in _replaced(changes) else []
+    for key in users:
+        yield from emitted(Phase.FINISH, ddl.drop(key) or [], reasons=_TIES)
     yield from emitted(phase, statements, *remarks)
+    for key in users:
+        yield from emitted(Phase.FINISH, ddl.create(key) or [])
     if after.kind == "index" and "definition" in left and ddl.is_partitioned(str(after.sql), after):
         yield _partitioned(Phase.BUILD, after, [f"DROP INDEX {after.name}", _with_partitions(after)])
     elif left:
@@ -121,10 +130,31 @@ def _phase_of_drop(changes: Changes, item: Object) -> Phase:
         # Two of them would both act on a row, and for as long as the online steps take.
         same = (new for new in changes.added.values() if new.kind == item.kind)
         return Phase.SWAP if any(_same_table(new, item) for new in same) else Phase.UNTIE
+    if item.attributes.get("type") == "foreign key" and not _replaced(changes).isdisjoint(item.parents):
+        return Phase.FINISH  # it prevents the change of the constraint that it uses
     if item.kind in _ATTACHED or item.attributes.get("type") == "foreign key":
         return Phase.UNTIE
     depends_on_view = {p for p in item.parents if p in changes.dropped and "view" in changes.dropped[p].kind}
     return Phase.UNTIE if depends_on_view and item.kind != "index" else Phase.DROP
+
+
+def _phase_of_key(changes: Changes, constraint: Object) -> Phase:
+    """Return when a constraint is added or altered: a foreign key after the index that it needs."""
+    if constraint.attributes["type"] != "foreign key":
+        return Phase.CHANGE
+    if not _replaced(changes).isdisjoint(constraint.parents):
+        return Phase.UNTIE
+    unique = (p for p in constraint.parents if p.startswith(("constraint:", "index:")))
+    return Phase.FINISH if any(p in changes.added for p in unique) else Phase.CHANGE
+
+
+def _replaced(changes: Changes) -> set[str]:
+    """Return the handles of the unique constraints and indexes that make place for others of their name."""
+    return {
+        alteration.after.handle
+        for alteration in changes.altered
+        if alteration.after.kind in ("constraint", "index") and ddl.DEFINING & set(alteration.names)
+    }
 
 
 def _keys_that_use(changes: Changes, item: Object) -> list[Object]:

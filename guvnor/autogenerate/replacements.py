@@ -43,12 +43,14 @@ def replace_together(changes: Changes, shadow: Shadow, group: Replacement) -> It
         )
         return
     columns = [retyping(changes, shadow, alteration, dependents) for alteration in group.columns]
-    statements = [column.sql for column in columns]
+    statements = [sql for column in columns for sql in column.statements]
     slow = sorted((column for column in columns if column.touches), key=lambda column: not column.loses)
     question = " ".join(column.question for column in columns if column.question)
     stored = [item for item in dependents.after if item.kind == "materialized view"]
     if not changes.back and slow:
-        together = replace(slow[0], sql="\n".join(f"{sql};" for sql in statements), question=question)
+        together = replace(
+            slow[0], sql="\n".join(f"{sql};" for sql in statements), again=(), question=question
+        )
         yield together.left_to_a_person(Phase.REPLACE, dependents)
         return
     if not changes.back and stored:

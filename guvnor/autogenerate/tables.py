@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg2
@@ -11,14 +11,22 @@ import psycopg2
 from guvnor.autogenerate import casts, generated, other_objects
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.dependents import NONE, Dependents
-from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, execute, guarded, todo
+from guvnor.autogenerate.emitted_operations import (
+    EmittedOperation,
+    Phase,
+    call,
+    emitted,
+    execute,
+    guarded,
+    todo,
+)
 from guvnor.autogenerate.todos import Todo
 from guvnor.postgres import row
 from guvnor.postgres.quoting import unquoted
 from guvnor.schema import column_ddl, ddl
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot
-from guvnor.schema.statement import find, statement, table_of, terminated
+from guvnor.schema.statement import Statement, find, statement, table_of, terminated
 
 _CONSTRAINTS = ("primary key", "foreign key", "unique", "check", "exclusion")  # in this order
 _BEYOND = ("partition bound", "inherits from", "of type", "foreign server", "tablespace")
@@ -100,6 +108,23 @@ def reordered(table: str, order: list[str]) -> EmittedOperation:
     return todo(Phase.LEAVE, Todo.REORDER_COLUMNS, table=table, order=", ".join(order))
 
 
+def orders(changes: Changes, anew: Collection[str]) -> Iterator[EmittedOperation]:
+    """Yield a TODO for each table in which added columns will not be where the models have them.
+
+    :param anew: handles of columns that are dropped and added again.
+    """
+    for key in sorted(changes.tables):
+        table = changes.before.objects[key].identity
+        there, wanted = (
+            side.objects[key].attributes["column order"] or [] for side in (changes.before, changes.after)
+        )
+        last = [name for name in wanted if f"column:{table}.{name}" in anew]
+        kept = [name for name in there if name in wanted and name not in last]
+        will_be = [*kept, *(name for name in wanted if name not in there), *last]
+        if will_be != wanted and kept == [name for name in wanted if name in kept]:
+            yield reordered(table, will_be)
+
+
 def _constraint(item: Object) -> str:
     line = f"CONSTRAINT {item.name} {item.attributes['definition']}"
     return line if len(line) <= 90 else f"CONSTRAINT {item.name}\n        {item.attributes['definition']}"
@@ -119,8 +144,8 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     rewrites = not must_be_filled and _touches_rows(shadow, table, [f"{probe} {whole}"])
     # A domain with a check rewrites the table even without a default.
     if rewrites and (values["default"] is None or _touches_rows(shadow, table, [f"{probe} {bare}"])):
-        sql = column_ddl.add(item, whole, "IF NOT EXISTS ")
-        yield todo(Phase.CHANGE, Todo.REWRITES_TABLE, [sql], column=item.identity)
+        sql = [column_ddl.add(item, whole, "IF NOT EXISTS "), *(s.sql for s in ddl.further(item))]
+        yield todo(Phase.CHANGE, Todo.REWRITES_TABLE, sql, column=item.identity)
         return
     statements = [column_ddl.add(item, bare if must_be_filled or rewrites else whole)]
     if rewrites:
@@ -128,8 +153,8 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     statements += [s.sql for s in ddl.further(item)]
     yield guarded(Phase.CHANGE, statement(terminated(statements), unless=find("column", table, name)))
     if must_be_filled:
-        facts = {"column": item.identity, "table": unquoted(table), "name": name}
-        yield todo(Phase.BACKFILL, Todo.FILL_COLUMN, **facts)
+        backfill = call("backfill", unquoted(table), f"{name} = ...", f"{name} IS NULL")
+        yield todo(Phase.BACKFILL, Todo.FILL_COLUMN, column=item.identity, backfill=backfill)
     elif rewrites:
         remark = "The default differs from row to row, so rows are not filled while the table is locked."
         arguments = (unquoted(table), f"{name} = DEFAULT", f"{name} IS NULL")
@@ -165,6 +190,8 @@ def alter_column(changes: Changes, shadow: Shadow, alteration: Alteration) -> It
     if "not null" in names and not alteration.after.attributes["not null"]:
         yield from _taken_away(Phase.DROP, alteration, "not null")
         names = tuple(name for name in names if name not in ("not null", "not null constraint"))
+    if _is_inherited(changes.after, alteration.after):  # it is renamed with that of the parent
+        names = tuple(name for name in names if name != "not null constraint")
     if {"type", "collation"} & set(names):
         yield from _retype(changes, shadow, alteration)
         done = ("type", "collation", "default", "storage", "compression")
@@ -179,6 +206,7 @@ class Retyping:
     :ivar sql: the statement.
     :ivar touches: whether it reads or writes rows.
     :ivar checks: what it adds again as NOT VALID.
+    :ivar again: what the server forgets by it.
     :ivar loses: the data that it loses without an error; empty where it loses none.
     :ivar question: what only a person knows about the values; empty where nothing is to be asked.
     """
@@ -187,8 +215,14 @@ class Retyping:
     sql: str
     touches: bool
     checks: Sequence[Object]
+    again: Sequence[Statement]
     loses: str
     question: str
+
+    @property
+    def statements(self) -> list[str]:
+        """The statement, and what brings back what it makes the server forget."""
+        return [self.sql, *(made.sql for made in self.again)]
 
     @property
     def remarks(self) -> list[str]:
@@ -210,7 +244,7 @@ class Retyping:
             "warning": "DATA LOSS: " if self.loses else "",
             "question": f"{self.question} " if self.question else "",
         }
-        return todo(phase, Todo.CHANGES_TYPE, dependents.around([self.sql]), **facts)
+        return todo(phase, Todo.CHANGES_TYPE, dependents.around(self.statements), **facts)
 
 
 def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
@@ -226,6 +260,7 @@ def _retype(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterato
         return
     made = statement(found.sql, replaces="constraint" if found.checks else "")
     yield from emitted(Phase.CHANGE, [made], *found.remarks)
+    yield from emitted(Phase.CHANGE, found.again)
     yield from emitted(Phase.CHANGE, map(ddl.validate, found.checks))
 
 
@@ -261,12 +296,14 @@ def retyping(
         *column_ddl.retype_actions(before, after, cast=touches and not cast.assignable),
         *(f"ADD CONSTRAINT {check.name} {check.attributes['definition']} NOT VALID" for check in checks),
     ]
+    kept = {made.sql for made in ddl.lost_with_type(changes.before, after)}
     asks = not changes.back and _zoned(str(old["type"]), str(new["type"]))
     return Retyping(
         alteration,
         f"ALTER TABLE {table} " + ",\n    ".join(actions),
         touches,
         checks,
+        [made for made in ddl.lost_with_type(changes.after, after) if made.sql in kept],
         loses=f"what {after.identity} holds beyond the type {column_ddl.type_of(new)}" if cast.loses else "",
         question=_WHICH_ZONE.format(after.identity, after.name) if asks else "",
     )

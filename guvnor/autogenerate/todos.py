@@ -10,9 +10,8 @@ class Todo(Enum):
 
     # -- a person knows what the schemas do not say
     FILL_COLUMN = (
-        "{column} is NOT NULL and has no default. Fill existing rows with "
-        'op.backfill("{table}", "{name} = ...", "{name} IS NULL"), and make sure that the application '
-        "version that is running cannot insert a NULL."
+        "{column} is NOT NULL and has no default. Fill existing rows with {backfill}, "
+        "and make sure that the application version that is running cannot insert a NULL."
     )
     POSSIBLE_RENAME = (
         "{old} is dropped and {new} is added: is that a rename? If it is, correct the backfill, which keeps "
@@ -58,6 +57,11 @@ class Todo(Enum):
         "writes the whole table while nobody can use it. Add a column under another name instead. If the "
         "values can go and the table is small, use this:"
     )
+    NO_LONGER_COMPUTED = (
+        "{column} is no longer computed when it is read: it is dropped, and added again with the values, "
+        "which writes the whole table while nobody can use it. Add a column under another name instead, and "
+        "fill it with op.backfill. If the table is small, use this:"
+    )
     BLOCKS_WRITERS = (
         "{constraint} cannot be added to {table} without blocking writers. If the table is small, use this:"
     )
@@ -82,3 +86,17 @@ class Todo(Enum):
     REACHES_OUTSIDE = "on empty tables, the revision failed. {message}"
     REFUSED = "on empty tables, the server refused the revision: {reason}."
     LEFT = "after these operations the {what}."
+
+    @property
+    def complete(self) -> bool:
+        """Whether the revision makes the schema what it should be with the statements that the TODO shows."""
+        return self not in _INCOMPLETE
+
+
+_INCOMPLETE = frozenset(
+    {
+        Todo.EXTENSION_STAYS, Todo.DIFFERENT_LABELS, Todo.USED_BY_UNKNOWN, Todo.PARTITIONED_TABLE,
+        Todo.GENERATED_TYPE, Todo.NO_STATEMENT, Todo.ATTRIBUTES, Todo.NOT_IN_MODELS,
+        Todo.NOTHING_FOUND, Todo.REACHES_OUTSIDE, Todo.REFUSED, Todo.LEFT,
+    }
+)  # fmt: skip

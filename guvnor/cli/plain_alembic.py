@@ -157,7 +157,9 @@ def _look(context: Any, project: Project, settings: Settings, *, comparing: bool
             from guvnor.lint import generated
 
             options[ignores.OPTION] = partial(
-                generated.problems, Path(context.config.config_file_name or "alembic.ini")
+                generated.problems,
+                Path(context.config.config_file_name or "alembic.ini"),
+                database.shadow.dsn,
             )
     with connected(lambda: database.connect("look")) as connection:
         context.configure(

@@ -13,10 +13,11 @@ _HEAD = "from alembic import op\nfrom sqlalchemy import text\n\n\ndef upgrade():
 _BETWEEN = "\n\n\ndef downgrade():\n"
 
 
-def problems(configuration: Path, upgrade: str, downgrade: str) -> list[tuple[str, int, str]]:
+def problems(configuration: Path, dsn: str, upgrade: str, downgrade: str) -> list[tuple[str, int, str]]:
     """Lint the bodies of both functions of a revision that comes after all others.
 
     :param configuration: the path of ``alembic.ini``.
+    :param dsn: the connection string of a server that reads SQL which lint's own parser does not know yet.
     :returns: for each problem the direction, the line within that body from 0, and the rule; none where the
         tools of lint are not installed.
     """
@@ -26,7 +27,7 @@ def problems(configuration: Path, upgrade: str, downgrade: str) -> list[tuple[st
     try:
         earlier = after(configuration, "base").new
         source = RevisionSource("next.py", "next.py", text)
-        found = lint_files(NewRevisions("head", (source,), earlier), {}).problems
+        found = lint_files(NewRevisions("head", (source,), earlier), {}, dsn).problems
     except GuvnorError:
         return []
     places = [(problem.line - 1, problem.rule) for problem in found if problem.line]

@@ -114,6 +114,11 @@ def _not_null(column: Object) -> Statement:
     return statement(sql, operation=("set_not_null", unquoted(table), unquoted(name)))
 
 
+def remarks(constraint: str) -> str:
+    """Return the remarks that follow the name of a NOT NULL constraint in a snapshot."""
+    return "".join(remark for remark in _REMARKS if remark in constraint)
+
+
 def statistics_target(values: Mapping[str, Any]) -> str:
     """Return what SET STATISTICS is given, for an object's attributes."""
     target = values["statistics target"]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from guvnor.postgres.quoting import constant, identifier, suffixed, unquoted
 from guvnor.schema import column_ddl, enum_labels
 from guvnor.schema.column_ddl import options, statistics_target
-from guvnor.schema.snapshot import Object
+from guvnor.schema.snapshot import Object, Snapshot
 from guvnor.schema.statement import Statement, each, find, plain_name, statement, table_of, target
 
 _VALIDATED_LATER = ("check", "foreign key")  # constraints that may be added NOT VALID
@@ -27,7 +27,7 @@ _USUAL = {
 
 # Attributes for which a constraint or a trigger is replaced, those of a sequence, and those that replacing an
 # object leaves to other statements.
-_DEFINING = frozenset({"definition", "type", "validated", "deferrable", "initially deferred"})
+DEFINING = frozenset({"definition", "type", "validated", "deferrable", "initially deferred"})
 _OF_SEQUENCES = ("type", "start", "increment", "minimum", "maximum", "cache", "cycle")
 _KEPT = frozenset({"tablespace", "attached to", "comment on index", "comment", "owner"})
 
@@ -133,6 +133,16 @@ def rename(item: Object, before: str, after: str) -> Statement:
     return statement(f"ALTER {kind} {called} RENAME TO {after}", when=when)
 
 
+def lost_with_type(snapshot: Snapshot, column: Object) -> list[Statement]:
+    """Return the statements for what the server forgets when a column gets another type.
+
+    It makes the statistics objects on the column again, with their comments, but without their targets.
+    """
+    found = [item for item in snapshot.of_kind("statistics") if column.handle in item.parents]
+    found = [item for item in found if item.attributes["statistics target"] != "default"]
+    return [made for item in found for made in _attributes(item, item)["statistics target"]]
+
+
 def locks_writers(constraint: Object) -> bool:
     """Tell whether a constraint is added under a lock that writers wait for while its index is built."""
     return constraint.attributes["type"] not in _VALIDATED_LATER and _index_of(constraint) is None
@@ -168,14 +178,14 @@ def _replace(
         return [statement(sql)], replaced
     if kind in ("view", "rule") and names & {"definition", "options"}:
         return [statement(_repeatable(expected))], frozenset({"definition", "options"})
-    if kind == "constraint" and names & _DEFINING and not locks_writers(expected):
+    if kind == "constraint" and names & DEFINING and not locks_writers(expected):
         made = _constraint(expected, f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name},")
     elif kind == "index" and "definition" in names and not expected.attributes["statistics targets"]:
         if is_partitioned(sql, expected):
             return [], frozenset()
         build, takes_name = _build_beside(expected)
         made = [build, *(drop(expected) or []), takes_name]
-    elif kind == "trigger" and names & _DEFINING:
+    elif kind == "trigger" and names & DEFINING:
         made = [statement(sql.replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER", 1))]
         # There is no OR REPLACE for a constraint trigger, nor for a trigger that was one.
         if "CREATE CONSTRAINT" in (sql[:17], str(actual.sql)[:17]):
@@ -223,8 +233,10 @@ def _attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
         state = states.get(wanted["state"], "ENABLE")
         found["state"] = f"ALTER TABLE {table} {state} {kind.upper()} {name}"
     if kind == "sequence":
-        altered = str(expected.sql).replace("CREATE", "ALTER", 1)
-        found |= dict.fromkeys(_OF_SEQUENCES, altered if wanted["cycle"] else f"{altered} NO CYCLE")
+        altered = str(expected.sql).replace("CREATE", "ALTER", 1) + ("" if wanted["cycle"] else " NO CYCLE")
+        if wanted["minimum"] > there["maximum"] or wanted["maximum"] < there["minimum"]:
+            altered += " RESTART"  # no number that it has given is within its new bounds
+        found |= dict.fromkeys(_OF_SEQUENCES, altered)
         found["owned by"] = f"ALTER SEQUENCE {name} OWNED BY {wanted['owned by'] or 'NONE'}"
     if kind == "statistics":
         found["statistics target"] = f"ALTER STATISTICS {name} SET STATISTICS {statistics_target(wanted)}"

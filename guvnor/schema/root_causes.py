@@ -121,7 +121,9 @@ def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
         names = [n for n in ("type", "collation") if wanted.attributes.get(n) != there.attributes.get(n)]
         if wanted.kind == "column" and names:
             action = column_ddl.retype(wanted, there.attributes, cast=not wanted.attributes["generated"])
-            yield different(wanted, there, names, None), f"ALTER TABLE {table_of(wanted)} {action}"
+            again = ddl.lost_with_type(expected, wanted)
+            statements = [f"ALTER TABLE {table_of(wanted)} {action}", *(made.sql for made in again)]
+            yield different(wanted, there, names, None), terminated(statements)
         if wanted.kind == "type" and (back := enum_labels.renames(there, wanted)):
             yield different(wanted, there, ["labels"], None), terminated(s.sql for s in back)
 
@@ -141,9 +143,12 @@ def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Obj
 def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:
     """Return everything that is compared of an object, except its own name."""
     name = re.compile(rf"(?<![\w.]){re.escape(plain_name(item))}(?!\w)")
+    values = dict(item.attributes)
+    if own := values.get("not null constraint"):  # the server names it after the column
+        values["not null constraint"] = column_ddl.remarks(own)
     attributes = sorted(
         (key, name.sub("?", value) if isinstance(value, str) else str(value))
-        for key, value in item.attributes.items()
+        for key, value in values.items()
         if key not in ("owner", "body")
     )
     table = table_of(item) if item.kind in _UNDER_A_TABLE else ""

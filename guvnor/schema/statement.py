@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from guvnor.postgres.quoting import constant, unquoted
 from guvnor.schema.snapshot import Object
+
+_WITH_ARGUMENTS = ("function", "procedure", "aggregate")
+_QUOTED_NAME = re.compile(r'"(?:[^"]|"")*"')
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,10 @@ def table_of(item: Object) -> str:
 
 def plain_name(item: Object) -> str:
     """Return an object's own name, a function's without its arguments."""
-    return item.name.partition("(")[0]
+    if item.kind not in _WITH_ARGUMENTS:
+        return item.name
+    quoted = _QUOTED_NAME.match(item.name)
+    return quoted[0] if quoted else item.name.partition("(")[0]
 
 
 def target(item: Object) -> str:

@@ -19,7 +19,7 @@ ADDED_AGAIN = statement(
 
 def remarks(up: list[EmittedOperation], down: list[EmittedOperation]) -> list[tuple[str, ...]]:
     """What stands above each operation, in the order in which they run."""
-    judge = partial(generated.problems, CHECKOUT / "alembic.ini")
+    judge = partial(generated.problems, CHECKOUT / "alembic.ini", "")
     return [found.remarks for way in ignores.explained(up, down, judge) for found in way]
 
 

@@ -1,0 +1,198 @@
+"""What pairs of schemas have shown: each kind of fault that the fuzzer found, as a small example."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from guvnor.autogenerate import plugin
+from tests.schema_pairs import answers
+from tests.support.command import Command
+from tests.support.example import Example
+from tests.support.project import Project
+from tests.support.server import Server
+
+NEEDS_18 = "PostgreSQL 18 has it first"
+
+
+@pytest.fixture
+def example(server: Server, _tidy: None, project: Project, guvnor: Command, alembic: Command) -> Example:
+    return Example(server.create_database(), project, guvnor, alembic)
+
+
+def test_autogenerate_runs_twice_in_one_process() -> None:
+    plugin.register()
+    plugin.register()
+
+
+def test_the_backfill_that_a_person_completes_is_python(example: Example) -> None:
+    example.begin(
+        'CREATE TABLE "it\'s" (id int)', "", 'CREATE TABLE "it\'s" (id int, "say ""hi""" int NOT NULL)'
+    )
+    example.generate()
+    (todo,) = answers.find(example.text)
+    snippet = re.search(r"op\.backfill(\(.*?\)), and make sure", todo.said)
+    assert snippet
+    assert ast.literal_eval(snippet[1]) == ("it's", '"say ""hi""" = ...', '"say ""hi""" IS NULL')
+
+
+def test_a_renamed_column_that_is_not_null_is_renamed(example: Example) -> None:
+    """PostgreSQL 18 names the constraint after the column."""
+    example.begin(
+        "CREATE TABLE t (id int PRIMARY KEY, name text NOT NULL)",
+        "INSERT INTO t VALUES (1, 'a')",
+        "CREATE TABLE t (id int PRIMARY KEY, title text NOT NULL)",
+    )
+    assert "RENAME COLUMN name TO title" in example.generate()
+    assert "TODO" not in example.text
+    assert example.there_and_back()["t"] == [{"id": 1, "title": "a"}]
+
+
+def test_the_order_of_columns_is_said_beside_another_todo(example: Example) -> None:
+    example.begin("CREATE TABLE t (a int, b int)", "", "CREATE TABLE t (a int, n int NOT NULL, b int)")
+    example.generate()
+    said = " ".join(todo.said for todo in answers.find(example.text))
+    assert "t.n is NOT NULL and has no default" in said
+    assert "move them in the models to the order a, b, n" in said
+
+
+def test_the_target_of_statistics_survives_another_type(example: Example) -> None:
+    def schema(kind: str) -> str:
+        return (
+            f"CREATE TABLE t (a {kind}, b int); CREATE STATISTICS s ON a, b FROM t; "
+            "ALTER STATISTICS s SET STATISTICS 40"
+        )
+
+    example.begin(schema("varchar(20)"), "INSERT INTO t VALUES ('x', 1)", schema("varchar(40)"))
+    assert "TODO" not in example.generate()
+    example.there_and_back()
+
+
+def test_a_column_that_is_left_to_a_person_has_its_comment(example: Example) -> None:
+    table = "CREATE TABLE t (a int{})"
+    example.begin(
+        table.format(""),
+        "INSERT INTO t VALUES (1)",
+        table.format(", b int GENERATED ALWAYS AS IDENTITY") + "; COMMENT ON COLUMN t.b IS 'number'",
+    )
+    example.generate()
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+
+
+def test_a_sequence_that_counts_down_from_now_on(example: Example) -> None:
+    example.begin(
+        "CREATE SEQUENCE s", "SELECT nextval('s'), nextval('s')", "CREATE SEQUENCE s INCREMENT BY -1"
+    )
+    assert "TODO" not in example.generate()
+    example.there_and_back()
+    assert example.database.execute("SELECT nextval('s')") == [(-1,)]
+
+
+def test_a_function_that_names_a_renamed_table_is_made_after_the_rename(example: Example) -> None:
+    def schema(table: str) -> str:
+        return (
+            f"CREATE TABLE {table} (a int); CREATE FUNCTION f() RETURNS SETOF {table} LANGUAGE sql STABLE "
+            f"AS 'SELECT * FROM {table}'"
+        )
+
+    example.begin(schema("old"), "INSERT INTO old VALUES (1)", schema("new"))
+    assert "TODO" not in example.generate()
+    example.there_and_back()
+    assert example.database.execute("SELECT * FROM f()") == [(1,)]
+
+
+def test_a_virtual_column_that_is_no_longer_computed_keeps_its_values(
+    example: Example, server: Server
+) -> None:
+    if server.major < 18:
+        pytest.skip(NEEDS_18)
+    table = "CREATE TABLE t (a int, b int{} NOT NULL); CREATE VIEW v AS SELECT b FROM t"
+    example.begin(
+        table.format(" GENERATED ALWAYS AS (a * 2) VIRTUAL"),
+        "INSERT INTO t VALUES (1), (2)",
+        table.format(""),
+    )
+    assert "TODO: t.b is no longer computed when it is read" in example.generate()
+    example.path.write_text(answers.used(example.text))
+    assert example.there_and_back()["t"] == [{"a": 1, "b": 2}, {"a": 2, "b": 4}]
+
+
+def test_a_column_that_became_virtual_keeps_what_was_computed_on_the_way_back(
+    example: Example, server: Server
+) -> None:
+    if server.major < 18:
+        pytest.skip(NEEDS_18)
+    table = "CREATE TABLE t (a int, b int{})"
+    example.begin(
+        table.format(""), "INSERT INTO t VALUES (1, 5)", table.format(" GENERATED ALWAYS AS (a * 2) VIRTUAL")
+    )
+    example.generate()
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+    example.down()
+    assert example.rows()["t"] == [{"a": 1, "b": 2}]
+
+
+def test_names_of_two_lines(example: Example) -> None:
+    def schema(more: str) -> str:
+        return (
+            'CREATE TABLE "two\ntables" ("two\nlines" int); '
+            f'CREATE VIEW "a\nview" AS SELECT * FROM "two\ntables"; {more}'
+        )
+
+    example.begin(
+        schema("CREATE TYPE \"old\nname\" AS ENUM ('x')"),
+        'INSERT INTO "two\ntables" VALUES (1)',
+        schema(
+            "CREATE TYPE \"new\nname\" AS ENUM ('x'); COMMENT ON VIEW \"a\nview\" IS 'of\ntwo lines'; "
+            'CREATE RULE "the\nrule" AS ON DELETE TO "two\ntables" DO ALSO NOTHING'
+        ),
+    )
+    assert "TODO" not in example.generate()
+    example.there_and_back()
+
+
+KEYED = "CREATE TABLE t (a int, b int, CONSTRAINT u UNIQUE ({}))"
+CHILD = "; ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES t ({})"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (KEYED.format("a") + CHILD.format("a"), KEYED.format("b")),
+        (KEYED.format("a"), KEYED.format("b") + CHILD.format("b")),
+        (KEYED.format("a") + CHILD.format("a"), KEYED.format("b") + CHILD.format("b")),
+        (
+            KEYED.format("a") + CHILD.format("a"),
+            KEYED.format("a").replace("(a))", "(a) INCLUDE (b))") + CHILD.format("a"),
+        ),
+    ],
+    ids=["the key goes", "the key comes", "the key moves", "the key stays"],
+)
+def test_a_foreign_key_and_a_unique_constraint_that_makes_place_for_another(
+    example: Example, first: str, second: str
+) -> None:
+    example.begin(first, "INSERT INTO t VALUES (1, 1), (2, 2)", second)
+    assert "TODO" not in example.generate()
+    assert example.rules == set()
+    rows = example.there_and_back()
+    assert example.rows() == rows
+
+
+def test_sql_of_the_newest_server_carries_no_needless_ignore(example: Example, server: Server) -> None:
+    if server.major < 18:
+        pytest.skip(NEEDS_18)
+    table = "CREATE TABLE t (a int CONSTRAINT c CHECK (a > 0) NOT ENFORCED); CREATE INDEX i ON t (a)"
+    example.begin(table + "; CREATE TABLE u (a int)", "", "CREATE TABLE u (a int)")
+    example.generate()
+    assert "require-concurrent-index-creation" not in example.text
+
+
+def test_a_function_with_a_bracket_in_its_name_is_renamed(example: Example) -> None:
+    function = "CREATE FUNCTION \"{}\"() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+    example.begin(function.format("f(x) 1"), "", function.format("g(x) 2"))
+    assert "TODO" not in example.generate()
+    example.there_and_back()

@@ -1,0 +1,161 @@
+"""A person's answers to the TODOs of a revision, as far as the reasons say what to do."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+
+from guvnor.autogenerate.todos import Todo
+from guvnor.postgres.quoting import quoted, unquoted
+from tests.schema_pairs.rows import backfill
+from tests.schema_pairs.things import Schema
+
+# Autogenerate says these when it has failed, so none may be in a revision.
+FAILURES = (Todo.NOTHING_FOUND, Todo.REFUSED, Todo.LEFT, Todo.REACHES_OUTSIDE)
+# "If the table is small, use this", and the like: the statements below are run.
+USED = (
+    Todo.REWRITES_TABLE, Todo.CHANGES_TYPE, Todo.BECOMES_GENERATED, Todo.BLOCKS_WRITERS, Todo.BUILDS_VIEW,
+    Todo.PARTITIONED_INDEX,
+    Todo.NO_LONGER_COMPUTED,
+)  # fmt: skip
+DELETED = (Todo.REORDER_COLUMNS, Todo.POSSIBLE_RENAME_OF_TABLE)
+
+_REASONS = {
+    kind: re.compile(
+        re.sub(r"\\\{\w+\\\}", "(.*)", re.escape(" ".join(f"TODO: {kind.value}".split()))), re.DOTALL
+    )
+    for kind in Todo
+}
+
+
+@dataclass
+class Found:
+    """One TODO.
+
+    :ivar sql: the statements below it.
+    :ivar said: what it says.
+    """
+
+    kind: Todo
+    node: ast.Call
+    said: str
+    sql: str = ""
+
+
+class UnknownTodoError(Exception):
+    """A TODO that is of no kind."""
+
+
+def find(text: str) -> list[Found]:
+    """Find the TODOs of a revision."""
+    found = []
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if (
+            not isinstance(node, ast.Call)
+            or not isinstance(node.func, ast.Attribute)
+            or ast.unparse(node.func.value) != "op"
+        ):
+            continue
+        above, number = [], node.lineno - 2
+        while lines[number].startswith("    # "):
+            above.insert(0, lines[number][6:])
+            number -= 1
+        if above and above[0].startswith("TODO: "):
+            found.append(_found(node, above))
+        elif node.func.attr == "execute" and (sql := _string(node.args[0]).strip()).startswith("-- TODO: "):
+            found.append(_found(node, [re.sub(r"^\s*-- ?", "", line) for line in sql.splitlines()]))
+    return found
+
+
+def _string(node: ast.expr) -> str:
+    return str(ast.literal_eval(node.args[0] if isinstance(node, ast.Call) else node)).strip()
+
+
+def _found(node: ast.Call, lines: list[str]) -> Found:
+    for count in range(len(lines), 0, -1):
+        said = " ".join(" ".join(lines[:count]).split())
+        for kind, reason in _REASONS.items():
+            if kind not in (Todo.NOT_IN_MODELS, Todo.ATTRIBUTES) and reason.fullmatch(said):
+                return Found(kind, node, said, "\n".join(lines[count:]))
+    for kind in (Todo.NOT_IN_MODELS, Todo.ATTRIBUTES):
+        if _REASONS[kind].match(" ".join(" ".join(lines).split())):
+            return Found(kind, node, "\n".join(lines))
+    raise UnknownTodoError("\n".join(lines))
+
+
+def used(text: str) -> str:
+    """Use the statements below the TODOs, and delete those that have none."""
+    lines = text.splitlines()
+    for todo in sorted(find(text), key=lambda todo: -todo.node.lineno):
+        assert todo.kind in (*USED, *DELETED), todo.said
+        instead = f"op.execute({todo.sql!r})" if todo.kind in USED else "pass"
+        lines[todo.node.lineno - 1 : todo.node.end_lineno] = [f"    {instead}"]
+    return "\n".join(lines) + "\n"
+
+
+def answered(text: str, first: Schema, second: Schema) -> str | None:
+    """Answer all TODOs; None where one asks for statements that a person has to write."""
+    todos = find(text)
+    if any(
+        todo.kind not in (*USED, *DELETED, Todo.FILL_COLUMN, Todo.POSSIBLE_RENAME, Todo.POSSIBLE_RENAME_BACK)
+        for todo in todos
+    ):
+        return None
+    lines = text.splitlines()
+    down = next(number for number, line in enumerate(lines) if line.startswith("def downgrade"))
+    for todo in sorted(todos, key=lambda todo: -todo.node.lineno):
+        begin, end = todo.node.lineno - 1, todo.node.end_lineno or 0
+        back = begin > down
+        target = first if back else second
+        instead = ["    pass"]
+        if todo.kind in USED:
+            instead = [f"    op.execute({part!r})" for part in [todo.sql]]
+        elif todo.kind is Todo.FILL_COLUMN:
+            snippet = re.search(r'op\.backfill\(.*?NULL["\']\)', todo.said)
+            assert snippet, todo.said
+            table, sets, where = ast.literal_eval(snippet[0].removeprefix("op.backfill"))
+            instead = [
+                f"    op.backfill({table!r}, {sets.replace('...', _value(target, table, sets))!r}, {where!r})"
+            ]
+        elif todo.kind in (Todo.POSSIBLE_RENAME, Todo.POSSIBLE_RENAME_BACK):
+            table, sets, where = map(_string, todo.node.args)
+            while lines[begin - 1].startswith("    # "):
+                begin -= 1
+            old, new = _pair_of(first, second, table, sets, where, back=back)
+            if old == new:
+                instead = lines[todo.node.lineno - 1 : end]
+            elif target[new].facts.get("not null") and not target[new].facts.get("default"):
+                name = target.name(new)
+                instead = [
+                    f"    op.backfill({table!r}, {f'{name} = {backfill(target, target[new])}'!r}, {f'{name} IS NULL'!r})"
+                ]
+        lines[begin:end] = instead
+    return "\n".join(lines) + "\n"
+
+
+def _table(schema: Schema, name: str) -> int:
+    return next(t.number for t in schema.of("table") if t.name == name)
+
+
+def _column(schema: Schema, table: str, text: str) -> int:
+    """The column whose name a text begins with."""
+    there = schema.columns(_table(schema, table))
+    names = {quoted(c.name): c.number for c in there} | {c.name: c.number for c in there}
+    return names[max((name for name in names if text.startswith((name + " ", name + ":"))), key=len)]
+
+
+def _value(schema: Schema, table: str, sets: str) -> str:
+    return backfill(schema, schema[_column(schema, table, sets)])
+
+
+def _pair_of(
+    first: Schema, second: Schema, table: str, sets: str, where: str, *, back: bool
+) -> tuple[int, int]:
+    source, target = (second, first) if back else (first, second)
+    new = _column(target, table, sets)
+    number = _table(target, table)
+    old_text = where.removesuffix(" IS NOT NULL").rpartition(" AND ")[2]
+    old = next(c.number for c in source.columns(number) if unquoted(old_text) == c.name)
+    return old, new
