@@ -23,7 +23,7 @@ from guvnor.online import backfill, execute, kept_rows, plain_forms
 from guvnor.online.bringing_back import KeptReturn
 from guvnor.online.keeping import KeptChange
 from guvnor.online.kept_names import calling_revision
-from guvnor.postgres.quoting import quoted
+from guvnor.postgres.quoting import quoted, suffixed
 from guvnor.postgres.raw_sql import RawPostgresqlImpl
 
 # The option of the migration context that holds what runs a revision for real. The runner's
@@ -109,7 +109,7 @@ class OnlineOperations:
         :param column: a column that no longer holds a NULL.
         """
         context = operations.migration_context
-        check = f"guvnor_{table}_{column}_is_set"[:63]
+        check = suffixed(f"guvnor_{table}_{column}", "_is_set")
         drop_check = f"ALTER TABLE {quoted(table)} DROP CONSTRAINT IF EXISTS {quoted(check)}"
         set_not_null = f"ALTER TABLE {quoted(table)} ALTER COLUMN {quoted(column)} SET NOT NULL"
         has_check = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 LONGEST_NAME = 63  # bytes (PostgreSQL documentation, "Identifiers and Key Words")
@@ -48,5 +49,8 @@ def suffixed(name: str, suffix: str) -> str:
     :param name: the name of the other object, as SQL writes it.
     :param suffix: what is appended to that name.
     """
-    bare = unquoted(name).encode()[: LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
+    whole = unquoted(name).encode()
+    if len(whole) + len(suffix) > LONGEST_NAME:  # other names may begin in the same way
+        suffix = f"_{hashlib.sha256(whole).hexdigest()[:6]}{suffix}"
+    bare = whole[: LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
     return quoted(bare) if name.startswith('"') else bare

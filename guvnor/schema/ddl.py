@@ -59,8 +59,7 @@ def create(item: Object, *, in_use: bool = True, beside: bool = False) -> list[S
         if beside and in_use:
             made = _build_beside(item)
     elif item.kind in ("trigger", "policy"):
-        start, on, rest = item.sql.partition(f" ON {table} ")
-        made = [statement(start, f"{on}{rest}".strip(), unless=find(item.kind, table, name))]
+        made = [_on_table(item)]
     elif item.kind == "type":
         made = [statement(item.sql, unless=find("type", "", name))]
     else:
@@ -189,9 +188,9 @@ def _replace(
         made = [statement(sql.replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER", 1))]
         # There is no OR REPLACE for a constraint trigger, nor for a trigger that was one.
         if "CREATE CONSTRAINT" in (sql[:17], str(actual.sql)[:17]):
-            made = [*(drop(expected) or []), statement(sql)]
+            made = [*(drop(expected) or []), _on_table(expected)]
     elif kind == "policy" and replaced:
-        made = [*(drop(expected) or []), statement(sql)]
+        made = [*(drop(expected) or []), _on_table(expected)]
     else:
         return [], frozenset()
     return [*made, *further(expected)], replaced
@@ -255,6 +254,13 @@ def _comment(item: Object) -> str:
     text = item.attributes.get("comment")
     called = f"{item.name} ON {table_of(item)}" if item.kind == "constraint" else target(item)
     return f"COMMENT ON {item.kind.upper()} {called} IS {'NULL' if text is None else constant(text)}"
+
+
+def _on_table(item: Object) -> Statement:
+    """Make a trigger or a policy, unless it is there."""
+    table = table_of(item)
+    start, on, rest = str(item.sql).partition(f" ON {table} ")
+    return statement(start, f"{on}{rest}".strip(), unless=find(item.kind, table, item.name))
 
 
 def _repeatable(item: Object) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from guvnor.schema import column_ddl, consequences, ddl, enum_labels
 from guvnor.schema.compare import Finding, canonical, compare, different, differing, in_order
+from guvnor.schema.not_null_names import follow_names
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import plain_name, safe, table_of, terminated
@@ -86,12 +87,14 @@ def trace(
     findings = compare(expected, actual, grantees)
     causes: list[Finding] = []
     renamed: list[Rename] = []
+    named: dict[str, Finding] = {}
     for _ in range(_ROUNDS):
         made = []
         for wanted, there in list(_renamed(expected, actual)):
             cause, sql = _rename(wanted, there)
             if shadow.attempt(sql):
                 made.append(cause)
+                named[there.handle] = cause
                 renamed.append(Rename(there, plain_name(there), plain_name(wanted)))
         made = made or [cause for cause, sql in _retyped(expected, actual) if shadow.attempt(sql)]
         if not made:
@@ -100,6 +103,7 @@ def trace(
         expected = shadow.snapshot().without(ignore)
         findings = compare(expected, actual, grantees)
     findings = _reprinted(shadow, expected, actual, findings)
+    causes, findings = follow_names(causes, named, findings, expected)
     return RootCauses(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
 
 

@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument(
         "--validate", action="store_true", help="only check that the server takes the schemas"
     )
+    parser.add_argument("--write", action="store_true", help="only write and lint the revisions")
     options = parser.parse_args()
     made: list[Pair] = []
     with chosen_server() as server, tempfile.TemporaryDirectory() as folder:
@@ -51,7 +52,7 @@ def main() -> int:
         result = Result(options.seed, server.version_name, road.tally)
         for number, pair in list(enumerate(made))[options.begin :][: options.most]:
             try:
-                road.validate(pair) if options.validate else road.go(pair)
+                road.validate(pair) if options.validate else road.go(pair, only_write=options.write)
             except Fault as fault:
                 result.faults.append(str(fault))
                 print(f"=== {number} {pair.kinds}\n{fault}", flush=True)

@@ -10,12 +10,14 @@ from typing import Any
 
 from hypothesis import strategies
 
-from tests.schema_pairs import makers
+from tests.schema_pairs import column_changes, makers, other_changes
 from tests.schema_pairs.build import Build
 from tests.schema_pairs.changes import CHANGES, NothingLeftError
 from tests.schema_pairs.things import Schema
 from tests.schema_pairs.weights import BASE, WEIGHTS
 
+assert column_changes
+assert other_changes  # they register their kinds
 _DECK = [kind for kind, weight in WEIGHTS.items() for _ in range(weight)]
 _BASE = [kind for kind, weight in BASE.items() for _ in range(weight)]
 
