@@ -41,7 +41,7 @@ def create(item: Object, *, in_use: bool = True, beside: bool = False) -> list[S
     :param beside: whether the name of its index is that of an object which is dropped later. Then the first
         statement builds the index under another name; the others run after the drop.
     """
-    table, name = table_of(item), item.name
+    name = item.name
     if item.kind == "column":
         values = item.attributes
         if values["generated"] or values["identity generation"] or column_ddl.must_be_filled(item):

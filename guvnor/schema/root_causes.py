@@ -17,6 +17,7 @@ from typing import Any
 from guvnor.schema import column_ddl, consequences, ddl, enum_labels
 from guvnor.schema.compare import Finding, canonical, compare, different, differing, in_order
 from guvnor.schema.not_null_names import follow_names
+from guvnor.schema.retyping import retyped
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import plain_name, safe, table_of, terminated
@@ -124,10 +125,7 @@ def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
             continue
         names = [n for n in ("type", "collation") if wanted.attributes.get(n) != there.attributes.get(n)]
         if wanted.kind == "column" and names:
-            action = column_ddl.retype(wanted, there.attributes, cast=not wanted.attributes["generated"])
-            again = ddl.lost_with_type(expected, wanted)
-            statements = [f"ALTER TABLE {table_of(wanted)} {action}", *(made.sql for made in again)]
-            yield different(wanted, there, names, None), terminated(statements)
+            yield different(wanted, there, names, None), retyped(expected, wanted, there.attributes)
         if wanted.kind == "type" and (back := enum_labels.renames(there, wanted)):
             yield different(wanted, there, ["labels"], None), terminated(s.sql for s in back)
 

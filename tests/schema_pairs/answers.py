@@ -117,7 +117,7 @@ def answered(text: str, first: Schema, second: Schema) -> str | None:
             assert snippet, todo.said
             table, sets, where = ast.literal_eval(snippet[0].removeprefix("op.backfill"))
             instead = [
-                f"    op.backfill({table!r}, {sets.replace('...', _value(target, table, sets))!r}, {where!r})"
+                f"    op.backfill({table!r}, {sets.replace('...', backfill(target, target[_column(target, _table(first, second, table), sets)]))!r}, {where!r})"
             ]
         elif todo.kind in (Todo.POSSIBLE_RENAME, Todo.POSSIBLE_RENAME_BACK):
             table, sets, where = map(_string, todo.node.args)
@@ -135,27 +135,25 @@ def answered(text: str, first: Schema, second: Schema) -> str | None:
     return "\n".join(lines) + "\n"
 
 
-def _table(schema: Schema, name: str) -> int:
-    return next(t.number for t in schema.of("table") if t.name == name)
+def _table(first: Schema, second: Schema, name: str) -> int:
+    """A table by its name in one of the schemas: it may be renamed in the same revision."""
+    both = [*first.of("table"), *second.of("table")]
+    return next(t.number for t in both if t.name == name and t.number in first and t.number in second)
 
 
-def _column(schema: Schema, table: str, text: str) -> int:
+def _column(schema: Schema, table: int, text: str) -> int:
     """The column whose name a text begins with."""
-    there = schema.columns(_table(schema, table))
+    there = schema.columns(table)
     names = {quoted(c.name): c.number for c in there} | {c.name: c.number for c in there}
     return names[max((name for name in names if text.startswith((name + " ", name + ":"))), key=len)]
-
-
-def _value(schema: Schema, table: str, sets: str) -> str:
-    return backfill(schema, schema[_column(schema, table, sets)])
 
 
 def _pair_of(
     first: Schema, second: Schema, table: str, sets: str, where: str, *, back: bool
 ) -> tuple[int, int]:
     source, target = (second, first) if back else (first, second)
-    new = _column(target, table, sets)
-    number = _table(target, table)
+    number = _table(first, second, table)
+    new = _column(target, number, sets)
     old_text = where.removesuffix(" IS NOT NULL").rpartition(" AND ")[2]
     old = next(c.number for c in source.columns(number) if unquoted(old_text) == c.name)
     return old, new
