@@ -196,3 +196,48 @@ def test_a_function_with_a_bracket_in_its_name_is_renamed(example: Example) -> N
     example.begin(function.format("f(x) 1"), "", function.format("g(x) 2"))
     assert "TODO" not in example.generate()
     example.there_and_back()
+
+
+def test_another_policy_of_the_same_name_can_be_made_again(example: Example) -> None:
+    table = "CREATE TABLE t (a int); CREATE POLICY p ON t USING (a > {})"
+    example.begin(table.format(0), "", table.format(1))
+    assert "TODO" not in example.generate()
+    assert example.rules == set()
+    example.there_and_back()
+
+
+def test_a_partitioned_table_is_renamed_and_said_once(example: Example) -> None:
+    def schema(table: str) -> str:
+        return (
+            f"CREATE TABLE {table} (a int NOT NULL) PARTITION BY RANGE (a); "
+            f"CREATE TABLE part PARTITION OF {table} FOR VALUES FROM (0) TO (9)"
+        )
+
+    example.begin(schema("old"), "INSERT INTO old VALUES (1)", schema("new"))
+    assert "TODO" not in example.generate()
+    said = [line for line in example.result.err.splitlines() if "Detected: " in line]
+    assert [line.partition("Detected: ")[2].partition('"')[0] for line in said] == ["table new is different"]
+    example.there_and_back()
+
+
+def test_another_type_under_a_view_and_a_policy_is_said_once(example: Example) -> None:
+    schema = (
+        "CREATE TABLE t (a varchar({}), CONSTRAINT c CHECK (a <> 'x')); CREATE VIEW v AS SELECT a FROM t; "
+        "CREATE VIEW w AS SELECT a FROM v WHERE a <> 'y'; CREATE POLICY p ON t USING (a <> 'z')"
+    )
+    example.begin(schema.format(10), "INSERT INTO t VALUES ('a')", schema.format(20))
+    assert "TODO" not in example.generate()
+    said = [line for line in example.result.err.splitlines() if "Detected: " in line]
+    assert [line.partition("Detected: ")[2].partition('"')[0] for line in said] == ["column t.a is different"]
+    example.there_and_back()
+
+
+def test_long_names_that_begin_in_the_same_way(example: Example) -> None:
+    one, other = f"{'n' * 62}1", f"{'n' * 62}2"
+    keys = (
+        f"CREATE TABLE t (a int, b int, c int, CONSTRAINT {one} UNIQUE ({{}}), "
+        f"CONSTRAINT {other} UNIQUE ({{}}))"
+    )
+    example.begin(keys.format("a", "b"), "INSERT INTO t VALUES (1, 2, 3)", keys.format("b", "c"))
+    assert "TODO" not in example.generate()
+    example.there_and_back()

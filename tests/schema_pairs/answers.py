@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from guvnor.autogenerate.todos import Todo
-from guvnor.postgres.quoting import quoted, unquoted
+from guvnor.postgres.quoting import quoted
 from tests.schema_pairs.rows import backfill
 from tests.schema_pairs.things import Schema
 
@@ -117,13 +117,13 @@ def answered(text: str, first: Schema, second: Schema) -> str | None:
             assert snippet, todo.said
             table, sets, where = ast.literal_eval(snippet[0].removeprefix("op.backfill"))
             instead = [
-                f"    op.backfill({table!r}, {sets.replace('...', backfill(target, target[_column(target, _table(first, second, table), sets)]))!r}, {where!r})"
+                f"    op.backfill({table!r}, {sets.replace('...', backfill(target, target[_column(target, sets)]))!r}, {where!r})"
             ]
         elif todo.kind in (Todo.POSSIBLE_RENAME, Todo.POSSIBLE_RENAME_BACK):
             table, sets, where = map(_string, todo.node.args)
             while lines[begin - 1].startswith("    # "):
                 begin -= 1
-            old, new = _pair_of(first, second, table, sets, where, back=back)
+            old, new = _pair_of(first, second, sets, where, back=back)
             if old == new:
                 instead = lines[todo.node.lineno - 1 : end]
             elif target[new].facts.get("not null") and not target[new].facts.get("default"):
@@ -135,25 +135,14 @@ def answered(text: str, first: Schema, second: Schema) -> str | None:
     return "\n".join(lines) + "\n"
 
 
-def _table(first: Schema, second: Schema, name: str) -> int:
-    """A table by its name in one of the schemas: it may be renamed in the same revision."""
-    both = [*first.of("table"), *second.of("table")]
-    return next(t.number for t in both if t.name == name and t.number in first and t.number in second)
-
-
-def _column(schema: Schema, table: int, text: str) -> int:
-    """The column whose name a text begins with."""
-    there = schema.columns(table)
+def _column(schema: Schema, text: str) -> int:
+    """The column whose name a text begins with; no two columns have the same."""
+    there = schema.of("column")
     names = {quoted(c.name): c.number for c in there} | {c.name: c.number for c in there}
     return names[max((name for name in names if text.startswith((name + " ", name + ":"))), key=len)]
 
 
-def _pair_of(
-    first: Schema, second: Schema, table: str, sets: str, where: str, *, back: bool
-) -> tuple[int, int]:
+def _pair_of(first: Schema, second: Schema, sets: str, where: str, *, back: bool) -> tuple[int, int]:
     source, target = (second, first) if back else (first, second)
-    number = _table(first, second, table)
-    new = _column(target, number, sets)
-    old_text = where.removesuffix(" IS NOT NULL").rpartition(" AND ")[2]
-    old = next(c.number for c in source.columns(number) if unquoted(old_text) == c.name)
-    return old, new
+    old = where.removesuffix(" IS NOT NULL").rpartition(" AND ")[2]
+    return _column(source, f"{old} "), _column(target, sets)
