@@ -149,3 +149,4 @@ WEIGHTS = {
 OF_EACH = 7
 OF_EACH_OTHER = 2
 LEAST = 20  # how often each kind comes on the newest server
+FEW = 10  # pairs in every run of the suite
