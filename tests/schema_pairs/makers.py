@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from guvnor.postgres.quoting import constant
@@ -139,7 +140,7 @@ def distinct_column(b: Build, s: Schema, on: int) -> Thing:
 def _distinct_in_both(b: Build, s: Schema, on: int) -> Thing:
     made = b.add(s, "column", "integer", on=on)
     if b.second is not b.first and on in b.first:  # with different values in its rows
-        b.first.things[made.number] = made
+        b.first.things[made.number] = copy.deepcopy(made)
     return made
 
 
@@ -240,8 +241,8 @@ def foreign_key(b: Build, s: Schema, on: int) -> Thing:
         key = b.add(
             s, "unique", "ALTER TABLE {on} ADD CONSTRAINT {self} UNIQUE ({0})", on=target, uses=(base.number,)
         )
-        if old:
-            b.first.things[key.number] = key
+        if old and target in b.first:
+            b.first.things[key.number] = copy.deepcopy(key)
         targets = [(key, base)]
     key, column = b.pick(targets)
     mine = [

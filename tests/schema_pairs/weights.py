@@ -146,7 +146,7 @@ WEIGHTS = {
 }
 
 # Pairs of each kind of change, on the newest server and on the others.
-OF_EACH = 7
+OF_EACH = 9
 OF_EACH_OTHER = 2
 LEAST = 20  # how often each kind comes on the newest server
 FEW = 10  # pairs in every run of the suite
