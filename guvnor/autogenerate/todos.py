@@ -78,8 +78,8 @@ class Todo(Enum):
     PARTITIONED_TABLE = "write the table {table} by hand, since it has partitions, inheritance or the like."
     GENERATED_TYPE = "the type of the generated column {column} becomes {type}."
     NO_STATEMENT = "write the {item} by hand."
-    ATTRIBUTES = "{changes}."
-    NOT_IN_MODELS = "{title}. {meaning}"
+    ATTRIBUTES = "write this change by hand: {changes}."
+    NOT_IN_MODELS = "this is never written by autogenerate: {title}. {meaning}"
 
     # -- the revision was tried on empty tables
     NOTHING_FOUND = "no statement was found for the {way}."

@@ -30,7 +30,9 @@ from guvnor.postgres.raw_sql import RawPostgresqlImpl
 # `online_step(context, step)` commits what came before, and yields an OnlineStep to the body of a `with`;
 # `builds_at_once(name, sql)` tells whether an index is to be built in the revision's transaction instead.
 RUNNER = "guvnor_runner"
-PLAIN_FORM = "guvnor_plain_form"  # the option that holds what records plain forms in offline mode
+PLAIN_FORM = (
+    "guvnor_plain_form"  # the option that holds what records plain forms, where nothing runs for real
+)
 
 
 @Operations.register_operation("create_index_concurrently")
@@ -279,9 +281,9 @@ def _invoke(
     :param plain: the statement for a transaction that must not commit.
     :param offline: the statements for offline SQL; the plain one when left out.
     """
+    if record := context.opts.get(PLAIN_FORM):
+        record(plain)
     if context.as_sql:
-        if record := context.opts.get(PLAIN_FORM):
-            record(plain)
         with context.autocommit_block():
             for statement in offline or (plain,):
                 _execute(context, statement)

@@ -22,7 +22,9 @@ from sqlalchemy import event
 from guvnor import postgres
 from guvnor.database import Database
 from guvnor.online.execute import OnlineStep
-from guvnor.online.operations import RUNNER
+from guvnor.online.kept_statement import Kept
+from guvnor.online.operations import PLAIN_FORM, RUNNER
+from guvnor.online.plain_forms import Backfill
 from guvnor.postgres import Connection
 from guvnor.postgres.engine import connected
 from guvnor.postgres.raw_sql import sent
@@ -247,7 +249,13 @@ def _run(
     _renew(connection.connection.dbapi_connection, place)
     recorder = _Recorder(connection, place)
     context = MigrationContext.configure(
-        connection, opts={RUNNER: recorder, "transaction_per_migration": True, "transactional_ddl": True}
+        connection,
+        opts={
+            RUNNER: recorder,
+            PLAIN_FORM: recorder.note_plain_form,
+            "transaction_per_migration": True,
+            "transactional_ddl": True,
+        },
     )
     event.listen(connection, "after_cursor_execute", recorder.after_statement)
     try:
@@ -267,6 +275,7 @@ class _Recorder:
         raw: Any = connection.connection.dbapi_connection
         self._raw = raw
         self._busy = False
+        self._plain = ""
         self._seen = self._inspect()
         self._raw.rollback()
 
@@ -274,10 +283,16 @@ class _Recorder:
         """Show the online form: tables are empty here, whatever they are elsewhere."""
         return False
 
+    def note_plain_form(self, sql: str) -> None:
+        """Take note of the statement that an online operation would be in one transaction."""
+        self._plain = sql
+
     @contextlib.contextmanager
     def online_step(self, context: MigrationContext, step: str) -> Iterator[OnlineStep]:
         """Run an online operation for real: the scratch database may be committed to."""
-        self.effects.append(StatementEffect(step, online=True))
+        # Which rows it changes, and how, only the statement says.
+        shown = self._plain if isinstance(self._plain, Backfill | Kept) else step
+        self.effects.append(StatementEffect(shown, online=True))
         self._busy = True
         with context.autocommit_block():
             pid = self._raw.info.backend_pid

@@ -77,11 +77,8 @@ def _found(node: ast.Call, lines: list[str]) -> Found:
     for count in range(len(lines), 0, -1):
         said = " ".join(" ".join(lines[:count]).split())
         for kind, reason in _REASONS.items():
-            if kind not in (Todo.NOT_IN_MODELS, Todo.ATTRIBUTES) and reason.fullmatch(said):
+            if reason.fullmatch(said):
                 return Found(kind, node, said, "\n".join(lines[count:]))
-    for kind in (Todo.NOT_IN_MODELS, Todo.ATTRIBUTES):
-        if _REASONS[kind].match(" ".join(" ".join(lines).split())):
-            return Found(kind, node, "\n".join(lines))
     raise UnknownTodoError("\n".join(lines))
 
 
