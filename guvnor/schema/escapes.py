@@ -3,6 +3,9 @@
 What a statement locks stays locked until the end of the transaction, so ``pg_locks`` shows it. A look costs
 more the more locks there are: while looks are cheap, one rides along with every statement, in the same round
 trip; once they are expensive, they take at most a fortieth of the time.
+
+By then a statement has had its lock for as long as it ran, and the application waits behind it. So one that
+names a table which only the live schema has may run for a tenth of a second, and is looked at directly.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ from psycopg2 import extensions
 
 from guvnor.postgres import Connection, rows
 from guvnor.postgres.excerpt import redacted
-from guvnor.schema.shadow_errors import ShadowEscapeError
+from guvnor.schema.shadow_errors import ESCAPED, STATEMENT_TIMEOUT, ShadowEscapeError
 
 _CHEAP_LOOK = 0.002  # seconds
 _LOOK_SHARE = 39  # how many times as long as an expensive look the statements run until the next one
+_NAMES = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)')
 _TIMED = 16  # after one statement in so many, the look is a round trip of its own, to measure what it costs
 
 # Planned once, since it runs after every statement. The relations that were there before are a list, so that
@@ -63,16 +67,22 @@ class EscapeGuard:
         self._driver = driver
         self._looked_at = 0.0
         self._cost = 0.0
+        self._limited = False
         sql = """
             SELECT pg_current_xact_id()::text, current_setting('search_path'),
-                   ARRAY(SELECT oid::bigint FROM pg_class WHERE oid >= 16384)
+                   ARRAY(SELECT oid::bigint FROM pg_class WHERE oid >= 16384),
+                   ARRAY(SELECT relname::text FROM pg_class
+                         WHERE relnamespace = to_regnamespace('public')
+                           AND relkind IN ('r', 'p', 'm', 'f', 'v'))
             """
-        ((self._transaction, self._search_path, outside),) = rows(driver, sql)
+        ((self._transaction, self._search_path, outside, names),) = rows(driver, sql)
+        self._live = frozenset(names)
         with driver.cursor() as cursor:
             cursor.execute(_PREPARE_LOOK, {"shadow": shadow, "outside": outside})
 
     def execute(self, statement: str) -> None:
         """Run a statement and look; raises what :meth:`inspect` does."""
+        self.before_statement(statement)
         rides_along = not self.off and self._cost < _CHEAP_LOOK and len(self.statements) % _TIMED
         if rides_along:
             self.statements.append(statement)
@@ -82,6 +92,31 @@ class EscapeGuard:
         with self._driver.cursor() as cursor:
             cursor.execute(statement)
         self.after_statement(statement)
+
+    def before_statement(self, statement: str) -> None:
+        """Let a statement that names a table which only the live schema has run for a moment at most."""
+        if self.off:
+            return
+        limited = bool(self._only_live(statement))
+        if limited != self._limited:
+            with self._driver.cursor() as cursor:
+                cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT if limited else 0}'")
+            self._limited = limited
+
+    def _only_live(self, statement: str) -> list[str]:
+        """Return the names of tables in a statement that it would find outside of the shadow."""
+        named = {
+            quoted.replace('""', '"') if quoted else bare.lower()
+            for quoted, bare in _NAMES.findall(statement)
+        }
+        named = {name for name in named & self._live if not _makes_table(statement, name)}
+        if not named:
+            return []
+        sql = """
+            SELECT name FROM unnest(%s::text[]) AS named (name)
+            WHERE to_regclass(quote_ident(name)) = to_regclass('public.' || quote_ident(name))
+            """
+        return [name for (name,) in rows(self._driver, sql, (sorted(named),))]
 
     def after_statement(self, statement: str) -> None:
         """Remember a statement that was run, and look, unless looks are expensive and one was made just now.
@@ -93,7 +128,7 @@ class EscapeGuard:
         self.statements.append(statement)
         ended = self._driver.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
         cheap = self._cost < _CHEAP_LOOK
-        if ended or cheap or time.monotonic() - self._looked_at > _LOOK_SHARE * self._cost:
+        if ended or cheap or self._limited or time.monotonic() - self._looked_at > _LOOK_SHARE * self._cost:
             self.inspect(thorough=ended or cheap)
 
     def inspect(self, *, thorough: bool = True) -> None:
@@ -127,8 +162,7 @@ class EscapeGuard:
         return ShadowEscapeError(
             f"While the expected schema was built, {self.doing} {what}, outside of it. "
             f"Statement: {statement[:200]}",
-            next_step="Name objects without their schema, look for them in current_schema() only, and leave "
-            "transactions to the tool.",
+            next_step=ESCAPED,
         )
 
     def end(self) -> None:
@@ -136,6 +170,11 @@ class EscapeGuard:
         self.off = True
         with self._driver.cursor() as cursor:
             cursor.execute("DEALLOCATE ALL; SELECT pg_advisory_unlock_all()")
+
+
+def _makes_table(statement: str, name: str) -> bool:
+    made = rf"""\bCREATE\s+(UNLOGGED\s+)?TABLE\s+(IF\s+NOT\s+EXISTS\s+)?"?{re.escape(name)}\b"""
+    return re.search(made, statement, re.IGNORECASE) is not None
 
 
 def lock_name(mode: str) -> str:

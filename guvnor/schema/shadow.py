@@ -107,6 +107,7 @@ class Shadow:
 
         @event.listens_for(connection, "before_cursor_execute")
         def before_statement(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            self.guard.before_statement(statement)
             if self.watch is not None:
                 self.watch.before_statement(statement)
 

@@ -23,6 +23,7 @@ _WRONG_SQL = (
     errorcodes.DATATYPE_MISMATCH,
 )
 LOCK_TIMEOUT = "50ms"  # of the statements that build a shadow
+STATEMENT_TIMEOUT = "100ms"  # of those that name a table outside of it
 
 
 def another_server() -> str:
@@ -61,6 +62,12 @@ class RevisionFailsError(ShadowError):
     """
 
     doing = ""
+
+
+ESCAPED = (
+    "Name objects without their schema, look for them in current_schema() only, and leave transactions to "
+    "the tool."
+)
 
 
 class ShadowEscapeError(ShadowError):
@@ -121,6 +128,12 @@ def _statement_failed(error: psycopg2.Error | AssertionError, doing: str | None)
     if code == errorcodes.LOCK_NOT_AVAILABLE:
         return ShadowBusyError(
             f"The expected schema could not be built: {doing} waited more than {LOCK_TIMEOUT} for a lock."
+        )
+    if code == errorcodes.QUERY_CANCELED:
+        return ShadowEscapeError(
+            f"While the expected schema was built, {doing} reached for a table outside of it, and was "
+            f"stopped after {STATEMENT_TIMEOUT}.",
+            next_step=ESCAPED,
         )
     failed = ShadowError(f"The expected schema could not be built: {doing} failed: {reason}.")
     if code in _WRONG_SQL:

@@ -174,7 +174,7 @@ def test_migrations_run_as_the_migrator(tool, set_up, request):
         else (["upgrade", "head"], ["downgrade", "-1"])
     )
     result = succeeds(command(*up, env=set_up.migrating))
-    assert f"(role {set_up.owner.name}, logged in as {set_up.migrator.name})" in result.out
+    assert f"role {set_up.owner.name}, logged in as {set_up.migrator.name}," in result.out
     assert "more than a migration needs" not in result.out
     assert versions(set_up.database) == AT_HEAD
     owners = set_up.database.execute(
