@@ -7,6 +7,7 @@ says. A view holds no data.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -22,16 +23,19 @@ from guvnor.schema.snapshot import Object
 
 _PATIENCE = "3s"  # for counting in one table; after that the estimate is taken, where there is one
 
+_FIRST_NAME = re.compile(r'"(?:[^"]|"")+"|[^".]+')
+
 UNKNOWN = ("unknown",)
 """What a confirmation covers where the shadow cannot say what is lost."""
 
-_GRAVITY = ("drop", "truncate", "delete", "unseen", "rewrite", "cast", "update")
+_GRAVITY = ("drop", "truncate", "delete", "unseen", "rewrite", "attribute", "cast", "update")
 WORDS = {
     "drop": "drops",
     "truncate": "truncates",
     "delete": "deletes rows of",
     "update": "overwrites",
     "cast": "cuts, rounds or narrows",
+    "attribute": "drops an attribute of",
     "rewrite": "overwrites",
     "unseen": "may change",
     "insert": "adds rows to",
@@ -78,6 +82,7 @@ class Loss:
         done = {
             "truncate": ", which is truncated",
             "delete": ", from which rows are deleted",
+            "attribute": ", which loses an attribute of its type",
             "unseen": ", whose triggers are switched off: any of its rows may be changed",
         }.get(self.how, "")
         if self.how in ("update", "rewrite"):
@@ -89,8 +94,9 @@ class Loss:
 
     @property
     def table(self) -> str:
-        """The table, as SQL writes it."""
-        return self.name if self.kind == "table" else self.name[: self.name.rindex(".")]
+        """The table, as SQL writes it; both names may hold a dot in quotes."""
+        found = _FIRST_NAME.match(self.name)
+        return self.name if self.kind == "table" or found is None else found.group()
 
     @property
     def hashed(self) -> str:
@@ -132,10 +138,10 @@ def objects(effects: Iterable[Effect]) -> tuple[Object, ...]:
     A table that is emptied counts as a whole; a column that is overwritten or cast, by its values. What is
     not lost but goes along is among them: the state of a sequence, the refresh of a materialized view.
     """
-    effects = list(effects)
+    effects = list(effects)  # the backup takes tables that inherit one by one
     along = [i for e in effects for i in e.dropped if i.kind in ("sequence", "materialized view")]
     found = {item.handle: item for item in along}
-    for _, change in _possible(effects):
+    for _, change in _possible(effects, along=True):
         table = f"relation:{change.table}"
         if change.column is None:
             item = Object("table", change.table, {"emptied": change.how if change.how != "drop" else None})
@@ -145,14 +151,19 @@ def objects(effects: Iterable[Effect]) -> tuple[Object, ...]:
     return tuple(found.values())
 
 
-def _possible(effects: Iterable[Effect]) -> Iterator[tuple[Loss, DataChange]]:
-    """Find all that is lost; what happens to a table or column twice is named twice."""
+def _possible(effects: Iterable[Effect], *, along: bool = False) -> Iterator[tuple[Loss, DataChange]]:
+    """Find all that is lost; what happens to a table or column twice is named twice.
+
+    :param along: also name tables whose rows count with those of another one.
+    """
     found: list[tuple[Loss, DataChange]] = []
     for effect in effects:
         step = effect.step
         for change in effect.data:
             if change.kept or change.how == "insert" or (change.harmless and change.how == "update"):
                 continue  # a cast is judged by the values that there are
+            if change.along and not along:
+                continue
             accepted = acceptances.covering(step.acceptances, *change.here)
             loss = Loss(
                 "table" if change.column is None else "column",
@@ -188,6 +199,8 @@ def _count(connection: Connection, loss: Loss, change: DataChange) -> Loss | Non
 
     :returns: None when the table or column does not exist.
     """
+    if change.how == "cast" and any(type_.is_nested for type_ in change.types):
+        return None if change.harmless else loss  # the live database may have another type of that name
     # Identity and names come from the server, quoted where necessary.
     conditions = [f"{change.column} IS NOT NULL"] if change.column else []
     if change.how == "cast":

@@ -43,6 +43,9 @@ def lines(preview: Preview) -> Iterator[Line]:
             if _seen_on_empty_tables(sql, preview.routines):
                 notes_.append(_SEEN_ON_EMPTY)
             yield from (Line(f"    -- {note}", "dim", code=True) for note in notes_)
+        if preview.effects and (triggered := preview.effects[number].triggered):
+            yield Line("")
+            yield Line(f"  ⚠️  not seen: what the triggers of {', '.join(triggered)} do", "yellow")
     yield Line("")
     asked = [loss for loss in preview.losses if loss.accepted is None]
     accepted = [loss for loss in preview.losses if loss.accepted is not None]
@@ -160,4 +163,5 @@ def as_json(preview: Preview) -> dict[str, Any]:
 
 
 def _objects(effect: Effect) -> dict[str, list[str]]:
-    return {name: list(map(str, getattr(effect, name))) for name in ("added", "changed", "dropped")}
+    found = {name: list(map(str, getattr(effect, name))) for name in ("added", "changed", "dropped")}
+    return found | {"triggers_not_seen": list(effect.triggered)}

@@ -84,6 +84,8 @@ def of_data(touched: Iterable[DataChange]) -> dict[str, list[str]]:
     """Say what a direction does to data: what it does, and to which tables and columns."""
     said: dict[str, list[str]] = {}
     for change in touched:
+        if change.along:
+            continue
         kind = "table" if change.column is None else "column"
         does = _HARMLESS.get(change.how, "") if change.harmless else ""
         names = said.setdefault(f"{does or losses.WORDS[change.how]} {kind}", [])

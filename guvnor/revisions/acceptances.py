@@ -2,7 +2,8 @@
 
 ``TABLE`` accepts that rows go: the table is dropped or truncated, or rows are deleted. ``TABLE.COLUMN``
 accepts that values go: the column is dropped, overwritten, or changed by a cast. A comment within
-``upgrade()`` or ``downgrade()`` is about that direction, one outside of both about either.
+``upgrade()`` or ``downgrade()`` is about that direction, one outside of both about either. One that is
+indented below the last statement of a function is within it.
 """
 
 from __future__ import annotations
@@ -89,17 +90,15 @@ def covering(acceptances: Sequence[Acceptance], table: str, column: str | None) 
 
 
 def _read(text: str) -> Iterator[Acceptance]:
-    functions = {
-        node.name: range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        for node in ast.parse(text).body
-        if isinstance(node, ast.FunctionDef) and node.name in _FUNCTIONS
-    }
+    body = ast.parse(text).body
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type != tokenize.COMMENT or (match := _COMMENT.match(token.string)) is None:
             continue
-        line = token.start[0]
-        around = next((name for name, lines in functions.items() if line in lines), None)
-        direction = _FUNCTIONS[around] if around else None
+        line, indentation = token.start
+        node = next((node for node in reversed(body) if node.lineno <= line), None)
+        within = node is not None and (indentation > 0 or line <= (node.end_lineno or node.lineno))
+        function = node.name if within and isinstance(node, ast.FunctionDef) else ""
+        direction = _FUNCTIONS.get(function)
         said = _SAID.match(match["rest"].strip())
         if said is None:
             yield Acceptance(line, "", None, "", direction)

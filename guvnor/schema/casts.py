@@ -24,8 +24,8 @@ def keeps_values(driver: Connection, old: ColumnType, new: ColumnType) -> bool:
     :param driver: in a transaction.
     :returns: False also where no sample is a value of both types, so that nothing is known.
     """
-    if new.labels is not None:
-        return old.labels is not None and set(old.labels) <= set(new.labels)
+    if new.labels is not None or new.is_nested:
+        return _holds(old, new)
     samples = (*(old.labels or ()), *SAMPLES)
     known = False
     for sample in samples:
@@ -41,3 +41,12 @@ def keeps_values(driver: Connection, old: ColumnType, new: ColumnType) -> bool:
             return False
         known |= kept is True
     return known
+
+
+def _holds(old: ColumnType, new: ColumnType) -> bool:
+    """Tell whether a type is made like another one, and each of its enums has all labels of the other's."""
+    pairs = list(zip(old.parts, new.parts, strict=False))
+    return len(old.parts) == len(new.parts) and all(
+        (was.path, was.type) == (now.path, now.type) and set(was.labels or ()) <= set(now.labels or ())
+        for was, now in pairs
+    )

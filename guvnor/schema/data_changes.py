@@ -21,6 +21,7 @@ class DataChange:
     :ivar harmless: whether no value is lost, as far as that can be told without rows: an UPDATE writes only
         where there was none, or a cast brings back each value that was tried.
     :ivar kept: whether what was there is kept beside, or brought back from there.
+    :ivar along: whether the same happens to a table that has these rows, too, as a partition's parent has.
     """
 
     how: How
@@ -32,6 +33,7 @@ class DataChange:
     where: str | None = None
     harmless: bool = False
     kept: bool = False
+    along: bool = False
 
     @property
     def name(self) -> str:
@@ -47,7 +49,7 @@ def summed_up(start: Ledger, before: Ledger, seen: Iterable[Touch]) -> tuple[Dat
     """
     types: dict[Key, list[ColumnType]] = {}
     harmed: set[Key] = set()  # by one of several casts
-    found: dict[tuple[How, Key, str | None, bool, bool], None] = {}
+    found: dict[tuple[How, Key, str | None, bool, bool, bool], None] = {}
     for touch in seen:
         oid, number = touch.key
         if oid not in start or (number and number not in start[oid].columns):
@@ -55,17 +57,18 @@ def summed_up(start: Ledger, before: Ledger, seen: Iterable[Touch]) -> tuple[Dat
         if touch.type is not None:
             types.setdefault(touch.key, []).append(touch.type)
             harmed |= set() if touch.harmless else {touch.key}
-            found["cast", touch.key, None, False, False] = None
+            found["cast", touch.key, None, False, False, touch.along] = None
             continue
-        found[touch.how, touch.key, touch.where, touch.harmless, touch.kept] = None
+        found[touch.how, touch.key, touch.where, touch.harmless, touch.kept, touch.along] = None
     return tuple(
         replace(
             _change(start, before, how, key, types),
             where=where,
             harmless=key not in harmed if how == "cast" else harmless,
             kept=kept,
+            along=along,
         )
-        for how, key, where, harmless, kept in found
+        for how, key, where, harmless, kept, along in found
     )
 
 

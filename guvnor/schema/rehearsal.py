@@ -61,6 +61,7 @@ class Effect:
     :ivar at_first: what it does to data that was there before the first step of all, by the names of then: a
         plan may turn round, and each direction counts from where it turned.
     :ivar constraints: those that it makes and that rows of before the plan have to satisfy.
+    :ivar triggered: the tables and views that it writes to and whose triggers do what was not seen.
     """
 
     step: Step
@@ -73,6 +74,7 @@ class Effect:
     changes: tuple[DataChange, ...] = ()
     at_first: tuple[DataChange, ...] = ()
     constraints: tuple[NewConstraint, ...] = ()
+    triggered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def effects(
                 constraints=tuple(
                     constraints.new(rules_then, rules_before, rules, step.revision, so_far, unsure=unsure)
                 ),
+                triggered=tuple(watch.triggered),
             )
             found.append(effect)
             old = new

@@ -11,8 +11,10 @@ What a statement does only when rows exist is seen where there are rows: in the 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import psycopg2
 
@@ -78,7 +80,25 @@ _LOOK = f"""
            ARRAY(SELECT c.oid::bigint FROM pg_catalog.pg_class AS c
                  LEFT JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = c.oid AND t.tgname = '{_NAME}'
                  WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p')
-                   AND t.tgenabled IS DISTINCT FROM 'A')
+                   AND t.tgenabled IS DISTINCT FROM 'A'),
+           -- a view takes no trigger that fires always, but a statement that writes to it locks it
+           ARRAY(SELECT quote_ident(c.relname) FROM pg_catalog.pg_class AS c
+                 WHERE c.relnamespace = %s::regnamespace AND c.relkind = 'v'
+                   AND EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
+                               WHERE t.tgrelid = c.oid AND t.tgtype & 64 <> 0)
+                   AND EXISTS (SELECT FROM pg_catalog.pg_locks AS l
+                               WHERE l.relation = c.oid AND l.pid = pg_backend_pid()
+                                 AND l.mode = 'RowExclusiveLock'))
+"""
+# PostgreSQL's include/catalog/pg_trigger.h: the bits of tgtype.
+_EVENTS = {"insert": 4, "delete": 8, "update": 16, "truncate": 32}
+_APPLICATION_TRIGGERS = f"""
+    SELECT DISTINCT quote_ident(c.relname)
+    FROM unnest(%s::oid[], %s::integer[]) AS written (oid, event)
+    JOIN pg_catalog.pg_class AS c ON c.oid = written.oid
+    JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = c.oid AND t.tgtype & written.event <> 0
+    WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND NOT starts_with(t.tgname::text, '{_NAME}')
+    ORDER BY 1
 """
 # PostgreSQL documentation, pg_constraint: what happens to the rows that refer to one that goes or changes.
 _CASCADES = """
@@ -96,6 +116,8 @@ class DataWatch:
 
     :ivar ledger: the tables and columns as they are after the last statement.
     :ivar seen: what the statements have done so far.
+    :ivar triggered: the tables and views that they write to and that have triggers of the application, as SQL
+        writes them; those triggers do not fire in a shadow, or find no rows.
     """
 
     def __init__(self, driver: Connection, schema: str) -> None:
@@ -106,13 +128,17 @@ class DataWatch:
         self._driver, self._schema = driver, schema
         self._undoable = True
         self._reader = stored_data.Reader(driver, schema)
+        self._keys: list[tuple[Any, ...]] = []  # foreign keys as they are after the last statement
         self.ledger: Ledger = {}
         self.seen: list[Touch] = []
+        self.triggered: dict[str, None] = {}
+        self._locked: set[str] = set()  # views to which some statement wrote
 
     def begin(self) -> None:
         """Put the triggers on the tables, and forget what was seen."""
-        self.seen = []
-        self.ledger = self._reader.read()
+        self.seen, self.triggered = [], {}
+        self._locked = set(self._look()[2])
+        self.ledger, self._keys = self._reader.read(), self._read_keys()
         self._execute(_FUNCTION.format(schema=self._schema))
         self._put_triggers(self.ledger)
 
@@ -132,7 +158,7 @@ class DataWatch:
         """
         whole = isinstance(text, Backfill | Kept) or transaction_control.names_savepoint(text)
         statements = [] if whole else transaction_control.split(text)
-        before = self.ledger, list(self.seen)
+        before = self.ledger, self._keys, list(self.seen)
         try:
             with undone(on_failure=True) if len(statements) > 1 else contextlib.nullcontext():
                 for statement in statements if len(statements) > 1 else [text]:
@@ -140,7 +166,7 @@ class DataWatch:
         except psycopg2.Error:
             if len(statements) < 2:
                 raise
-            self.ledger, self.seen = before
+            self.ledger, self._keys, self.seen = before
             self._run_one(text, execute)
 
     def _run_one(self, statement: str, execute: Callable[[str], object]) -> None:
@@ -162,12 +188,12 @@ class DataWatch:
 
         :param again: runs it once more; it is called when the statement updates a table.
         """
-        record, unwatched = self._look()
+        record, unwatched, views = self._look()
         found = list(_touches(record))
         if updated := {touch.key[0] for touch in found if touch.how == "update"}:
             found = [touch for touch in found if touch.how != "update"]
             found += self._updated_columns(updated & self.ledger.keys(), again)
-            record, unwatched = self._look()
+            record, unwatched, _ = self._look()
         after = self._reader.read()
         changes = list(stored_data.compare(self.ledger, after))
         tried = [touch for touch in changes if touch.how in ("cast", "retype")] if self._undoable else []
@@ -180,6 +206,7 @@ class DataWatch:
         kept = isinstance(statement, Kept)
         caused = self._cascades([touch for touch in found if not kept or touch.how != "delete"])
         found += caused
+        self._note_triggers(statement, found, views)
         if isinstance(statement, Backfill):
             found = [
                 replace(touch, where=statement.where, harmless=self._only_fills(touch, statement.where))
@@ -195,8 +222,8 @@ class DataWatch:
         if isinstance(statement, Kept):
             follow = {touch.key[0] for touch in caused}  # and come back in the same way
             found = [self._kept(touch, statement.table, follow) for touch in found]
-        self.seen += found
-        self.ledger = after
+        self.seen += stored_data.with_parents(self.ledger, found)
+        self.ledger, self._keys = after, self._read_keys()
         if unwatched:
             self._put_triggers(unwatched)
         if record:
@@ -216,7 +243,7 @@ class DataWatch:
         try:
             self._execute(_COLUMN_TRIGGERS.format(schema=self._schema, tables=listed))
             again()
-            record, _ = self._look()
+            record, *_ = self._look()
             found = [touch for touch in _touches(record) if touch.how == "update" and touch.key[1]]
         except Exception as error:
             if not isinstance(getattr(error, "orig", error), psycopg2.Error):
@@ -247,9 +274,8 @@ class DataWatch:
         """Find what foreign keys do to other tables when rows are deleted or keys are updated."""
         if not {"delete", "update"} & {touch.how for touch in found}:
             return []
-        since_15 = self._driver.server_version >= 150000
-        sql = _CASCADES.format(set_columns="confdelsetcols" if since_15 else "NULL")
-        keys = rows(self._driver, sql, (self._schema,))
+        # The statement may have made a key before that, or have dropped one after it.
+        keys = [*self._keys, *(key for key in self._read_keys() if key not in self._keys)]
         new, known = list(found), {(touch.how, touch.key) for touch in found}
         added: list[Touch] = []
         while new:
@@ -269,6 +295,11 @@ class DataWatch:
                 new += fresh
                 added += fresh
         return added
+
+    def _read_keys(self) -> list[tuple[Any, ...]]:
+        since_15 = self._driver.server_version >= 150000
+        sql = _CASCADES.format(set_columns="confdelsetcols" if since_15 else "NULL")
+        return rows(self._driver, sql, (self._schema,))
 
     def _kept(self, touch: Touch, table: str, follow: set[int]) -> Touch:
         """Mark what happens to the table whose rows are kept, and to the table beside."""
@@ -305,9 +336,25 @@ class DataWatch:
         if listed:
             self._execute(_TRIGGERS.format(schema=self._schema, tables=listed))
 
-    def _look(self) -> tuple[str, list[int]]:
-        ((record, unwatched),) = rows(self._driver, _LOOK, (self._schema,))
-        return record, unwatched
+    def _look(self) -> tuple[str, list[int], list[str]]:
+        ((record, unwatched, views),) = rows(self._driver, _LOOK, (self._schema, self._schema))
+        return record, unwatched, views
+
+    def _note_triggers(self, statement: str, found: Sequence[Touch], views: Sequence[str]) -> None:
+        """Remember which tables and views a statement writes to have triggers of the application.
+
+        A lock stays until the end of the transaction: a view that was locked before counts where it is named.
+        """
+        written = {(touch.key[0], _EVENTS[touch.how]) for touch in found if touch.how in _EVENTS}
+        if written:
+            tables, events = zip(*sorted(written), strict=True)
+            names = rows(self._driver, _APPLICATION_TRIGGERS, (list(tables), list(events)))
+            self.triggered |= {name: None for (name,) in names}
+        for view in views:
+            named = re.search(rf"(?<!\w){re.escape(unquoted(view))}(?!\w)", statement, re.IGNORECASE)
+            if view not in self._locked or named:
+                self.triggered[view] = None
+        self._locked |= set(views)
 
     def _execute(self, sql: str) -> None:
         with self._driver.cursor() as cursor:

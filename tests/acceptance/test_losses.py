@@ -64,6 +64,13 @@ def losses(guvnor, database, project, *words):
         ),
         ("DELETE FROM visits", {("delete", "visits"): 2}),
         (
+            (
+                "DO $$ BEGIN DELETE FROM places; "
+                "ALTER TABLE visits DROP CONSTRAINT visits_place_id_fkey; END $$"
+            ),
+            {("delete", "places"): 3, ("delete", "visits"): 2, ("update", "guides.place_id"): 1},
+        ),
+        (
             "DELETE FROM places",
             {("delete", "places"): 3, ("delete", "visits"): 2, ("update", "guides.place_id"): 1},
         ),
@@ -410,3 +417,124 @@ def test_rows_of_a_backfill_that_names_a_table_of_the_plan_are_counted_without_i
         python=True,
     )
     assert losses(guvnor, places, project) == {("update", "places.state"): 1}
+
+
+SHAPES = """
+    CREATE TYPE mood AS ENUM ('good', 'bad');
+    CREATE TYPE addr AS (street text, zip text);
+    CREATE TABLE homes (id integer PRIMARY KEY, at addr, moods mood[], "x.y" integer);
+    CREATE TABLE parts (id integer, n numeric) PARTITION BY RANGE (id);
+    CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+    CREATE TABLE old (id integer PRIMARY KEY, n numeric);
+    CREATE TABLE older (extra text, PRIMARY KEY (id)) INHERITS (old)
+"""
+NO_SHAPES = """
+    DROP TABLE older; DROP TABLE old; DROP TABLE parts; DROP TABLE homes; DROP TYPE addr; DROP TYPE mood
+"""
+
+
+@pytest.fixture
+def shapes(migrated, guvnor, project):
+    """A database with a revision of tables with types of their own, partitions and inheritance."""
+    project.add_revision(SHAPES, NO_SHAPES)
+    succeeds(guvnor("migrate", "up", database=migrated, cwd=project.directory))
+    migrated.execute("""
+        INSERT INTO homes VALUES (1, '(a,1)', '{good,bad}', 1), (2, NULL, NULL, NULL);
+        INSERT INTO parts VALUES (1, 1.5), (2, 2);
+        INSERT INTO old VALUES (1, 1.5);
+        INSERT INTO older VALUES (2, 2.5, 'x'), (3, 3, 'y')
+    """)
+    return migrated
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("ALTER TYPE addr DROP ATTRIBUTE zip", {("attribute", "homes.at"): 1}),
+        ("ALTER TYPE addr ADD ATTRIBUTE city text", {}),
+        (
+            (
+                "ALTER TYPE mood RENAME TO was; CREATE TYPE mood AS ENUM ('good'); "
+                "ALTER TABLE homes ALTER moods TYPE mood[] USING moods::text[]::mood[]"
+            ),
+            {("cast", "homes.moods"): None},
+        ),
+        (
+            (
+                "ALTER TYPE mood RENAME TO was; CREATE TYPE mood AS ENUM ('good', 'new', 'bad'); "
+                "ALTER TABLE homes ALTER moods TYPE mood[] USING moods::text[]::mood[]"
+            ),
+            {},
+        ),
+        ("ALTER TABLE homes ALTER moods TYPE text[]", {}),
+        ('ALTER TABLE homes DROP "x.y"; DROP TABLE homes', {("drop", "homes"): 2}),
+        ("TRUNCATE parts", {("truncate", "parts"): 2}),
+        ("ALTER TABLE parts ALTER n TYPE integer", {("cast", "parts.n"): 1}),
+        ("ALTER TABLE parts DROP n", {("drop", "parts.n"): 2}),
+        ("TRUNCATE old", {("truncate", "old"): 3}),
+        ("TRUNCATE older", {("truncate", "older"): 2}),
+        ("ALTER TABLE old DROP n", {("drop", "old.n"): 3}),
+        ("ALTER TABLE old ALTER n TYPE integer", {("cast", "old.n"): 2}),
+        ("DROP TABLE old CASCADE", {("drop", "old"): 3}),
+    ],
+    ids=lambda value: value[:60] if isinstance(value, str) else None,
+)
+def test_rows_and_parts_of_values_are_counted_once(shapes, guvnor, project, sql, expected):
+    project.add_revision(sql, SAFE)
+    assert losses(guvnor, shapes, project) == expected
+
+
+def test_a_rollback_of_tables_that_inherit_keeps_the_rows_of_each(shapes, guvnor, project, directory):
+    """The plan names the parent alone, but the backup has to hold all."""
+    project.add_revision(SAFE, "TRUNCATE old; TRUNCATE parts; ALTER TYPE addr DROP ATTRIBUTE zip")
+    cwd = project.directory
+    succeeds(guvnor("migrate", "up", database=shapes, cwd=cwd))
+    contents = "SELECT tableoid::regclass::text, id, n FROM old ORDER BY id", "TABLE older", "TABLE parts"
+    before = [shapes.execute(query) for query in contents]
+    values = shapes.execute("SELECT id, at::text FROM homes ORDER BY id")
+    succeeds(guvnor("migrate", "down", "--backup", directory, database=shapes, cwd=cwd), "✅ Backup taken")
+    assert shapes.execute("SELECT * FROM old, parts") == []
+    shapes.execute("ALTER TYPE addr ADD ATTRIBUTE zip text")
+    (script,) = [path for path in directory.iterdir() if path.name.endswith(".gz")]
+    command = [binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-", shapes.dsn]
+    subprocess.run(command, input=gzip.decompress(script.read_bytes()), check=True)
+    assert [shapes.execute(query) for query in contents] == before
+    assert shapes.execute("SELECT id, at::text FROM homes ORDER BY id") == values
+
+
+TRIGGERS = """
+    CREATE FUNCTION clear() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN DELETE FROM guides; RETURN NULL; END $$;
+    CREATE TRIGGER clear AFTER DELETE ON visits EXECUTE FUNCTION clear();
+    CREATE VIEW seen AS SELECT id FROM guides;
+    CREATE TRIGGER clear INSTEAD OF DELETE ON seen FOR EACH ROW EXECUTE FUNCTION clear();
+    CREATE TRIGGER later AFTER UPDATE OF ratio ON places EXECUTE FUNCTION clear();
+    INSERT INTO seen SELECT 1 WHERE false
+"""
+NO_TRIGGERS = """
+    DROP TRIGGER later ON places; DROP VIEW seen; DROP TRIGGER clear ON visits; DROP FUNCTION clear()
+"""
+
+
+@pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        ("DELETE FROM visits", ["visits"]),
+        ("DELETE FROM places", ["visits"]),
+        ("DO $$ BEGIN DELETE FROM seen; END $$", ["seen"]),
+        ("UPDATE places SET ratio = 1", ["places"]),
+        ("INSERT INTO visits VALUES (9, 1); UPDATE visits SET place_id = 2; TRUNCATE guides", []),
+        ("ALTER TABLE visits DISABLE TRIGGER USER; DELETE FROM visits", []),
+        ("SELECT * FROM seen; DROP VIEW seen", []),
+    ],
+)
+def test_the_plan_says_where_it_does_not_see_what_triggers_do(places, guvnor, project, sql, named):
+    project.add_revision(TRIGGERS, NO_TRIGGERS)
+    here = {"database": places, "cwd": project.directory}
+    succeeds(guvnor("migrate", "up", **here))
+    project.add_revision(sql, SAFE)
+    found = json.loads(succeeds(guvnor("migrate", "plan", "--json", **here)).out)
+    assert found["steps"][0]["triggers_not_seen"] == named
+    shown = succeeds(guvnor("migrate", "plan", **here)).out
+    assert shown.count("not seen: what the triggers of ") == len(named)
+    assert all(f"⚠️  not seen: what the triggers of {name} do" in shown for name in named)

@@ -23,6 +23,16 @@ SCHEMA = """
     CREATE TABLE p1 PARTITION OF p FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
     CREATE TABLE parent (n integer);
     CREATE TABLE child () INHERITS (parent);
+    CREATE TYPE spirit AS ENUM ('good', 'bad');
+    CREATE TYPE addr AS (street text, zip text);
+    CREATE DOMAIN home AS addr;
+    CREATE TYPE wide AS (at addr, n integer);
+    CREATE TYPE span AS RANGE (subtype = pair);
+    CREATE TABLE thing (x integer, y integer);
+    CREATE TABLE people (a addr, l addr[], h home, w wide, r span, t thing, ts thing[], m spirit[]);
+    CREATE TABLE typed OF addr;
+    CREATE TABLE fk_parent (id integer PRIMARY KEY);
+    CREATE TABLE fk_child (id integer CONSTRAINT fk REFERENCES fk_parent ON DELETE CASCADE);
     CREATE TABLE "Odd.Name" ("A column" text, "x.y" integer);
     CREATE VIEW v AS SELECT id, k FROM a;
     CREATE TABLE through (id integer);
@@ -41,7 +51,8 @@ CASES = {
     "MERGE INTO b USING a ON b.id = a.id WHEN MATCHED THEN DELETE": {"delete b", "update c.b_id"},
     "MERGE INTO a USING b ON b.id = a.id WHEN MATCHED THEN UPDATE SET t = 'x' "
     "WHEN NOT MATCHED THEN INSERT (id) VALUES (1)": {"insert a", "update a.t"},
-    "TRUNCATE p": {"truncate p", "truncate p1"},
+    "TRUNCATE p": {"truncate p"},
+    "TRUNCATE p1": {"truncate p1"},
     "DELETE FROM p1": {"delete p1"},
     "UPDATE parent SET n = 1": {"update parent.n"},
     'UPDATE "Odd.Name" SET "x.y" = 1': {'update "Odd.Name"."x.y"'},
@@ -70,7 +81,7 @@ CASES = {
     "ALTER TABLE a ALTER m TYPE two USING replace(m::text, 'bad', 'good')::two": {"rewrite a.m"},
     "ALTER TYPE mood RENAME TO feeling": set(),
     "ALTER TYPE pair RENAME TO couple": set(),
-    "ALTER TABLE p ALTER n TYPE integer USING 1": {"rewrite p.n", "rewrite p1.n"},
+    "ALTER TABLE p ALTER n TYPE integer USING 1": {"rewrite p.n"},
     "ALTER TABLE p ALTER n SET DEFAULT 1": set(),
     'ALTER TABLE "Odd.Name" ALTER "A column" TYPE varchar USING \'x\'': {'rewrite "Odd.Name"."A column"'},
     "ALTER TYPE mood RENAME VALUE 'bad' TO 'sad'": set(),
@@ -80,6 +91,47 @@ CASES = {
     "CREATE TEMPORARY TABLE t (n integer); UPDATE t SET n = 2; DELETE FROM t": set(),
     "INSERT INTO a (id) VALUES (1)": {"insert a"},
     "SELECT * FROM a FOR UPDATE": set(),
+    "ALTER TYPE addr DROP ATTRIBUTE zip CASCADE": {
+        "attribute people.a",
+        "attribute people.l",
+        "attribute people.h",
+        "attribute people.w",
+        "drop typed.zip",
+    },
+    "ALTER TYPE pair DROP ATTRIBUTE b": {"attribute people.r", "attribute a.c"},
+    "ALTER TABLE thing DROP y": {"drop thing.y", "attribute people.t", "attribute people.ts"},
+    "DO $$ BEGIN ALTER TYPE addr DROP ATTRIBUTE zip CASCADE; ALTER TYPE addr ADD ATTRIBUTE zip text CASCADE; "
+    "END $$": {
+        "attribute people.a",
+        "attribute people.l",
+        "attribute people.h",
+        "attribute people.w",
+        "drop typed.zip",
+    },
+    "ALTER TYPE addr ADD ATTRIBUTE city text CASCADE; "
+    "ALTER TYPE addr RENAME ATTRIBUTE zip TO code CASCADE": set(),
+    "ALTER TYPE spirit ADD VALUE 'new'": set(),
+    "ALTER TYPE spirit RENAME TO old; CREATE TYPE spirit AS ENUM ('good'); "
+    "ALTER TABLE people ALTER m TYPE spirit[] USING m::text[]::spirit[]": {"cast people.m"},
+    "ALTER TYPE spirit RENAME TO old; CREATE TYPE spirit AS ENUM ('good', 'bad'); "
+    "ALTER TABLE people ALTER m TYPE spirit[] USING m::text[]::spirit[]": set(),
+    "DO $$ BEGIN ALTER TYPE spirit RENAME TO old; CREATE TYPE spirit AS ENUM ('good'); "
+    "ALTER TABLE people ALTER m TYPE spirit[] USING m::text[]::spirit[]; END $$": {"cast people.m"},
+    "DO $$ BEGIN DELETE FROM fk_parent; ALTER TABLE fk_child DROP CONSTRAINT fk; END $$": {
+        "delete fk_parent",
+        "delete fk_child",
+    },
+    "DO $$ BEGIN DELETE FROM fk_parent; DROP TABLE fk_child; END $$": {
+        "delete fk_parent",
+        "delete fk_child",
+        "drop fk_child",
+    },
+    "ALTER TABLE fk_child DROP CONSTRAINT fk; DELETE FROM fk_parent": {"delete fk_parent"},
+    "TRUNCATE parent": {"truncate parent"},
+    "TRUNCATE child": {"truncate child"},
+    "ALTER TABLE parent DROP n": {"drop parent.n"},
+    "ALTER TABLE parent ALTER n TYPE smallint": {"cast parent.n"},
+    "DROP TABLE parent CASCADE": {"drop parent"},
     "LOCK TABLE a; COMMENT ON TABLE a IS 'a; DELETE FROM a'": set(),
     "DELETE FROM c; CREATE FUNCTION f() RETURNS void BEGIN ATOMIC DELETE FROM b; END": {"delete c"},
 }
@@ -102,7 +154,7 @@ def test_what_statements_do_to_data_is_seen(database: Database) -> None:
                 built.watch = None
                 watch.end()
                 seen = data_changes.summed_up(start, start, watch.seen)
-                found[statement] = {f"{change.how} {change.name}" for change in seen}
+                found[statement] = {f"{change.how} {change.name}" for change in seen if not change.along}
                 left = [item for item in built.snapshot(parents=False) if "guvnor_touched" in item.identity]
                 assert (left, bool(before.objects)) == ([], True), "the triggers are in no snapshot"
 
