@@ -89,7 +89,12 @@ def may_write_unseen(text: str) -> bool:
 
     A block that only looks into the catalogs before it changes the schema writes none.
     """
-    return seen_on_empty_tables(text) and _WRITES.search(_WRITES_NOT.sub(" ", text)) is not None
+    return seen_on_empty_tables(text) and has_word_of_writing(text)
+
+
+def has_word_of_writing(text: str) -> bool:
+    """Tell whether a text has a word that writes rows or runs what does."""
+    return _WRITES.search(_WRITES_NOT.sub(" ", text)) is not None
 
 
 def _ends_transaction(words: list[str]) -> bool:

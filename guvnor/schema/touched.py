@@ -343,15 +343,19 @@ class DataWatch:
     def _note_triggers(self, statement: str, found: Sequence[Touch], views: Sequence[str]) -> None:
         """Remember which tables and views a statement writes to have triggers of the application.
 
-        A lock stays until the end of the transaction: a view that was locked before counts where it is named.
+        A lock stays until the end of the transaction: a view that was locked before counts where a statement
+        that may write names it.
         """
         written = {(touch.key[0], _EVENTS[touch.how]) for touch in found if touch.how in _EVENTS}
         if written:
             tables, events = zip(*sorted(written), strict=True)
             names = rows(self._driver, _APPLICATION_TRIGGERS, (list(tables), list(events)))
             self.triggered |= {name: None for (name,) in names}
+        writes = transaction_control.has_word_of_writing(statement)
         for view in views:
-            named = re.search(rf"(?<!\w){re.escape(unquoted(view))}(?!\w)", statement, re.IGNORECASE)
+            named = writes and re.search(
+                rf"(?<!\w){re.escape(unquoted(view))}(?!\w)", statement, re.IGNORECASE
+            )
             if view not in self._locked or named:
                 self.triggered[view] = None
         self._locked |= set(views)
