@@ -289,9 +289,15 @@ def compare(before: Ledger, after: Ledger) -> Iterator[Touch]:
             elif same and {part.path for part in was.type.parts} - {part.path for part in now.type.parts}:
                 yield Touch("attribute", key)
             elif was.version != now.version and (new.file is None or old.file != new.file):
-                # In a partitioned table, or with another attribute, it may be the attribute alone.
-                sure = new.file is not None and same and was.visible == now.visible
+                # In a partitioned table, or with another attribute, it may be the attribute alone, and
+                # another column may be the reason for new files.
+                alone = _versions(old, number) == _versions(new, number)
+                sure = new.file is not None and same and was.visible == now.visible and alone
                 yield Touch("rewrite" if sure else "retype", key)
+
+
+def _versions(table: StoredTable, but: int) -> dict[int, str]:
+    return {number: column.version for number, column in table.columns.items() if number != but}
 
 
 def with_parents(before: Ledger, touches: Sequence[Touch]) -> list[Touch]:
