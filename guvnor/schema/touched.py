@@ -107,6 +107,7 @@ _CASCADES = """
     FROM pg_catalog.pg_constraint
     WHERE contype = 'f' AND connamespace = %s::regnamespace
       AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
+    ORDER BY conrelid::regclass::text, conname
 """
 _SAVEPOINT = "guvnor_before_statement"
 

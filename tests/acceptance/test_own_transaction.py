@@ -197,11 +197,13 @@ def test_a_connection_that_is_lost_with_the_commit_leaves_no_doubt(
     assert process.returncode == 1, err
     assert "half done" in err
     assert "guvnor migrate up" in err
-    project = Project(tmp_path)
+    apart = tmp_path / "project"  # no folder above that of the command
+    apart.mkdir()
+    project = Project(apart)
     project.add_revision("CREATE TABLE teams ()")
     succeeds(guvnor("migrate", "up", database=at_version_1))
     with Proxy(at_version_1, lambda message: message.text == "COMMIT", sent=True) as proxy:
-        process = guvnor.start("migrate", "up", "--no-verify", database=proxy.dsn, cwd=tmp_path)
+        process = guvnor.start("migrate", "up", "--no-verify", database=proxy.dsn, cwd=apart)
         proxy.wait_until_stopped()
         wait_for("the commit", lambda: versions(at_version_1)[0] == ["003"])
         proxy.cut()

@@ -75,8 +75,8 @@ op.execute("INSERT INTO schedules (name, team_id) VALUES ('x', 'y')")
             "it adds rows to table `schedules`; it deletes rows of table `audit_logs`"
         ),
         (
-            "back: it deletes rows of table `schedules`, `schedule_shifts`, `schedule_rotations` "
-            "and `schedule_overrides`"
+            "back: it deletes rows of table `schedules`, `schedule_overrides`, `schedule_rotations` "
+            "and `schedule_shifts`"
         ),
     ]
     assert "table notification_rules: 3 of 3 rows are not as they were in name" in result.out
