@@ -212,7 +212,9 @@ def test_the_shell_is_that_of_the_configured_database(server, migrated, guvnor):
     assert role.name in succeeds(acting).out
 
 
+# The block may correct rows, for all that can be told beforehand, so that pre-flight refuses nothing.
 HALF_DONE = """
+op.execute('DO $$ BEGIN PERFORM 1; END $$')
 op.execute("ALTER TABLE incidents ADD CONSTRAINT long_title CHECK (length(title) > 9) NOT VALID")
 op.validate_constraint("incidents", "long_title")
 """

@@ -211,7 +211,7 @@ def test_a_role_that_may_only_read_needs_a_shadow_server(
     with pytest.raises(ShadowUnavailableError) as failure:
         drift.check(Live(migrated.dsn_with(role)), script)
     assert failure.value.exit_code == 3
-    assert "--shadow-dsn" in (failure.value.next_step or "")
+    assert "GUVNOR_SHADOW_DSN=" in (failure.value.next_step or "")
 
     side = server.create_database()
     assert found(drift.check(Live(migrated.dsn_with(role), shadow_dsn=side.dsn), script)) == []
