@@ -22,7 +22,7 @@ class RowConstraint:
     :ivar kind: ``check``, ``foreign key``, ``unique`` or ``not null``.
     :ivar name: its name, or that of the column that is NOT NULL, as SQL writes it.
     :ivar table: the table, as SQL writes it.
-    :ivar keys: the columns that it is about.
+    :ivar keys: the columns that it is about; column 0 of its table where it names none, or the whole row.
     :ivar referred: the table that a foreign key refers to, and the columns there.
     :ivar query: shows the rows that break it.
     :ivar adding: the statement that adds it under another name; see :meth:`add`.
@@ -78,7 +78,7 @@ class RowConstraints:
     """The constraints of a schema.
 
     :ivar found: by what identifies each one.
-    :ivar columns: every column that there is.
+    :ivar columns: every column that there is, and column 0 of every table.
     """
 
     found: Mapping[tuple[object, ...], RowConstraint]
@@ -90,6 +90,10 @@ _COLUMNS = """
     FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS r ON r.oid = a.attrelid
     WHERE r.relnamespace = %(schema)s::regnamespace AND r.relkind IN ('r', 'p')
       AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT r.oid::bigint, 0
+    FROM pg_catalog.pg_class AS r
+    WHERE r.relnamespace = %(schema)s::regnamespace AND r.relkind IN ('r', 'p')
 """
 # PostgreSQL documentation: pg_constraint, pg_index, pg_attribute. What a partition has from its parent is the
 # parent's.
@@ -183,7 +187,8 @@ def read(connection: Connection, schema: str) -> RowConstraints:
     for kind, identity, name, table, oid, numbers, other, theirs, query, adding, dropping in rows(
         connection, _CONSTRAINTS, {"schema": schema}
     ):
-        keys = frozenset((oid, number) for number in numbers if number > 0)
+        # CHECK (false) has no conkey, a whole-row reference has column 0 there.
+        keys = frozenset((oid, number) for number in numbers or () if number > 0) or frozenset({(oid, 0)})
         referred = frozenset((other, number) for number in theirs)
         found[tuple(identity)] = RowConstraint(kind, name, table, keys, referred, query, adding, dropping)
     return RowConstraints(found, frozenset(rows(connection, _COLUMNS, {"schema": schema})))
@@ -225,4 +230,6 @@ def _mends(touch: Touch, item: RowConstraint) -> bool:
         return True
     if oid not in {table for table, _ in item.keys}:
         return False
-    return touch.how in ("delete", "truncate", "unseen") or (number > 0 and touch.key in item.keys)
+    return touch.how in ("delete", "truncate", "unseen") or (
+        number > 0 and not item.keys.isdisjoint({touch.key, (oid, 0)})
+    )

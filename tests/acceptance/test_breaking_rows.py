@@ -74,6 +74,30 @@ def test_rows_that_break_a_check_stop_it_with_the_query_that_shows_them(places, 
     succeeds(guvnor("migrate", "up", **here))
 
 
+def test_a_check_of_no_column_or_of_the_whole_row_is_looked_at(places, guvnor, project):
+    project.add_revision(
+        """
+        CREATE TABLE closed (id integer, CHECK (false));
+        ALTER TABLE places ADD CONSTRAINT frozen CHECK (current_setting('our.ice', true) = 'off') NOT VALID;
+        ALTER TABLE places ADD CONSTRAINT complete CHECK (places.* IS NOT NULL);
+        ALTER TABLE countries ADD CONSTRAINT no_row CHECK (false)
+        """,
+        "DROP TABLE closed; ALTER TABLE places DROP CONSTRAINT frozen, DROP CONSTRAINT complete;"
+        " ALTER TABLE countries DROP CONSTRAINT no_row",
+    )
+    here = {"database": places, "cwd": project.directory}
+    refused = ends(
+        guvnor("migrate", "up", **here),
+        3,
+        "1 row of table countries breaks check no_row",
+        "2 rows of table places break check complete",
+    )
+    assert "closed" not in refused.err
+    assert versions(places) == (["003"], [(3, False)])
+    places.execute("DELETE FROM countries; UPDATE places SET name = 'Bern', country = 3 WHERE id > 2")
+    succeeds(guvnor("migrate", "up", **here), "Applied 004")
+
+
 def test_every_kind_of_constraint_is_looked_at(places, guvnor, project):
     project.add_revision(
         """
