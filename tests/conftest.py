@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from guvnor.backup.file import BackupCheckError
 from guvnor.backup.pg_dump import Tools, find_tools
 from tests.support.choice import announced, chosen_server
+from tests.support.command import FROZEN
 from tests.support.forked import ForkedCommand
 from tests.support.golang import Golang, build
 from tests.support.lint import commit, git
@@ -37,7 +39,8 @@ def the_server(config: pytest.Config) -> Server:
 def pytest_configure(config: pytest.Config) -> None:
     """Compile Guvnor once: where PYTHONDONTWRITEBYTECODE is set, each process of a test would do it again."""
     if not hasattr(config, "workerinput"):
-        compileall.compile_dir(HERE.parent / "guvnor", quiet=2)
+        for folder in (HERE.parent, FROZEN):
+            compileall.compile_dir(folder / "guvnor", quiet=2)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -71,6 +74,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         if SERVER in config.stash:
             config.stash[SERVER].disconnect()
         config.stash[STACK].close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frozen_project() -> Iterator[None]:
+    """What is called in this process uses the frozen project, as commands do."""
+    before = Path.cwd()
+    os.chdir(FROZEN)
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(scope="session")

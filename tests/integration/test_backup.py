@@ -33,7 +33,7 @@ from guvnor.revisions.script import script_directory
 from guvnor.schema import rehearsal
 from guvnor.schema.snapshot import Object
 from tests.support import sample_data
-from tests.support.command import CHECKOUT
+from tests.support.command import CHECKOUT, FROZEN
 from tests.support.expect import AT_1, AT_HEAD, succeeds, tables, versions
 from tests.support.facts import BOOKKEEPING
 
@@ -82,7 +82,7 @@ def quiet(_progress):
     pass
 
 
-def dropped_by_a_rollback(connection, directory=CHECKOUT):
+def dropped_by_a_rollback(connection, directory=FROZEN):
     """What the last revision's way back drops, as a rollback finds it out."""
     script = script_directory(directory / "alembic.ini")
     current = state.read(connection, max_wait=1)

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support.command import CHECKOUT
+from tests.support.command import CHECKOUT, FROZEN
 from tests.support.project import Project
 
 PRIORITY = """
@@ -51,6 +51,7 @@ class Clone(Project):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         shutil.copytree(CHECKOUT / "guvnor", directory / "guvnor")  # with what is compiled of it
+        shutil.copy(FROZEN / "guvnor" / "models.py", directory / "guvnor")
         (directory / ".gitignore").write_text("__pycache__/\n")
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit()

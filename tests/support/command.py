@@ -22,8 +22,14 @@ from typing import Any
 from tests.support.server import Target
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+"""The project itself: a command that is run there uses its revisions and models, however many they are."""
 
-OF_THE_CALLER = re.compile(r"GUVNOR_|PG|PYTHONIOENCODING|NO_COLOR$|FORCE_COLOR$|COLUMNS$|LINES$|TERM$|CI$")
+FROZEN = CHECKOUT / "tests" / "frozen"
+"""The project that everything else uses: revisions 001 and 002 with their models, the same for ever."""
+
+OF_THE_CALLER = re.compile(
+    r"GUVNOR_|ALEMBIC_|PG|PYTHONIOENCODING|NO_COLOR$|FORCE_COLOR$|COLUMNS$|LINES$|TERM$|CI$"
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ class Command:
         :param database: the database, or a DSN, to name in GUVNOR_STORAGE_DSN.
         :param env: more environment variables; None takes one away.
         :param input: its standard input, empty when left out.
-        :param cwd: where it runs; a project's directory makes it use that project's revisions.
+        :param cwd: where it runs; a project's directory makes it use that project's revisions, and its models
+            where it has some. Elsewhere it uses those of :data:`FROZEN`.
         :param timeout: seconds; a command that takes longer fails the test.
         """
         stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
@@ -98,7 +105,7 @@ class Command:
             process = subprocess.Popen(
                 self._words(arguments, cwd),
                 cwd=cwd or self.directory,
-                env=self._environment(database, env),
+                env=self._environment(database, env, cwd),
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -133,7 +140,7 @@ class Command:
             process = subprocess.Popen(
                 self._words(arguments, cwd),
                 cwd=cwd or self.directory,
-                env=self._environment(database, {"TERM": "xterm-256color", **(env or {})}),
+                env=self._environment(database, {"TERM": "xterm-256color", **(env or {})}, cwd),
                 stdin=its,
                 stdout=its,
                 stderr=its,
@@ -162,17 +169,22 @@ class Command:
     def _words(self, arguments: Sequence[str | Path], cwd: Path | None) -> list[str]:
         # guvnor finds its revisions by itself.
         elsewhere = self.module == "alembic" and not (cwd and (cwd / "alembic.ini").exists())
-        configuration = ["-c", str(CHECKOUT / "alembic.ini")] if elsewhere else []
+        configuration = ["-c", str(FROZEN / "alembic.ini")] if elsewhere else []
         return [sys.executable, "-m", self.module, *configuration, *map(str, arguments)]
 
     def _environment(
-        self, database: Target | str | None, env: Mapping[str, str | None] | None
+        self,
+        database: Target | str | None,
+        env: Mapping[str, str | None] | None,
+        cwd: Path | None = None,
     ) -> dict[str, str]:
         """The caller's environment without what would steer the command, such as ~/.pgpass."""
         kept = {name: value for name, value in os.environ.items() if not OF_THE_CALLER.match(name)}
         if os.environ.get("GUVNOR_PG_BIN"):
             kept["GUVNOR_PG_BIN"] = os.environ["GUVNOR_PG_BIN"]
         kept |= {"HOME": str(self.directory), "LC_ALL": "C.UTF-8"}
+        if not in_a_project(cwd or self.directory):
+            kept["ALEMBIC_CONFIG"] = str(FROZEN / "alembic.ini")
         if database is not None:
             kept["GUVNOR_STORAGE_DSN"] = database if isinstance(database, str) else database.dsn
         for name, value in (env or {}).items():
@@ -180,6 +192,11 @@ class Command:
             if value is not None:
                 kept[name] = value
         return kept
+
+
+def in_a_project(directory: Path) -> bool:
+    """Whether a command that is run in a directory finds a project there, or above."""
+    return any((folder / "alembic.ini").exists() for folder in (directory, *directory.parents))
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from tests.support.command import Command
+import guvnor
+from tests.support.command import CHECKOUT, FROZEN, Command
 from tests.support.server import Target
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -111,6 +112,8 @@ class ForkedCommand(Command):
         stdin: int = subprocess.DEVNULL,
     ) -> Fork:
         assert stdin == subprocess.DEVNULL, "a fork has no standard input: use `.process`"
+        if cwd not in (None, CHECKOUT) and (cwd / "guvnor").is_dir():
+            raise ValueError("a fork has the code of the checkout: use `.process`")
         words = self._words(arguments, cwd)[3:]
         streams = []
         for _ in range(2):
@@ -119,7 +122,7 @@ class ForkedCommand(Command):
             streams.append(Path(name))
         process = CONTEXT.Process(
             target=run,
-            args=(self.module, words, self._environment(database, env), cwd or self.directory, *streams),
+            args=(self.module, words, self._environment(database, env, cwd), cwd or self.directory, *streams),
         )
         fork = Fork(process, *streams)
         self._forks.append(fork)
@@ -149,5 +152,8 @@ def run(
         opened = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(opened, descriptor)
         os.close(opened)
+    assert "guvnor.models" not in sys.modules, "a module that imports the models belongs to preload.NOT_YET"
+    if directory == CHECKOUT:
+        guvnor.__path__.remove(str(FROZEN / "guvnor"))
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

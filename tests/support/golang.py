@@ -15,7 +15,7 @@ from psycopg2.extensions import connection
 from guvnor.migrate.locks import golang_keys
 from guvnor.revisions.script import script_directory
 from guvnor.revisions.statements import render
-from tests.support.command import CHECKOUT
+from tests.support.command import FROZEN
 from tests.support.server import Database, run
 
 RELEASE = "v4.19.1"
@@ -67,7 +67,7 @@ class Golang:
 
 def our_statements() -> list[tuple[str, str]]:
     """Return the SQL of each of our revisions, up and down, each in one transaction."""
-    script = script_directory(CHECKOUT / "alembic.ini")
+    script = script_directory(FROZEN / "alembic.ini")
     found = []
     for revision in reversed(list(script.walk_revisions())):
         module = revision.module

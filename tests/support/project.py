@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from textwrap import indent
 
-from tests.support.command import CHECKOUT
+from tests.support.command import FROZEN
 
 REVISION = '''"""{title}
 
@@ -37,9 +37,9 @@ class Project:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.versions = directory / "alembic" / "versions"
-        shutil.copy(CHECKOUT / "alembic.ini", directory)
+        shutil.copy(FROZEN / "alembic.ini", directory)
         shutil.copytree(
-            CHECKOUT / "alembic", directory / "alembic", ignore=shutil.ignore_patterns("__pycache__")
+            FROZEN / "alembic", directory / "alembic", ignore=shutil.ignore_patterns("__pycache__")
         )
 
     def add_revision(

@@ -13,9 +13,9 @@ from alembic.operations import Operations
 from sqlalchemy import Connection, NullPool, create_engine
 
 import guvnor.online.operations  # noqa: F401  (registers the online operations)
-from tests.support.command import CHECKOUT
+from tests.support.command import FROZEN
 
-VERSIONS = CHECKOUT / "alembic" / "versions"
+VERSIONS = FROZEN / "alembic" / "versions"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from guvnor.autogenerate import ignores
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, execute
 from guvnor.lint import generated
 from guvnor.schema.statement import statement
-from tests.support.command import CHECKOUT
+from tests.support.command import FROZEN
 
 ADDED_AGAIN = statement(
     "ALTER TABLE signals DROP CONSTRAINT IF EXISTS signal_source_not_empty,",
@@ -19,7 +19,7 @@ ADDED_AGAIN = statement(
 
 def remarks(up: list[EmittedOperation], down: list[EmittedOperation]) -> list[tuple[str, ...]]:
     """What stands above each operation, in the order in which they run."""
-    judge = partial(generated.problems, CHECKOUT / "alembic.ini", "")
+    judge = partial(generated.problems, FROZEN / "alembic.ini", "")
     return [found.remarks for way in ignores.explained(up, down, judge) for found in way]
 
 
