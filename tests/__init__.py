@@ -1,8 +1,7 @@
 """Tests of the project, against a real PostgreSQL.
 
 They have a project of their own, ``tests/frozen``: revisions 001 and 002 with their models. Here, and in all
-processes started from here, ``guvnor.models`` are those models; what is run in the checkout's folder has the
-real ones.
+processes started from here, ``guvnor.models`` are those models.
 """
 
 from __future__ import annotations

@@ -7,9 +7,8 @@ import contextlib
 import pytest
 
 from guvnor.review import roundtrip
-from guvnor.review.files import Tree
+from guvnor.review.files import plant
 from guvnor.revisions import files
-from guvnor.revisions.script import script_directory
 from tests.support import facts
 from tests.support.command import CHECKOUT
 from tests.support.expect import succeeds, versions
@@ -29,30 +28,30 @@ def catalogs(database):
 
 
 def test_they_make_what_the_models_say(database, guvnor, alembic, numbers):
-    succeeds(alembic("upgrade", "head", database=database, cwd=CHECKOUT))
+    succeeds(alembic("upgrade", "head", database=database, real=True))
     assert versions(database) == ([numbers[-1]], [(int(numbers[-1]), False)])
-    succeeds(alembic("check", database=database, cwd=CHECKOUT), "No new upgrade operations detected.")
+    succeeds(alembic("check", database=database, real=True), "No new upgrade operations detected.")
     for expected in ("revision", "models"):
-        succeeds(guvnor("schema", "check", "--against", expected, database=database, cwd=CHECKOUT))
+        succeeds(guvnor("schema", "check", "--against", expected, database=database, real=True))
 
 
 def test_each_way_back_leaves_the_schema_of_the_revision_before(database, guvnor, numbers):
     before = {}
     for number in numbers:
         before[number] = catalogs(database)
-        succeeds(guvnor("migrate", "up", "--to", number, database=database, cwd=CHECKOUT))
+        succeeds(guvnor("migrate", "up", "--to", number, database=database, real=True))
     at_head = catalogs(database)
     for number in reversed(numbers[1:]):
-        succeeds(guvnor("migrate", "down", database=database, cwd=CHECKOUT))
+        succeeds(guvnor("migrate", "down", database=database, real=True))
         assert catalogs(database) == before[number], f"after the downgrade of {number}"
-    succeeds(guvnor("migrate", "down", database=database, cwd=CHECKOUT))
+    succeeds(guvnor("migrate", "down", database=database, real=True))
     assert catalogs(database)[1] == before[numbers[0]][1]  # extensions stay
-    succeeds(guvnor("migrate", "up", database=database, cwd=CHECKOUT))
+    succeeds(guvnor("migrate", "up", database=database, real=True))
     assert catalogs(database) == at_head
 
 
-def test_the_newest_make_the_round_trip_with_rows_in_every_table(server, numbers):
-    tree = Tree(INI, script_directory(INI))
+def test_the_newest_make_the_round_trip_with_rows_in_every_table(server, numbers, tmp_path):
+    tree = plant(tmp_path / "tree", CHECKOUT / "alembic", files.texts(files.directory(INI)))
     for number in numbers[-NEWEST:]:
         before = numbers[numbers.index(number) - 1] if number != numbers[0] else None
         assert roundtrip.run(server.dsn, tree, before, number).problems == []

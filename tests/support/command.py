@@ -22,7 +22,7 @@ from typing import Any
 from tests.support.server import Target
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-"""The project itself: a command that is run there uses its revisions and models, however many they are."""
+"""The project itself, with its real revisions and models, however many they are."""
 
 FROZEN = CHECKOUT / "tests" / "frozen"
 """The project that everything else uses: revisions 001 and 002 with their models, the same for ever."""
@@ -71,6 +71,7 @@ class Command:
         env: Mapping[str, str | None] | None = None,
         input: str | None = None,  # noqa: A002 (as in subprocess)
         cwd: Path | None = None,
+        real: bool = False,
         timeout: float = 60,
     ) -> Result:
         """Run it to its end.
@@ -78,12 +79,14 @@ class Command:
         :param database: the database, or a DSN, to name in GUVNOR_STORAGE_DSN.
         :param env: more environment variables; None takes one away.
         :param input: its standard input, empty when left out.
-        :param cwd: where it runs; a project's directory makes it use that project's revisions, and its models
-            where it has some. Elsewhere it uses those of :data:`FROZEN`.
+        :param cwd: where it runs; a project's directory makes it use that project's revisions. Elsewhere it
+            uses those of :data:`FROZEN`.
+        :param real: whether it uses the real revisions and models instead, those of :data:`CHECKOUT`. It is
+            not run there: a developer's ``.env`` would name another database.
         :param timeout: seconds; a command that takes longer fails the test.
         """
         stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
-        process = self.start(*arguments, database=database, env=env, cwd=cwd, stdin=stdin)
+        process = self.start(*arguments, database=database, env=env, cwd=cwd, real=real, stdin=stdin)
         try:
             out, err = process.communicate(input, timeout)
         except subprocess.TimeoutExpired:
@@ -98,14 +101,15 @@ class Command:
         database: Target | str | None = None,
         env: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
+        real: bool = False,
         stdin: int = subprocess.DEVNULL,
     ) -> subprocess.Popen[str]:
         """Start it, for tests that interrupt or kill it. It leads a process group of its own."""
         with sigint_in_children(signal.default_int_handler):
             process = subprocess.Popen(
-                self._words(arguments, cwd),
+                self._words(arguments, cwd, real),
                 cwd=cwd or self.directory,
-                env=self._environment(database, env, cwd),
+                env=self._environment(database, env, cwd, real),
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -166,10 +170,10 @@ class Command:
                     with contextlib.suppress(BrokenPipeError):
                         stream.close()
 
-    def _words(self, arguments: Sequence[str | Path], cwd: Path | None) -> list[str]:
+    def _words(self, arguments: Sequence[str | Path], cwd: Path | None, real: bool = False) -> list[str]:
         # guvnor finds its revisions by itself.
         elsewhere = self.module == "alembic" and not (cwd and (cwd / "alembic.ini").exists())
-        configuration = ["-c", str(FROZEN / "alembic.ini")] if elsewhere else []
+        configuration = ["-c", str((CHECKOUT if real else FROZEN) / "alembic.ini")] if elsewhere else []
         return [sys.executable, "-m", self.module, *configuration, *map(str, arguments)]
 
     def _environment(
@@ -177,14 +181,17 @@ class Command:
         database: Target | str | None,
         env: Mapping[str, str | None] | None,
         cwd: Path | None = None,
+        real: bool = False,
     ) -> dict[str, str]:
         """The caller's environment without what would steer the command, such as ~/.pgpass."""
         kept = {name: value for name, value in os.environ.items() if not OF_THE_CALLER.match(name)}
         if os.environ.get("GUVNOR_PG_BIN"):
             kept["GUVNOR_PG_BIN"] = os.environ["GUVNOR_PG_BIN"]
         kept |= {"HOME": str(self.directory), "LC_ALL": "C.UTF-8"}
-        if not in_a_project(cwd or self.directory):
-            kept["ALEMBIC_CONFIG"] = str(FROZEN / "alembic.ini")
+        if real or not in_a_project(cwd or self.directory):
+            kept["ALEMBIC_CONFIG"] = str((CHECKOUT if real else FROZEN) / "alembic.ini")
+        if real:
+            kept["PYTHONPATH"] = kept["PYTHONPATH"].removeprefix(f"{FROZEN}{os.pathsep}")
         if database is not None:
             kept["GUVNOR_STORAGE_DSN"] = database if isinstance(database, str) else database.dsn
         for name, value in (env or {}).items():

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import guvnor
-from tests.support.command import CHECKOUT, FROZEN, Command
+from tests.support.command import FROZEN, Command
 from tests.support.server import Target
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -109,12 +109,11 @@ class ForkedCommand(Command):
         database: Target | str | None = None,
         env: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
+        real: bool = False,
         stdin: int = subprocess.DEVNULL,
     ) -> Fork:
         assert stdin == subprocess.DEVNULL, "a fork has no standard input: use `.process`"
-        if cwd not in (None, CHECKOUT) and (cwd / "guvnor").is_dir():
-            raise ValueError("a fork has the code of the checkout: use `.process`")
-        words = self._words(arguments, cwd)[3:]
+        words = self._words(arguments, cwd, real)[3:]
         streams = []
         for _ in range(2):
             descriptor, name = tempfile.mkstemp(dir=self.directory)
@@ -122,7 +121,14 @@ class ForkedCommand(Command):
             streams.append(Path(name))
         process = CONTEXT.Process(
             target=run,
-            args=(self.module, words, self._environment(database, env, cwd), cwd or self.directory, *streams),
+            args=(
+                self.module,
+                words,
+                self._environment(database, env, cwd, real),
+                cwd or self.directory,
+                *streams,
+                real,
+            ),
         )
         fork = Fork(process, *streams)
         self._forks.append(fork)
@@ -139,7 +145,13 @@ class ForkedCommand(Command):
 
 
 def run(
-    module: str, words: list[str], environment: dict[str, str], directory: Path, out: Path, err: Path
+    module: str,
+    words: list[str],
+    environment: dict[str, str],
+    directory: Path,
+    out: Path,
+    err: Path,
+    real: bool,
 ) -> Any:
     """Become ``python -m module``."""
     gc.freeze()  # what is already there is garbage in no command
@@ -153,7 +165,7 @@ def run(
         os.dup2(opened, descriptor)
         os.close(opened)
     assert "guvnor.models" not in sys.modules, "a module that imports the models belongs to preload.NOT_YET"
-    if directory == CHECKOUT:
+    if real:
         guvnor.__path__.remove(str(FROZEN / "guvnor"))
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
