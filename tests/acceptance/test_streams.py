@@ -23,7 +23,7 @@ def redirected(command, redirection, *words, database, **env):
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {redirection}', "sh", *command._words(words, None)],
         cwd=command.directory,
-        env=command._environment(database, env),
+        env=command._environment(database, env, command.directory),
         capture_output=True,
         text=True,
         timeout=60,

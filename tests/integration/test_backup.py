@@ -131,6 +131,7 @@ def by_the_book(tools, tmp_path):
         environment.pop("PGDATABASE")
         environment |= {name: str(value) for name, value in variables.items()}
         environment |= {"GUVNOR_STORAGE_DSN": database.dsn, "database": database.name}
+        environment["ALEMBIC_CONFIG"] = str(FROZEN / "alembic.ini")
         environment["PATH"] = f"{programs}:{tools.directory}:{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", commands],

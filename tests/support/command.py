@@ -109,7 +109,7 @@ class Command:
             process = subprocess.Popen(
                 self._words(arguments, cwd, real),
                 cwd=cwd or self.directory,
-                env=self._environment(database, env, cwd, real),
+                env=self._environment(database, env, cwd or self.directory, real),
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -144,7 +144,9 @@ class Command:
             process = subprocess.Popen(
                 self._words(arguments, cwd),
                 cwd=cwd or self.directory,
-                env=self._environment(database, {"TERM": "xterm-256color", **(env or {})}, cwd),
+                env=self._environment(
+                    database, {"TERM": "xterm-256color", **(env or {})}, cwd or self.directory
+                ),
                 stdin=its,
                 stdout=its,
                 stderr=its,
@@ -188,7 +190,7 @@ class Command:
         if os.environ.get("GUVNOR_PG_BIN"):
             kept["GUVNOR_PG_BIN"] = os.environ["GUVNOR_PG_BIN"]
         kept |= {"HOME": str(self.directory), "LC_ALL": "C.UTF-8"}
-        if real or not in_a_project(cwd or self.directory):
+        if real or (cwd is not None and not in_a_project(cwd)):
             kept["ALEMBIC_CONFIG"] = str((CHECKOUT if real else FROZEN) / "alembic.ini")
         if real:
             kept["PYTHONPATH"] = kept["PYTHONPATH"].removeprefix(f"{FROZEN}{os.pathsep}")

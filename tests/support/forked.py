@@ -124,7 +124,7 @@ class ForkedCommand(Command):
             args=(
                 self.module,
                 words,
-                self._environment(database, env, cwd, real),
+                self._environment(database, env, cwd or self.directory, real),
                 cwd or self.directory,
                 *streams,
                 real,
