@@ -6,4 +6,5 @@ from pathlib import Path
 
 _REAL = Path(__file__).resolve().parents[3] / "guvnor"
 __path__.append(str(_REAL))
-exec((_REAL / "__init__.py").read_text(encoding="utf-8"))
+__file__ = str(_REAL / "__init__.py")
+exec(Path(__file__).read_text(encoding="utf-8"))
