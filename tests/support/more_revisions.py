@@ -123,7 +123,7 @@ class Checkout(Project):
         """Run a command there; it has to succeed."""
         with tempfile.TemporaryDirectory() as home:
             result = Command(module, Path(home))(
-                *words, database=self._dsn, env={"GITHUB_BASE_REF": None}, cwd=self.directory
+                *words, database=self._dsn, env={"GITHUB_BASE_REF": None}, cwd=self.directory, timeout=300
             )
         assert result.code == 0, f"{module} {' '.join(words)}\n{result.out}{result.err}"
         return result
