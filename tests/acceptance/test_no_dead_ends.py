@@ -42,7 +42,6 @@ def test_a_script_is_repeated_as_a_script(migrated, project, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GUVNOR_")}
     environment |= {
         "PATH": f"{programs}:{os.environ['PATH']}",
-        "PYTHONPATH": str(CHECKOUT),
         "GUVNOR_STORAGE_DSN": migrated.dsn,
     }
     script = CHECKOUT / "scripts" / "deploy"

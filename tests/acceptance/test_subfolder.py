@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from guvnor import folder
-from tests.support.command import CHECKOUT
 from tests.support.expect import AT_HEAD, ends, succeeds, versions
 
 
@@ -34,7 +33,7 @@ def test_the_revisions_and_settings_of_the_project_count(database, guvnor, alemb
     plain = subprocess.run(
         [sys.executable, "-m", "alembic", "-c", "../../alembic.ini", "upgrade", "head"],
         cwd=below,
-        env={**alembic._environment(None, None), "PYTHONPATH": str(CHECKOUT)},
+        env=alembic._environment(None, None),
         capture_output=True,
         text=True,
         check=False,
