@@ -152,7 +152,7 @@ class Shadow:
         with Operations.context(MigrationContext.configure(self.connection)):
             try:
                 function()
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # a revision may do anything
                 if isinstance(getattr(error, "orig", error), (psycopg2.Error, AssertionError, GuvnorError)):
                     raise
                 reason = f"{doing} failed: {type(error).__name__}: {error}"

@@ -120,6 +120,8 @@ def test_repair_when_golang_migrate_was_rolling_back_the_first_revision(guvnor, 
 def test_a_revision_that_leaves_the_process_has_failed(guvnor, project, migrated, status):
     project.add_revision(f'op.execute("SELECT 1")\nraise SystemExit({status})', ONLINE_DOWN, python=True)
     ends(guvnor("migrate", "up", database=migrated, cwd=project.directory), 1, "SystemExit", "version 2")
+    planned = succeeds(guvnor("migrate", "plan", database=migrated, cwd=project.directory))
+    assert "revision 003 failed: SystemExit" in planned.plain
     assert versions(migrated) == AT_HEAD
 
 
