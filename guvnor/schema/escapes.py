@@ -83,7 +83,8 @@ class EscapeGuard:
     def execute(self, statement: str) -> None:
         """Run a statement and look; raises what :meth:`inspect` does."""
         self.before_statement(statement)
-        rides_along = not self.off and self._cost < _CHEAP_LOOK and len(self.statements) % _TIMED
+        cheap = self._cost < _CHEAP_LOOK
+        rides_along = not self.off and not self._limited and cheap and len(self.statements) % _TIMED
         if rides_along:
             self.statements.append(statement)
             # On a line of its own, since the statement may end in a comment.
@@ -98,10 +99,13 @@ class EscapeGuard:
         if self.off:
             return
         limited = bool(self._only_live(statement))
-        if limited != self._limited:
-            with self._driver.cursor() as cursor:
-                cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT if limited else 0}'")
-            self._limited = limited
+        if limited or self._limited:  # the statement before may have failed
+            self._limit(limited)
+
+    def _limit(self, limited: bool) -> None:
+        with self._driver.cursor() as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT if limited else 0}'")
+        self._limited = limited
 
     def _only_live(self, statement: str) -> list[str]:
         """Return the names of tables in a statement that it would find outside of the shadow."""
@@ -109,7 +113,7 @@ class EscapeGuard:
             quoted.replace('""', '"') if quoted else bare.lower()
             for quoted, bare in _NAMES.findall(statement)
         }
-        named = {name for name in named & self._live if not _makes_table(statement, name)}
+        named = {name for name in named & self._live if not _makes(statement, name)}
         if not named:
             return []
         sql = """
@@ -130,6 +134,8 @@ class EscapeGuard:
         cheap = self._cost < _CHEAP_LOOK
         if ended or cheap or self._limited or time.monotonic() - self._looked_at > _LOOK_SHARE * self._cost:
             self.inspect(thorough=ended or cheap)
+        if self._limited:
+            self._limit(False)
 
     def inspect(self, *, thorough: bool = True) -> None:
         """Look at ``pg_locks``.
@@ -172,8 +178,10 @@ class EscapeGuard:
             cursor.execute("DEALLOCATE ALL; SELECT pg_advisory_unlock_all()")
 
 
-def _makes_table(statement: str, name: str) -> bool:
-    made = rf"""\bCREATE\s+(UNLOGGED\s+)?TABLE\s+(IF\s+NOT\s+EXISTS\s+)?"?{re.escape(name)}\b"""
+def _makes(statement: str, name: str) -> bool:
+    """Tell whether a statement makes a table or view of a name, in the shadow, which comes first."""
+    kind = r"(UNLOGGED\s+|FOREIGN\s+)?TABLE|(OR\s+REPLACE\s+)?(RECURSIVE\s+|MATERIALIZED\s+)?VIEW"
+    made = rf"""\bCREATE\s+({kind})\s+(IF\s+NOT\s+EXISTS\s+)?("{re.escape(name)}"|{re.escape(name)}\b)"""
     return re.search(made, statement, re.IGNORECASE) is not None
 
 

@@ -14,6 +14,7 @@ from tests.support.project import Project
 pyte = pytest.importorskip("pyte", reason="the extra dev has it")
 
 LONG = """
+    DO $$ BEGIN PERFORM 1; END $$;  -- might mend the rows, so that pre-flight lets it pass
     ALTER TABLE incidents ADD CONSTRAINT incidents_title_is_long_enough_for_everybody_who_reads_it
     CHECK (length(title) > 3 AND title <> 'a title that is written in a hurry' AND title IS NOT NULL)
 """
