@@ -17,7 +17,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from guvnor.database import Database as Live
-from guvnor.postgres import connect
+from guvnor.postgres import connect, scalar
 from guvnor.revisions import sql_revisions
 from guvnor.revisions.files import configuration_file
 from guvnor.schema import drift, escapes, reading, shadow
@@ -228,6 +228,31 @@ def test_a_statement_that_reaches_out_is_noticed_before_the_next_one_runs(
             contextlib.closing(connect(migrated.dsn)) as own,
             pytest.raises(ShadowEscapeError, match="ACCESS EXCLUSIVE on incidents"),
             shadow.build(own, statements(*many[:count], "LOCK TABLE incidents", "SELECT 1/0")),
+        ):
+            pass
+
+
+def test_what_names_a_live_table_is_stopped_soon_and_nothing_after_it(migrated: Database) -> None:
+    slow = "SELECT pg_sleep(0.3)::text AS slow"
+    with (
+        contextlib.closing(connect(migrated.dsn)) as own,
+        shadow.build(
+            own,
+            statements(
+                "CREATE TABLE copy AS TABLE incidents",
+                slow,
+                f"CREATE MATERIALIZED VIEW incidents AS {slow}",
+                f"CREATE TABLE other AS TABLE incidents; {slow}",
+            ),
+        ),
+    ):
+        pass
+    with contextlib.closing(connect(migrated.dsn)) as own:
+        with shadow.build(own, statements("CREATE TABLE copy AS TABLE incidents")):
+            assert scalar(own, "SHOW statement_timeout") == "0"
+        with (
+            pytest.raises(ShadowEscapeError, match="stopped after 100ms"),
+            shadow.build(own, statements("SELECT count(*), pg_sleep(9) FROM incidents")),
         ):
             pass
 
