@@ -65,7 +65,12 @@ def add_table(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[Emitt
         (c for c in changes.added.values() if c.kind == "constraint" and c.parents[0] == item.handle),
         key=lambda c: (_CONSTRAINTS.index(c.attributes["type"]), c.identity),
     )
-    inside = [constraint for constraint in constraints if not changes.refers_to_later(constraint)]
+    inside = [
+        constraint
+        for constraint in constraints
+        # CREATE TABLE takes every constraint for a valid one.
+        if not changes.refers_to_later(constraint) and constraint.attributes["validated"]
+    ]
     width = max((len(column.name) for column in columns), default=0)
     lines = [f"{column.name:<{width}}  {column_ddl.definition(column)}" for column in columns]
     lines += map(_constraint, inside)

@@ -13,6 +13,8 @@ from guvnor.schema.statement import Statement, each, find, statement, table_of, 
 # What may follow the name of a NOT NULL constraint in a snapshot.
 _REMARKS = (" NOT VALID", " NO INHERIT")
 
+DEFAULT = " (default)"  # follows the storage of a column in a snapshot that is that of its type
+
 
 def must_be_filled(column: Object) -> bool:
     """Tell whether a new column is NOT NULL and has no value for existing rows."""
@@ -82,7 +84,7 @@ def attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
     default = "DROP DEFAULT" if wanted["default"] is None else f"SET DEFAULT {wanted['default']}"
     found = {
         "default": [statement(f"{prefix} {default}")],
-        "storage": [statement(f"{prefix} SET STORAGE {wanted['storage']}")],
+        "storage": [statement(f"{prefix} SET STORAGE {str(wanted['storage']).removesuffix(DEFAULT)}")],
         "compression": [statement(f"{prefix} SET COMPRESSION {wanted['compression']}")],
         "statistics target": [statement(f"{prefix} SET STATISTICS {statistics_target(wanted)}")],
         "options": each(options(prefix, wanted["options"], there["options"])),
@@ -97,6 +99,13 @@ def attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
     identity = {"identity generation": identity_ddl.alter(expected, actual)}
     # A default and an identity exclude each other, and an identity is NOT NULL.
     return {**identity, **found} if wanted["identity generation"] is None else {**found, **identity}
+
+
+def of_type(column: Object) -> list[Statement]:
+    """Return the statements for what a column has from its type unless it is set."""
+    set_by = attributes(column, column)
+    storage = [] if str(column.attributes["storage"]).endswith(DEFAULT) else set_by["storage"]
+    return [*storage, *(set_by["compression"] if column.attributes["compression"] != "default" else [])]
 
 
 def _not_null(column: Object) -> Statement:

@@ -21,8 +21,8 @@ _VALIDATED_LATER = ("check", "foreign key")  # constraints that may be added NOT
 # Attributes that the definition of a new object does not include, with their default values.
 _USUAL = {
     "owned by": None, "options": None, "toast options": None, "row security": False,
-    "row security forced": False, "replica identity": "default", "compression": "default",
-    "statistics target": "default", "state": "enabled", "clustered": False, "comment": None,
+    "row security forced": False, "replica identity": "default", "statistics target": "default",
+    "state": "enabled", "clustered": False, "comment": None,
 }  # fmt: skip
 
 # Attributes for which a constraint or a trigger is replaced, those of a sequence, and those that replacing an
@@ -116,7 +116,8 @@ def further(item: Object) -> list[Statement]:
     names = [name for name, value in usual.items() if (item.attributes[name] or value) != value]
     plain = replace(item, attributes={**item.attributes, **usual})
     known = _attributes(item, plain)
-    return [made for name in names for made in known.get(name, [])]
+    of_type = column_ddl.of_type(item) if item.kind == "column" else []
+    return [*of_type, *(made for name in names for made in known.get(name, []))]
 
 
 def rename(item: Object, before: str, after: str) -> Statement:
@@ -135,11 +136,13 @@ def rename(item: Object, before: str, after: str) -> Statement:
 def lost_with_type(snapshot: Snapshot, column: Object) -> list[Statement]:
     """Return the statements for what the server forgets when a column gets another type.
 
-    It makes the statistics objects on the column again, with their comments, but without their targets.
+    It gives the column the storage and compression of the type, and makes the statistics objects on it
+    again, with their comments, but without their targets.
     """
     found = [item for item in snapshot.of_kind("statistics") if column.handle in item.parents]
     found = [item for item in found if item.attributes["statistics target"] != "default"]
-    return [made for item in found for made in _attributes(item, item)["statistics target"]]
+    targets = [made for item in found for made in _attributes(item, item)["statistics target"]]
+    return [*column_ddl.of_type(column), *targets]
 
 
 def locks_writers(constraint: Object) -> bool:

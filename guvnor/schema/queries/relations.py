@@ -142,7 +142,8 @@ COLUMNS = f"""
                    AND p.refobjid = c.oid AND p.refobjsubid = a.attnum
                    AND p.deptype = 'i') END AS "identity generation",
            CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
-                ELSE 'EXTENDED' END AS storage,
+                ELSE 'EXTENDED' END
+               || CASE WHEN a.attstorage = t.typstorage THEN ' (default)' ELSE '' END AS storage,
            CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' ELSE 'default' END AS compression,
            COALESCE(NULLIF(a.attstattarget, -1)::text, 'default') AS "statistics target",
            -- pg_attver is no setting: some servers count the versions of a column there
