@@ -241,3 +241,34 @@ def test_long_names_that_begin_in_the_same_way(example: Example) -> None:
     example.begin(keys.format("a", "b"), "INSERT INTO t VALUES (1, 2, 3)", keys.format("b", "c"))
     assert "TODO" not in example.generate()
     example.there_and_back()
+
+
+def test_a_new_column_and_one_of_another_type_keep_their_storage(example: Example) -> None:
+    kept = "; ALTER TABLE t ALTER a SET STORAGE EXTERNAL, ALTER a SET COMPRESSION pglz"
+    example.begin(
+        f"CREATE TABLE t (a varchar(20)){kept}",
+        "INSERT INTO t VALUES ('x')",
+        f"""
+        CREATE TABLE t (a varchar(40), b text){kept};
+        ALTER TABLE t ALTER b SET STORAGE MAIN;
+        CREATE TABLE u (c text);
+        ALTER TABLE u ALTER c SET STORAGE EXTERNAL
+        """,
+    )
+    assert "TODO" not in example.generate()
+    example.there_and_back()
+
+
+def test_a_new_table_keeps_its_unvalidated_constraints_so(example: Example) -> None:
+    example.begin(
+        "CREATE TABLE t (a int PRIMARY KEY)",
+        "",
+        """
+        CREATE TABLE t (a int PRIMARY KEY);
+        CREATE TABLE u (b int, CONSTRAINT valid CHECK (b > 0));
+        ALTER TABLE u ADD CONSTRAINT later CHECK (b > 5) NOT VALID;
+        ALTER TABLE u ADD CONSTRAINT key FOREIGN KEY (b) REFERENCES t NOT VALID
+        """,
+    )
+    assert "TODO" not in example.generate()
+    example.there_and_back()
