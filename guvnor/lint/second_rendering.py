@@ -50,7 +50,8 @@ def again(sources: Sequence[RevisionSource]) -> dict[str, Rendered]:
     sources = [source for source in sources if _may_differ(source)]
     if not sources:
         return {}
-    path = [str(Path(guvnor.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    packages = [str(Path(folder).parent) for folder in guvnor.__path__]
+    path = [*packages, *filter(None, [os.environ.get("PYTHONPATH")])]
     # Sets of strings have an order that this seed decides.
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     with tempfile.TemporaryDirectory(prefix="guvnor-lint-") as folder:

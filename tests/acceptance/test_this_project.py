@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from guvnor.review import roundtrip
+from guvnor.review import effects, expected, roundtrip
 from guvnor.review.files import plant
 from guvnor.revisions import files
 from tests.support import facts
@@ -31,8 +31,8 @@ def test_they_make_what_the_models_say(database, guvnor, alembic, numbers):
     succeeds(alembic("upgrade", "head", database=database, real=True))
     assert versions(database) == ([numbers[-1]], [(int(numbers[-1]), False)])
     succeeds(alembic("check", database=database, real=True), "No new upgrade operations detected.")
-    for expected in ("revision", "models"):
-        succeeds(guvnor("schema", "check", "--against", expected, database=database, real=True))
+    for side in ("revision", "models"):
+        succeeds(guvnor("schema", "check", "--against", side, database=database, real=True))
 
 
 def test_each_way_back_leaves_the_schema_of_the_revision_before(database, guvnor, numbers):
@@ -50,8 +50,10 @@ def test_each_way_back_leaves_the_schema_of_the_revision_before(database, guvnor
     assert catalogs(database) == at_head
 
 
-def test_the_newest_make_the_round_trip_with_rows_in_every_table(server, numbers, tmp_path):
+def test_the_newest_make_the_round_trip_with_rows_in_every_table(server, tmp_path):
+    every = files.read(files.directory(INI))
     tree = plant(tmp_path / "tree", CHECKOUT / "alembic", files.texts(files.directory(INI)))
-    for number in numbers[-NEWEST:]:
-        before = numbers[numbers.index(number) - 1] if number != numbers[0] else None
-        assert roundtrip.run(server.dsn, tree, before, number).problems == []
+    found = effects.range_of(tree, [revision.path.name for revision in every[-NEWEST:]])
+    observed, _ = effects.observe(server.dsn, found)
+    trip = roundtrip.run(server.dsn, tree, found.base, found.head, expected.of_effects(observed))
+    assert trip.problems == []
