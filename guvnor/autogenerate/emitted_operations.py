@@ -69,6 +69,9 @@ _REPLACES = {
     "index": {"renaming-object": "it takes the name of the index that it replaces."},
 }
 
+# Which arguments of an operation are names instead of SQL, where that is not the first one alone.
+_NAMES = {"set_not_null": (0, 1), "validate_constraint": (0, 1)}
+
 _STOPS = "Fails when a row holds NULL: if there may be one, put op.backfill before it."
 
 
@@ -98,7 +101,10 @@ class EmittedOperation:
         lines = [f"    # {line}" for remark in self.remarks for line in textwrap.wrap(remark, WIDTH)]
         if self.name == "execute":
             return "\n".join([*lines, f"    op.execute({self._sql()})"])
-        written = [_argument(text) for text in self.arguments]
+        written = [
+            _on_one_line(text) if place in _NAMES.get(self.name, (0,)) else _argument(text)
+            for place, text in enumerate(self.arguments)
+        ]
         written += [f"{name}={_argument(text)}" for name, text in self.keywords.items()]
         lines.append(f"    op.{self.name}({', '.join(written)})")
         if len(lines[-1]) > WIDTH + 4 or "\n" in lines[-1]:

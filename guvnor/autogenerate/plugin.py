@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import psycopg2
 from alembic import op
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import renderers
@@ -270,7 +271,8 @@ def _missed(
         # A TODO may stand for the object that was not found in the shadow.
         return [todo(Phase.LEAVE, Todo.REACHES_OUTSIDE, message=error.message)] if whole else []
     except DBAPIError as error:
-        reason = str(error.orig).strip().splitlines()[0]
+        said = error.orig.diag.message_primary if isinstance(error.orig, psycopg2.Error) else error.orig
+        reason = " ".join(str(said).split())
         return [todo(Phase.LEAVE, Todo.REFUSED, reason=reason)]
     if not whole:
         return []

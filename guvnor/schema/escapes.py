@@ -53,6 +53,7 @@ class EscapeGuard:
     :ivar off: whether the checks are off for now.
     :ivar doing: what is being run, in words for an error.
     :ivar statements: those that were run while the checks were on.
+    :ivar limited: whether the statement that is running is stopped after a moment.
     """
 
     def __init__(self, driver: Connection, shadow: int) -> None:
@@ -67,7 +68,7 @@ class EscapeGuard:
         self._driver = driver
         self._looked_at = 0.0
         self._cost = 0.0
-        self._limited = False
+        self.limited = False
         sql = """
             SELECT pg_current_xact_id()::text, current_setting('search_path'),
                    ARRAY(SELECT oid::bigint FROM pg_class WHERE oid >= 16384),
@@ -84,7 +85,7 @@ class EscapeGuard:
         """Run a statement and look; raises what :meth:`inspect` does."""
         self.before_statement(statement)
         cheap = self._cost < _CHEAP_LOOK
-        rides_along = not self.off and not self._limited and cheap and len(self.statements) % _TIMED
+        rides_along = not self.off and not self.limited and cheap and len(self.statements) % _TIMED
         if rides_along:
             self.statements.append(statement)
             # On a line of its own, since the statement may end in a comment.
@@ -99,13 +100,13 @@ class EscapeGuard:
         if self.off:
             return
         limited = bool(self._only_live(statement))
-        if limited or self._limited:  # the statement before may have failed
+        if limited or self.limited:  # the statement before may have failed
             self._limit(limited)
 
     def _limit(self, limited: bool) -> None:
         with self._driver.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT if limited else 0}'")
-        self._limited = limited
+        self.limited = limited
 
     def _only_live(self, statement: str) -> list[str]:
         """Return the names of tables in a statement that it would find outside of the shadow."""
@@ -132,9 +133,9 @@ class EscapeGuard:
         self.statements.append(statement)
         ended = self._driver.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
         cheap = self._cost < _CHEAP_LOOK
-        if ended or cheap or self._limited or time.monotonic() - self._looked_at > _LOOK_SHARE * self._cost:
+        if ended or cheap or self.limited or time.monotonic() - self._looked_at > _LOOK_SHARE * self._cost:
             self.inspect(thorough=ended or cheap)
-        if self._limited:
+        if self.limited:
             self._limit(False)
 
     def inspect(self, *, thorough: bool = True) -> None:

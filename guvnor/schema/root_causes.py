@@ -105,6 +105,8 @@ def trace(
         findings = compare(expected, actual, grantees)
     findings = _reprinted(shadow, expected, actual, findings)
     causes, findings = follow_names(causes, named, findings, expected)
+    # What belongs to a table is renamed before it: the statement names the table as it is.
+    renamed.sort(key=lambda rename: rename.item.kind not in _UNDER_A_TABLE)
     return RootCauses(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
 
 

@@ -272,3 +272,24 @@ def test_a_new_table_keeps_its_unvalidated_constraints_so(example: Example) -> N
     )
     assert "TODO" not in example.generate()
     example.there_and_back()
+
+
+def test_what_belongs_to_a_renamed_table_is_renamed_before_it(example: Example) -> None:
+    schema = (
+        "CREATE TABLE {0} (a int4range, b int, CONSTRAINT {1} EXCLUDE USING gist (a WITH &&)); "
+        "CREATE POLICY {1} ON {0} USING (b > 0); CREATE RULE {1} AS ON DELETE TO {0} DO ALSO NOTHING"
+    )
+    example.begin(schema.format("t", "one"), "INSERT INTO t VALUES ('[1,2)', 1)", schema.format("u", "two"))
+    assert "TODO" not in example.generate()
+    example.there_and_back()
+
+
+def test_a_name_of_two_lines_stays_as_it_is(example: Example) -> None:
+    key = "CREATE TABLE t (a int PRIMARY KEY, b int{}); {}; CREATE TABLE u (c int)"
+    added = (
+        'ALTER TABLE t ADD CONSTRAINT "two\nlines" FOREIGN KEY (b) REFERENCES t; '
+        'ALTER TABLE u ADD CONSTRAINT " of\n\n  three " CHECK (c > 0)'
+    )
+    example.begin(key.format("", ""), "INSERT INTO t VALUES (1, 1)", f"{key.format('', '')}; {added}")
+    assert "TODO" not in example.generate()
+    example.there_and_back()
