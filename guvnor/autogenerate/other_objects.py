@@ -54,7 +54,8 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
         yield todo(Phase.CREATE, Todo.NO_STATEMENT, item=str(item))
     elif item.kind == "constraint" and ddl.locks_writers(item):
         facts = {"constraint": str(item), "table": table_of(item)}
-        yield todo(phase, Todo.BLOCKS_WRITERS, [str(item.sql)], **facts)
+        more = [made.sql for made in ddl.further(item)]
+        yield todo(phase, Todo.BLOCKS_WRITERS, [str(item.sql), *more], **facts)
     elif beside:
         yield from emitted(phase, statements[:1])
         yield from emitted(Phase.TAKE_NAME, statements[1:])

@@ -151,7 +151,8 @@ def _creating(item: Object, missing: Mapping[str, Object]) -> str | None:
     if item.handle not in missing:
         return None
     relation = missing.get(item.parents[0])
-    if item.kind == "column" and relation and "view" in relation.kind:
+    inherited = any(parent.startswith("column:") and parent in missing for parent in item.parents)
+    if item.kind == "column" and (inherited or (relation and "view" in relation.kind)):
         return safe(ddl.further(item)) or ""
     return safe(ddl.create(item))
 

@@ -293,3 +293,16 @@ def test_a_name_of_two_lines_stays_as_it_is(example: Example) -> None:
     example.begin(key.format("", ""), "INSERT INTO t VALUES (1, 1)", f"{key.format('', '')}; {added}")
     assert "TODO" not in example.generate()
     example.there_and_back()
+
+
+def test_a_column_of_a_partitioned_table_is_said_once(example: Example) -> None:
+    schema = (
+        "CREATE TABLE t (a int NOT NULL{}) PARTITION BY RANGE (a); "
+        "CREATE TABLE half PARTITION OF t FOR VALUES FROM (0) TO (9) PARTITION BY RANGE (a); "
+        'CREATE TABLE "table" PARTITION OF half FOR VALUES FROM (0) TO (9)'
+    )
+    example.begin(schema.format(""), "INSERT INTO t VALUES (1)", schema.format(", b text"))
+    assert "TODO" not in example.generate()
+    said = [line for line in example.result.err.splitlines() if "Detected: " in line]
+    assert [line.partition("Detected: ")[2].partition('"')[0] for line in said] == ["column t.b is missing"]
+    example.there_and_back()

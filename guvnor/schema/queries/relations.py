@@ -122,6 +122,11 @@ COLUMNS = f"""
                || CASE WHEN e.typnamespace = %(schema)s AND e.typtype <> 'c'
                        THEN ARRAY['type:' || quote_ident(e.typname)]
                        WHEN t.typnamespace = %(schema)s THEN ARRAY['type:' || quote_ident(t.typname)]
+                       ELSE '{{}}' END
+               || CASE WHEN a.attinhcount > 0
+                       THEN ARRAY(SELECT 'column:' || quote_ident(p.relname) || '.' || quote_ident(a.attname)
+                                  FROM pg_inherits AS h JOIN pg_class AS p ON p.oid = h.inhparent
+                                  WHERE h.inhrelid = c.oid ORDER BY h.inhseqno)
                        ELSE '{{}}' END AS parents,
            format_type(a.atttypid, a.atttypmod) AS type,
            CASE WHEN a.attcollation <> t.typcollation
