@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from guvnor.backup.file import BackupError
-from guvnor.backup.script import HEAD, PART, Part
+from guvnor.backup.script import HEAD, PART, BackupPart
 from guvnor.postgres import Connection, rows
 from guvnor.postgres.quoting import constant
 from guvnor.schema.snapshot import Object
@@ -130,7 +130,7 @@ class DroppedData:
 
     name: str
     table: str | None
-    part: Part
+    part: BackupPart
     source: str = ""
     statement: str = ""
 
@@ -174,7 +174,7 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
                 f"SELECT {columns} FROM saved ON CONFLICT DO NOTHING"
             )
         name, made_by = relation.name, tuple(revisions.get(relation.name, ()))
-        part = Part("rows", name, name, tuple(relation.columns), tuple(relation.key), made_by)
+        part = BackupPart("rows", name, name, tuple(relation.columns), tuple(relation.key), made_by)
         found.append(DroppedData(name, name, part, source, put_back))
     for relation in _read_relations(connection, list(dropped)):
         if relation.kind in ("r", "p"):
@@ -182,10 +182,10 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
     for relation in relations:
         name = relation.name
         if relation.kind == "S":
-            part = Part("sequence", name, name, ("last_value", "is_called"))
+            part = BackupPart("sequence", name, name, ("last_value", "is_called"))
             found.append(DroppedData(name, None, part, name, setval(name)))
         if relation.kind == "m":
-            part = Part("view", name, name)
+            part = BackupPart("view", name, name)
             found.append(DroppedData(name, None, part, statement=f"REFRESH MATERIALIZED VIEW {name}"))
     return found
 
@@ -250,7 +250,7 @@ def _values(
         yield DroppedData(
             name,
             table.name,
-            Part(
+            BackupPart(
                 "values",
                 name,
                 table.name,

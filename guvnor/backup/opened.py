@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from guvnor import typed
-from guvnor.backup.script import DamagedScriptError, Part, parts
+from guvnor.backup.script import BackupPart, DamagedScriptError, parts
 from guvnor.errors import GuvnorError, PreflightError
 
 _CHUNK = 1 << 20
@@ -51,7 +51,7 @@ class Backup:
     path: Path
     sha256: str
     kind: Kind
-    counted: tuple[tuple[Part, int], ...] = ()
+    counted: tuple[tuple[BackupPart, int], ...] = ()
     _identities: tuple[Any, ...] = field(default=(), repr=False)
 
     @contextlib.contextmanager

@@ -29,7 +29,7 @@ class DamagedScriptError(ValueError):
 
 
 @dataclass(frozen=True)
-class Part:
+class BackupPart:
     """What one part of the script holds. Names are as SQL writes them, those of relations with their schema.
 
     :ivar kind: ``rows`` of a table, ``values`` of a column, the state of a ``sequence``, or a materialized
@@ -55,13 +55,13 @@ class Part:
         return asdict(self)
 
     @classmethod
-    def of(cls, said: dict[str, Any]) -> Part:
+    def of(cls, said: dict[str, Any]) -> BackupPart:
         """Return what a comment in the script says."""
         lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
         return cls(**{**said, **lists})
 
 
-def parts(script: Iterable[bytes]) -> Iterator[tuple[Part, Iterator[bytes]]]:
+def parts(script: Iterable[bytes]) -> Iterator[tuple[BackupPart, Iterator[bytes]]]:
     """Go over the parts of a script: what each holds, and its rows, a line each.
 
     :param script: its lines.
@@ -86,14 +86,14 @@ def parts(script: Iterable[bytes]) -> Iterator[tuple[Part, Iterator[bytes]]]:
         raise DamagedScriptError("an older release of guvnor has written it")
 
 
-def _read(said: bytes) -> Part:
+def _read(said: bytes) -> BackupPart:
     try:
-        return Part.of(json.loads(said))
+        return BackupPart.of(json.loads(said))
     except (ValueError, TypeError):
         raise DamagedScriptError("another release of guvnor has written it") from None
 
 
-def _rows(lines: Iterator[bytes], part: Part) -> Iterator[bytes]:
+def _rows(lines: Iterator[bytes], part: BackupPart) -> Iterator[bytes]:
     """Return the rows of a part, and check their number."""
     for line in lines:
         if _COPY.fullmatch(line.rstrip(b"\n")):

@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from guvnor.backup.script import Part
+from guvnor.backup.script import BackupPart
 from guvnor.postgres import Connection, row
 from guvnor.postgres.quoting import LONGEST_NAME, constant
 
@@ -88,7 +88,7 @@ class Target:
     since: str | None = None
 
 
-def read_target(connection: Connection, part: Part, *, history: bool) -> Target:
+def read_target(connection: Connection, part: BackupPart, *, history: bool) -> Target:
     """Read what the live database has of a part's relation.
 
     :param history: whether the table of the history is there.
@@ -119,7 +119,7 @@ class StagedPart:
     :ivar sha256: the checksum of the backup.
     """
 
-    part: Part
+    part: BackupPart
     target: Target
     number: int
     sha256: str

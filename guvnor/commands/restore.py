@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from guvnor import postgres, typed
 from guvnor.backup import staged
 from guvnor.backup.opened import Backup
-from guvnor.backup.script import Part
+from guvnor.backup.script import BackupPart
 from guvnor.backup.staged import StagedPart, Target
 from guvnor.bookkeeping import consistency, history, production, state
 from guvnor.bookkeeping.state import State
@@ -116,7 +116,7 @@ def find_targets(connection: Connection, backup: Backup, current: State) -> list
     return found
 
 
-def _problem(part: Part, count: int, target: Target) -> str | None:
+def _problem(part: BackupPart, count: int, target: Target) -> str | None:
     """Say why a part cannot be put back; None when it can."""
     if target.kind not in ("r", "p"):
         return f"There is no table {part.table}, of which the backup holds {what(part, count)}."

@@ -10,7 +10,7 @@ import psycopg2
 from psycopg2 import errorcodes
 
 from guvnor import postgres, typed
-from guvnor.backup.script import Part
+from guvnor.backup.script import BackupPart
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate import signals
 from guvnor.online.progress import Progress
@@ -80,7 +80,7 @@ def shows(part: RestoredPart) -> str:
     )
 
 
-def what(part: Part, count: int) -> str:
+def what(part: BackupPart, count: int) -> str:
     """Say how much a part holds: ``2 rows of public.audit_logs``."""
     unit = {"rows": "row", "values": "value"}.get(part.kind)
     if unit is None:
