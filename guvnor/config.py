@@ -169,6 +169,7 @@ OPTIONS = (
         "age or SSH public keys to encrypt backups for, comma-separated",
         True,
     ),
+    Option("backup.identity", "", _path, "file of the private key that decrypts a backup", True),
     Option("shadow.dsn", "", str, "scratch database for building the expected schema", True),
     Option("schema.ignore", "", _list, "objects that belong to others: glob patterns", True),
     Option("session.keep", "", _list, "settings that revisions find as the server has them: names", True),
@@ -202,6 +203,7 @@ class Settings:
     backup: bool
     backup_directory: Path | None
     backup_recipients: tuple[str, ...]
+    backup_identity: Path | None
     shadow_dsn: str = field(repr=False)
     schema_ignore: tuple[str, ...]
     session_keep: tuple[str, ...]

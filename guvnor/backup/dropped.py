@@ -1,8 +1,9 @@
-"""The data that a rollback loses, written as a script for psql that puts it back."""
+"""The data that a rollback loses, written as a script that puts it back; see :mod:`guvnor.backup.script`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from guvnor.backup.file import BackupError
+from guvnor.backup.script import HEAD, PART, BackupPart
 from guvnor.postgres import Connection, rows
 from guvnor.postgres.quoting import constant
 from guvnor.schema.snapshot import Object
@@ -28,10 +30,12 @@ SET LOCAL xmloption = 'content';
 """
 
 # A restore must not fire triggers, such as one that stamps the time of the last change.
-_HEAD = r"""-- Puts back what a rollback dropped: rows of tables, and values of columns by primary key.
--- First make the tables and columns again with `guvnor migrate up`, then run this with psql.
--- It is one transaction, and it has succeeded when psql prints COMMIT.
--- Values of rows that were deleted since are skipped; values that were written since are replaced.
+_HEAD = (
+    HEAD
+    + r"""
+-- First make the tables and columns again with `guvnor migrate up`, then: guvnor restore FILE
+-- Without guvnor, psql runs this, while the application is stopped: one transaction, which has succeeded
+-- when psql prints COMMIT. Values that were written since are replaced then.
 \set ON_ERROR_STOP on
 \encoding UTF8
 BEGIN;
@@ -43,6 +47,7 @@ FROM pg_trigger WHERE tgrelid IN ({tables}) AND NOT tgisinternal AND tgenabled =
 SELECT format('ALTER TABLE %s DISABLE TRIGGER %I', "table", name) FROM silenced \gexec
 
 """
+)
 
 _TAIL = r"""
 SET CONSTRAINTS ALL IMMEDIATE;
@@ -117,7 +122,7 @@ class DroppedData:
 
     :ivar name: as SQL writes it, with its schema.
     :ivar table: the table that it is put back into; None for a sequence or a materialized view.
-    :ivar columns: what is saved; empty for a materialized view, which is refreshed instead.
+    :ivar part: what ``guvnor restore`` is told of it.
     :ivar source: what it is selected from.
     :ivar statement: puts the data back from the temporary table ``saved``; empty for the rows of a table that
         is gone.
@@ -125,9 +130,14 @@ class DroppedData:
 
     name: str
     table: str | None
-    columns: str
-    source: str
+    part: BackupPart
+    source: str = ""
     statement: str = ""
+
+    @property
+    def columns(self) -> str:
+        """What is saved; empty for a materialized view, which is refreshed instead."""
+        return ", ".join(self.part.columns)
 
 
 def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[DroppedData]:
@@ -148,6 +158,8 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
         # Of a table that is emptied some rows may remain, and they lose the values of the column.
         if table and (table not in gone or table in emptied):
             dropped.setdefault(table, []).append(item.name)
+    revisions = {f"public.{item.identity}": item.attributes.get("revisions", ()) for item in objects}
+    gone_columns = {f"public.{i.identity}" for i in objects if i.attributes.get("how", "drop") == "drop"}
     relations = _read_relations(connection, gone)
     found = []
     for relation in _sorted([relation for relation in relations if relation.kind in ("r", "p")]):
@@ -161,16 +173,20 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
                 f"INSERT INTO {relation.name} ({columns}) OVERRIDING SYSTEM VALUE "
                 f"SELECT {columns} FROM saved ON CONFLICT DO NOTHING"
             )
-        found.append(DroppedData(relation.name, relation.name, columns, source, put_back))
+        name, made_by = relation.name, tuple(revisions.get(relation.name, ()))
+        part = BackupPart("rows", name, name, tuple(relation.columns), tuple(relation.key), made_by)
+        found.append(DroppedData(name, name, part, source, put_back))
     for relation in _read_relations(connection, list(dropped)):
         if relation.kind in ("r", "p"):
-            found += _values(relation, dropped[relation.name])
+            found += _values(relation, dropped[relation.name], revisions, gone_columns)
     for relation in relations:
         name = relation.name
         if relation.kind == "S":
-            found.append(DroppedData(name, None, "last_value, is_called", name, _setval(name)))
+            part = BackupPart("sequence", name, name, ("last_value", "is_called"))
+            found.append(DroppedData(name, None, part, name, setval(name)))
         if relation.kind == "m":
-            found.append(DroppedData(name, None, "", "", f"REFRESH MATERIALIZED VIEW {name}"))
+            part = BackupPart("view", name, name)
+            found.append(DroppedData(name, None, part, statement=f"REFRESH MATERIALIZED VIEW {name}"))
     return found
 
 
@@ -187,6 +203,7 @@ def write_script(connection: Connection, dropped: Sequence[DroppedData], file: S
     with connection.cursor() as cursor:
         cursor.execute(_SETTINGS)
     for data in dropped:
+        file.write(f"{PART}{json.dumps(data.part.as_json())}\n".encode())
         if data.columns:
             _write_data(connection, data, file)
         if data.statement:
@@ -214,9 +231,13 @@ def _write_data(connection: Connection, data: DroppedData, file: SupportsWrite[b
         file.write(f"\\.\n-- Rows: {cursor.rowcount}\n".encode())
 
 
-def _values(table: _Relation, dropped: Sequence[str]) -> Iterator[DroppedData]:
-    """Describe the columns that are dropped from a table.
+def _values(
+    table: _Relation, dropped: Sequence[str], revisions: Mapping[str, Sequence[str]], gone: Collection[str]
+) -> Iterator[DroppedData]:
+    """Describe the columns whose values are lost.
 
+    :param revisions: those that lose the values, by the name of the column.
+    :param gone: the columns that are dropped.
     :raises NotSeparableError: when the table has no primary key that remains.
     """
     for column in (name for name in dropped if name in table.columns):
@@ -229,7 +250,15 @@ def _values(table: _Relation, dropped: Sequence[str]) -> Iterator[DroppedData]:
         yield DroppedData(
             name,
             table.name,
-            ", ".join((*table.key, column)),
+            BackupPart(
+                "values",
+                name,
+                table.name,
+                (*table.key, column),
+                tuple(table.key),
+                tuple(revisions.get(name, ())),
+                gone=name in gone,
+            ),
             f"{table.name} WHERE {column} IS NOT NULL",
             f"UPDATE {table.name} AS t SET {column} = s.{column} FROM saved AS s WHERE {same}",
         )
@@ -253,8 +282,8 @@ def _check_separable(table: _Relation, how: str) -> None:
         )
 
 
-def _setval(name: str) -> str:
-    """Return what puts a sequence forward, never back: numbers may have been handed out since."""
+def setval(name: str) -> str:
+    """Return the query that puts a sequence forward, never back: numbers may have been handed out since."""
     ascends = f"(SELECT seqincrement > 0 FROM pg_sequence WHERE seqrelid = {constant(name)}::regclass)"
     return (
         f"SELECT setval({constant(name)}, saved.last_value, saved.is_called) FROM saved, {name} AS now "

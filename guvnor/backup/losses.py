@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import psycopg2
 from psycopg2 import errorcodes
@@ -141,13 +142,20 @@ def objects(effects: Iterable[Effect]) -> tuple[Object, ...]:
     effects = list(effects)  # the backup takes tables that inherit one by one
     along = [i for e in effects for i in e.dropped if i.kind in ("sequence", "materialized view")]
     found = {item.handle: item for item in along}
-    for _, change in _possible(effects, along=True):
+    said: dict[str, dict[str, Any]] = {}
+    for loss, change in _possible(effects, along=True):
         table = f"relation:{change.table}"
+        attributes: dict[str, Any] = {"revisions": []}  # those that lose its data
         if change.column is None:
-            item = Object("table", change.table, {"emptied": change.how if change.how != "drop" else None})
+            attributes["emptied"] = change.how if change.how != "drop" else None
+            item = Object("table", change.table, attributes)
         else:
-            item = Object("column", change.name, {}, (table,))
+            item = Object("column", change.name, attributes, (table,))
         found.setdefault(item.handle, item)
+        attributes = said.setdefault(item.handle, attributes)
+        attributes["revisions"].append(loss.revision)
+        if change.column is not None and attributes.get("how") != "drop":
+            attributes["how"] = change.how
     return tuple(found.values())
 
 

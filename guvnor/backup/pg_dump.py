@@ -53,10 +53,18 @@ def find_tools(server_major: int) -> Tools:
 
     :raises BackupCheckError: when there is none, or when all are too old.
     """
+    return fitting_tools(server_major)[0]
+
+
+def fitting_tools(server_major: int) -> list[Tools]:
+    """Find all that are not older than the server, the oldest first.
+
+    :raises BackupCheckError: when there is none, or when all are too old.
+    """
     found = [tools for directory in _directories() if (tools := _tools(directory)) is not None]
     fitting = [tools for tools in found if tools.major >= server_major]
     if fitting:
-        return min(fitting, key=lambda tools: tools.major)
+        return sorted(fitting, key=lambda tools: tools.major)
     seen = ", ".join(f"{tools.version} in {tools.directory}" for tools in found)
     raise BackupCheckError(
         f"pg_dump is older than the server, which is PostgreSQL {server_major}; found: {seen}."

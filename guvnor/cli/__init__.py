@@ -15,6 +15,7 @@ from guvnor.cli.configuration import config_group
 from guvnor.cli.db import db
 from guvnor.cli.deploy import deploy
 from guvnor.cli.migrate import migrate
+from guvnor.cli.restore import restore
 from guvnor.cli.schema import schema
 from guvnor.cli.streams import open_closed_streams, say
 from guvnor.config import MASK
@@ -61,6 +62,7 @@ def main() -> None:
 migrate.add_command(deploy)
 for group in (migrate, schema, db, config_group):
     main.add_command(group)
+main.add_command(restore)
 
 
 @main.command()

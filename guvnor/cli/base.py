@@ -212,6 +212,13 @@ backup_recipient_option = _setting(
     metavar="KEY",
     multiple=True,
 )
+backup_identity_option = _setting(
+    "backup.identity",
+    "The private key that decrypts the backup, of age or SSH.",
+    "--backup-identity",
+    metavar="FILE",
+    shell_complete=completing.files,
+)
 
 
 def _backup(context: click.Context, option: click.Parameter, given: str | bool) -> None:

@@ -1,4 +1,4 @@
-"""What a shell offers for a value: revisions, levels, directories."""
+"""What a shell offers for a value: revisions, levels, directories, files."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def levels(_context: click.Context, _option: click.Parameter, typed: str) -> lis
 def directories(_context: click.Context, _option: click.Parameter, typed: str) -> list[CompletionItem]:
     """Let the shell offer directories."""
     return [CompletionItem(typed, type="dir")]
+
+
+def files(_context: click.Context, _option: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Let the shell offer files."""
+    return [CompletionItem(typed, type="file")]

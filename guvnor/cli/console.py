@@ -234,6 +234,10 @@ class Console(Observer):
         """Show the progress of a long step."""
         self._bar.update(progress)
 
+    def settled(self) -> None:
+        """Remove the progress bar: the result follows."""
+        self._bar.close()
+
     def outcome(self, outcome: Outcome) -> None:
         """Show what a command that moves the version has done.
 

@@ -17,6 +17,7 @@ ROLLBACK = "rollback a migration"
 DROP = "apply a migration that drops data"
 STALL = "apply a migration that may make the application wait"
 UNMARK = "take away the mark that guards this database"
+RESTORE = "restore data from a backup"
 FORCE = "set the version of a database, whatever its schema is,"
 
 
@@ -48,8 +49,8 @@ class Risk:
 
     @property
     def may_lose_data(self) -> bool:
-        """Whether data may be lost by it: not by a wait, nor by a mark."""
-        return self.action not in (STALL, UNMARK)
+        """Whether data may be lost by it: not by a wait, nor by a mark, nor by a restore."""
+        return self.action not in (STALL, UNMARK, RESTORE)
 
 
 class RefusedError(GuvnorError):

@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, Protocol
 
 import psycopg2
 from psycopg2 import extensions
 
 from guvnor.errors import GuvnorError
 from guvnor.migrate import stalls
-from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.stalls import Blame, Stall, Waiter, WaitersBehind
 from guvnor.online import blockers
 from guvnor.online.blockers import Blocker, Wanted
@@ -48,6 +48,18 @@ class StoppedError(Exception):
     """The watch has stopped the revision, which wants to run another statement."""
 
 
+class Watched(Protocol):
+    """A session that is watched: the pid of its backend, and the driver's connection."""
+
+    @property
+    def pid(self) -> int:
+        """The pid of its backend."""
+
+    @property
+    def driver(self) -> Any:
+        """The driver's connection."""
+
+
 class Watch:
     """Watches a session from another connection, in threads.
 
@@ -64,7 +76,7 @@ class Watch:
     :ivar committing: whether its transaction is being committed, which nothing must interrupt.
     """
 
-    def __init__(self, connection: Connection, session: RevisionSession) -> None:
+    def __init__(self, connection: Connection, session: Watched) -> None:
         """Start to watch a session.
 
         :param connection: in autocommit mode, for this alone.

@@ -40,6 +40,8 @@ class Ranges:
     :ivar length: of the next range, in places.
     :ivar refused: takes the places of single rows that the server refuses, and why; None where that is an
         error.
+    :ivar target: seconds that one range should take.
+    :ivar rest: how long to pause after a range, as a share of the time that it took.
     """
 
     step: OnlineStep
@@ -49,6 +51,8 @@ class Ranges:
     change: Callable[[str], str]
     length: int = FIRST
     refused: dict[str, str] | None = None
+    target: float = _TARGET
+    rest: float = 0.25
 
     def work_off(self, count: Callable[[tuple[Any, ...]], int], *, in_vain_most: int, pause: bool) -> bool:
         """Go over the table until a pass finds no row.
@@ -103,7 +107,7 @@ class Ranges:
             time.sleep(_TARGET)
             return place, None
         except psycopg2.errors.LockNotAvailable:
-            self.length //= 2
+            self.length = max(1, self.length // 2)
             time.sleep(4 * self._patience())  # lets those go on who have waited for these rows
             return place, None
         except psycopg2.errors.QueryCanceled:
@@ -122,9 +126,9 @@ class Ranges:
             return place + 1, None
         took, following = time.monotonic() - began, place + self.length
         self._report(following)
-        time.sleep(took / 4)
+        time.sleep(took * self.rest)
         too_long = watch is not None and watch.forgive()  # it had ended before it could be cancelled
-        change = 0.5 if too_long else max(0.5, min(2.0, _TARGET / max(took, 0.001)))
+        change = 0.5 if too_long else max(0.5, min(2.0, self.target / max(took, 0.001)))
         self.length = max(1, min(_MOST, int(self.length * change)))
         return following, returned
 

@@ -108,6 +108,11 @@ def shell_blocks(section):
     return re.findall(r"```bash\n(.*?)```", found, re.DOTALL)
 
 
+def of_a_rollback():
+    """Those that put back what a rollback dropped: plain and encrypted."""
+    return shell_blocks("Without guvnor")[-2:]
+
+
 @pytest.fixture
 def by_the_book(tools, tmp_path):
     """Runs commands of the page about restoring."""
@@ -163,9 +168,9 @@ def test_a_restore_brings_back_every_row(server, filled, directory, key, by_the_
 
     restored = server.create_database()
     server.execute(f'DROP DATABASE "{restored.name}"')  # the page makes it
-    check, _ = shell_blocks("Where and what")
+    check, _, *whole = shell_blocks("Without guvnor")
     by_the_book(check, filled, backup=taken.path)
-    commands = shell_blocks("The whole database")[int(encrypted)]
+    commands = whole[int(encrypted)]
     by_the_book(commands, filled, backup=taken.path, restored=restored.name, key=key)
 
     assert described(restored) == before
@@ -190,9 +195,8 @@ def test_a_rollback_is_undone_with_its_rows_and_values(
     (path,) = (path for path in directory.iterdir() if path.suffix != ".sha256")
     assert path.name.endswith("-dropped.sql.gz.age" if encrypted else "-dropped.sql.gz")
 
-    printed = by_the_book(
-        shell_blocks("What a rollback dropped")[int(encrypted)], filled, backup=path, key=key
-    )
+    succeeds(guvnor("migrate", "up", database=filled))
+    printed = by_the_book(of_a_rollback()[int(encrypted)], filled, backup=path, key=key)
     assert printed.endswith("COMMIT\n")
 
     assert versions(filled) == AT_HEAD
@@ -223,7 +227,7 @@ def test_an_encrypted_backup_is_not_read_without_the_key(
             pyrage.decrypt(content, [stranger])
         with pytest.raises(pyrage.DecryptError):  # nor is half of it taken for the whole
             pyrage.decrypt(content[:-1], [identity(key)])
-    _, decrypt = shell_blocks("Where and what")
+    _, decrypt, *_ = shell_blocks("Without guvnor")
     by_the_book(decrypt, filled, backup=both[0].path, key=key)
     opened = tmp_path / "decrypted"
     assert stat.S_IMODE(opened.stat().st_mode) == 0o600
@@ -551,8 +555,7 @@ def test_odd_names_keys_and_orders_come_back(database, directory, by_the_book):
     database.execute(make)
     for key, day, *_ in rows:
         database.execute(f'INSERT INTO {relation} ("Key", "der Tag") VALUES (%s, %s)', [key, day])
-    restore, _ = shell_blocks("What a rollback dropped")
-    restore = restore.replace("guvnor migrate up\n", "")  # no revision makes these tables
+    restore, _ = of_a_rollback()
     by_the_book(restore, database, backup=taken.path)
     assert rows_of(database, "zoo", '"An animal"', relation) == before
 
@@ -604,8 +607,8 @@ def test_sequences_partitions_and_views_come_back(database, directory, by_the_bo
     database.execute(
         "CREATE TABLE ticks_2027 PARTITION OF ticks FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')"
     )
-    restore, _ = shell_blocks("What a rollback dropped")
-    by_the_book(restore.replace("guvnor migrate up\n", ""), database, backup=taken.path)
+    restore, _ = of_a_rollback()
+    by_the_book(restore, database, backup=taken.path)
     assert rows_of(database, *relations) == before
     assert database.execute("SELECT tgenabled FROM pg_trigger WHERE tgname = 'zero'")[0] == ("O",)
 
@@ -618,7 +621,7 @@ def test_half_a_script_changes_nothing(filled, directory, by_the_book, tmp_path)
     before = described(filled)
     filled.execute("UPDATE incidents SET escalation_policy_id = NULL")
     without = described(filled)
-    restore = shell_blocks("What a rollback dropped")[0].replace("guvnor migrate up\n", "")
+    restore, _ = of_a_rollback()
     assert "COMMIT" not in by_the_book(restore, filled, backup=half)
     assert described(filled) == without != before
 
