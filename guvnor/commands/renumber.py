@@ -232,6 +232,7 @@ def _roll_back(settings: Settings, versions: Path, has: Sequence[str], *, local:
     lines = [f"mv {path} {path}.aside" for path in aside]
     lines.append(f"{variable}guvnor migrate down --to {f'{lowest - 1:03d}' if lowest > 1 else 'base'}")
     lines += [f"mv {path}.aside {path}" for path in aside]
+    lines.append(f"guvnor migrate renumber {has[0]}")
     if local:
-        lines.append("guvnor db reset   # or, instead of all this: the local database afresh")
-    return "\n".join((*lines, f"guvnor migrate renumber {has[0]}"))
+        lines.append("guvnor db reset   # or, before that and instead of the rest: the local database afresh")
+    return "\n".join(lines)
