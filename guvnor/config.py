@@ -153,6 +153,7 @@ OPTIONS = (
         default_in_production=_MAX_STALL_IN_PRODUCTION,
     ),
     Option("confirm", "", str, "hash of the plan that the production guard may let through"),
+    Option("accept_edited", "", _list, "applied revisions whose files may have been changed since"),
     Option(
         "allow_plaintext",
         "no",
@@ -198,6 +199,7 @@ class Settings:
     max_wait: float
     max_stall: float | None
     confirm: str
+    accept_edited: tuple[str, ...]
     allow_plaintext: bool
     verify: bool
     backup: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,13 @@ from dataclasses import dataclass
 
 _USERINFO = re.compile(r"://.*@", re.DOTALL)
 _COMMAND = "--backup-command"  # may hold a key of the store that it writes to
+_PRODUCTION = "GUVNOR_ENV"
+# Commands that can lose data, each where a line or a part of it begins.
+_GUARDED = re.compile(
+    rf"(?m)(^|: )(?!{_PRODUCTION}=)(?=(?:[A-Z_]+=\S+ )*"
+    r"(?:guvnor (?:migrate (?:up|down|deploy|force|repair|adopt)|db mark|restore)"
+    r"|alembic .*\b(?:upgrade|downgrade|stamp)|\S*scripts/deploy)\b)"
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class TypedCommand:
 
         :param setting: its name: ``confirm``.
         """
-        flag, words = f"--{setting}", list(self.words)
+        flag, words = f"--{setting.replace('_', '-')}", list(self.words)
         if self.program == "alembic":
             given = [
                 n for n, word in enumerate(words) if word.startswith(f"{setting}=") and words[n - 1] == "-x"
@@ -46,7 +54,7 @@ class TypedCommand:
                 del words[place - 1 : place + 1]
             words = ["-x", f"{setting}={value}", *words]
         else:
-            if flag in words:
+            while flag in words:
                 del words[words.index(flag) : words.index(flag) + 2]
             words = [word for word in words if not word.startswith(f"{flag}=")] + [flag, value]
         return TypedCommand(self.program, tuple(words)).line()
@@ -68,6 +76,20 @@ def _without_secret(before: str, word: str) -> str:
 _typed: TypedCommand | None = None
 
 
+def environment() -> str:
+    """Return the variable that makes this command one in production, as a shell sets it before a command.
+
+    It may have been set for this command alone. Empty where no variable does so.
+    """
+    given = os.environ.get(_PRODUCTION, "").strip()
+    return f"{_PRODUCTION}={given} " if given.lower() in ("production", "prod") else ""
+
+
+def carried(text: str) -> str:
+    """Return commands to type, as in a ``Next:``, so that they run in production where this command does."""
+    return _GUARDED.sub(rf"\g<1>{environment()}", text) if environment() else text
+
+
 def remember(program: str, words: Sequence[str], direction: str = "", flags: Iterable[str] = ()) -> None:
     """Remember what was typed; see :class:`TypedCommand`."""
     global _typed
@@ -83,14 +105,16 @@ def again(before: str = "", *, when: str = "") -> str:
     if _typed is None:
         line = f"Run the same command again{f' with {before}' if before else ''}"
         return f"{line}{f' {when}' if when else ''}."
-    return f"{before} {_typed.line()}".strip() + (f"   # {when}" if when else "")
+    line = " ".join(filter(None, (before, _typed.line())))
+    return f"{environment()}{line}" + (f"   # {when}" if when else "")
 
 
 def again_with(setting: str, value: str, *, when: str) -> str:
     """Return the line that repeats the command with a setting, for a ``Next:``; see :func:`again`."""
     if _typed is None:
-        return f"Run the same command with --{setting} {value} (plain alembic: -x {setting}={value}), {when}."
-    return f"{_typed.with_setting(setting, value)}   # {when}"
+        flag = f"--{setting.replace('_', '-')}"
+        return f"Run the same command with {flag} {value} (plain alembic: -x {setting}={value}), {when}."
+    return f"{environment()}{_typed.with_setting(setting, value)}   # {when}"
 
 
 def again_allowing(setting: str, *, when: str) -> str:
@@ -116,7 +140,9 @@ def again_with_flag(flag: str, otherwise: str) -> str:
 
     :param otherwise: the line where nothing was typed.
     """
-    return TypedCommand(_typed.program, (*_typed.words, flag)).line() if _typed else otherwise
+    if _typed is None:
+        return otherwise
+    return f"{environment()}{TypedCommand(_typed.program, (*_typed.words, flag)).line()}"
 
 
 def going(direction: str) -> str:
@@ -125,5 +151,5 @@ def going(direction: str) -> str:
     :param direction: ``up`` or ``down``.
     """
     if _typed is not None and _typed.direction == direction:
-        return _typed.line()
-    return f"guvnor migrate {direction}"
+        return f"{environment()}{_typed.line()}"
+    return f"{environment()}guvnor migrate {direction}"

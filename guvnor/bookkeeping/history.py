@@ -4,7 +4,8 @@
 cannot run in one transaction (and before each later one), ``succeeded`` in the revision's own transaction,
 ``failed`` or ``interrupted`` after the rollback, ``measured`` at the end. All events of one attempt share
 its number; an attempt without an end is a killed run. ``repair`` says that a user chose to run a dirty
-revision again. ``marked`` and ``unmarked`` say whether this database is production.
+revision again, ``accepted`` that a user let the changed file of an applied revision pass. ``marked`` and
+``unmarked`` say whether this database is production.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Attempt:
     Its fields are columns of the table.
 
     :ivar rendering: how the statements of the checksum were rendered; None by an older release.
+    :ivar source: the fingerprint of the file; None by an older release, or without a file.
+    :ivar checkout: the branch and the commit that were checked out; None without Git.
     """
 
     direction: str
@@ -51,6 +54,8 @@ class Attempt:
     tool: str = field(default=f"guvnor {__version__}")
     note: str | None = None
     attempt: str = field(default_factory=lambda: str(uuid.uuid4()))
+    source: str | None = None
+    checkout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -247,8 +252,10 @@ def entries(
             SELECT
                 started.at, started.direction, started.revision, started.from_version,
                 started.to_version,
-                CASE WHEN ended.event IS NOT NULL THEN ended.event
-                     WHEN %(running)s AND started.id = max(started.id) OVER () THEN 'running'
+                CASE WHEN started.event = 'accepted' THEN 'accepted'
+                     WHEN ended.event IS NOT NULL THEN ended.event
+                     WHEN %(running)s AND started.id =
+                         max(started.id) FILTER (WHERE started.event = 'started') OVER () THEN 'running'
                      ELSE 'killed' END AS outcome,
                 ended.duration_ms, ended.lock_wait_ms, ended.tries,
                 -- A table of an older release lacks these columns until the next run.
@@ -267,11 +274,11 @@ def entries(
                 SELECT m.database_bytes FROM public.guvnor_migration_history AS m
                 WHERE m.attempt = started.attempt AND m.event = 'measured' LIMIT 1
             ) AS measured ON true
-            WHERE started.event = 'started'
+            WHERE started.event IN ('started', 'accepted')
             ORDER BY started.id
         ) AS attempts
         WHERE (%(since)s::timestamptz IS NULL OR at >= %(since)s)
-          AND (NOT %(failed)s OR outcome NOT IN ('succeeded', 'running'))
+          AND (NOT %(failed)s OR outcome NOT IN ('succeeded', 'accepted', 'running'))
         """,
         {"since": since, "failed": failed, "running": running},
     )

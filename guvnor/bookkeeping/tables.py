@@ -58,7 +58,9 @@ CREATE_HISTORY = (
         stalled_ms bigint,
         stalled_sessions integer,
         stalled_statement text,
-        rendering integer
+        rendering integer,
+        source text,
+        checkout text
     )
     """,
     f"COMMENT ON TABLE guvnor_migration_history IS 'layout {LAYOUT}'",
@@ -71,6 +73,8 @@ _ADDED_TO_HISTORY = (
     "stalled_sessions integer",
     "stalled_statement text",
     "rendering integer",
+    "source text",
+    "checkout text",
 )
 _COMPLETE_HISTORY = "ALTER TABLE public.guvnor_migration_history " + ", ".join(
     f"ADD COLUMN IF NOT EXISTS {column}" for column in _ADDED_TO_HISTORY

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from guvnor import config, logs
+from guvnor import config, logs, typed
 from guvnor.cli import completing, invocation
 from guvnor.cli.console import Console
 from guvnor.cli.streams import say, tell_lines
@@ -110,7 +110,9 @@ class Group(_TakesGlobalFlags, click.Group):
         except click.UsageError:
             if (place := invocation.elsewhere(ctx, args[0])) is None:
                 raise
-            raise click.UsageError(f"No such command {args[0]!r} here.\nNext: {place}", ctx) from None
+            raise click.UsageError(
+                f"No such command {args[0]!r} here.\nNext: {typed.carried(place)}", ctx
+            ) from None
 
 
 def resolve_settings() -> config.Settings:
@@ -188,6 +190,14 @@ max_stall_option = _setting(
 )
 confirm_option = _setting(
     "confirm", "Let this plan through the production guard.", "--confirm", metavar="HASH"
+)
+accept_edited_option = _setting(
+    "accept_edited",
+    "Go on although the file of this applied revision was changed; repeatable.",
+    "--accept-edited",
+    metavar="REV",
+    multiple=True,
+    shell_complete=completing.revisions,
 )
 no_verify_option = _setting(
     "verify", "Do not compare the schema with the expected one afterwards.", "--no-verify", value="no"

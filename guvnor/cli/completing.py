@@ -6,6 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from guvnor.errors import GuvnorError
+from guvnor.revisions.files import configuration_file, directory
 from guvnor.revisions.script import read_revisions
 
 
@@ -17,6 +18,17 @@ def revisions(_context: click.Context, _option: click.Parameter, typed: str) -> 
         return []
     found += [("head", "the newest revision"), ("base", "before the first one")]
     return [CompletionItem(name, help=text) for name, text in found if name.startswith(typed)]
+
+
+def revision_files(_context: click.Context, _option: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Offer the names of the revision files, the newest first; the shell offers paths."""
+    if "/" in typed:
+        return [CompletionItem(typed, type="file")]
+    try:
+        found = sorted((path.name for path in directory(configuration_file()).glob("*.py")), reverse=True)
+    except (GuvnorError, OSError):
+        return []
+    return [CompletionItem(name) for name in found if name.startswith(typed)]
 
 
 def levels(_context: click.Context, _option: click.Parameter, typed: str) -> list[str]:

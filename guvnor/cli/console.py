@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from guvnor import postgres, terminal
+from guvnor import postgres, terminal, typed
 from guvnor.bookkeeping.consistency import dirty_error
 from guvnor.bookkeeping.state import State
 from guvnor.cli.record import Record
@@ -139,6 +139,8 @@ class Console(Observer):
         except KeyboardInterrupt:  # outside of a migration, which explains its own interruption
             state, next_step = "No revision was being run.", "guvnor migrate status"
             problem = RunInterrupted("Interrupted.", signal.SIGINT, state=state, next_step=next_step)
+        if problem.next_step is not None:
+            problem.next_step = typed.carried(problem.next_step)
         self._answer(problem.exit_code, problem)
         if (drift := getattr(problem, "report", None)) is not None and self.document is None:
             from guvnor.reports.drift import as_terminal
@@ -188,7 +190,10 @@ class Console(Observer):
         for line in known:
             self.say(line)
         for choice in choices:
-            command = f"   guvnor migrate repair --{choice.name:<8} "
+            command = f"   {typed.environment()}guvnor migrate repair --{choice.name:<8} "
+            if typed.environment():  # too long to stand beside what it means
+                self.say(command.rstrip())
+                command = " " * 6
             self.say(terminal.hung(command, choice.meaning, terminal.columns(sys.stdout)))
 
     def ask(self, risk: Risk) -> bool | None:

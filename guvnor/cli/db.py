@@ -50,6 +50,18 @@ def stop() -> None:
     say("✅ The local server is stopped" if _server().stop() else "✅ The local server was not running")
 
 
+@db.command()
+def reset() -> None:
+    """Start the local database afresh: drop all that is in it.
+
+    It is never another database that is configured, and never one that is production.
+    """
+    from guvnor.commands.reset import reset as empty
+
+    empty(resolve_settings())
+    say("✅ The local database is empty\nNext: guvnor migrate up")
+
+
 @db.command(name="status")
 @json_option
 def db_status(as_json: bool) -> None:

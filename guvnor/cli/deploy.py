@@ -11,6 +11,7 @@ import click
 from guvnor.cli import completing
 from guvnor.cli.base import (
     Command,
+    accept_edited_option,
     backup_recipient_option,
     json_option,
     no_backup_option,
@@ -57,6 +58,7 @@ from guvnor.revisions.script import Direction, upgrade_steps
     help="Write a record of all stages to this file, as JSON.",
 )
 @wait_for_server_option
+@accept_edited_option
 @run_options
 @json_option
 @click.pass_obj

@@ -12,6 +12,7 @@ from guvnor.bookkeeping import consistency
 from guvnor.cli import completing
 from guvnor.cli.base import (
     Group,
+    accept_edited_option,
     allow_plaintext_option,
     confirm_option,
     json_option,
@@ -49,6 +50,7 @@ def migrate() -> None:
 @click.option("--strict", is_flag=True, help="Fail when the database is ahead of the files.")
 @no_verify_option
 @wait_for_server_option
+@accept_edited_option
 @run_options
 @json_option
 @click.pass_obj
@@ -73,6 +75,7 @@ def up(shown: Console, to: str | None, strict: bool, wait_for_server: float, as_
     help="The last revision to keep, or base; one step back by default.",
 )
 @rollback_backup_options
+@accept_edited_option
 @run_options
 @json_option
 @click.pass_obj
@@ -151,6 +154,35 @@ def create(name: str) -> None:
     """Write a migration file with the next number."""
     resolve_settings()
     say(f"✅ Created {commands.create(name)}")
+
+
+@migrate.command()
+@click.argument("file", shell_complete=completing.revision_files)
+def renumber(file: str) -> None:
+    """Give a new migration file the next number.
+
+    It is for a file whose number another branch has taken; FILE is its path or its name. The file, its
+    revision and down_revision and its docstring are changed, and further new files follow it. What is applied
+    to the configured or the local database keeps its number.
+    """
+    from guvnor.commands import renumber as renumbering
+
+    done = renumbering.renumber(resolve_settings(), file)
+    for why in done.unasked:
+        tell(
+            f"⚠️  WARNING: it is not known whether a database has the revision: {why}",
+            sys.stderr,
+            style="yellow",
+        )
+    for move in done.moved:
+        what = (
+            f"{move.old} is {move.new} now" if move.old != move.new else f"{move.new} follows the others now"
+        )
+        tell(f"✅ {what}")
+    if not done.moved:
+        tell(f"✅ No change: {file} has the right number")
+    if done.merge is not None:
+        tell(f"Next: git merge {done.merge}   # which has what comes before it")
 
 
 @migrate.command()

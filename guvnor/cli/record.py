@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from guvnor import __version__
+from guvnor import __version__, typed
 from guvnor.errors import ExitCode, GuvnorError
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ class Record:
         """Note the ways out of a dirty state, and what is known of it."""
         self.found["interrupted"] = [line.strip() for line in known]
         self.found["choices"] = [
-            {"name": way.name, "command": f"guvnor migrate repair --{way.name}", "meaning": way.meaning}
+            {
+                "name": way.name,
+                "command": typed.carried(f"guvnor migrate repair --{way.name}"),
+                "meaning": way.meaning,
+            }
             for way in choices
         ]
 

@@ -107,7 +107,7 @@ class Deployment(Observer):
         :raises GuvnorError: when a stage failed or was interrupted.
         """
         settings, backup = request.settings, request.backup
-        commands.run_preflight(settings, self.checked, request.patience)
+        commands.run_preflight(settings, self.checked, request.patience, running_files=True)
         found = self._preview = preview.preview(settings, "up", to, whole_backup=backup is not None)
         self._record("plan", _DONE, **_described(found.plan))
         would_be = {}

@@ -65,7 +65,9 @@ def repair_choices(settings: Settings) -> tuple[State, tuple[repair.Choice, ...]
         return current, repair.choices(current, read_revisions())
 
 
-def run_preflight(settings: Settings, report: preflight.Report, patience: float) -> None:
+def run_preflight(
+    settings: Settings, report: preflight.Report, patience: float, *, running_files: bool = False
+) -> None:
     """Run the pre-flight checks alone, for an ``up``; see :func:`guvnor.migrate.preflight.passed`."""
 
     def planning(ready: preflight.Ready) -> Plan:
@@ -74,7 +76,9 @@ def run_preflight(settings: Settings, report: preflight.Report, patience: float)
         steps = upgrade_steps(None)(ready.script, ready.state.alembic or ())
         return plan.make(ready.identity, ready.state.version, steps)
 
-    with preflight.passed(settings, GUVNOR, report, patience=patience, planning=planning):
+    with preflight.passed(
+        settings, GUVNOR, report, patience=patience, running_files=running_files, planning=planning
+    ):
         pass
 
 

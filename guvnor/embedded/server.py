@@ -94,6 +94,23 @@ class LocalServer:
                 shutil.rmtree(home.socket_directory, ignore_errors=True)
             return running is not None
 
+    def reset(self) -> None:
+        """Drop the database ``guvnor`` of the running server, whoever uses it, and make it again, empty.
+
+        :raises LocalServerError: when that fails; :meth:`start` makes a database that is missing.
+        """
+        with self._home.locked():
+            try:
+                with contextlib.closing(self._connect()) as admin, admin.cursor() as cursor:
+                    cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+            except psycopg2.Error as error:
+                raise LocalServerError(
+                    f"The database could not be dropped: {str(error).strip()}",
+                    state="The database is as it was, or gone.",
+                    next_step="guvnor db reset",
+                ) from error
+            self._prepare(tcp=False)
+
     def status(self) -> LocalServerStatus:
         """Return the server's state; nothing is changed.
 

@@ -101,7 +101,8 @@ NUMBERS = FilesRule(
     "one follows the one before it.",
     "Two revisions that follow the same one are two heads: neither can be applied, and the deploy stops at "
     "its pre-flight checks.",
-    "The one that is merged later takes the next free number. The report gives the exact commands.",
+    "The one that is merged later takes the next free number, and `guvnor migrate renumber FILE` gives it "
+    "that. The report has the exact commands.",
     """\
 main branch   002_add_schedules.py  003_add_teams.py
 this branch   003_add_region.py""",

@@ -16,8 +16,9 @@ from guvnor.bookkeeping.consistency import DirtyError
 from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.errors import GuvnorError, reason
-from guvnor.migrate import guard, heartbeat, preflight, repair, signals, takeover
+from guvnor.migrate import edited_files, guard, heartbeat, preflight, repair, signals, takeover
 from guvnor.migrate.backup_policy import BackupDecision, BackupPolicy
+from guvnor.migrate.edited_files import EditedFile
 from guvnor.migrate.locks import Locks
 from guvnor.migrate.planner import make_plan, plan_request, reconfirm
 from guvnor.migrate.preflight import Ready
@@ -52,6 +53,7 @@ def migrate(request: Request) -> Outcome:
         migration = Migration(request, ready, canceller)
         if request.repair is not None:
             return migration.repair(request.repair)
+        migration.check_files(ready.state)
         if consistency.is_ahead(ready.state, ready.revisions):
             return migration.leave_alone(ready.state)
         current, plan = ready.state, plan_request(request, ready, ready.state)
@@ -88,6 +90,7 @@ def _ready(request: Request, canceller: Canceller) -> Iterator[Ready]:
             moving=request.repair is None,
             repairing=request.repair is not None,
             canceller=canceller,
+            running_files=_runs_files(request),
             planning=(lambda ready: plan_request(request, ready, ready.state))
             if request.direction is Direction.UP
             else None,
@@ -100,6 +103,11 @@ def _ready(request: Request, canceller: Canceller) -> Iterator[Ready]:
         known = diagnosis.describe(request.settings, error.found) if error.found else ()
         error.state = "\n".join((error.state or "", *known))
         raise
+
+
+def _runs_files(request: Request) -> bool:
+    """Tell whether a request relies on the files of applied revisions: a stamp and a repair do not."""
+    return request.repair is None and request.direction is not Direction.STAMP
 
 
 def _announce(request: Request, ready: Ready) -> None:
@@ -135,6 +143,7 @@ class Migration:
     canceller: Canceller
     _decision: BackupDecision = field(default_factory=BackupDecision, init=False)
     _marked: bool = field(default=False, init=False)
+    _accepted: tuple[EditedFile, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         """Prepare the locks and the backup."""
@@ -149,6 +158,15 @@ class Migration:
         with self.locks.held(), heartbeat.beating(self.ready.connection):
             yield
 
+    def check_files(self, current: State) -> None:
+        """Check that the files of the applied revisions are those that were applied, or are accepted.
+
+        :raises EditedFileError: when one is not.
+        """
+        if _runs_files(self.request):
+            ready, settings = self.ready, self.request.settings
+            self._accepted = edited_files.check(ready.connection, current, ready.script, settings)
+
     def leave_alone(self, current: State) -> Outcome:
         """Leave alone a database that is ahead of the files, as after a rollback of the application.
 
@@ -157,11 +175,13 @@ class Migration:
         error = consistency.ahead_error(current, self.ready.revisions)
         if self.request.strict or self.request.direction is not Direction.UP:
             raise error
+        self._accept_files(current)
         return self._outcome(current)
 
     def nothing_to_do(self, current: State) -> Outcome:
         """End a run that finds the database at its target already."""
         self._mark_production(current)
+        self._accept_files(current)
         return self._outcome(current)
 
     def confirm(self, plan: Plan, current: State) -> Plan:
@@ -213,6 +233,7 @@ class Migration:
         if takeover.adopt_progress(self.ready, plan, seen, current):
             current = self._read_state()
         consistency.check(current, self.ready.revisions)
+        self.check_files(current)
         return current
 
     def carry_out(self, plan: Plan, current: State) -> Outcome:
@@ -220,6 +241,7 @@ class Migration:
         if not plan.steps:
             return self.nothing_to_do(current)
         self._mark_production(current)
+        self._accept_files(current)
         self.request.observer.planned(plan)
         taken = self._back_up(plan, current)
         verification = self._begin_verification(plan)
@@ -275,6 +297,13 @@ class Migration:
         if self.request.settings.production and current.production is None:
             self._write(lambda connection: production.set_mark(connection, production=True))
             self._marked = True
+
+    def _accept_files(self, current: State) -> None:
+        """Record which changed files of applied revisions the user accepts."""
+        if self._accepted:
+            self._write(lambda connection: edited_files.accept(connection, current, self._accepted))
+            accepted = [each.known.revision for each in self._accepted]
+            log.warning("the changed files of applied revisions are accepted", extra={"revisions": accepted})
 
     def _back_up(self, plan: Plan, current: State) -> TakenBackup | None:
         """Take the backup that is called for, before anything is changed."""

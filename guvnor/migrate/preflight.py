@@ -94,6 +94,7 @@ def passed(
     moving: bool = False,
     repairing: bool = False,
     canceller: Canceller | None = None,
+    running_files: bool = False,
     planning: Callable[[Ready], Plan] | None = None,
 ) -> Iterator[Ready]:
     """Run all checks, up to the first one that fails, and keep their connection open for the body.
@@ -104,6 +105,7 @@ def passed(
     :param moving: whether the version is about to be moved, which adopts what golang-migrate does meanwhile.
     :param repairing: whether the state is about to be repaired, so that it is not checked.
     :param canceller: cancels what runs on the connection when a signal arrives.
+    :param running_files: whether files are to be run: those of applied revisions must not have changed.
     :param planning: makes the plan whose new constraints the rows have to satisfy; None for no plan.
     :raises GuvnorError: the error of the first check that fails, with its exit code.
     """
@@ -118,16 +120,14 @@ def passed(
         if canceller is not None:
             canceller.connections.append(connection)
         with reported("connection", report):
-            identity = postgres.identify(connection)
-            warnings = database.tls_warnings(connection)
+            identity, warnings = postgres.identify(connection), database.tls_warnings(connection)
             report(PreflightCheck("connection", "Database connection successful", warnings=warnings))
         with reported("server", report):
             report(_server(database, connection, identity))
         seen = None
         with reported("state", report), contextlib.suppress(psycopg2.errors.InsufficientPrivilege):
-            _, seen = observe(
-                connection, project, settings.max_wait
-            )  # the next check says what a role may not read
+            # The next check says what a role may not read.
+            _, seen = observe(connection, project, settings.max_wait)
         with reported("permissions", report):
             beyond = () if settings.storage_type == "embedded" else role_warnings.beyond_need(connection)
             beyond += role_warnings.other_meanings(connection, database.keep)
@@ -150,6 +150,8 @@ def passed(
             else:
                 check_state = partial(_state, connection, current, found, script, running, moving)
                 checked = wait_for_tables(connection, settings.max_wait, check_state)
+            if running_files:
+                edited_files.check(connection, current, script, settings)
         if not repairing:
             with reported("files", report):
                 pending = [file.identifier for file in found if file.number > current.number]

@@ -37,6 +37,8 @@ from guvnor.online.replicas import ReplicaPolicy
 from guvnor.postgres import Connection
 from guvnor.postgres.engine import driver_error
 from guvnor.postgres.excerpt import excerpt
+from guvnor.revisions import files, git
+from guvnor.revisions.fingerprint import fingerprint
 from guvnor.revisions.plan import Step
 from guvnor.revisions.statements import RENDERING
 
@@ -158,7 +160,16 @@ class StepRunner:
         tool = self.request.tool
         note = "; ".join(filter(None, (self.note, str(step.max_stall or "")))) or None
         kept = (step.checksum, RENDERING)
-        attempt = history.Attempt(step.direction, step.revision, *versions, *kept, tool, note)
+        attempt = history.Attempt(
+            step.direction,
+            step.revision,
+            *versions,
+            *kept,
+            tool,
+            note,
+            source=fingerprint(files.text(step.file)) if step.file else None,
+            checkout=git.checkout(step.file.parent) if step.file else None,
+        )
         return StepRecord(step, attempt, self.request.project.golang_migrate, retries)
 
     def _transaction(self, record: StepRecord, knock: Knock) -> StepTransaction:

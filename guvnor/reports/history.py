@@ -9,7 +9,14 @@ from typing import Any
 from guvnor.bookkeeping.history import Entry
 from guvnor.terminal import Line, cells
 
-_COLORS = {"succeeded": "", "failed": "red", "interrupted": "yellow", "killed": "red", "running": "cyan"}
+_COLORS = {
+    "succeeded": "",
+    "accepted": "",
+    "failed": "red",
+    "interrupted": "yellow",
+    "killed": "red",
+    "running": "cyan",
+}
 _HEADINGS = ("started", "what", "version", "outcome", "took", "waited")
 _MORE = ("tries", "stalled", "size", "who", "tool", "remark")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from guvnor import typed
 from guvnor.bookkeeping import production
 from guvnor.bookkeeping.consistency import who_is_ahead
 from guvnor.commands.migrate import Status
@@ -59,7 +60,7 @@ def lines(settings: Settings, status: Status) -> list[str]:
             + who_is_ahead(state)
         )
     if status.problem and not status.running:
-        first, *rest = (status.problem.next_step or "").splitlines()
+        first, *rest = typed.carried(status.problem.next_step or "").splitlines()
         result += [f"⚠️  WARNING: {status.problem.message}", f"   Next: {first}"]
         result += [f"         {line}" for line in rest]
     return result
@@ -73,7 +74,7 @@ def _running(holder: Holder) -> list[str]:
     return [
         f"⚠️  WARNING: the runner of a migration has given no sign of life for {silent}: {holder}",
         "   It is frozen, or its machine or network is gone; the server still keeps its sessions and locks.",
-        f"   Next: {holder.ends_it}   -- ends its sessions; then: guvnor migrate up",
+        f"   Next: {holder.ends_it}   -- ends its sessions; {typed.carried('then: guvnor migrate up')}",
     ]
 
 

@@ -43,7 +43,9 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
     if len(heads) > 1:
         raise RevisionFilesError(
             f"There are several heads: {', '.join(sorted(heads))}.",
-            next_step="Give one of them the next free number, and the other as its down_revision.",
+            next_step=files.renumbered(
+                found[0].path.parent, [each.path.name for each in found if each.identifier in heads]
+            ),
         )
     previous: str | None = None
     for revision in found:
@@ -57,12 +59,13 @@ def validate(found: tuple[Revision, ...], script: ScriptDirectory) -> None:
             raise RevisionFilesError(
                 f"{revision.path.name} follows several revisions ({', '.join(known.down_revision)}), as "
                 "`alembic merge` writes it: the revisions must be one line.",
-                next_step="guvnor schema lint   # says which one is new, and how it gets the next number",
+                next_step=files.renumbered(revision.path.parent, [revision.path.name]),
             )
         if known.down_revision != previous:
             raise RevisionFilesError(
                 f"{revision.path.name} says down_revision = {known.down_revision!r}; "
-                f"the one before it is {previous!r}."
+                f"the one before it is {previous!r}.",
+                next_step=files.renumbered(revision.path.parent, [revision.path.name]),
             )
         for direction in ("upgrade", "downgrade"):
             function = getattr(known.module, direction, None)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from guvnor import folder
 from guvnor.config import presentable
 from guvnor.errors import PreflightError, UsageError
+from guvnor.revisions import git
 
 _NAME = re.compile(r"(?P<number>\d{3,})_[a-z0-9_]+\.py")
 _PACKAGED = Path(__file__).resolve().parent.parent / "_environment" / "alembic.ini"
@@ -155,14 +158,39 @@ def read(versions: Path) -> tuple[Revision, ...]:
                 duplicates = [r.path.name for r in found if r.number == revision.number]
                 raise RevisionFilesError(
                     f"Two migration files have the number {revision.number}: {', '.join(duplicates)}.",
-                    next_step="guvnor schema lint   # says which one is new, and how it gets the next number",
+                    next_step=renumbered(versions, duplicates),
                 )
             following = revision.path.name
             raise RevisionFilesError(
                 f"Migration file {expected:03d} is missing: the next one found is {following}.",
-                next_step=f"ls {versions}\nguvnor schema lint   # how the newer ones get the right numbers",
+                next_step=f"ls {versions}\n{_without_gap(versions, expected, following)}",
             )
     return found
+
+
+def _without_gap(versions: Path, missing: int, following: str) -> str:
+    """Return the command that closes a gap: the missing file comes from Git, or the next one moves up."""
+    if (name := git.has(versions, "HEAD", missing)) is not None:
+        return f"git checkout HEAD -- {shlex.quote(str(versions / name))}"
+    if git.has(versions, None, missing) is not None:
+        return f"git merge {git.main_branch(versions)}   # which has revision {missing:03d}"
+    return renumbered(versions, [following], when=f"if it is to be {missing:03d}")
+
+
+def renumbered(versions: Path, names: Iterable[str], *, when: str = "") -> str:
+    """Return the command that gives one of several files its place in the line of revisions.
+
+    It is the one that is new, where Git can tell.
+
+    :param versions: the folder of the files.
+    :param when: when to run it, in words.
+    """
+    new = git.added(versions)
+    newcomers = [name for name in names if new is not None and name in new]
+    if len(newcomers) == 1:
+        return f"guvnor migrate renumber {newcomers[0]}" + (f"   # {when}" if when else "")
+    which = "the one that is new" if not newcomers else "the one that is to come last"
+    return f"guvnor migrate renumber FILE   # FILE: {which}"
 
 
 def find(revisions: tuple[Revision, ...], text: str) -> Revision | None:

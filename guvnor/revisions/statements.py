@@ -150,6 +150,11 @@ def render(function: Callable[[], object]) -> Rendering:
     A function that reads from the database cannot be rendered further than that; a line that says so follows
     the statements up to there.
     """
+    return render_again(function)
+
+
+def render_again(function: Callable[[], object]) -> Rendering:
+    """Render a function anew; see :func:`render`. Chance or a clock may give other statements each time."""
     recorder = Recorder()
     try:
         recorder.run(function)

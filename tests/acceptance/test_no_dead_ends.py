@@ -61,20 +61,45 @@ def test_a_refusal_names_the_whole_command(migrated, guvnor, alembic):
     here = {"database": migrated, "env": {**PRODUCTION, "GUVNOR_BACKUP": "no"}}
     refused = ends(guvnor("migrate", "down", "--to", "1", **here), 4)
     (line,) = next_step(refused)
-    assert line.startswith("guvnor migrate down --to 1 --confirm ")
+    assert line.startswith("GUVNOR_ENV=production guvnor migrate down --to 1 --confirm ")
     command = line.partition("   #")[0].split()
     refused = ends(alembic("downgrade", "001", **here), 4)
     assert " downgrade 001" in next_step(refused)[0]
     assert "-x confirm=" in next_step(refused)[0]
-    succeeds(guvnor(*command[1:], **here), "Rolled back 002")
+    assert next_step(refused)[0].startswith("GUVNOR_ENV=production alembic ")
+    succeeds(guvnor(*command[2:], **here), "Rolled back 002")
+
+
+@pytest.mark.parametrize("name", ["production", "prod"])
+def test_the_next_step_stays_in_production(at_version_1, guvnor, alembic, project, name):
+    """The variable may have been set for this command alone, and the database is not marked yet."""
+    project.add_revision("DROP TABLE incidents CASCADE", "SELECT 1")
+    env = {"GUVNOR_ENV": name}
+    here = {"database": at_version_1, "cwd": project.directory, "env": env}
+    for command, words in ((guvnor, ("migrate", "up")), (alembic, ("upgrade", "head"))):
+        shown = command.terminal(*words, answers=[("Type 'yes' to continue: ", "no\n")], columns=200, **here)
+        (line,) = next_step(ends(shown, 4, "Operation cancelled."))
+        assert line.startswith(f"GUVNOR_ENV={name} {command.module} {' '.join(words)}   # ")
+    elsewhere = ends(guvnor("up", **here), 2).err
+    assert f"Next: GUVNOR_ENV={name} guvnor migrate up\n" in elsewhere
+    # Commands that a message names by itself are guarded alike, those that only read need nothing.
+    at_version_1.execute("UPDATE schema_migrations SET version = 2")
+    ways = next_step(ends(guvnor("migrate", "up", **here), 5, "The version tables disagree"))
+    assert all(way.startswith(f"GUVNOR_ENV={name} guvnor migrate ") for way in ways)
+    assert f"   Next: GUVNOR_ENV={name} guvnor migrate adopt" in guvnor("migrate", "status", **here).out
+    at_version_1.execute("UPDATE schema_migrations SET version = 2, dirty = true")
+    assert next_step(ends(guvnor("migrate", "up", **here), 5)) == [f"GUVNOR_ENV={name} guvnor migrate repair"]
+    shown = guvnor.terminal("migrate", "repair", columns=80, **here).plain
+    assert f"   GUVNOR_ENV={name} guvnor migrate repair --forward\n" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_a_backup_that_is_missing_is_asked_for_with_the_command(migrated, guvnor):
     migrated.execute("INSERT INTO escalation_policies (name, team_id) VALUES ('all', 'team')")
     refused = ends(guvnor("migrate", "down", database=migrated, env=PRODUCTION), 4, "no directory is named")
     where, without = next_step(refused)
-    assert where.startswith("GUVNOR_BACKUP_DIR=DIR guvnor migrate down ")
-    assert without.startswith("GUVNOR_BACKUP=no guvnor migrate down ")
+    assert where.startswith("GUVNOR_ENV=production GUVNOR_BACKUP_DIR=DIR guvnor migrate down ")
+    assert without.startswith("GUVNOR_ENV=production GUVNOR_BACKUP=no guvnor migrate down ")
 
 
 def test_adopt_keeps_the_revision_that_it_was_told(migrated, guvnor):

@@ -66,7 +66,7 @@ def test_a_revision_that_is_applied_may_say_what_it_likes(
     path.write_text(path.read_text().replace("op.execute('SELECT 1')", "op.execute('COMMIT')", 1))
     succeeds(guvnor("migrate", "preflight", database=migrated, cwd=project.directory))
     project.add_revision("SELECT 2")
-    succeeds(up(guvnor, migrated, project, "--no-verify"))
+    succeeds(up(guvnor, migrated, project, "--no-verify", "--accept-edited", "3"))
 
 
 def test_what_only_the_run_shows_is_refused_before_it_runs(

@@ -118,3 +118,20 @@ def test_only_a_command_that_goes_on_stands_for_up():
     assert typed.going("up") == "guvnor migrate up"
     typed.remember("alembic", ("upgrade", "head"), "up")
     assert (typed.going("up"), typed.going("down")) == ("alembic upgrade head", "guvnor migrate down")
+
+
+def test_the_next_step_of_a_script_stays_in_production(monkeypatch):
+    monkeypatch.setenv("GUVNOR_ENV", "production")
+    typed.remember("scripts/deploy", ("--to", "3"), "up", ("--to",))
+    for line in (
+        typed.again(),
+        typed.again_with("confirm", "abc", when="then"),
+        typed.again_with_flag("--no-verify", ""),
+        typed.going("up"),
+    ):
+        assert line.startswith("GUVNOR_ENV=production scripts/deploy --to 3")
+        assert typed.carried(line) == line
+    assert typed.going("down") == "GUVNOR_ENV=production guvnor migrate down"
+    assert typed.carried("guvnor migrate status\nthen: guvnor migrate up") == (
+        "guvnor migrate status\nthen: GUVNOR_ENV=production guvnor migrate up"
+    )
