@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +167,32 @@ def test_kubernetes_knows_each_field(path: str, tmp_path: Path) -> None:
     if "schema" in ended.stdout and "download" in ended.stdout:
         pytest.skip("the schemas cannot be had here")
     assert ended.returncode == 0, ended.stdout
+
+
+@pytest.mark.parametrize("kind", ["kubernetes", "helm"])
+def test_kubectl_reads_the_job_as_it_is_written(kind: str, tmp_path: Path) -> None:
+    """It drops what is no field of a job, and needs no cluster for it."""
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(manifests()[kind]))
+    command = [program("kubectl"), "set", "env", "--local", "-f", file, "-o", "json", "GUVNOR_ENV=changed"]
+    read = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, "KUBECONFIG": os.devnull}
+    )
+    written = manifests()[kind]
+    pod_of(written)["containers"][0]["env"][0]["value"] = "changed"
+    assert list(missing(written, json.loads(read.stdout))) == []
+
+
+def missing(written: Any, read: Any, place: str = "") -> Iterator[str]:
+    """The places at which what was written is not what was read."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        for key, value in written.items():
+            yield from missing(value, read.get(key), f"{place}/{key}")
+    elif isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        for number, pair in enumerate(zip(written, read, strict=True)):
+            yield from missing(*pair, f"{place}/{number}")
+    elif written != read:
+        yield place
 
 
 def program(name: str) -> str:
