@@ -18,6 +18,7 @@ from guvnor.config import Settings
 from guvnor.errors import PreflightError
 from guvnor.postgres import Connection, scalar, settings as settings_of_sessions, tls
 from guvnor.postgres.errors import ConnectionFailedError
+from guvnor.postgres.membership import instead_of_a_grant
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class Database:
             role, grantee = (postgres.quote_ident(connection, name) for name in (self.role, login))
             raise PreflightError(
                 f"Role {login} may not act as {self.role}, which storage.role names.",
-                next_step=f"GRANT {role} TO {grantee};",
+                next_step=instead_of_a_grant(connection, self.role) or f"GRANT {role} TO {grantee};",
             ) from None
 
     def _require_tls(self, connection: Connection) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -22,6 +20,7 @@ from guvnor.cli.base import (
     wait_for_server_option,
 )
 from guvnor.cli.console import Console
+from guvnor.cli.result_file import write_result
 from guvnor.cli.streams import on_one_terminal, tell_lines
 from guvnor.errors import UsageError
 from guvnor.revisions.script import Direction, upgrade_steps
@@ -126,20 +125,3 @@ def deploy(
             write_result(result, deployment.result())
     if deployment.error is not None:
         raise deployment.error
-
-
-def write_result(path: Path, record: dict[str, Any]) -> None:
-    """Write the record atomically: a reader never finds half a file.
-
-    :raises UsageError: when the file cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_text(json.dumps(record, ensure_ascii=False, indent=2, default=str) + "\n", "utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"The result file {path} cannot be written: {error.strerror}.",
-            state="`guvnor migrate history` shows what a deployment did.",
-            next_step="guvnor migrate history",
-        ) from None

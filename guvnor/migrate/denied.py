@@ -50,16 +50,21 @@ def advice(connection: Connection, error: psycopg2.Error, *, half_done: bool, ag
     if row_security.refused(error):
         return _row_security(connection, half_done=half_done, again=again)
     role = quote_ident(connection, row_security.acting_role(connection))
+    # A role that only owns objects, as that of `guvnor migrate roles`, is a member of no other owner.
+    only_owns = scalar(
+        connection, "SELECT NOT rolcanlogin FROM pg_catalog.pg_roles WHERE rolname = current_user"
+    )
     lines = []
     for owner, superuser, names, objects in rows(connection, _OWNED_BY_OTHERS):
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        if not superuser:
+        by = f"as {owner}, who owns" if superuser else f"as a superuser: {owner} owns"
+        if not (superuser or only_owns):
             lines.append(f"GRANT {owner} TO {role};   -- {owner} owns {', '.join(names[:_NAMED])}{more}")
         elif more:  # the rights of a superuser are not given away
-            what = f"as {owner}, who owns {len(names)} objects of the schema: the one that the message names"
+            what = f"{by} {len(names)} objects of the schema: the one that the message names"
             lines.append(f"ALTER ... OWNER TO {role};   -- {what}")
         else:
-            lines += [f"ALTER {item} OWNER TO {role};   -- as {owner}, who owns it" for item in objects]
+            lines += [f"ALTER {item} OWNER TO {role};   -- {by} it" for item in objects]
     if not lines:
         if not scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
             database = quote_ident(connection, connection.info.dbname)

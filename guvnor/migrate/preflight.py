@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 
 from guvnor import postgres
-from guvnor.bookkeeping import confirmation, consistency, state, tables
+from guvnor.bookkeeping import confirmation, consistency, state
 from guvnor.bookkeeping.patience import wait_for_tables
 from guvnor.bookkeeping.state import State
 from guvnor.config import OLDEST_SERVER, Settings
 from guvnor.database import Database
 from guvnor.errors import GuvnorError, PreflightError
-from guvnor.migrate import edited_files, locks, role_warnings
+from guvnor.migrate import edited_files, locks, permissions, role_warnings
 from guvnor.migrate.signals import Canceller
 from guvnor.postgres import Connection, Identity, rows, scalar
 from guvnor.project import Project
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
     from guvnor.revisions.plan import Plan
     from guvnor.schema.rehearsal import Effect
-
-
-class PermissionDeniedError(PreflightError):
-    """The role may not do what a migration needs."""
-
-    def __init__(self, what: str, *, next_step: str) -> None:
-        """Say what is denied, after the words that users know."""
-        super().__init__(f"failed to create migrator: permission denied: {what}", next_step=next_step)
 
 
 @dataclass(frozen=True)
@@ -268,78 +260,11 @@ def _pooler(database: Database, connection: Connection) -> tuple[str, ...]:
 def _permissions(
     connection: Connection, identity: Identity, project: Project, warnings: tuple[str, ...]
 ) -> PreflightCheck:
-    role, database = identity.role, identity.database
-    grantee = postgres.quote_ident(connection, role)
-    if not scalar(connection, "SELECT to_regnamespace('public') IS NOT NULL"):
-        raise PreflightError("The schema public does not exist.", next_step="CREATE SCHEMA public;")
-    may_create = scalar(connection, "SELECT has_schema_privilege('public', 'CREATE')")
-    may_use = scalar(connection, "SELECT has_schema_privilege('public', 'USAGE')")
-    if not (may_create and may_use):
-        raise PermissionDeniedError(
-            f"role {role} may not create tables in schema public.",
-            next_step=f"GRANT USAGE, CREATE ON SCHEMA public TO {grantee};   -- as the owner of the schema",
-        )
-    with connection.cursor() as cursor:
-        kept = [f"public.{name}" for name in tables.existing(cursor)]
-    owner = scalar(
-        connection,
-        """
-        SELECT pg_get_userbyid(relowner)
-        FROM pg_catalog.pg_class
-        WHERE oid = ANY (%s::regclass[]) AND NOT pg_has_role(relowner, 'USAGE')
-        LIMIT 1
-        """,
-        (kept,),
-    )
-    if owner:
-        raise PermissionDeniedError(
-            f"the tables belong to {owner}, and role {role} may not act as it.",
-            next_step=f"GRANT {postgres.quote_ident(connection, owner)} TO {grantee};",
-        )
+    warnings += permissions.check(connection, identity, project)
     login = str(scalar(connection, "SELECT session_user"))
-    acting = f", logged in as {login}" if login != role else ""
-    return PreflightCheck(
-        "permissions",
-        f"Permissions sufficient (role {role}{acting})",
-        warnings=warnings
-        + role_warnings.hidden_rows(connection)
-        + role_warnings.hidden_waits(connection)
-        + _extensions(connection, project, role, database),
-        brief=f"role {role}{acting}",
-    )
-
-
-def _extensions(connection: Connection, project: Project, role: str, database: str) -> tuple[str, ...]:
-    """Check that the revisions can create their extensions, if no revision has run yet."""
-    if not project.extensions:
-        return ()
-    with connection.cursor() as cursor:
-        if state.recorded_version(cursor) is not None:
-            return ()
-    absent = rows(
-        connection,
-        """
-        SELECT wanted.name, wanted.name IN (SELECT name FROM pg_catalog.pg_available_extensions)
-        FROM unnest(%s::text[]) AS wanted (name)
-        WHERE wanted.name NOT IN (SELECT extname FROM pg_catalog.pg_extension)
-        """,
-        (list(project.extensions),),
-    )
-    may_create = scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')")
-    missing = [name for name, available in absent if available and not may_create]
-    if missing:
-        raise PermissionDeniedError(
-            f"role {role} may not create the extension{'s' if len(missing) > 1 else ''} "
-            f"{' and '.join(missing)} in database {database}.",
-            next_step=f"GRANT CREATE ON DATABASE {postgres.quote_ident(connection, database)} TO "
-            f"{postgres.quote_ident(connection, role)};\n"
-            + "\n".join(f'CREATE EXTENSION "{name}";   -- or have a superuser run this' for name in missing),
-        )
-    return tuple(
-        f"extension {name} is not available: {project.extensions[name]}"
-        for name, available in absent
-        if not available
-    )
+    acting = f", logged in as {login}" if login != identity.role else ""
+    who = f"role {identity.role}{acting}"
+    return PreflightCheck("permissions", f"Permissions sufficient ({who})", warnings=warnings, brief=who)
 
 
 def _state(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from guvnor.config import MASK
 from guvnor.errors import PreflightError
+from guvnor.postgres import password_file
 from guvnor.postgres.quoting import identifier
 
 
@@ -149,10 +150,12 @@ def connection_failed(text: str, fields: dict[str, str]) -> ConnectionFailedErro
     names |= {f"quoted_{name}": identifier(names[name]) for name in ("role", "database")}
     for reason in REASONS:
         if re.search(reason.pattern, text, re.IGNORECASE | re.DOTALL):
-            error = ConnectionFailedError(
-                f"database connection failed: {reason.message.format(**names)}.",
-                next_step=reason.next_step.format(**names),
-            )
+            message, next_step = reason.message.format(**names), reason.next_step.format(**names)
+            entry = ":".join(names[name] for name in ("host", "port", "database", "role"))
+            if "no password supplied" in text and (found := password_file.why_unused(fields, entry)):
+                why, next_step = found
+                message = f"no password was found for role {role}: {why}"
+            error = ConnectionFailedError(f"database connection failed: {message}.", next_step=next_step)
             error.may_pass = reason.may_pass
             return error
     shown = " ".join(text.split())

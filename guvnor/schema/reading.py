@@ -14,6 +14,7 @@ from guvnor.bookkeeping import state
 from guvnor.database import Database
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.postgres import Connection, closing, snapshot
+from guvnor.postgres.membership import instead_of_a_grant
 from guvnor.schema import catalog
 from guvnor.schema.snapshot import Snapshot
 
@@ -111,7 +112,8 @@ def _transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]
     except psycopg2.errors.LockNotAvailable as error:
         raise LiveSchemaBusyError from error
     except psycopg2.errors.InsufficientPrivilege as error:
+        grant = "GRANT SELECT ON alembic_version, schema_migrations TO ...;"
         raise LiveSchemaError(
             f"The live schema could not be read: {error.diag.message_primary}.",
-            next_step="GRANT SELECT ON alembic_version, schema_migrations TO ...;",
+            next_step=instead_of_a_grant(connection) or grant,
         ) from error

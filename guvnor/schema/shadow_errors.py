@@ -120,7 +120,8 @@ def _statement_failed(error: psycopg2.Error | AssertionError, doing: str | None)
     if doing is None and code == errorcodes.INSUFFICIENT_PRIVILEGE:
         return ShadowUnavailableError(
             f"The expected schema is built in a schema of its own, which this role may not create: {reason}.",
-            next_step=f"{another_server()}\nor, as the database's owner: GRANT CREATE ON DATABASE ... TO ...",
+            next_step=f"{another_server()}\n"
+            "or act as the owner of the schema (GUVNOR_STORAGE_ROLE), with CREATE on the database",
         )
     if doing is None and code in (errorcodes.READ_ONLY_SQL_TRANSACTION, errorcodes.FEATURE_NOT_SUPPORTED):
         return ShadowUnavailableError(f"The expected schema cannot be built on a read-only server: {reason}.")

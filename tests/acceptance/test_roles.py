@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 
 import psycopg2
@@ -191,9 +192,59 @@ def test_migrations_run_as_the_migrator(tool, set_up, request):
     assert versions(set_up.database) == AT_1
 
 
-def test_without_the_role_the_migrator_can_do_nothing(set_up, guvnor):
-    result = guvnor("migrate", "up", env={**set_up.migrating, "GUVNOR_STORAGE_ROLE": "none"})
-    ends(result, 3, f"role {set_up.migrator.name} may not create tables in schema public")
+@pytest.mark.parametrize("at_head", [False, True], ids=["empty", "at the head"])
+def test_without_the_role_the_migrator_is_told_to_act_as_the_owner(at_head, set_up, guvnor, alembic):
+    """A grant would help, too, and undo the set-up."""
+    if at_head:
+        succeeds(guvnor("migrate", "up", env=set_up.migrating))
+    owner, migrator = set_up.owner.name, set_up.migrator.name
+    acting = f"export GUVNOR_STORAGE_ROLE={owner}   # storage.role: role {migrator} acts as it"
+    without = {**set_up.migrating, "GUVNOR_STORAGE_ROLE": "none"}
+    as_another = {**set_up.migrating, "GUVNOR_STORAGE_ROLE": set_up.application.name}
+    set_up.database.execute(f"GRANT {set_up.application.name} TO {migrator}")
+    for command, words, env, role in (
+        (guvnor, ("migrate", "up"), without, migrator),
+        (alembic, ("upgrade", "head"), without, migrator),
+        (guvnor, ("migrate", "preflight"), as_another, set_up.application.name),
+    ):
+        result = ends(command(*words, env=env), 3, f"role {role} may not create tables in schema public")
+        assert next_step(result) == [acting]
+    if at_head:
+        denied = ends(guvnor("schema", "check", env=without), 3, "permission denied")
+        assert next_step(denied) == [acting]
+    # As somebody typed who followed another hint.
+    set_up.database.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {migrator}")
+    result = guvnor("migrate", "preflight", env=without)
+    assert next_step(ends(result, 3, f"tables belong to {owner}" if at_head else "extension")) == [acting]
+    word, setting = shlex.split(next_step(result)[0], comments=True)
+    assert word == "export"
+    succeeds(guvnor("migrate", "up", env={**without, **dict([setting.split("=")])}))
+
+
+def test_a_login_that_is_not_meant_to_migrate_is_told_which_one_is(set_up, guvnor):
+    owner, migrator, application = (role.name for role in (set_up.owner, set_up.migrator, set_up.application))
+    told = [f"Log in as {migrator}, which may act as {owner}, and:", f"export GUVNOR_STORAGE_ROLE={owner}"]
+    env = {"GUVNOR_STORAGE_DSN": set_up.dsn(set_up.application)}
+    result = ends(guvnor("migrate", "up", env=env), 3, f"role {application} may not create tables")
+    assert next_step(result) == told
+    env["GUVNOR_STORAGE_ROLE"] = owner
+    result = ends(guvnor("migrate", "up", env=env), 3, f"{application} may not act as {owner}")
+    assert next_step(result) == told
+
+
+def test_an_object_of_another_role_is_given_to_the_owner(server, set_up, guvnor, project):
+    """The owner stays a member of nobody."""
+    succeeds(guvnor("migrate", "up", env=set_up.migrating))
+    other = server.create_role()
+    set_up.database.execute(f"CREATE TABLE theirs (); ALTER TABLE theirs OWNER TO {other.name}")
+    project.add_revision("ALTER TABLE theirs ADD COLUMN name text")
+    here = {"env": {**set_up.migrating, "GUVNOR_VERIFY": "no"}, "cwd": project.directory}
+    denied = ends(guvnor("migrate", "up", **here), 1, "42501")
+    hint = f"ALTER TABLE theirs OWNER TO {set_up.owner.name};   -- as a superuser: {other.name} owns it"
+    assert next_step(denied)[0] == hint
+    set_up.database.execute(hint)
+    succeeds(guvnor("migrate", "up", **here), "Applied 003")
+    assert not any(found.startswith("too much") for found in checked(guvnor, set_up, 3))
 
 
 @pytest.mark.parametrize("tool", ["guvnor", "alembic"])
