@@ -40,6 +40,7 @@ class Ranges:
     :ivar length: of the next range, in places.
     :ivar refused: takes the places of single rows that the server refuses, and why; None where that is an
         error.
+    :ivar doing: what happens to the rows, as progress says it.
     """
 
     step: OnlineStep
@@ -49,6 +50,7 @@ class Ranges:
     change: Callable[[str], str]
     length: int = FIRST
     refused: dict[str, str] | None = None
+    doing: str = "backfilling"
 
     def work_off(self, count: Callable[[tuple[Any, ...]], int], *, in_vain_most: int, pause: bool) -> bool:
         """Go over the table until a pass finds no row.
@@ -141,7 +143,7 @@ class Ranges:
     def _report(self, place: int) -> None:
         size = "SELECT pg_relation_size(%s) / current_setting('block_size')::bigint"
         blocks: int = scalar(self.step.connection, size, (self.relation,))
-        self.step.report(Progress(self.step.what, "updating", min(place // _PLACES, blocks), blocks))
+        self.step.report(Progress(self.step.what, self.doing, min(place // _PLACES, blocks), blocks))
 
 
 def _tid(place: int) -> str:
