@@ -85,7 +85,7 @@ def view(
     opening = f"CREATE {kind} IF NOT EXISTS" if materialized else "CREATE OR REPLACE VIEW"
     held = f" WITH ({options})" if options else ""
     create = (f"{opening} {quoted}{held} AS\n{_dedented(query)}", *map(_dedented, indexes))
-    found = View(metadata, name, create, f"DROP {kind} IF EXISTS {quoted}")
+    found = View(metadata, name, create, f"DROP {kind} IF EXISTS {quoted} CASCADE")
     return _declare(metadata, found)
 
 
@@ -199,7 +199,10 @@ def _after_tables(
 
 
 def _before_drop(declared: list[_Declared], _metadata: MetaData, connection: Connection, **_: object) -> None:
-    """Drop the views, which would keep the tables from being dropped; functions stay, as extensions do."""
+    """Drop the views, which would keep the tables from being dropped, and what uses them.
+
+    Other functions stay, as extensions do.
+    """
     _run(connection, *(item.drop for item in reversed(in_order(declared)) if isinstance(item, View)))
 
 
@@ -209,7 +212,7 @@ def _for_tables(declared: list[_Declared], metadata: MetaData) -> list[Function]
     made += [CreateIndex(index) for table in metadata.tables.values() for index in table.indexes]
     text = "\n".join(str(item.compile(dialect=_DIALECT)) for item in made)
     functions = [item for item in declared if isinstance(item, Function)]
-    found = [item for item in functions if _names(text, item, call=True)]
+    found = [item for item in functions if _names(text, item)]
     for item in found:  # grows meanwhile
         found += [other for other in functions if other not in found and _uses(item, other)]
     return [item for item in in_order(functions) if item in found]
@@ -218,8 +221,8 @@ def _for_tables(declared: list[_Declared], metadata: MetaData) -> list[Function]
 def in_order(declared: Sequence[D]) -> list[D]:
     """Return objects as they are declared, but each after those that it uses; triggers last.
 
-    A word in a text may be a name, or only look like one. So of two that seem to use each other, the one that
-    is declared first comes first.
+    A word in a text may only look like a name. So of two that seem to use each other, the one that is
+    declared first comes first.
     """
     uses = {
         item: [other for other in declared if other is not item and _uses(item, other)] for item in declared
@@ -249,10 +252,11 @@ def _uses(item: _Declared, other: _Declared) -> bool:
     return not isinstance(other, Trigger) and _names("\n".join(item.create), other)
 
 
-def _names(text: str, item: _Declared, *, call: bool = False) -> bool:
+def _names(text: str, item: _Declared) -> bool:
+    """Tell whether a text seems to name an object: not a column of that name, and not an alias."""
     name = re.escape(item.name.strip('"'))
-    opening = r'"?\s*[(]' if call else ""
-    return re.search(rf"(?<!\w){name}(?!\w){opening}", text) is not None
+    opening = r'"?\s*[(]' if isinstance(item, Function) else ""
+    return re.search(rf"(?<![\w.])(?<!\bAS ){name}(?!\w){opening}", text, re.IGNORECASE) is not None
 
 
 def _run(connection: Connection, *statements: str) -> None:
