@@ -31,6 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
+from guvnor.database_objects import function, trigger
+
 # The names that PostgreSQL itself would choose. They are part of the interface: the application passes on the
 # names of violated constraints.
 metadata = MetaData(
@@ -382,7 +384,7 @@ team_preferences = Table(
     gin("idx_team_preferences_prefs", "preferences"),
 )
 
-# What SQLAlchemy has no objects for.
+# The extensions, for which SQLAlchemy has no objects, and the function and triggers.
 
 BEFORE_TABLES = (
     # An existing function is kept, whether the extension's or the stand-in below.
@@ -427,31 +429,22 @@ BEFORE_TABLES = (
     END
     $$
     """,
-    # Not indented: the server stores the body verbatim.
-    """
-CREATE OR REPLACE FUNCTION update_updated_at_column() RETURNS trigger
-LANGUAGE plpgsql
-AS $$
+)
+
+for _statement in BEFORE_TABLES:
+    event.listen(metadata, "before_create", DDL(_statement))  # type: ignore[no-untyped-call]
+
+set_updated_at = function(
+    metadata,
+    "update_updated_at_column()",
+    returns="trigger",
+    body="""
 BEGIN
     NEW.updated_at = NOW();
     RETURN NEW;
 END;
-$$
-    """,
+""",
 )
-CREATE_TRIGGER = """
-    CREATE TRIGGER update_%(table)s_updated_at
-    BEFORE UPDATE ON %(table)s
-    FOR EACH ROW EXECUTE FUNCTION update_updated_at_column()
-"""
-
-
-def _run_on(target: MetaData | Table, when: str, statement: str) -> None:
-    event.listen(target, when, DDL(statement))  # type: ignore[no-untyped-call]
-
-
-for _statement in BEFORE_TABLES:
-    _run_on(metadata, "before_create", _statement)
 
 for _table in (
     incidents,
@@ -461,4 +454,4 @@ for _table in (
     escalation_policies,
     team_preferences,
 ):
-    _run_on(_table, "after_create", CREATE_TRIGGER)
+    trigger(f"update_{_table.name}_updated_at", _table, "BEFORE UPDATE", set_updated_at)

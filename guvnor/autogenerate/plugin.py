@@ -33,6 +33,7 @@ from guvnor.autogenerate import (
     possible_renames,
     replacements,
     tables,
+    transactions,
     types,
     unknown,
 )
@@ -139,6 +140,7 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
         with built.undone():
             forward, back = _write(built, comparison, found, expected)
         forward += unknown.in_the_way(found, strays)
+        forward, back = transactions.apart(forward), transactions.apart(back)
     if judge := context.opts.get(ignores.OPTION):
         forward, back = ignores.explained(forward, back, judge)
     # Alembic would indent what it renders itself, including the bodies of functions, which the server stores

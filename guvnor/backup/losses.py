@@ -41,6 +41,23 @@ WORDS = {
     "unseen": "may change",
     "insert": "adds rows to",
 }
+_VERBS = {
+    "drop": "drops",
+    "attribute": "drops",
+    "truncate": "deletes",
+    "delete": "deletes",
+    "rewrite": "overwrites",
+    "update": "overwrites",
+    "cast": "cuts",
+    "unseen": "may change",
+}
+# What may be done to some of the rows or values alone.
+_PARTS = {
+    "delete": "from which {some} {are} deleted",
+    "update": "of which {some} {are} overwritten",
+    "rewrite": "of which {some} {are} overwritten",
+    "unseen": "whose triggers are switched off: {some} may be changed",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +70,7 @@ class Loss:
         they could not be counted and the planner has no estimate: row security hides them, or counting takes
         too long.
     :ivar exact: whether it was counted; otherwise it is the planner's estimate.
+    :ivar at_most: whether fewer may be lost: it is not known which rows are meant.
     :ivar how: what is done: see :data:`guvnor.schema.stored_data.How`.
     :ivar revision: the revision that does it.
     :ivar direction: ``up`` or ``down``.
@@ -69,6 +87,7 @@ class Loss:
     direction: str = ""
     accepted: str | None = None
     type: str | None = None
+    at_most: bool = False
 
     def __str__(self) -> str:
         """Describe the loss in one phrase."""
@@ -80,18 +99,16 @@ class Loss:
                 )
             unit = "value" if self.count == 1 else "values"
             return f"{what} with {self.count:,} {unit} that the type {self.type} cuts, rounds or refuses"
-        done = {
-            "truncate": ", which is truncated",
-            "delete": ", from which rows are deleted",
-            "attribute": ", which loses an attribute of its type",
-            "unseen": ", whose triggers are switched off: any of its rows may be changed",
-        }.get(self.how, "")
-        if self.how in ("update", "rewrite"):
-            done = ", which is overwritten"
-        if self.count is None:
-            return f"{what}, which could not be counted{done.replace(', which', ' and')}"
-        unit = ("row" if self.kind == "table" else "value") + ("" if self.count == 1 else "s")
-        return f"{what} with {'' if self.exact else 'about '}{self.count:,} {unit}{done}"
+        noun = "row" if self.kind == "table" else "value"
+        unit = noun if self.count == 1 else f"{noun}s"
+        count = None if self.count is None else f"{'' if self.exact else 'about '}{self.count:,} {unit}"
+        if self.how in _PARTS:
+            some = f"{'up to ' if self.at_most else ''}{count}" if count else f"an unknown number of {unit}"
+            return f"{what}, {_PARTS[self.how].format(some=some, are='is' if self.count == 1 else 'are')}"
+        done = {"truncate": "is truncated", "attribute": "loses an attribute of its type"}.get(self.how)
+        if count is None:
+            return f"{what}, which could not be counted{f' and {done}' if done else ''}"
+        return f"{what} with {count}{f', which {done}' if done else ''}"
 
     @property
     def table(self) -> str:
@@ -131,6 +148,13 @@ def in_words(losses: Iterable[Loss]) -> str:
     for loss in losses:
         said.setdefault(WORDS[loss.how], []).append(f"{loss.kind} {loss.name}")
     return "; ".join(f"{verb} {', '.join(dict.fromkeys(names))}" for verb, names in said.items())
+
+
+def verbs(losses: Iterable[Loss]) -> str:
+    """Say what is done to data, in verbs alone: ``drops, deletes and overwrites``."""
+    found = list(losses)
+    said = list(dict.fromkeys(_VERBS[how] for how in _VERBS if any(loss.how == how for loss in found)))
+    return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said) or "may lose"
 
 
 def objects(effects: Iterable[Effect]) -> tuple[Object, ...]:
@@ -224,7 +248,8 @@ def _count(connection: Connection, loss: Loss, change: DataChange) -> Loss | Non
             with snapshot(connection, "100ms") as cursor:
                 cursor.execute(f"SET LOCAL statement_timeout = '{_PATIENCE}'")
                 count = scalar(connection, f"SELECT count(*) FROM public.{change.table}{where}")
-                return replace(loss, count=count, exact=True)
+                at_most = loss.how in _PARTS and wanted is conditions
+                return replace(loss, count=count, exact=True, at_most=at_most)
         except psycopg2.Error as error:
             code = error.pgcode
         if wanted is conditions and code in (errorcodes.UNDEFINED_TABLE, errorcodes.UNDEFINED_COLUMN):
@@ -243,7 +268,7 @@ def _count(connection: Connection, loss: Loss, change: DataChange) -> Loss | Non
     """
     estimate = scalar(connection, sql, (change.column, f"public.{change.table}"))
     # The estimate for a table that was never analyzed is 0.
-    return replace(loss, count=round(estimate or 0) or None, exact=False)
+    return replace(loss, count=round(estimate or 0) or None, exact=False, at_most=loss.how in _PARTS)
 
 
 def _changed_by_cast(change: DataChange, text: str = "") -> str:

@@ -117,8 +117,12 @@ def _new_revision(context: Any, title: str | None) -> None:
 
 
 def _number(context: MigrationContext, _revision: Any, directives: list[Any]) -> None:
-    """Give a new revision the next number, unless the user gave it one."""
+    """Give a new revision the next number, unless the user gave it one.
+
+    :raises UsageError: when the file would go into an installed package (exit code 2).
+    """
     assert context.script is not None
+    files.check_not_installed(Path(context.script.dir))
     for script in directives:
         if context.opts["revision_context"].command_args["rev_id"] is None:
             script.rev_id = following(revision.revision for revision in context.script.walk_revisions())

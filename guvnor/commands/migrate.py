@@ -136,13 +136,14 @@ def create(name: str) -> Path:
     """Write a revision file with the next number from the house template, and return its path.
 
     :param name: the name of the change, in words.
-    :raises UsageError: when it cannot name a file.
+    :raises UsageError: when it cannot name a file, or there is no project but that of an installed package.
     :raises RevisionFilesError: when the file cannot be written.
     """
     revision_files.check_title(name)
     from alembic import command
 
     configuration = revision_files.configuration_file()
+    revision_files.check_not_installed(configuration)
     files = revision_files.read(revision_files.directory(configuration))
     config = alembic_config(configuration)
     config.cmd_opts = Namespace(quiet=True, x=None)  # Alembic would print the path, too

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from guvnor.lint import tables
+from guvnor.lint import squawk, tables
 from guvnor.lint.parsing import Node, ParsedStatement, last_name, nodes
 from guvnor.lint.problem import Violation
 from guvnor.lint.revision import RevisionSource
@@ -45,12 +45,38 @@ def updates_of_all(source: RevisionSource) -> Iterator[tuple[ParsedStatement, st
 
 
 def _many_updated(source: RevisionSource) -> Iterator[Violation]:
-    for statement, node, table in _changes(source, "UpdateStmt"):
+    for statement, verb, table in _many(source, "UpdateStmt", "fromClause", "CMD_UPDATE"):
+        message = f"The {verb} may write many rows of {table}, which stay locked until the commit."
+        yield statement.violation(message)
+
+
+def _many_deleted(source: RevisionSource) -> Iterator[Violation]:
+    for statement, verb, table in _many(source, "DeleteStmt", "usingClause", "CMD_DELETE"):
+        message = f"The {verb} may remove many rows of {table}, which are locked until the commit, then gone."
+        yield statement.violation(message)
+
+
+def _many(
+    source: RevisionSource, kind: str, joined: str, command: str
+) -> Iterator[tuple[ParsedStatement, str, str]]:
+    """Return each UPDATE or DELETE of some rows in the transaction that does not name few, and MERGE.
+
+    :param joined: the clause by which another table says which rows.
+    :param command: the same as an action of MERGE.
+    """
+    for statement, node, table in _changes(source, kind):
         where = node.get("whereClause")
-        whole = _is_true(where) and "fromClause" not in node
-        if not whole and statement.call.in_transaction and not names_few(where):
-            message = f"The UPDATE may write many rows of {table}, which stay locked until the commit."
-            yield statement.violation(message)
+        whole = _is_true(where) and joined not in node
+        if not whole and statement.call.in_transaction and not _names_few(source, statement, table, where):
+            yield statement, kind.removesuffix("Stmt").upper(), table
+    for statement, node, table in _changes(source, "MergeStmt"):
+        actions = [action.get("commandType") for action in nodes(node, "MergeWhenClause")]
+        if command in actions and statement.call.in_transaction:
+            yield statement, "MERGE", table
+
+
+def _names_few(source: RevisionSource, statement: ParsedStatement, table: str, where: Any) -> bool:
+    return names_few(where) or names_few(where, squawk.schema_before(source, statement).keys_of(table))
 
 
 def _not_said_properly(source: RevisionSource) -> Iterator[Violation]:
@@ -118,24 +144,27 @@ def _is_false(logic: Node) -> bool:
     return "boolval" in constant and not constant["boolval"].get("boolval")
 
 
-def names_few(where: Any) -> bool:
-    """Tell whether a condition names rows by a key: ``id = 5``, ``name IN ('a', 'b')``."""
+def names_few(where: Any, keys: Collection[str] = _KEYS) -> bool:
+    """Tell whether a condition names rows by a key: ``id = 5``, ``name IN ('a', 'b')``.
+
+    :param keys: the columns that are taken for one.
+    """
     if where is None:
         return False
     if (logic := where.get("BoolExpr")) and logic["boolop"] in ("AND_EXPR", "OR_EXPR"):
-        judged = [names_few(part) for part in logic["args"]]
+        judged = [names_few(part, keys) for part in logic["args"]]
         return any(judged) if logic["boolop"] == "AND_EXPR" else all(judged)
     comparison = where.get("A_Expr")
     if not comparison or last_name(comparison["name"]) != "=":
         return False
     sides = [comparison.get("lexpr", {}), comparison.get("rexpr", {})]
-    return any(_is_key(one) and _is_constant(other) for one, other in (sides, sides[::-1]))
+    return any(_is_key(one, keys) and _is_constant(other) for one, other in (sides, sides[::-1]))
 
 
-def _is_key(node: Any) -> bool:
+def _is_key(node: Any, keys: Collection[str]) -> bool:
     fields = node.get("ColumnRef", {}).get("fields", []) if isinstance(node, dict) else []
     name = fields[-1].get("String", {}).get("sval", "") if fields else ""
-    return name in _KEYS
+    return name in keys
 
 
 def _is_constant(node: Any) -> bool:
@@ -190,8 +219,27 @@ DELETE_ALL = RevisionRule(
     "All rows are gone with the commit, and no downgrade brings them back.",
     f"Write a WHERE that names the rows. {_DELETE} {_ACCEPT}",
     'op.execute("DELETE FROM audit_logs WHERE true")',
-    "op.execute(\"DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'\")",
+    "op.execute(\"DELETE FROM audit_logs WHERE id = '00000000-0000-4000-8000-000000000001'\")",
     _all_deleted,
+)
+
+DELETE_MANY = RevisionRule(
+    "delete-many-rows",
+    "A DELETE of many rows of a table in use keeps them, or says why they may go.",
+    "The rows are gone with the commit, and no downgrade brings them back. Until then each stays locked: "
+    "whoever wants to change one waits for all of them.",
+    "Use op.delete_rows, which deletes in batches and keeps the rows for op.bring_back, or name the rows by "
+    f"their key: a unique column, or one of the name {', '.join(_KEYS[:-1])} or {_KEYS[-1]}, that equals a "
+    f"constant. {_ACCEPT}",
+    "op.execute(\"DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'\")",
+    """\
+def upgrade() -> None:
+    op.delete_rows("audit_logs", where="occurred_at < '2020-01-01'", keep=True)
+
+
+def downgrade() -> None:
+    op.bring_back("audit_logs")""",
+    _many_deleted,
 )
 
 UPDATE_ALL = RevisionRule(
@@ -210,8 +258,8 @@ UPDATE_MANY = RevisionRule(
     "An UPDATE of many rows of a table in use runs in batches, outside of the revision's transaction.",
     "Each row stays locked until the commit: whoever wants to change one waits for all of them. 500,000 rows "
     "took 28 s.",
-    "Use op.backfill, or name the rows by their key: a column of the name "
-    f"{', '.join(_KEYS[:-1])} or {_KEYS[-1]} that equals a constant. {_CHANGE} {_ACCEPT}",
+    "Use op.backfill, or name the rows by their key: a unique column, or one of the name "
+    f"{', '.join(_KEYS[:-1])} or {_KEYS[-1]}, that equals a constant. {_CHANGE} {_ACCEPT}",
     'op.execute("UPDATE schedules SET active = true WHERE NOT active")',
     'op.backfill("schedules", "active = true", "NOT active")',
     _many_updated,
@@ -224,11 +272,11 @@ ACCEPTED = RevisionRule(
     "Write `# changes data: TABLE: reason` or `# changes data: TABLE.COLUMN: reason`.",
     """\
 # changes data: audit_logs
-op.execute("DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'")""",
+op.execute("DELETE FROM audit_logs WHERE id = '00000000-0000-4000-8000-000000000001'")""",
     """\
 # changes data: audit_logs: older than the law asks for
 op.execute("DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'")""",
     _not_said_properly,
 )
 
-RULES = (TRUNCATE, DELETE_ALL, UPDATE_ALL, UPDATE_MANY, ACCEPTED)
+RULES = (TRUNCATE, DELETE_ALL, DELETE_MANY, UPDATE_ALL, UPDATE_MANY, ACCEPTED)

@@ -65,6 +65,11 @@ class KnownSchema:
             return None
         return any(part.unique for part in known.parts.values())
 
+    def keys_of(self, table: str) -> set[str]:
+        """Return the columns of a table that tell its rows apart, each by itself."""
+        parts = self._tables[table].parts.values() if table in self._tables else ()
+        return {name for part in parts if part.unique and len(part.columns) == 1 for name in part.columns}
+
     def in_the_way(self, table: str, column: str, *, plain: bool) -> set[str]:
         """Return the names of the checks and indexes that the server verifies or builds anew for a new type.
 

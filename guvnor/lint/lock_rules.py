@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from guvnor.lint import data_rules, tables
+from guvnor.lint import data_rules, harmless, squawk, tables
 from guvnor.lint.parsing import ParsedStatement, nodes
 from guvnor.lint.problem import Violation
 from guvnor.lint.revision import RevisionSource
@@ -106,7 +106,11 @@ def _lock_held(source: RevisionSource) -> Iterator[Violation]:
         busy = {table: opening for table, opening in held.items() if table not in new}
         if statement.kind == "UpdateStmt":  # its own table is locked against other writers of the rows anyway
             busy.pop(tables.target(statement) or "", None)
-        if busy and (rows := sorted(_long(statement) - new)):
+        long = _long(statement)
+        if _writes_anew(source, statement):
+            long = {tables.target(statement) or ""}
+            busy.pop(tables.target(statement) or "", None)
+        if busy and (rows := sorted(long - new)):
             table, opening = next(iter(busy.items()))
             yield statement.violation(
                 f"{table} stays locked by {opening} for as long as {statement.opening} reads or writes "
@@ -114,6 +118,19 @@ def _lock_held(source: RevisionSource) -> Iterator[Violation]:
             )
         for table in _locked(statement):
             held.setdefault(table, statement.opening)
+
+
+def _writes_anew(source: RevisionSource, statement: ParsedStatement) -> bool:
+    """Tell whether ALTER TABLE reads or writes all rows of its table."""
+    if statement.kind != "AlterTableStmt":
+        return False
+    if any(command["subtype"] in _REWRITES for command in tables.commands(statement)):
+        return True
+    return any(
+        command["subtype"] == "AT_AlterColumnType" for command in tables.commands(statement)
+    ) and not harmless.is_harmless(
+        "changing-column-type", statement, lambda: squawk.schema_before(source, statement)
+    )
 
 
 def _long(statement: ParsedStatement) -> set[str]:
@@ -215,7 +232,8 @@ NO_LOCK_HELD = RevisionRule(
     "No table in use stays locked while a long statement reads or writes another one.",
     "A lock lasts until the commit, so the application waits for the first table while the revision is busy "
     "with the second.",
-    "Put the long statement first, into a revision of its own, or into `op.backfill`: locks come last.",
+    "Put the long statement first, into a revision of its own, or into `op.backfill`: locks come last. Or "
+    "write `op.next_transaction()` between the two, which commits what is done so far.",
     '''\
 op.execute("ALTER TABLE schedules ALTER COLUMN active SET DEFAULT false")
 op.execute("""

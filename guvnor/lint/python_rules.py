@@ -110,9 +110,9 @@ NO_TODO = RevisionRule(
     '''\
 op.execute("""
     -- TODO: which rows?
-    DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'
+    DELETE FROM audit_logs WHERE id = '00000000-0000-4000-8000-000000000001'
 """)''',
-    "op.execute(\"DELETE FROM audit_logs WHERE occurred_at < '2020-01-01'\")",
+    "op.execute(\"DELETE FROM audit_logs WHERE id = '00000000-0000-4000-8000-000000000001'\")",
     _todo_left,
 )
 

@@ -33,7 +33,10 @@ ENFORCED: dict[str, str | None] = {
     "disallowed-unique-constraint": (
         "Build a unique index with op.create_index_concurrently, then ADD CONSTRAINT ... UNIQUE USING INDEX."
     ),
-    "changing-column-type": _REPLACE_COLUMN,
+    "changing-column-type": (
+        f"{_REPLACE_COLUMN} A type that cuts, rounds or refuses values loses data: the plan counts them, and "
+        "production asks. Where that is meant, say so: `# changes data: TABLE.COLUMN: reason`."
+    ),
     "renaming-column": _REPLACE_COLUMN,
     "renaming-table": "Keep the name, or add a new table, which the application and a backfill fill.",
     **dict.fromkeys((*_DROPS, "renaming-object", "ban-alter-identity"), UNTIL_UNUSED),

@@ -30,6 +30,7 @@ class BackupDecision:
 
     :ivar losses: the data that it loses and no revision accepts, a line each.
     :ivar accepted: the data that it loses and the revisions accept, a line each, with the reason.
+    :ivar does: what it does to the data that no revision accepts to lose: ``deletes and overwrites``.
     :ivar hashed: what a confirmation covers of that: kinds and names, and whether the backup is given up.
     :ivar backup: how the backup will be taken, or why none is; None where none was considered.
     :ivar options: of the backup; None for no backup.
@@ -38,6 +39,7 @@ class BackupDecision:
 
     losses: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
+    does: str = "may lose"
     hashed: tuple[str, ...] = ()
     backup: str | None = None
     options: BackupOptions | None = None
@@ -157,9 +159,11 @@ class BackupPolicy:
         if effects is None:
             return BackupDecision((f"unknown ({self._unknown})",), hashed=losses.UNKNOWN)
         found = [loss for loss in losses.read(self.ready.connection, effects) if loss.count != 0]
+        asked = [loss for loss in found if loss.accepted is None]
         return BackupDecision(
-            tuple(str(loss) for loss in found if loss.accepted is None),
+            tuple(map(str, asked)),
             tuple(f"{loss} (accepted: {loss.accepted})" for loss in found if loss.accepted is not None),
+            losses.verbs(asked),
             losses.hashed(effects),
         )
 

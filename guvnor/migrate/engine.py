@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ACTIONS = {Direction.UP: guard.DROP, Direction.DOWN: guard.ROLLBACK, Direction.STAMP: guard.FORCE}
+_ACTIONS = {Direction.UP: guard.APPLY, Direction.DOWN: guard.ROLLBACK, Direction.STAMP: guard.FORCE}
 
 
 def migrate(request: Request) -> Outcome:
@@ -203,8 +203,9 @@ class Migration:
             log.info("the revisions accept a loss of data", extra={"losses": decision.accepted})
         if why is None or (only_up and not decision.losses and not waits):
             return plan
+        action = guard.STALL if only_up and not decision.losses else _ACTIONS[plan.steps[0].direction]
         risk = guard.Risk(
-            action=guard.STALL if only_up and not decision.losses else _ACTIONS[plan.steps[0].direction],
+            action=action.format(does=decision.does),
             why=why,
             database=plan.database,
             current=plan.current,

@@ -14,7 +14,7 @@ from guvnor.postgres import Identity
 from guvnor.revisions.confirmation import confirmation_hash
 
 ROLLBACK = "rollback a migration"
-DROP = "apply a migration that drops data"
+APPLY = "apply a migration that {does} data"
 STALL = "apply a migration that may make the application wait"
 UNMARK = "take away the mark that guards this database"
 RESTORE = "restore data from a backup"

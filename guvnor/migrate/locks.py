@@ -21,6 +21,7 @@ import psycopg2
 
 from guvnor import typed
 from guvnor.errors import ExitCode, GuvnorError
+from guvnor.online import signal_rights
 from guvnor.postgres import SCHEMA, Connection, row, scalar
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Holder:
     :ivar silent: seconds since it ran anything; 0 while it does, None where the role may not see that.
     :ivar others: the pids of the other sessions of a run.
     :ivar what: what it is doing, by the lock that it holds: ``another migration`` or ``golang-migrate``.
+    :ivar first: what stands before the statement that ends it: whom to ask, where our role may not.
     """
 
     pid: int
@@ -52,6 +54,7 @@ class Holder:
     silent: float | None = field(default=None, compare=False)
     others: tuple[int, ...] = field(default=(), compare=False)
     what: str = _ANOTHER
+    first: str = ""
 
     @property
     def is_gone(self) -> bool:
@@ -65,9 +68,9 @@ class Holder:
     def ends_it(self) -> str:
         """The SQL that ends all its sessions."""
         if not self.others:
-            return f"SELECT pg_terminate_backend({self.pid});"
+            return f"{self.first}SELECT pg_terminate_backend({self.pid});"
         pids = ", ".join(map(str, (self.pid, *self.others)))
-        return f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[{pids}]) AS pid;"
+        return f"{self.first}SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[{pids}]) AS pid;"
 
     @property
     def sentence(self) -> str:
@@ -123,7 +126,7 @@ def holder(connection: Connection, key: int) -> Holder | None:
     """Return the session that holds an advisory lock of this database, None when it is free."""
     found = row(
         connection,
-        """
+        f"""
         SELECT l.pid, a.usename, a.application_name, COALESCE(a.client_hostname, host(a.client_addr)),
                a.backend_start,
                CASE WHEN a.state = 'active' THEN 0
@@ -131,9 +134,11 @@ def holder(connection: Connection, key: int) -> Holder | None:
                ARRAY(SELECT r.pid FROM pg_catalog.pg_locks AS r
                      WHERE r.locktype = 'advisory' AND r.granted AND r.objsubid = 2
                        AND (r.database, r.classid::bigint, r.objid::bigint) = (l.database, %s, l.pid)
-                     ORDER BY r.pid)
+                     ORDER BY r.pid),
+               {signal_rights.FIRST}
         FROM pg_catalog.pg_locks AS l
-        LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+        LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+        {signal_rights.JOINS}
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
           AND (l.classid::bigint << 32) | l.objid::bigint = %s
@@ -143,8 +148,8 @@ def holder(connection: Connection, key: int) -> Holder | None:
     )
     if found is None:
         return None
-    pid, role, application, host, since, silent, others = found
-    return Holder(pid, role, application, host, since, silent, tuple(others))
+    pid, role, application, host, since, silent, others, first = found
+    return Holder(pid, role, application, host, since, silent, tuple(others), first=first)
 
 
 def mark_revision_session(cursor: Any, control_pid: int) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from guvnor.online import signal_rights
 from guvnor.online.lock_modes import CONFLICTS
 from guvnor.postgres import Connection, row, rows, scalar
 from guvnor.postgres.quoting import constant
@@ -24,6 +25,7 @@ class Blocker:
         hold data.
     :ivar table: the table that is locked, as SQL writes it; None where it is not a table that is waited for.
     :ivar relation: the OID of that table or index.
+    :ivar first: what stands before the statement that ends it: whom to ask, where our role may not.
     """
 
     pid: int
@@ -34,6 +36,7 @@ class Blocker:
     command: str | None
     table: str | None = None
     relation: int | None = None
+    first: str = ""
 
     def __str__(self) -> str:
         """Describe the session in one phrase."""
@@ -48,8 +51,8 @@ class Blocker:
     def way_out(self) -> str:
         """The SQL that takes it out of the way; a session without a query has nothing to cancel."""
         if self.state == "active":
-            return f"SELECT pg_cancel_backend({self.pid});   -- ends its query"
-        return f"SELECT pg_terminate_backend({self.pid});   -- ends its session"
+            return f"{self.first}SELECT pg_cancel_backend({self.pid});   -- ends its query"
+        return f"{self.first}SELECT pg_terminate_backend({self.pid});   -- ends its session"
 
     @property
     def _place(self) -> str:
@@ -118,6 +121,14 @@ def ways_out(blockers: Iterable[Blocker]) -> str:
 def named(blockers: Iterable[Blocker]) -> str:
     """Name blockers in a sentence."""
     return "; ".join(map(str, blockers)) or "a session that was gone before it could be named"
+
+
+def session(connection: Connection, pid: int) -> Blocker:
+    """Describe a session, whether it is in the way of anybody or not.
+
+    :param connection: in autocommit mode.
+    """
+    return _described(connection, [pid], Wanted())[0]
 
 
 def read(connection: Connection, pid: int) -> tuple[bool, tuple[Blocker, ...]]:
@@ -248,17 +259,18 @@ def _described(connection: Connection, pids: list[int], wanted: Wanted) -> tuple
     """Describe the sessions and prepared transactions that keep a lock from us."""
     # An autovacuum worker is the only session of a database without a user, which every role can see; the
     # role may see neither its type nor its query.
-    sql = """
+    sql = f"""
         SELECT blocking.pid, a.usename, a.application_name, a.state,
                EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start)::float8,
                upper(substring(a.query FROM '^[[:space:]]*([A-Za-z]+)')), a.query,
                a.datid IS NOT NULL AND a.usesysid IS NULL,
-               a.query LIKE '%%(to prevent wraparound)'
+               a.query LIKE '%%(to prevent wraparound)', {signal_rights.FIRST}
         FROM unnest(%s::integer[]) AS blocking (pid)
-        LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+        LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = blocking.pid
+        {signal_rights.JOINS}
     """
     result: list[Blocker] = []
-    for pid, role, application, state, age, command, query, autovacuum, wraparound in rows(
+    for pid, role, application, state, age, command, query, autovacuum, wraparound, first in rows(
         connection, sql, (pids,)
     ):
         log.debug("blocked", extra={"pid": pid, "query": query})
@@ -268,7 +280,7 @@ def _described(connection: Connection, pids: list[int], wanted: Wanted) -> tuple
         elif autovacuum:
             result.append(Autovacuum(*session, gives_way=not wraparound))
         else:
-            result.append(Blocker(*session))
+            result.append(Blocker(*session, first))
     return tuple(result)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import psycopg2
 
 from guvnor.errors import GuvnorError
-from guvnor.online import backoff, plain_forms, progress, remedies
+from guvnor.online import backoff, blockers, plain_forms, progress, remedies
 from guvnor.online.progress import Progress
 from guvnor.online.replicas import ReplicaPolicy
 from guvnor.postgres import Connection, scalar, transaction
@@ -188,16 +188,17 @@ def _await_others(step: OnlineStep, index: str) -> None:
           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
         LIMIT 1
     """
-    told = False
+    told: int | None = None
     while (pid := scalar(step.connection, sql, (quoted(index),))) is not None:
-        if not told:
-            log.info(
-                "another backend is still building this index, waiting for it",
+        if told != pid:
+            log.warning(
+                f"waiting for another session, which still builds index {index}: "
+                f"{blockers.session(step.onlooker, pid)}",
                 extra={"index": index, "pid": pid},
             )
-            told = True
-        seen = progress.index_build(step.onlooker, f"{step.what} (by surviving backend {pid})", pid)
-        if seen:
+            told = pid
+        # What that build waits for, in turn, is named, too.
+        if seen := progress.step(step.onlooker, f"{step.what} (by surviving backend {pid})", pid):
             step.report(seen)
         time.sleep(_POLL)
 

@@ -35,6 +35,11 @@ class KeptChange:
         return f"{'delete' if self.set is None else 'change'} rows of {self.table}"
 
     @property
+    def doing(self) -> str:
+        """What happens to the rows, as progress says it."""
+        return "deleting" if self.set is None else "changing"
+
+    @property
     def comment(self) -> str:
         """The comment of the table beside, by which another change is told apart."""
         verb = "deleted" if self.set is None else "changed"

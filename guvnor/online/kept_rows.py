@@ -34,7 +34,7 @@ def change(step: OnlineStep, rows: KeptChange) -> None:
         def of_range(condition: str, leaf: str = leaf) -> str:
             return str(statement.replace(RELATION, f"ONLY {leaf}").replace(RANGE, f"({condition})"))
 
-        work = Ranges(step, leaf, f"ONLY {leaf} AS {alias}", pending, of_range, length)
+        work = Ranges(step, leaf, f"ONLY {leaf} AS {alias}", pending, of_range, length, doing=rows.doing)
         if not work.work_off(_count, in_vain_most=_IN_VAIN_MOST, pause=not first):
             raise OnlineStepError(
                 rows.stuck,
@@ -62,7 +62,7 @@ def bring_back(step: OnlineStep, rows: KeptReturn) -> None:
             return str(statement.replace(RANGE, f"({condition})"))
 
         # A row may have to wait for another one: a parent, or the one that has its unique value now.
-        work = Ranges(step, kept, kept, WAITING, of_range, refused=refused)
+        work = Ranges(step, kept, kept, WAITING, of_range, refused=refused, doing="bringing back")
         work.work_off(_count, in_vain_most=1, pause=False)
     _leave(step, kept, refused, usually)
     ranges.finish(step, rows.table)

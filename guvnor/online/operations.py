@@ -45,6 +45,7 @@ PLAIN_FORM = (
 @Operations.register_operation("delete_rows")
 @Operations.register_operation("bring_back")
 @Operations.register_operation("forget_kept")
+@Operations.register_operation("next_transaction")
 class OnlineOperations:
     """The methods that Alembic's ``op`` gains."""
 
@@ -246,6 +247,16 @@ class OnlineOperations:
         :param revision: the one that kept it: ``004``.
         """
         _execute(operations.migration_context, plain_forms.forget_kept(table, revision))
+
+    @classmethod
+    def next_transaction(cls, operations: Operations) -> None:
+        """Commit what the revision has done so far, so that no lock of it is held by what follows."""
+        _invoke(
+            operations.migration_context,
+            "commit what is done so far",
+            run=lambda _step: None,
+            plain=plain_forms.next_transaction(),
+        )
 
 
 def _require_keep(keep: bool, instead: str) -> None:

@@ -59,6 +59,11 @@ def backfill(table: str, assignments: str, where: str) -> Backfill:
     return statement
 
 
+def next_transaction() -> str:
+    """Return the statement that stands for the end of a transaction where it must not end."""
+    return "SELECT 1 /* op.next_transaction */"
+
+
 def forget_kept(table: str, revision: str) -> str:
     """Return the statement that drops what a revision kept of a table."""
     return f"DROP TABLE IF EXISTS {quoted(kept_name(table, revision))}"

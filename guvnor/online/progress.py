@@ -14,6 +14,9 @@ from guvnor.postgres import Connection, row
 
 _INTERVAL = 0.5  # seconds between two polls
 
+# What the server does in a step of one statement, by the first word of the step.
+_DOING = {"validate": "validating", "check": "validating", "drop": "dropping", "add": "adding"}
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -56,12 +59,13 @@ def step(connection: Connection, what: str, pid: int) -> Progress | None:
 
     The step has no lock timeout, so the report must name what it waits for.
 
-    :returns: None when it neither builds an index nor waits.
+    :returns: None when it neither waits nor is one statement; what goes on range by range tells by itself.
     """
     waits, blocked_by = blockers.read(connection, pid)
     build = index_build(connection, what, pid)
     if not waits or not blocked_by:
-        return build
+        doing = _DOING.get(what.partition(" ")[0])
+        return build or (Progress(what, doing) if doing else None)
     phase = f"waits for {blocked_by[0]}"
     return replace(build, phase=f"{build.phase}, {phase}") if build else Progress(what, phase)
 

@@ -42,6 +42,7 @@ class Ranges:
         error.
     :ivar target: seconds that one range should take.
     :ivar rest: how long to pause after a range, as a share of the time that it took.
+    :ivar doing: what happens to the rows, as progress says it.
     """
 
     step: OnlineStep
@@ -53,6 +54,7 @@ class Ranges:
     refused: dict[str, str] | None = None
     target: float = _TARGET
     rest: float = 0.25
+    doing: str = "backfilling"
 
     def work_off(self, count: Callable[[tuple[Any, ...]], int], *, in_vain_most: int, pause: bool) -> bool:
         """Go over the table until a pass finds no row.
@@ -145,7 +147,7 @@ class Ranges:
     def _report(self, place: int) -> None:
         size = "SELECT pg_relation_size(%s) / current_setting('block_size')::bigint"
         blocks: int = scalar(self.step.connection, size, (self.relation,))
-        self.step.report(Progress(self.step.what, "updating", min(place // _PLACES, blocks), blocks))
+        self.step.report(Progress(self.step.what, self.doing, min(place // _PLACES, blocks), blocks))
 
 
 def _tid(place: int) -> str:

@@ -65,6 +65,20 @@ def configuration_file() -> Path:
     )
 
 
+def check_not_installed(path: Path) -> None:
+    """Check that the revision files are not those of an installed package, which the next install replaces.
+
+    :param path: of ``alembic.ini`` or of the folder beside it.
+    :raises UsageError: when they are (exit code 2).
+    """
+    if path.resolve().is_relative_to(_PACKAGED.parent.parent):
+        raise UsageError(
+            "There is no project here, so the file would go into the installed package "
+            f"({_PACKAGED.parent}), and be lost with its next installation.",
+            next_step="cd PROJECT   # the folder that holds alembic.ini, or one below it",
+        )
+
+
 def directory(configuration: Path) -> Path:
     """Return the folder of revision files that an ``alembic.ini`` names.
 

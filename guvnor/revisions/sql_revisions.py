@@ -164,6 +164,9 @@ class _Recorder:
     def forget_kept(self, table: str, *, revision: str) -> None:
         self.statements.append(plain_forms.forget_kept(table, revision))
 
+    def next_transaction(self) -> None:
+        self.statements.append(plain_forms.next_transaction())
+
     def __getattr__(self, name: str) -> NoReturn:
         self._fail()
 

@@ -636,3 +636,39 @@ def test_the_way_back_from_a_wider_column_refuses_what_it_would_cut(
     succeeds(guvnor("migrate", "down", **here))
     succeeds(guvnor("migrate", "up", **here))
     assert sample_data.contents(database) == rows
+
+
+def test_a_downgrade_holds_no_other_table_while_it_reads_all_rows_of_one(
+    server: Server, filled: Database, project: Project, alembic: Command, guvnor: Command
+) -> None:
+    database = server.create_database(filled)
+    here = {"database": database, "cwd": project.directory}
+    model(
+        project,
+        'table("signals").c.source.type = String(400)\n'
+        'table("schedule_overrides").c.reason.type = String(900)\n'
+        + added("incidents", '"region", String(50)'),
+    )
+    before = schema(database)
+    succeeds(alembic("revision", "--autogenerate", "-m", "change", **here))
+    down = (project.versions / "003_change.py").read_text().split("def downgrade")[1]
+    parts = down.split("op.next_transaction()")
+    assert [part.count("# LOCKS") for part in parts] == [1, 1, 0], down
+    first, second = ("signals" if "# LOCKS signals" in part else "schedule_overrides" for part in parts[:2])
+    assert lint_revisions(project.directory / "alembic.ini", since="002").problems == (), down
+    succeeds(guvnor("migrate", "up", **here))
+
+    with contextlib.closing(database.connect()) as reader, reader.cursor() as cursor:
+        cursor.execute(f"BEGIN; SELECT count(*) FROM {second}")
+        ends(guvnor("migrate", "down", "--max-wait", "500ms", **here), 7, f"on {second} (", "half done")
+        types = dict(
+            database.execute(
+                "SELECT attrelid::regclass::text, atttypmod - 4 FROM pg_attribute "
+                "WHERE attname IN ('source', 'reason') AND attnum > 0"
+            )
+        )
+        assert types[first] in (255, 500)
+        assert types[second] in (400, 900)
+        cursor.execute("ROLLBACK")
+    succeeds(guvnor("migrate", "down", **here))
+    assert plain(schema(database), order=False) == plain(before, order=False)

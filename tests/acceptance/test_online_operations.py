@@ -275,8 +275,12 @@ def test_a_build_that_goes_on_after_a_kill_is_awaited(
     killed.wait()
     process = guvnor.start("migrate", "up", database=items, cwd=project.directory)
     assert process.stderr is not None
-    found = next(line for line in process.stderr if "still building this index" in line)
+    found = next(line for line in process.stderr if "still builds index by_n" in line)
     assert json.loads(found)["pid"] == builder
+    assert f"which still builds index by_n: pid {builder} (role " in json.loads(found)["message"]
+    # It waits itself, and the one who has to end is named.
+    found = next(line for line in process.stderr if f"(by surviving backend {builder})" in line)
+    assert f"waits for pid {snapshot.info.backend_pid}" in json.loads(found)["phase"]
     run(snapshot, "ROLLBACK")
     process.communicate(timeout=30)
     assert process.returncode == 0

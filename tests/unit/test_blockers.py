@@ -32,6 +32,8 @@ def test_each_kind_is_named_with_its_table() -> None:
 def test_each_kind_is_ended_in_its_own_way() -> None:
     assert IDLE.way_out.startswith("SELECT pg_terminate_backend(7);")
     assert Blocker(7, "app", "", "active", 1.0, "SELECT").way_out.startswith("SELECT pg_cancel_backend(7);")
+    asked = Blocker(7, "app", "", "active", 1.0, "SELECT", first="Ask a superuser to run: ")
+    assert asked.way_out.startswith("Ask a superuser to run: SELECT pg_cancel_backend(7);")
     assert PREPARED.way_out.startswith("ROLLBACK PREPARED 'it''s';")
     for autovacuum in (VACUUM, HIDDEN, WRAPAROUND):  # only a superuser may cancel it
         assert "pg_cancel" not in autovacuum.way_out
