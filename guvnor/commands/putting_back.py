@@ -130,6 +130,7 @@ class PuttingBack:
             staged.WAITING,
             patience.asked(one.change),
             refused=refused,
+            doing="restoring",
         )
         if one.target.triggers:
             work.target, work.rest = _SHORT, _REST
