@@ -74,7 +74,10 @@ def run_preflight(settings: Settings, report: preflight.Report, patience: float)
         steps = upgrade_steps(None)(ready.script, ready.state.alembic or ())
         return plan.make(ready.identity, ready.state.version, steps)
 
-    with preflight.passed(settings, GUVNOR, report, patience=patience, planning=planning):
+    with (
+        signals.interruptible("The database is unchanged.") as canceller,
+        preflight.passed(settings, GUVNOR, report, patience=patience, planning=planning, canceller=canceller),
+    ):
         pass
 
 
