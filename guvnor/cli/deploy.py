@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from guvnor.cli.base import (
     wait_for_server_option,
 )
 from guvnor.cli.console import Console, unexpected
+from guvnor.cli.result_file import write_result
 from guvnor.cli.streams import on_one_terminal, tell_lines
 from guvnor.errors import UsageError
 from guvnor.migrate.request import Observer
@@ -51,7 +53,7 @@ class _Deploy(Command):
 def _record_wrong_usage(path: Path, message: str) -> None:
     from guvnor.commands.deploy import Deployment
 
-    deployment = Deployment(Observer(), path)
+    deployment = Deployment(Observer(), partial(write_result, path))
     with contextlib.suppress(UsageError):  # the error that follows says enough
         deployment.begin()
         deployment.fail(UsageError(message, next_step="guvnor migrate deploy --help"))
@@ -110,7 +112,7 @@ def deploy(
     """
     from guvnor.commands import deploy as deploying
 
-    deployment = deploying.Deployment(shown, result)
+    deployment = deploying.Deployment(shown, *([partial(write_result, result)] if result else []))
     if as_json:
         shown.answer_in_json(lambda _code, _problem: {**deployment.result(), **shown.record.found})
     try:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from guvnor import __version__, postgres
 from guvnor.backup import take
 from guvnor.backup.take import TakenBackup
 from guvnor.commands import migrate as commands, preview
+from guvnor.commands.migrate import Status
 from guvnor.commands.preview import Preview
 from guvnor.config import Settings
 from guvnor.database import Database
@@ -58,14 +57,14 @@ class Deployment(Observer):
     :ivar error: the error that ended it; None when there was none.
     """
 
-    def __init__(self, shown: Observer, file: Path | None = None) -> None:
+    def __init__(self, shown: Observer, write: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
         """Prepare a deployment.
 
         :param shown: another observer, which is also told what happens.
-        :param file: the result file; None for none. An older one is overwritten at once.
+        :param write: writes the record to the result file; it raises a UsageError when it cannot.
         """
         self.error: GuvnorError | None = None
-        self._file = file
+        self._write = write
         self._started = _now()
         self._ended = False
         self._place: dict[str, Any] = dict.fromkeys(("host", "port", "database", "role"))
@@ -97,7 +96,7 @@ class Deployment(Observer):
 
         :raises UsageError: when it cannot be written.
         """
-        self._write()
+        self._write(self.result())
 
     def end(self) -> None:
         """Write the result file for the last time.
@@ -105,7 +104,7 @@ class Deployment(Observer):
         :raises UsageError: when it cannot be written.
         """
         self._ended = True
-        self._write()
+        self._write(self.result())
 
     def configured(self, settings: Settings) -> None:
         """Take note of the database that the configuration names."""
@@ -126,9 +125,13 @@ class Deployment(Observer):
         :raises GuvnorError: as :func:`wait_until_current` does.
         """
         self._under_way = "wait"
-        version = self._version = wait_until_current(settings, patience, self.connected)
+        version = wait_until_current(settings, patience, self._looked)
         self._record("wait", _DONE, version=version)
         return version
+
+    def _looked(self, found: Status) -> None:
+        self._version = found.state.number
+        self.connected(found.identity)
 
     def run(self, request: Request) -> Outcome:
         """Run an ``up``; it can be run again after any failure, and skips what is done.
@@ -226,15 +229,9 @@ class Deployment(Observer):
         self._stages.append({"name": name, "outcome": outcome, "seconds": seconds, "detail": detail})
         self._began = now
         self._under_way = _NEXT.get(name, self._under_way)
-        if self._file is not None and not self._ended:
-            try:
-                self._write()
-            except UsageError as error:  # the last attempt to write it tells
-                log.debug(error.message)
-
-    def _write(self) -> None:
-        if self._file is not None:
-            write_result(self._file, self.result())
+        if not self._ended:
+            with contextlib.suppress(UsageError):  # the last attempt to write it tells
+                self._write(self.result())
 
     def _skip(self, name: str, why: str, **detail: Any) -> None:
         log.info(f"stage skipped: {name}", extra={"why": why, **detail})
@@ -291,30 +288,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def write_result(path: Path, record: dict[str, Any]) -> None:
-    """Write the record atomically: a reader never finds half a file.
-
-    :raises UsageError: when the file cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_text(json.dumps(record, ensure_ascii=False, indent=2, default=str) + "\n", "utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"The result file {path} cannot be written: {error.strerror}.",
-            state="`guvnor migrate history` shows what a deployment did.",
-            next_step="guvnor migrate history",
-        ) from None
-
-
 def wait_until_current(
-    settings: Settings, patience: float, connected: Callable[[Identity], None] = lambda _: None
+    settings: Settings, patience: float, looked: Callable[[Status], None] = lambda _: None
 ) -> int:
     """Wait until the database is at the newest revision; the application's own pods use it.
 
     :param patience: seconds to wait at most.
-    :param connected: is told which database that is.
+    :param looked: is told what each look finds.
     :returns: the number of the revision that the database is at.
     :raises StillPendingError: when it is not there in time (exit code 8).
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
@@ -336,23 +316,17 @@ def wait_until_current(
             try:
                 found = commands.status(replace(settings, max_wait=min(settings.max_wait, remaining)))
             except ConnectionFailedError as error:
+                tell("waiting for the server", why=error.message)
                 if time.monotonic() >= deadline:
                     raise
-                tell("waiting for the server", why=error.message)
             else:
+                looked(found)
                 if not known:
                     known = True
-                    connected(found.identity)
                     version_text = found.identity.version_text
                     log.info(_TOOL, extra={**found.identity.place, "server_version": version_text})
                 if not found.pending and found.problem is None and not found.state.dirty:
                     return found.state.number
-                if time.monotonic() >= deadline:
-                    at = found.state.number
-                    raise StillPendingError(
-                        f"After {patience:.0f} s the database is at version {at}; the newest migration file "
-                        f"is {found.newest.identifier}."
-                    )
                 tell(
                     "waiting for the newest revision",
                     version=found.state.number,
@@ -360,4 +334,10 @@ def wait_until_current(
                     dirty=found.state.dirty,
                     running=found.running.sentence if found.running else None,
                 )
+                if time.monotonic() >= deadline:
+                    at = found.state.number
+                    raise StillPendingError(
+                        f"After {patience:.0f} s the database is at version {at}; the newest migration file "
+                        f"is {found.newest.identifier}."
+                    )
             time.sleep(min(_POLL, max(0.0, deadline - time.monotonic())))

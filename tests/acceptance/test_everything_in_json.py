@@ -301,6 +301,7 @@ def test_wait_only_tells_what_it_waits_for(at_version_1, guvnor, tmp_path):
     waiting = one(found, "waiting for the newest revision")
     assert (waiting["version"], waiting["newest"], waiting["stage"]) == (1, 2, "wait")
     result = json.loads(path.read_text())
-    assert (result["stage"], result["exit_code"], result["database"]) == ("wait", 8, at_version_1.name)
+    assert (result["stage"], result["exit_code"], result["version"]) == ("wait", 8, 1)
+    assert result["database"] == at_version_1.name
     nobody = said(guvnor(*words, "--max-wait", "300ms", database=NOBODY, env=MODES["json"]), 3)
     assert one(nobody, "waiting for the server")["why"]
