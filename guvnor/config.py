@@ -7,6 +7,7 @@ project's, the file of ``--config`` (the application's own YAML file), defaults.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -284,6 +285,30 @@ def load(
         if name == "config" and text:  # the first option names the file that may set the others
             file = _read_file(Path(text))
     return Settings(**values, values=texts, origins=origins)
+
+
+def said(name: str, flags: Mapping[str, str | None] | None = None) -> str:
+    """Return the text of a setting that no file sets, whatever is wrong with the others.
+
+    It is for what has to be known before all settings are: how an error in them is shown.
+
+    :param name: the name of the setting.
+    :param flags: values of command-line flags by option name.
+    """
+    option = next(option for option in OPTIONS if option.name == name)
+    dotenv: dict[str, str | None] = {}
+    with contextlib.suppress(OSError, ConfigurationError):
+        dotenv = _read_dotenv(folder.of_project(".env"))
+    given = ((flags or {}).get(name), os.environ.get(option.variable), dotenv.get(option.variable))
+    return next(filter(None, given), option.default).strip().lower()
+
+
+def says_production(flags: Mapping[str, str | None] | None = None) -> bool:
+    """Tell whether the configuration calls this production, or misspells it."""
+    try:
+        return _is_production(_environment(said("environment", flags)))
+    except ValueError:
+        return True
 
 
 def _read_dotenv(path: Path) -> dict[str, str | None]:

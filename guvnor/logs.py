@@ -1,17 +1,18 @@
 """Logging: readable lines on a terminal, one JSON object per line elsewhere and always in production.
 
-Log records go to standard error, results of commands to standard output.
+Log records go to standard error, results of commands to standard output. Where programs read both, everything
+that a command says is a record, see :func:`everything_in_json`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from guvnor import terminal
+from guvnor import config, records, terminal
 from guvnor.config import Settings
 
 _LEVEL_NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
@@ -55,8 +56,8 @@ class JsonFormatter(logging.Formatter):
             content["logger"] = record.name
         content |= fields(record)
         if record.exc_info:
-            content["exception"] = self.formatException(record.exc_info)
-        return json.dumps(content, ensure_ascii=False, default=str)
+            content["exception"] = records.without_secrets(self.formatException(record.exc_info))
+        return records.as_line(content, sys.stderr)
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
@@ -67,7 +68,19 @@ class _StandardError(logging.StreamHandler[TextIO]):
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
-        return sys.stderr
+        return records.actual(sys.stderr)
+
+
+def everything_in_json(flags: Mapping[str, str | None]) -> bool:
+    """Tell whether results and errors are records, too: where JSON is asked for, and in production.
+
+    In production, a person at a terminal reads results and errors in words.
+
+    :param flags: values of command-line flags by option name.
+    """
+    if config.said("log.format", flags) == "json":
+        return True
+    return config.says_production(flags) and not sys.stderr.isatty()
 
 
 def configure(settings: Settings) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from guvnor import __version__
+from guvnor import __version__, logs, records
 from guvnor.cli import invocation
 from guvnor.cli.base import Group, json_option, print_json
 from guvnor.cli.configuration import config_group
@@ -17,9 +17,9 @@ from guvnor.cli.deploy import deploy
 from guvnor.cli.migrate import migrate
 from guvnor.cli.restore import restore
 from guvnor.cli.schema import schema
-from guvnor.cli.streams import open_closed_streams, say
+from guvnor.cli.streams import say
 from guvnor.config import MASK
-from guvnor.errors import ExitCode
+from guvnor.errors import ExitCode, UsageError
 
 _EXTRA = re.compile(r"(Got unexpected extra arguments?) \((.*)\)")  # click shows a tuple
 _USERINFO = re.compile(r"://[^\s]*@")
@@ -39,7 +39,7 @@ class Root(Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and mask a connection string that was typed in the wrong place in the error message."""
-        open_closed_streams()
+        records.open_closed_streams()
         kwargs.setdefault("prog_name", "guvnor")  # not `python -m guvnor`, for which no shell completes
         try:
             return super().main(*args, **{**kwargs, "standalone_mode": False})
@@ -47,10 +47,22 @@ class Root(Group):
             message = error.format_message()
             shown = _USERINFO.sub(f"://{MASK}@", message)
             shown = _EXTRA.sub(r"\1: \2", shown)
+            if logs.everything_in_json({}):
+                _wrong_usage(error, shown)
             (error if shown == message else click.UsageError(shown, getattr(error, "ctx", None))).show()
             sys.exit(error.exit_code)
         except click.Abort:
             sys.exit(ExitCode.INTERRUPTED)
+
+
+def _wrong_usage(error: click.ClickException, shown: str) -> NoReturn:
+    """Leave with a record of what is wrong with the command line."""
+    context = getattr(error, "ctx", None)
+    said, _, other = shown.partition("\nNext: ")
+    known = {"exit_code": error.exit_code, "state": UsageError.state}
+    next_step = other or f"{context.command_path if context else 'guvnor'} --help"
+    records.say("ERROR", said, sys.stderr, **known, next=next_step)
+    sys.exit(error.exit_code)
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})

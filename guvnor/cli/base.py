@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from guvnor import config, logs, typed
+from guvnor import config, logs, records, typed
 from guvnor.cli import completing, invocation
 from guvnor.cli.console import Console
 from guvnor.cli.streams import say, tell_lines
@@ -91,7 +91,7 @@ class Command(_TakesGlobalFlags):
         """Run; an error is shown and ends the process with its exit code."""
         invocation.remember(ctx)
         ctx.obj = Console()
-        with ctx.obj.explaining():
+        with records.spoken(wanted=logs.everything_in_json(_flags(ctx))), ctx.obj.explaining():
             return super().invoke(ctx)
 
 

@@ -9,17 +9,19 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from guvnor import postgres, terminal, typed
+from guvnor import postgres, records, terminal, typed
 from guvnor.bookkeeping.consistency import dirty_error
 from guvnor.bookkeeping.state import State
-from guvnor.cli.record import Record
-from guvnor.cli.streams import on_one_terminal, say, tell, tell_lines
+from guvnor.cli.record import Record, as_fields
+from guvnor.cli.streams import on_one_terminal, result_kept_clean, say, tell, tell_lines
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate.request import Observer
 from guvnor.migrate.signals import RunInterrupted
+from guvnor.postgres.excerpt import redacted
 from guvnor.revisions import loading
 
 if TYPE_CHECKING:
@@ -29,14 +31,22 @@ if TYPE_CHECKING:
     from guvnor.migrate.request import Outcome
     from guvnor.online.progress import Progress
     from guvnor.revisions.plan import Step
+    from guvnor.schema.drift import DriftReport
 
 log = logging.getLogger(__name__)
 
 _LOG_EVERY = 5.0  # seconds between two records of progress
 
 
-def error(problem: GuvnorError) -> None:
-    """Say on standard error what happened, what state the database is in and what to type next."""
+def error(problem: GuvnorError, **more: Any) -> None:
+    """Say on standard error what happened, what state the database is in and what to type next.
+
+    :param more: further fields, where that is a record.
+    """
+    if records.on():
+        known = {"exit_code": int(problem.exit_code), "state": problem.state, "next": problem.next_step}
+        records.say("ERROR", problem.message, sys.stderr, **known, **more)
+        return
     first, *rest = problem.message.splitlines() or [""]
     tell(f"❌ {first}", sys.stderr, style="red")
     for line in rest:
@@ -45,6 +55,19 @@ def error(problem: GuvnorError) -> None:
     for label, text, further in (("State: ", problem.state, ""), ("Next:  ", problem.next_step, " " * 10)):
         for place, line in enumerate((text or "").splitlines()):
             tell(f"{further if place else f'   {label}'}{line}", sys.stderr)
+
+
+def unexpected(failure: BaseException) -> tuple[GuvnorError, dict[str, Any]]:
+    """Return the error to show for one that nobody has foreseen, and the traceback as a further field."""
+    said = records.without_secrets(redacted(str(failure)))
+    name = type(failure).__name__
+    problem = GuvnorError(
+        f"The command broke off, which is a fault of guvnor or of a revision: {name}: {said}",
+        state="The database is in the state that `guvnor migrate status` shows.",
+        next_step="guvnor migrate status",
+    )
+    trace = "".join(traceback.format_exception(failure))
+    return problem, {"exception": records.without_secrets(redacted(trace))}
 
 
 class ProgressBar:
@@ -61,7 +84,7 @@ class ProgressBar:
         if progress.ended:
             self.close()
             return
-        if not sys.stderr.isatty() or "NO_PROGRESS" in os.environ:
+        if records.on() or not sys.stderr.isatty() or "NO_PROGRESS" in os.environ:
             now = time.monotonic()
             if now - self._last_record >= _LOG_EVERY:
                 self._last_record = now
@@ -117,13 +140,18 @@ class Console(Observer):
         self._started = False
         self._passed: list[str] = []
         self._bar = ProgressBar()
+        self._redirected = contextlib.ExitStack()
 
     @contextlib.contextmanager
-    def explaining(self) -> Iterator[None]:
-        """Show an error of the body and exit with its code."""
+    def explaining(self, unless: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+        """Show an error of the body and exit with its code.
+
+        :param unless: errors that the caller shows.
+        """
         problem: GuvnorError
+        more: dict[str, Any] = {}
         try:
-            with contextlib.closing(self._bar), postgres.explained():
+            with contextlib.closing(self._bar), self._redirected, postgres.explained():
                 yield
             self._answer(ExitCode.DONE)
             return
@@ -133,20 +161,23 @@ class Console(Observer):
         except GuvnorError as failure:
             problem = failure
         except Exception as failure:
-            if (unreadable := loading.explained(failure)) is None:
+            if (unreadable := loading.explained(failure)) is not None:
+                problem = unreadable
+            elif records.on() and not isinstance(failure, unless):
+                problem, more = unexpected(failure)
+            else:
                 raise
-            problem = unreadable
         except KeyboardInterrupt:  # outside of a migration, which explains its own interruption
             state, next_step = "No revision was being run.", "guvnor migrate status"
             problem = RunInterrupted("Interrupted.", signal.SIGINT, state=state, next_step=next_step)
         if problem.next_step is not None:
             problem.next_step = typed.carried(problem.next_step)
         self._answer(problem.exit_code, problem)
-        if (drift := getattr(problem, "report", None)) is not None and self.document is None:
-            from guvnor.reports.drift import as_terminal
-
-            tell_lines(as_terminal(drift))
-        error(problem)
+        if (drift := getattr(problem, "report", None)) is not None:
+            more["differences"] = [vars(finding) for finding in drift.findings]
+            if not records.on():
+                self.differences(drift)
+        error(problem, **more)
         raise SystemExit(problem.exit_code)
 
     def answer_in_json(
@@ -154,15 +185,33 @@ class Console(Observer):
     ) -> None:
         """Show one JSON document at the end, and nothing else on standard output."""
         self.document = document or self.record.document
+        self._redirected.enter_context(result_kept_clean())
 
     def _answer(self, code: int, problem: GuvnorError | None = None) -> None:
         if self.document is not None:
-            say(json.dumps(self.document(code, problem), indent=2, ensure_ascii=False, default=str))
+            # Among records, a document is one line, too.
+            indent = None if records.on() else 2
+            say(json.dumps(self.document(code, problem), indent=indent, ensure_ascii=False, default=str))
 
-    def say(self, text: str, *, style: str = "") -> None:
-        """Show a line of the result to a person."""
-        if self.document is None:
+    def say(self, text: str, *, style: str = "", **fields: Any) -> None:
+        """Show a line of the result to a person; among records, one with these fields."""
+        if self.document is not None:
+            return
+        if records.on():
+            records.say(*records.levelled(text), **fields)
+        else:
             tell(text, style=style)
+
+    def differences(self, report: DriftReport) -> None:
+        """Show how a schema differs from what was expected."""
+        from guvnor.reports import drift
+
+        if records.on():
+            self.say(
+                f"⚠️  {drift.summary(report)}", differences=[vars(finding) for finding in report.findings]
+            )
+        elif self.document is None:
+            tell_lines(drift.as_terminal(report))
 
     def checked(self, check: PreflightCheck) -> None:
         """Show a pre-flight check; the error of a failed check is shown separately."""
@@ -173,11 +222,11 @@ class Console(Observer):
             self.say("Running pre-flight checks")
         if check.error:
             if not on_one_terminal():  # there, the error that follows says the same
-                self.say(f"❌ {check.text}")
+                self.say(f"❌ {check.text}", check=check.name)
         elif each:
-            self.say(f"✅ {check.text}")
+            self.say(f"✅ {check.text}", check=check.name)
         for warning in check.warnings:
-            self.say(f"⚠️  WARNING: {warning}", style="yellow")
+            self.say(f"⚠️  WARNING: {warning}", style="yellow", check=check.name)
         if check.brief:
             self._passed.append(check.brief)
         if check.name == "state" and not check.error:
@@ -186,6 +235,9 @@ class Console(Observer):
     def choices(self, found: State, choices: Sequence[Choice], known: Sequence[str]) -> None:
         """Show what is known of a dirty state and the ways out of it."""
         self.record.choose(choices, known)
+        if records.on():
+            self.say(f"⚠️  {dirty_error(found).message}", **self.record.found)
+            return
         self.say(f"⚠️  WARNING: {dirty_error(found).message}", style="yellow")
         for line in known:
             self.say(line)
@@ -196,8 +248,18 @@ class Console(Observer):
                 command = " " * 6
             self.say(terminal.hung(command, choice.meaning, terminal.columns(sys.stdout)))
 
+    def undecided(self, found: State) -> None:
+        """Say, among records, that a dirty state stays as it is until a way out of it is taken."""
+        if records.on():
+            problem = dirty_error(found)
+            problem.next_step = "\n".join(way["command"] for way in self.record.found["choices"])
+            error(problem)
+
     def ask(self, risk: Risk) -> bool | None:
         """Show what is at stake and read ``yes`` from the terminal; None without a terminal."""
+        if records.on():
+            _ask_in_json(risk)
+            return sys.stdin.buffer.readline().strip() == b"yes" if sys.stdin.isatty() else None
         database = risk.database
         loss = " This may result in data loss." if risk.may_lose_data else ""
         for line in (
@@ -258,7 +320,8 @@ class Console(Observer):
             waited = f", waited {applied.lock_wait:.1f} s for locks" if applied.lock_wait >= 0.05 else ""
             tries = f", {applied.tries} tries" if applied.tries > 1 else ""
             self.say(
-                f"✅ {what} {step.revision} {step.description} ({applied.duration:.2f} s{waited}{tries})"
+                f"✅ {what} {step.revision} {step.description} ({applied.duration:.2f} s{waited}{tries})",
+                **as_fields(applied),
             )
         if outcome.marked:
             self.say(
@@ -272,11 +335,13 @@ class Console(Observer):
                 f"⚠️  WARNING: the database is at {version}, ahead of the migration files {newest}. "
                 "Nothing was done.",
                 style="yellow",
+                version=outcome.version,
+                newest=outcome.newest,
             )
         elif outcome.applied:
-            self.say(f"✅ Migration completed: {version}")
+            self.say(f"✅ Migration completed: {version}", version=outcome.version)
         else:
-            self.say(f"✅ No change: {version}")
+            self.say(f"✅ No change: {version}", version=outcome.version)
         if outcome.drift and not outcome.drift.clean:
             from guvnor.schema.drift import DriftError
 
@@ -286,3 +351,28 @@ class Console(Observer):
                 state=f"The database is at {version}, as the migration files left it.",
                 next_step="Reconcile what is listed above, then: guvnor schema check",
             )
+
+
+def _ask_in_json(risk: Risk) -> None:
+    """Say in a record what is at stake; where somebody can answer, say what to type."""
+    database = risk.database
+    records.say(
+        "WARN",
+        f"You are about to {risk.action} in production."
+        + (" This may result in data loss." if risk.may_lose_data else ""),
+        sys.stderr,
+        host=database.host,
+        port=database.port,
+        database=database.database,
+        role=database.role,
+        because=risk.why,
+        current=risk.current,
+        target=risk.target,
+        steps=risk.revisions,
+        lost=[*risk.losses, *risk.accepted],
+        waits=risk.waits,
+        backup=risk.backup,
+        plan_hash=risk.hash,
+    )
+    if sys.stdin.isatty():
+        records.say("WARN", "Type 'yes' to continue:", sys.stderr)

@@ -124,4 +124,4 @@ def mark(shown: Console, production: bool) -> None:
     The production guard protects a marked database, whatever the configuration says.
     """
     commands.set_production_mark(resolve_settings(), shown.ask, marked=production)
-    say(f"✅ The database is {'marked' if production else 'no longer marked'} as production")
+    shown.say(f"✅ The database is {'marked' if production else 'no longer marked'} as production")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from guvnor import records
 from guvnor.cli import completing
 from guvnor.cli.base import (
     Command,
@@ -19,14 +24,44 @@ from guvnor.cli.base import (
     run_options,
     wait_for_server_option,
 )
-from guvnor.cli.console import Console
+from guvnor.cli.console import Console, unexpected
 from guvnor.cli.result_file import write_result
 from guvnor.cli.streams import on_one_terminal, tell_lines
 from guvnor.errors import UsageError
+from guvnor.migrate.request import Observer
 from guvnor.revisions.script import Direction, upgrade_steps
 
+if TYPE_CHECKING:
+    from guvnor.backup.take import BackupOptions
+    from guvnor.commands.preview import Preview
+    from guvnor.config import Settings
 
-@click.command(cls=Command)
+
+class _Deploy(Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the flags; where they are wrong, an older result file must not pass for that of this call."""
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            found = (word for before, word in pairwise(("", *words)) if before == "--result")
+            joined = (word.partition("=")[2] for word in words if word.startswith("--result="))
+            for path in (*found, *joined):
+                _record_wrong_usage(Path(path), error.format_message())
+            raise
+
+
+def _record_wrong_usage(path: Path, message: str) -> None:
+    from guvnor.commands.deploy import Deployment
+
+    deployment = Deployment(Observer(), partial(write_result, path))
+    with contextlib.suppress(UsageError):  # the error that follows says enough
+        deployment.begin()
+        deployment.fail(UsageError(message, next_step="guvnor migrate deploy --help"))
+        deployment.end()
+
+
+@click.command(cls=_Deploy)
 @click.option(
     "--to",
     "--at-most",
@@ -77,18 +112,54 @@ def deploy(
 
     It is safe to run again after any failure.
     """
-    from guvnor.backup.take import BackupOptions
     from guvnor.commands import deploy as deploying
-    from guvnor.reports import plan as plan_report
 
+    deployment = deploying.Deployment(shown, *([partial(write_result, result)] if result else []))
     if as_json:
-        shown.answer_in_json()
-    settings = resolve_settings()
-    if wait_only:
-        version = deploying.wait_until_current(settings, max(wait_for_server, settings.max_wait))
-        shown.record.found["version"] = version
-        shown.say(f"✅ The database is at version {version}")
-        return
+        shown.answer_in_json(lambda _code, _problem: {**deployment.result(), **shown.record.found})
+    try:
+        with deployment.recorded():
+            deployment.begin()  # an older result goes first, whatever happens next
+            settings = resolve_settings()
+            deployment.configured(settings)
+            if wait_only:
+                deployment.wait(settings, max(wait_for_server, settings.max_wait))
+            else:
+                backup = _backup(settings, directory, command, require_encryption)
+                request = request_for(
+                    deployment,
+                    settings,
+                    Direction.UP,
+                    upgrade_steps(to),
+                    patience=wait_for_server,
+                    backup=backup,
+                )
+                if dry_run:
+                    previewed = deployment.run_dry(request, to)
+                    _show_plan(shown, previewed)
+                else:
+                    shown.outcome(deployment.run(request))
+    except Exception as failure:
+        deployment.fail(unexpected(failure)[0])
+        deployment.end()
+        raise
+    with deployment.recorded():
+        deployment.end()
+    if deployment.error is None or not wait_only:
+        # On a terminal, the error follows, and says why.
+        summary = deployment.summary(reason=not on_one_terminal())
+        known = {name: deployment.result()[name] for name in ("stage", "exit_code", "version")}
+        shown.say(("❌ " if deployment.error else "✅ ") + summary, **known)
+    if deployment.error is not None:
+        raise deployment.error
+
+
+def _backup(
+    settings: Settings, directory: Path | None, command: str | None, require_encryption: bool
+) -> BackupOptions | None:
+    """Return how the whole database is backed up first; None where it is not."""
+    from guvnor.backup.take import BackupOptions
+
     given = {name for name, origin in settings.origins.items() if origin.startswith("flag")}
     if (directory or command) and "backup" in given:
         raise UsageError(
@@ -98,30 +169,17 @@ def deploy(
         raise UsageError(
             "To encrypt a backup, also give --backup DIR.", next_step="guvnor migrate deploy --help"
         )
-    wanted = None
-    if directory or command:
-        wanted = BackupOptions(directory, settings.backup_recipients, command, require_encryption)
-    deployment = deploying.Deployment(shown)
-    if as_json:
-        shown.answer_in_json(lambda _code, _problem: {**deployment.result(), **shown.record.found})
-    if result is not None:
-        write_result(result, deploying.UNDER_WAY)
-    with deployment.recorded():
-        request = request_for(
-            deployment, settings, Direction.UP, upgrade_steps(to), patience=wait_for_server, backup=wanted
-        )
-        if dry_run:
-            previewed = deployment.run_dry(request, to)
-            shown.record.found["plan"] = plan_report.as_json(previewed)
-            if not as_json:
-                tell_lines(plan_report.lines(previewed))
-        else:
-            shown.outcome(deployment.run(request))
-    # On a terminal, the error follows, and says why.
-    summary = deployment.summary(reason=not on_one_terminal())
-    shown.say(("❌ " if deployment.error else "✅ ") + summary)
-    if result is not None:
-        with deployment.recorded():
-            write_result(result, deployment.result())
-    if deployment.error is not None:
-        raise deployment.error
+    if not directory and not command:
+        return None
+    return BackupOptions(directory, settings.backup_recipients, command, require_encryption)
+
+
+def _show_plan(shown: Console, previewed: Preview) -> None:
+    from guvnor.reports import plan as plan_report
+
+    document = plan_report.as_json(previewed)
+    shown.record.found["plan"] = document
+    if records.on():
+        shown.say("plan", plan=document)
+    elif shown.document is None:
+        tell_lines(plan_report.lines(previewed))

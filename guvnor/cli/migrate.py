@@ -198,7 +198,7 @@ def force(shown: Console, rev: str) -> None:
     """
     before = commands.force(resolve_settings(), rev, shown.ask)
     was = f"{before.version or 'none'}{' (dirty)' if before.dirty else ''}"
-    say(f"✅ Version set to {rev}; it was {was}. The schema was not changed.")
+    shown.say(f"✅ Version set to {rev}; it was {was}. The schema was not changed.", version=rev)
 
 
 @migrate.command()
@@ -220,15 +220,17 @@ def repair(shown: Console, forward: bool, back: bool, as_is: bool, as_json: bool
         )
     way = given[0] if given else None
     settings = resolve_settings()
-    found, choices = commands.repair_choices(settings)
-    if not choices:
-        consistency.check(found, read_revisions())
-        shown.say("✅ Nothing to repair")
-        return
-    from guvnor.migrate import diagnosis
+    from guvnor.migrate import diagnosis, signals
 
-    shown.choices(found, choices, diagnosis.describe(settings, found))
+    with signals.interruptible("No revision was being run."):
+        found, choices = commands.repair_choices(settings)
+        if not choices:
+            consistency.check(found, read_revisions())
+            shown.say("✅ Nothing to repair")
+            return
+        shown.choices(found, choices, diagnosis.describe(settings, found))
     if way is None:
+        shown.undecided(found)
         sys.exit(consistency.DirtyError.exit_code)
     taken = next(choice for choice in choices if choice.name == way)
     if taken.direction is None:
@@ -263,7 +265,6 @@ def adopt(shown: Console, at: str | None, accept_drift: bool, as_json: bool) -> 
     if as_json:
         shown.answer_in_json()
     from guvnor.commands import adopt as adoption
-    from guvnor.reports import drift as drift_report
 
     settings = resolve_settings()
     adopted = adoption.adopt(settings, at, shown.ask, accept_drift=accept_drift)
@@ -273,12 +274,12 @@ def adopt(shown: Console, at: str | None, accept_drift: bool, as_json: bool) -> 
         return
     shown.record.found["version"] = number(adopted.version)
     shown.record.found["differences"] = [finding.title for finding in adopted.report.findings]
-    if not adopted.report.clean and not as_json:
-        tell_lines(drift_report.as_terminal(adopted.report))
+    if not adopted.report.clean:
+        shown.differences(adopted.report)
+    how = "as a database with no migrations applied"
     if adopted.version:
-        shown.say(f"✅ Adopted at version {number(adopted.version)}; the schema was not changed")
-    else:
-        shown.say("✅ Adopted as a database with no migrations applied; the schema was not changed")
+        how = f"at version {number(adopted.version)}"
+    shown.say(f"✅ Adopted {how}; the schema was not changed", version=number(adopted.version))
 
 
 @migrate.command()

@@ -16,11 +16,11 @@ from typing import Any
 import alembic
 from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
-from guvnor import __version__, config, logs, postgres
+from guvnor import __version__, config, logs, postgres, records
 from guvnor.cli import invocation
 from guvnor.cli.console import Console
-from guvnor.cli.streams import open_closed_streams
 from guvnor.config import Settings
 from guvnor.database import Database
 from guvnor.errors import UsageError
@@ -39,10 +39,12 @@ log = logging.getLogger(__name__)
 
 def run(context: Any, project: Project) -> None:
     """Do what an Alembic command asks for; ``context`` is the module ``alembic.context``."""
-    open_closed_streams()
+    records.open_closed_streams()
     invocation.remember_alembic(context.config.cmd_opts)
     shown = Console()
-    with shown.explaining():
+    flags = {_option(name): value for name, value in context.get_x_argument(as_dictionary=True).items()}
+    spoken = records.spoken(wanted=logs.everything_in_json(flags), document=context.is_offline_mode())
+    with spoken, shown.explaining(unless=CommandError):
         settings = _settings(context)
         context.configure(dialect_name="postgresql")
         options = context.get_context().opts
@@ -55,6 +57,11 @@ def run(context: Any, project: Project) -> None:
             shown.outcome(migrate(_request(context, project, settings, shown, options)))
         else:
             _look(context, project, settings, comparing="revision_context" in options)
+
+
+def _option(name: str) -> str:
+    """Return the name of the setting that a name after ``-x`` stands for."""
+    return next((o.name for o in config.OPTIONS if o.name.replace(".", "_") == name), name)
 
 
 def _settings(context: Any) -> Settings:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from guvnor.migrate.preflight import PreflightCheck
     from guvnor.migrate.repair import Choice
     from guvnor.migrate.request import Outcome
+    from guvnor.migrate.runner import Applied
 
 
 @dataclass
@@ -65,22 +66,24 @@ def _moved(outcome: Outcome) -> dict[str, Any]:
         "version": outcome.version,
         "newest": outcome.newest,
         "ahead": outcome.ahead,
-        "applied": [
-            {
-                "revision": done.step.revision,
-                "direction": done.step.direction,
-                "description": done.step.description,
-                "seconds": round(done.duration, 3),
-                "lock_wait_seconds": round(done.lock_wait, 3),
-                "tries": done.tries,
-                "stalled_seconds": round(done.stalled, 3),
-                "stalled_sessions": done.stalled_sessions,
-            }
-            for done in outcome.applied
-        ],
+        "applied": [as_fields(done) for done in outcome.applied],
         "backup": str(outcome.backup.path or outcome.backup.what) if outcome.backup else None,
         "marked": outcome.marked,
         "differences": None if outcome.drift is None else [each.title for each in outcome.drift.findings],
+    }
+
+
+def as_fields(done: Applied) -> dict[str, Any]:
+    """Return what there is to say of a step that was run."""
+    return {
+        "revision": done.step.revision,
+        "direction": done.step.direction,
+        "description": done.step.description,
+        "seconds": round(done.duration, 3),
+        "lock_wait_seconds": round(done.lock_wait, 3),
+        "tries": done.tries,
+        "stalled_seconds": round(done.stalled, 3),
+        "stalled_sessions": done.stalled_sessions,
     }
 
 

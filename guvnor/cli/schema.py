@@ -127,7 +127,8 @@ def diagram() -> None:
     help="Also write the report to a file, cut to the length of a GitHub comment.",
 )
 @shadow_dsn_option
-def review(output: Path | None) -> None:
+@json_option
+def review(output: Path | None, as_json: bool) -> None:
     """Report in Markdown what this branch's revisions do.
 
     Exits with the code of the first check that fails: one line of revisions after the merge with the main
@@ -136,7 +137,7 @@ def review(output: Path | None) -> None:
     See docs/review.md.
     """
     from guvnor.migrate import signals
-    from guvnor.reports import review as review_report
+    from guvnor.reports import review as review_report, review_json
     from guvnor.review.review import review_branch
 
     settings = resolve_settings()
@@ -152,5 +153,8 @@ def review(output: Path | None) -> None:
                 f"The report cannot be written to {output}: {error.strerror}.",
                 next_step="guvnor schema review",
             ) from None
-    say(review_report.as_markdown(found).rstrip("\n"))
+    if as_json:
+        print_json(review_json.as_json(found))
+    else:
+        say(review_report.as_markdown(found).rstrip("\n"))
     sys.exit(found.exit_code)

@@ -7,10 +7,9 @@ import errno
 import os
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TextIO
 
-from guvnor import terminal
+from guvnor import records, terminal
 from guvnor.terminal import Line
 
 _PLAIN = {"✅": "[ok]", "❌": "[failed]", "⚠️": "[warning]", "→": "->", "…": "...", "—": "-"}
@@ -33,6 +32,8 @@ def say(text: str = "", stream: TextIO | None = None) -> None:
     Only characters that the stream cannot show are replaced.
     """
     stream = stream or sys.stdout
+    if isinstance(stream, records.Printed) and stream.result:
+        stream = stream.actual
     try:
         print(plain(text, _encoding(stream)), file=stream, flush=True)
     except OSError as error:
@@ -70,23 +71,14 @@ def on_one_terminal() -> bool:
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 
-def open_closed_streams() -> None:
-    """Open the null device for each stream that the caller has closed (``>&-``) and Python set to None."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
-
-
 def _give_up(stream: TextIO, error: OSError) -> None:
-    """After a failed write, redirect a stream to the null device; the migration goes on.
+    """After a failed write, let a stream lead nowhere; the migration goes on.
 
     A reader that has seen enough (``| head -1``) is normal; a full disk is reported on standard error.
 
     :param stream: a stream with a file descriptor.
     """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    records.lead_nowhere(stream)
     if error.errno != errno.EPIPE and stream is not sys.stderr:
         say(f"⚠️  WARNING: the output cannot be written and is lost: {error.strerror}.", sys.stderr)
 

@@ -1,22 +1,25 @@
-"""The deploy job: an ``up`` with a record of its stages."""
+"""The deploy job: an ``up`` with a record of its stages, which the result file holds."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from guvnor import __version__, postgres
 from guvnor.backup import take
 from guvnor.backup.take import TakenBackup
 from guvnor.commands import migrate as commands, preview
+from guvnor.commands.migrate import Status
 from guvnor.commands.preview import Preview
 from guvnor.config import Settings
 from guvnor.database import Database
-from guvnor.errors import ExitCode, GuvnorError
+from guvnor.errors import ExitCode, GuvnorError, UsageError
 from guvnor.migrate import signals
 from guvnor.migrate.engine import migrate
 from guvnor.migrate.guard import Risk
@@ -24,6 +27,7 @@ from guvnor.migrate.preflight import PreflightCheck
 from guvnor.migrate.request import Observer, Outcome, Request
 from guvnor.migrate.runner import Applied
 from guvnor.online.progress import Progress
+from guvnor.postgres import Identity, errors as postgres_errors
 from guvnor.postgres.errors import ConnectionFailedError
 from guvnor.revisions.plan import Plan, Step
 
@@ -33,12 +37,10 @@ _POLL = 1.0  # seconds
 _DONE, _SKIPPED, _FAILED = "done", "skipped", "failed"
 # The stage that begins when one ends; that of the plan includes its confirmation and the wait for the lock.
 _NEXT = {"pre-flight: state": "plan", "plan": "backup", "backup": "up", "up": "verification"}
-# The content of the result file until the job ends; it stays when the job is killed.
-UNDER_WAY = {
-    "tool": f"guvnor {__version__}",
-    "exit_code": None,
-    "summary": "The deployment is under way, or was killed",
-}
+# The summary until the job ends; it stays in the result file when the job is killed.
+_UNDER_WAY = "The deployment is under way, or was killed"
+_LOG_EVERY = 5.0  # seconds between two records of a wait
+_TOOL = f"guvnor {__version__}"
 
 
 class StillPendingError(GuvnorError):
@@ -55,12 +57,18 @@ class Deployment(Observer):
     :ivar error: the error that ended it; None when there was none.
     """
 
-    def __init__(self, shown: Observer) -> None:
+    def __init__(self, shown: Observer, write: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
         """Prepare a deployment.
 
         :param shown: another observer, which is also told what happens.
+        :param write: writes the record to the result file; it raises a UsageError when it cannot.
         """
         self.error: GuvnorError | None = None
+        self._write = write
+        self._started = _now()
+        self._ended = False
+        self._place: dict[str, Any] = dict.fromkeys(("host", "port", "database", "role"))
+        self._version: int | None = None
         self._stages: list[dict[str, Any]] = []  # in the format of the result file
         self._outcome: Outcome | None = None
         self._preview: Preview | None = None
@@ -75,9 +83,55 @@ class Deployment(Observer):
             with postgres.explained(), signals.interruptible("Nothing was changed by this command."):
                 yield
         except GuvnorError as error:
-            self.error = self.error or error
-            if not any(stage["outcome"] == _FAILED for stage in self._stages):
-                self._record(self._under_way, _FAILED, error=error.message)
+            self.fail(error)
+
+    def fail(self, error: GuvnorError) -> None:
+        """Record an error in the stage that is under way; the first error counts."""
+        self.error = self.error or error
+        if not any(stage["outcome"] == _FAILED for stage in self._stages):
+            self._record(self._under_way, _FAILED, error=error.message)
+
+    def begin(self) -> None:
+        """Write the result file for the first time.
+
+        :raises UsageError: when it cannot be written.
+        """
+        self._write(self.result())
+
+    def end(self) -> None:
+        """Write the result file for the last time.
+
+        :raises UsageError: when it cannot be written.
+        """
+        self._ended = True
+        self._write(self.result())
+
+    def configured(self, settings: Settings) -> None:
+        """Take note of the database that the configuration names."""
+        if settings.storage_dsn and settings.storage_type != "embedded":
+            found = postgres_errors.place(postgres.parse(settings.storage_dsn))
+            port = found["port"]
+            self._place |= {**found, "port": int(port) if port.isdecimal() else port}
+
+    def connected(self, identity: Identity) -> None:
+        """Take note of the database that is worked on."""
+        self._place |= identity.place
+
+    def wait(self, settings: Settings, patience: float) -> int:
+        """Wait until the database is at the newest revision, and change nothing.
+
+        :param patience: seconds to wait at most.
+        :returns: the number of the revision that the database is at.
+        :raises GuvnorError: as :func:`wait_until_current` does.
+        """
+        self._under_way = "wait"
+        version = wait_until_current(settings, patience, self._looked)
+        self._record("wait", _DONE, version=version)
+        return version
+
+    def _looked(self, found: Status) -> None:
+        self._version = found.state.number
+        self.connected(found.identity)
 
     def run(self, request: Request) -> Outcome:
         """Run an ``up``; it can be run again after any failure, and skips what is done.
@@ -86,6 +140,7 @@ class Deployment(Observer):
         :raises GuvnorError: when a stage failed or was interrupted.
         """
         outcome = self._outcome = migrate(request)
+        self._version = outcome.version
         if not outcome.applied:
             for name in _NEXT.values():
                 self._skip(name, "nothing to do")
@@ -174,6 +229,9 @@ class Deployment(Observer):
         self._stages.append({"name": name, "outcome": outcome, "seconds": seconds, "detail": detail})
         self._began = now
         self._under_way = _NEXT.get(name, self._under_way)
+        if not self._ended:
+            with contextlib.suppress(UsageError):  # the last attempt to write it tells
+                self._write(self.result())
 
     def _skip(self, name: str, why: str, **detail: Any) -> None:
         log.info(f"stage skipped: {name}", extra={"why": why, **detail})
@@ -193,7 +251,8 @@ class Deployment(Observer):
         if self._preview is not None:
             steps = len(self._preview.plan.steps)
             return f"Dry run: {steps} revision{'' if steps == 1 else 's'} would be applied"
-        assert outcome is not None
+        if outcome is None:
+            return f"The database is at version {self._version}"
         at = f"the database is at version {outcome.version}"
         if outcome.applied:
             return f"Deployed {len(outcome.applied)} revision(s): {at}"
@@ -203,11 +262,16 @@ class Deployment(Observer):
     def result(self) -> dict[str, Any]:
         """Return the record for the result file."""
         error, outcome = self.error, self._outcome
+        failed = [stage["name"] for stage in self._stages if stage["outcome"] == _FAILED]
         return {
-            "tool": UNDER_WAY["tool"],
-            "exit_code": error.exit_code if error else ExitCode.DONE,
-            "summary": self.summary(),
-            "version": outcome.version if outcome else None,
+            "tool": _TOOL,
+            "time": _now(),
+            "started": self._started,
+            **self._place,
+            "stage": failed[0] if failed else self._under_way,
+            "exit_code": (error.exit_code if error else ExitCode.DONE) if self._ended else None,
+            "summary": self.summary() if self._ended else _UNDER_WAY,
+            "version": self._version,
             "applied": [done.step.revision for done in outcome.applied] if outcome else [],
             "stages": self._stages,
             "error": {"message": error.message, "state": error.state, "next": error.next_step}
@@ -220,26 +284,56 @@ def _described(plan: Plan) -> dict[str, Any]:
     return {"hash": plan.hash, "steps": [f"{step.direction} {step.revision}" for step in plan.steps]}
 
 
-def wait_until_current(settings: Settings, patience: float) -> int:
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def wait_until_current(
+    settings: Settings, patience: float, looked: Callable[[Status], None] = lambda _: None
+) -> int:
     """Wait until the database is at the newest revision; the application's own pods use it.
 
     :param patience: seconds to wait at most.
+    :param looked: is told what each look finds.
     :returns: the number of the revision that the database is at.
     :raises StillPendingError: when it is not there in time (exit code 8).
     :raises RunInterrupted: when a signal arrives (exit code 130 or 143).
     """
-    deadline = time.monotonic() + patience
+    began = time.monotonic()
+    deadline, last, known = began + patience, -math.inf, False
+
+    def tell(msg: str, **fields: Any) -> None:
+        """Log why it goes on waiting, every few seconds."""
+        nonlocal last
+        if (now := time.monotonic()) - last >= _LOG_EVERY:
+            last = now
+            left = {"waited_s": round(now - began, 1), "patience_s": patience}
+            log.info(msg, extra={"stage": "wait", **fields, **left})
+
     with signals.interruptible(StillPendingError.state):
         while True:
             remaining = max(1.0, deadline - time.monotonic())
             try:
                 found = commands.status(replace(settings, max_wait=min(settings.max_wait, remaining)))
-            except ConnectionFailedError:
+            except ConnectionFailedError as error:
+                tell("waiting for the server", why=error.message)
                 if time.monotonic() >= deadline:
                     raise
             else:
+                looked(found)
+                if not known:
+                    known = True
+                    version_text = found.identity.version_text
+                    log.info(_TOOL, extra={**found.identity.place, "server_version": version_text})
                 if not found.pending and found.problem is None and not found.state.dirty:
                     return found.state.number
+                tell(
+                    "waiting for the newest revision",
+                    version=found.state.number,
+                    newest=found.newest.number,
+                    dirty=found.state.dirty,
+                    running=found.running.sentence if found.running else None,
+                )
                 if time.monotonic() >= deadline:
                     at = found.state.number
                     raise StillPendingError(

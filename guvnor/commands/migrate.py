@@ -76,8 +76,17 @@ def run_preflight(
         steps = upgrade_steps(None)(ready.script, ready.state.alembic or ())
         return plan.make(ready.identity, ready.state.version, steps)
 
-    with preflight.passed(
-        settings, GUVNOR, report, patience=patience, running_files=running_files, planning=planning
+    with (
+        signals.interruptible("The database is unchanged.") as canceller,
+        preflight.passed(
+            settings,
+            GUVNOR,
+            report,
+            patience=patience,
+            running_files=running_files,
+            planning=planning,
+            canceller=canceller,
+        ),
     ):
         pass
 

@@ -113,16 +113,8 @@ def _runs_files(request: Request) -> bool:
 def _announce(request: Request, ready: Ready) -> None:
     """Log which tool works on which database, and that the run starts."""
     identity = ready.identity
-    log.info(
-        request.tool,
-        extra={
-            "host": identity.host,
-            "port": identity.port,
-            "database": identity.database,
-            "role": identity.role,
-            "server_version": identity.version_text,
-        },
-    )
+    request.observer.connected(identity)
+    log.info(request.tool, extra={**identity.place, "server_version": identity.version_text})
     what = "repair" if request.repair else request.direction
     log.info(
         f"Starting database migration ({what})",

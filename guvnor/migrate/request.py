@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from guvnor.migrate.repair import Choice
     from guvnor.migrate.runner import Applied
     from guvnor.online.progress import Progress
+    from guvnor.postgres import Identity
     from guvnor.revisions.plan import Plan, Step
     from guvnor.schema.drift import DriftReport
 
@@ -27,6 +28,9 @@ class Observer:
 
     def checked(self, check: PreflightCheck) -> None:
         """Take note of a pre-flight check that has ended."""
+
+    def connected(self, identity: Identity) -> None:
+        """Take note of the database that is worked on, once the pre-flight checks have passed."""
 
     def ask(self, risk: Risk) -> bool | None:  # noqa: ARG002
         """Show a risk and ask for a confirmation; None without a terminal."""

@@ -137,14 +137,16 @@ def interruptible(state: str) -> Iterator[Canceller]:
     def leave(number: int) -> None:
         if ended.wait(_DEADLINE):
             return
-        log.error(
+        log.warning(
             f"the server did not answer within {_DEADLINE:.0f} s of {signal.Signals(number).name}, so the "
             "connections are cut: a statement may still run there, and the history may lack how the run ended"
         )
         canceller.cut()
         if not ended.wait(_LAST):
-            log.error("the command leaves without having cleaned up: guvnor migrate status")
-            os._exit(128 + number)
+            code, state = 128 + number, "Unknown: what was running may have been committed or rolled back."
+            end = {"exit_code": code, "state": state, "next": "guvnor migrate status"}
+            log.error("the command leaves without having cleaned up", extra=end)
+            os._exit(code)
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         # psycopg2 prints and drops one that arrives while Python decodes a message for it.

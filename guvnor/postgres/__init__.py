@@ -73,6 +73,11 @@ class Identity:
     read_only: bool
 
     @property
+    def place(self) -> dict[str, str | int]:
+        """Where the database is, and as whom it is used: fields for a record."""
+        return {"host": self.host, "port": self.port, "database": self.database, "role": self.role}
+
+    @property
     def major(self) -> int:
         """The server's major version."""
         return self.server_version // 10000

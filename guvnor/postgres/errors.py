@@ -134,19 +134,27 @@ REASONS = (
 )
 
 
+def place(fields: dict[str, str]) -> dict[str, str]:
+    """Return where a connection string leads: host, port, role and database.
+
+    :param fields: the fields of the connection string.
+    """
+    role = fields.get("user") or os.environ.get("PGUSER") or "USER"
+    return {
+        "host": fields.get("host") or os.environ.get("PGHOST") or "localhost",
+        "port": fields.get("port") or os.environ.get("PGPORT") or "5432",
+        "role": role,
+        "database": fields.get("dbname") or os.environ.get("PGDATABASE") or role,
+    }
+
+
 def connection_failed(text: str, fields: dict[str, str]) -> ConnectionFailedError:
     """Turn libpq's text into an error with a next step.
 
     :param text: libpq's message.
     :param fields: the fields of the connection string.
     """
-    role = fields.get("user") or os.environ.get("PGUSER") or "USER"
-    names = {
-        "host": fields.get("host") or os.environ.get("PGHOST") or "localhost",
-        "port": fields.get("port") or os.environ.get("PGPORT") or "5432",
-        "role": role,
-        "database": fields.get("dbname") or os.environ.get("PGDATABASE") or role,
-    }
+    names = place(fields)
     names |= {f"quoted_{name}": identifier(names[name]) for name in ("role", "database")}
     for reason in REASONS:
         if re.search(reason.pattern, text, re.IGNORECASE | re.DOTALL):
@@ -154,7 +162,7 @@ def connection_failed(text: str, fields: dict[str, str]) -> ConnectionFailedErro
             entry = ":".join(names[name] for name in ("host", "port", "database", "role"))
             if "no password supplied" in text and (found := password_file.why_unused(fields, entry)):
                 why, next_step = found
-                message = f"no password was found for role {role}: {why}"
+                message = f"no password was found for role {names['role']}: {why}"
             error = ConnectionFailedError(f"database connection failed: {message}.", next_step=next_step)
             error.may_pass = reason.may_pass
             return error

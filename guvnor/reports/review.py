@@ -29,7 +29,10 @@ COMMENT_LIMIT = 65_000
 """Characters. GitHub takes 65,536; a tool that posts the file may add a few."""
 
 _SIGNS = {"passed": "✅", "warning": "⚠️", "failed": "❌", "skipped": "➖"}
-_CELL_LIMIT = 400  # characters
+_CELL_LIMIT = 40  # characters: the table fits beside the margins of a comment
+_EFFECT_LIMIT = 400  # characters
+_SAID_LIMIT = 1000  # characters
+_LONG = 8  # lines of commands
 # The texts of the drift report are about a database; a review compares revisions and models.
 _OF_MODELS = {
     "missing": "The models have it, but no revision creates it.",
@@ -96,7 +99,7 @@ def _joined(parts: Iterable[str | _Fold], cap: int) -> str:
     return "\n\n".join(part.written(cap) if isinstance(part, _Fold) else part for part in parts) + "\n"
 
 
-def _head(review: Review) -> Iterator[str]:
+def _head(review: Review) -> Iterator[str | _Fold]:
     """Yield the verdict, the checks, and what to do."""
     failed = [check for check in review.checks if check.verdict == "failed"]
     warned = [check.name for check in review.checks if check.verdict == "warning"]
@@ -108,19 +111,27 @@ def _head(review: Review) -> Iterator[str]:
     else:
         verdict = "✅ Migrations: all is well"
     yield f"{MARKER}\n## {verdict} ({what})"
-    rows = [f"| {_SIGNS[check.verdict]} | {check.name} | {_cell(check.summary)} |" for check in review.checks]
+    rows = [f"| {_SIGNS[check.verdict]} | {check.name} | {_cell(check.count)} |" for check in review.checks]
     yield "\n".join(("| | check | result |", "| --- | --- | --- |", *rows))
     if review.renumbered:
         yield "The other checks used the renumbered revisions."
     if steps := [step for check in failed for step in _next_step(review, check)]:
         yield "### What to do"
         yield from steps
+    if looks := [check for check in review.checks if check.verdict == "warning"]:
+        yield "### What to look at"
+        yield from (f"**{check.name}.** {_said(check.summary)}" for check in looks)
+    others = [check for check in review.checks if check.verdict in ("passed", "skipped")]
+    if others and review.new:
+        words = tuple(f"- **{check.name}.** {_said(check.summary)}" for check in others)
+        yield _Fold("The other checks, in words", words)
 
 
-def _next_step(review: Review, check: ReviewCheck) -> Iterator[str]:
+def _next_step(review: Review, check: ReviewCheck) -> Iterator[str | _Fold]:
+    said = f"**{check.name}.** {_said(check.summary)}"
     if check.name == "One line" and review.renumberings:
         names = _and(f"`{item.old}`" for item in review.renumberings)
-        yield f"**{check.name}.** Merge {review.main}, give {names} the next free number, and edit:"
+        yield f"{said} Merge {review.main}, give {names} the next free number, and edit:"
         commands, edits = [f"$ git merge {review.main}"], []
         for item in move_order(review.renumberings):
             old, new = f"{review.folder}/{item.old}", f"{review.folder}/{item.new}"
@@ -129,9 +140,13 @@ def _next_step(review: Review, check: ReviewCheck) -> Iterator[str]:
             edits += [line for before, after in item.edits for line in (f"- {before}", f"+ {after}")]
         yield _block("console", commands)
         yield _block("diff", edits)
-    elif check.next_step:
-        yield f"**{check.name}.**"
-        yield _block("console", check.next_step.splitlines())
+        return
+    yield said
+    lines = tuple((check.next_step or "").splitlines())
+    if len(lines) > _LONG:
+        yield _Fold("Step by step on the local server, with the rows of the check", lines, "console")
+    elif lines:
+        yield _block("console", lines)
 
 
 def _body(review: Review) -> Iterator[str | _Fold]:
@@ -236,7 +251,7 @@ def _seen(direction: DirectionEffects) -> Iterator[str]:
     for effect in direction.seen or ():
         if told := "; ".join(notes(effect)):
             statement = code(_shortened("\n".join(dedented(effect.sql)), 120)).replace("|", "\\|")
-            yield f"| {statement} | {_cell(told)} |"
+            yield f"| {statement} | {_cell(told, _EFFECT_LIMIT)} |"
 
 
 def _touched(direction: DirectionEffects) -> Iterator[str]:
@@ -265,9 +280,14 @@ def _shortened(text: str, limit: int) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def _cell(text: str) -> str:
+def _cell(text: str, limit: int = _CELL_LIMIT) -> str:
     """Fit a text into one cell of a table."""
-    return escape(_shortened(text, _CELL_LIMIT), quote=False).replace("|", "\\|")
+    return escape(_shortened(text, limit), quote=False).replace("|", "\\|")
+
+
+def _said(text: str) -> str:
+    """Return a sentence on one line."""
+    return escape(_shortened(text, _SAID_LIMIT), quote=False)
 
 
 def _escaped(text: str) -> str:

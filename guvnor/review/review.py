@@ -40,10 +40,7 @@ _WHERE = {
     "different": "differs",
 }
 _TRACEBACK = "guvnor schema review -v   # with the traceback, for a report of the fault"
-_STEP_BY_STEP = """\
-export GUVNOR_STORAGE_TYPE=embedded   # step by step on the local server
-guvnor migrate up
-guvnor migrate down"""
+Verdict = Literal["passed", "warning", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -54,13 +51,15 @@ class ReviewCheck:
     :ivar summary: the result in one line.
     :ivar next_step: what to do about it, a line for each command; None where there is nothing to do.
     :ivar exit_code: DONE unless it failed.
+    :ivar count: the result as a number of things: ``2 differences``.
     """
 
     name: str
-    verdict: Literal["passed", "warning", "failed", "skipped"]
+    verdict: Verdict
     summary: str
     next_step: str | None = None
     exit_code: ExitCode = ExitCode.DONE
+    count: str = "1 error"
 
 
 @dataclass
@@ -96,6 +95,11 @@ class Review:
     def exit_code(self) -> ExitCode:
         """DONE when no check failed, else the code of the first that did."""
         return next((check.exit_code for check in self.checks if check.verdict == "failed"), ExitCode.DONE)
+
+
+def counted(count: int, thing: str) -> str:
+    """Return a number with its noun: ``1 loss``, ``2 tables``."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}{'es' if thing.endswith('s') else 's'}"
 
 
 def review_branch(settings: Settings) -> Review:
@@ -144,11 +148,11 @@ class _Reviewer:
             failed = review.trip and any(p.exit_code == ExitCode.FAILED for p in review.trip.problems)
             skipped = "Not checked: a revision failed."
             if failed and self._unseen is not None:
-                review.checks.append(ReviewCheck("Data", "skipped", skipped))
+                review.checks.append(ReviewCheck("Data", "skipped", skipped, count="not checked"))
             else:
                 self._guarded("Data", lambda: self._check_data(found))
             if failed:
-                review.checks.append(ReviewCheck("Locks", "skipped", skipped))
+                review.checks.append(ReviewCheck("Locks", "skipped", skipped, count="not checked"))
             else:
                 self._guarded("Locks", lambda: self._check_locks(found))
         return review
@@ -217,7 +221,8 @@ class _Reviewer:
             raise
         head = revision_files.read(revision_files.directory(tree.configuration))[-1].identifier
         summary = f"{len(found.merged)} revisions in one line, head {head}."
-        return ReviewCheck("One line", "passed", f"After the merge with {found.main}: {summary}")
+        count = f"{counted(len(found.merged), 'revision')}, head {head}"
+        return ReviewCheck("One line", "passed", f"After the merge with {found.main}: {summary}", count=count)
 
     def _own_tree(self) -> tuple[Tree, tuple[str, ...]] | None:
         """Return the branch's own files, renumbered where necessary, and the names of the new ones.
@@ -246,7 +251,8 @@ class _Reviewer:
         found = drift.check_files(Database(self._dsn), tree.script, GUVNOR.load_metadata())
         self._review.drift = found
         if found.clean:
-            return ReviewCheck("Models", "passed", f"guvnor/models.py matches {found.actual}.")
+            matches = f"guvnor/models.py matches {found.actual}."
+            return ReviewCheck("Models", "passed", matches, count="no difference")
         titles = [f"{f.kind} {f.object} {_WHERE[f.change]}" for f in found.findings[:3]]
         more = f" and {len(found.findings) - 3} more" if len(found.findings) > 3 else ""
         return ReviewCheck(
@@ -255,16 +261,19 @@ class _Reviewer:
             f"The revisions and guvnor/models.py disagree: {', '.join(titles)}{more}.",
             "$EDITOR guvnor/models.py   # or the new revision, until both agree:\nscripts/check_drift",
             ExitCode.DRIFT,
+            counted(len(found.findings), "difference"),
         )
 
     def _check_lint(self) -> ReviewCheck:
         self._review.lint = found = lint_revisions(self._configuration, dsn=self._dsn)
         if found.clean:
             names = ", ".join(found.revisions)
-            return ReviewCheck("Lint", "passed", f"No problem in {names}." if names else "No new revision.")
+            summary = f"No problem in {names}." if names else "No new revision."
+            return ReviewCheck("Lint", "passed", summary, count="no problem")
         rules = ", ".join(dict.fromkeys(problem.rule for problem in found.problems))
         summary = f"Problems: {len(found.problems)} ({rules})."
-        return ReviewCheck("Lint", "failed", summary, "guvnor schema lint", ExitCode.PREFLIGHT)
+        count = counted(len(found.problems), "problem")
+        return ReviewCheck("Lint", "failed", summary, "guvnor schema lint", ExitCode.PREFLIGHT, count)
 
     def _check_round_trip(self, found: Range) -> ReviewCheck:
         self._review.trip = trip = roundtrip.run(
@@ -275,9 +284,12 @@ class _Reviewer:
             differs = first.exit_code == ExitCode.DRIFT
             where = f"After {first.after}" if differs else f"{first.after} failed"
             summary = self._shown(f"{where}: {first.lines[0]}")
-            return ReviewCheck("Round trip", "failed", summary, _STEP_BY_STEP, first.exit_code)
-        count = len(trip.filled.rows)
-        text = f"Up, down and up again with rows in {count} {'table' if count == 1 else 'tables'}: "
+            count = counted(len(trip.problems), "problem")
+            return ReviewCheck(
+                "Round trip", "failed", summary, trip.step_by_step(found.base), first.exit_code, count
+            )
+        count = counted(len(trip.filled.rows), "table")
+        text = f"Up, down and up again with rows in {count}: "
         text += "schema and rows came back"
         text += f", except for what was stored in {', '.join(trip.dropped)}." if trip.dropped else "."
         reasons = {
@@ -285,7 +297,9 @@ class _Reviewer:
         }
         notes = [f"Not compared, as the revisions accept: {', '.join(sorted(reasons))}."] if reasons else []
         notes += [f"Table {name} stayed empty." for name in trip.filled.empty] + trip.notes
-        return ReviewCheck("Round trip", "warning" if notes else "passed", " ".join((text, *notes)))
+        count += f", {counted(len(notes), 'remark')}" if notes else ""
+        verdict: Verdict = "warning" if notes else "passed"
+        return ReviewCheck("Round trip", verdict, " ".join((text, *notes)), count=count)
 
     def _check_data(self, found: Range) -> ReviewCheck:
         if self._unseen is not None:
@@ -294,7 +308,8 @@ class _Reviewer:
             self._review.faults = tuple(faults)
             edit = f"$EDITOR {faults[0].partition(':')[0]}   # correct or delete the comment"
             others = f" And {len(faults) - 1} more: see below." if len(faults) > 1 else ""
-            return ReviewCheck("Data", "failed", f"{faults[0]}.{others}", edit, ExitCode.PREFLIGHT)
+            count = counted(len(faults), "wrong comment")
+            return ReviewCheck("Data", "failed", f"{faults[0]}.{others}", edit, ExitCode.PREFLIGHT, count)
         check = self._check_losses(found)
         more = []
         if new := [str(item.constraint) for part in found.parts for item in part.up.constraints]:
@@ -302,7 +317,8 @@ class _Reviewer:
         if self._only_empty:
             more.append(f"What only happens where rows are was not seen: {self._only_empty}")
         if more:
-            return replace(check, verdict="warning", summary=" ".join((check.summary, *more)))
+            count = check.count + (f", {counted(len(new), 'constraint')}" if new else "")
+            return replace(check, verdict="warning", summary=" ".join((check.summary, *more)), count=count)
         return check
 
     def _faults(self, found: Range) -> Iterator[str]:
@@ -316,15 +332,17 @@ class _Reviewer:
     def _check_losses(self, found: Range) -> ReviewCheck:
         lost = [loss for part in found.parts for loss in part.up.lost]
         if lost:
+            count = counted(len(lost), "loss")
             if all(loss.how == "drop" for loss in lost):
                 named = ", ".join(f"{loss.kind} {loss.name}" for loss in lost)
-                return ReviewCheck("Data", "warning", f"The upgrade drops stored data: {named}.")
-            return ReviewCheck(
-                "Data", "warning", f"The upgrade loses stored data: it {losses.in_words(lost)}."
-            )
+                summary = f"The upgrade drops stored data: {named}."
+            else:
+                summary = f"The upgrade loses stored data: it {losses.in_words(lost)}."
+            return ReviewCheck("Data", "warning", summary, count=count)
         back = losses.in_words(loss for part in found.parts for loss in part.down.lost)
         ways_back = f"The downgrade {back}." if back else "Neither does the downgrade."
-        return ReviewCheck("Data", "passed", f"The upgrade drops no stored data. {ways_back}")
+        summary = f"The upgrade drops no stored data. {ways_back}"
+        return ReviewCheck("Data", "passed", summary, count="no loss")
 
     def _check_locks(self, found: Range) -> ReviewCheck:
         effects.add_locks(self._dsn, found)
@@ -338,6 +356,7 @@ class _Reviewer:
             f"revision {revision} allows itself {stall.text}: {stall.reason}" for revision, stall in said
         ]
         if waits:
-            return ReviewCheck("Locks", "warning", f"The application waits: {'; '.join(waits)}.")
+            summary = f"The application waits: {'; '.join(waits)}."
+            return ReviewCheck("Locks", "warning", summary, count=counted(len(waits), "wait"))
         summary = "No table in use is rewritten or read as a whole while others wait."
-        return ReviewCheck("Locks", "passed", summary)
+        return ReviewCheck("Locks", "passed", summary, count="no wait")

@@ -54,6 +54,8 @@ class RoundTrip:
     :ivar excused: what did not come back, as a revision accepts.
     :ivar notes: remarks on what is not a failure.
     :ivar went_up: whether the first way up came to its end.
+    :ivar at_base: the statements that insert the rows before the branch's revisions.
+    :ivar at_head: those that insert the rows after the first way up.
     """
 
     filled: Filled = field(default_factory=Filled)
@@ -62,6 +64,36 @@ class RoundTrip:
     excused: set[Place] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     went_up: bool = False
+    at_base: tuple[str, ...] = ()
+    at_head: tuple[str, ...] = ()
+
+    def step_by_step(self, base: str | None) -> str:
+        """Return the commands that make the trip again, with the same rows, in a database of its own.
+
+        :param base: the revision to start from; None for none.
+        """
+        lines = [
+            "unset GUVNOR_STORAGE_DSN; export GUVNOR_STORAGE_TYPE=embedded",
+            "guvnor db shell -- -c 'DROP DATABASE IF EXISTS round_trip' -c 'CREATE DATABASE round_trip'",
+            "export GUVNOR_STORAGE_TYPE=postgres",
+            'export GUVNOR_STORAGE_DSN="$(guvnor db url)&dbname=round_trip"',
+        ]
+        if base is not None:
+            lines.append(f"guvnor migrate up --to {base}")
+        lines += [*_inserting(self.at_base), "guvnor migrate up"]
+        if self.went_up:
+            lines += [*_inserting(self.at_head), f"guvnor migrate down --to {base or 'base'}"]
+            lines.append("guvnor migrate up")
+        return "\n".join(lines)
+
+
+def _inserting(statements: Sequence[str]) -> list[str]:
+    """Return the command that runs statements which insert rows; none for none."""
+    if not statements:
+        return []
+    # Foreign keys and triggers have had their say when the rows were made.
+    first = "SET session_replication_role = replica;"
+    return ["guvnor db shell -- -q -1 -v ON_ERROR_STOP=1 -f - <<'ROWS'", first, *statements, "ROWS"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +154,7 @@ class _Traveller:
             self._migrate("up", base)
         self._trip.filled = rows.fill(self._dsn, satisfying=satisfied)
         at_base, own = self._read(), self._kept_by_triggers()
+        self._trip.at_base = rows.inserts(at_base.rows)
         up = self._migrate("up", head)
         self._trip.went_up = True
         survivors = self._read().rows
@@ -132,6 +165,9 @@ class _Traveller:
         again = rows.fill(self._dsn, first=101).empty
         self._trip.notes += [f"Table {name} has no rows after the upgrade: {again[name]}" for name in again]
         at_head = self._read()
+        self._trip.at_head = rows.inserts(
+            {name: rows.without(every, survivors.get(name, ())) for name, every in at_head.rows.items()}
+        )
         down = self._migrate("down", base or "base")
         gone = at_base.schema.objects.keys() - at_head.schema.objects.keys()
         dropped = changes.stored([at_base.schema.objects[key] for key in sorted(gone)])

@@ -151,6 +151,28 @@ def without(all_rows: Sequence[Row], some: Sequence[Row]) -> list[Row]:
     return kept
 
 
+def inserts(found: Mapping[str, Sequence[Row]]) -> tuple[str, ...]:
+    """Return a statement for each table that inserts its rows, as PostgreSQL reads them back from text."""
+    statements = []
+    for table, every in found.items():
+        if not every:
+            continue
+        values = ", ".join(f"({', '.join(map(_literal, row.values()))})" for row in every)
+        columns = ", ".join(every[0])
+        statements.append(f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE VALUES {values};")
+    return tuple(statements)
+
+
+def _literal(value: str | None) -> str:
+    """Return a text as SQL writes it, on one line."""
+    if value is None:
+        return "NULL"
+    if value.isprintable() and "\\" not in value:
+        return "'" + value.replace("'", "''") + "'"
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return "E'" + "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in escaped) + "'"
+
+
 def changed_columns(before: Sequence[Row], after: Sequence[Row], columns: Sequence[str]) -> list[str]:
     """Return the columns in which values are missing afterwards."""
     return [column for column in columns if missing_rows(before, after, [column])]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,9 +39,16 @@ def _nothing_is_left(server: Server) -> Iterator[None]:
 
 
 def verdicts(result: Result) -> dict[str, tuple[str, str]]:
-    """The table of checks: sign and summary by name."""
+    """The checks: the sign in the table, and the sentence below it, by name."""
     rows = re.findall(r"^\| (\S+) \| ([A-Z][a-z ]+) \| (.*) \|$", result.out, re.MULTILINE)
-    return {name: (sign, summary) for sign, name, summary in rows}
+    assert all(len(count) <= 40 for _, _, count in rows), "too wide for a comment"
+    said = dict(re.findall(r"^(?:- )?\*\*([A-Z][a-z ]+)\.\*\* (.*)$", result.out, re.MULTILINE))
+    return {name: (sign, said.get(name, "")) for sign, name, _ in rows}
+
+
+def counts(result: Result) -> dict[str, str]:
+    """The counts in the table of checks."""
+    return dict(re.findall(r"^\| \S+ \| ([A-Z][a-z ]+) \| (.*) \|$", result.out, re.MULTILINE))
 
 
 def signs(result: Result) -> dict[str, str]:
@@ -443,3 +454,48 @@ def test_a_role_without_createdb_is_told(server: Server, database: Database, clo
     assert "CREATEDB" in result.out
     assert signs(result)["Models"] == "✅"
     assert role.password not in result.out + result.err
+
+
+# What to do, and the report for programs
+
+
+def test_the_commands_make_a_failed_round_trip_again_with_its_rows(
+    clone: Clone, database: Database, dsn: str, tmp_path: Path
+) -> None:
+    """On an empty database, this downgrade works: only a row that was written after the upgrade stops it."""
+    clone.add_revision(
+        "ALTER TABLE team_preferences DROP CONSTRAINT team_preferences_team_id_not_empty",
+        "ALTER TABLE team_preferences ADD CONSTRAINT team_preferences_team_id_not_empty "
+        "CHECK (length(trim(team_id)) > 0 AND team_id NOT LIKE '%101')",
+    )
+    result = review(clone, dsn, "--json")
+    found = json.loads(result.out)
+    check = next(check for check in found["checks"] if check["name"] == "Round trip")
+    assert (check["verdict"], check["count"]) == ("failed", "1 problem")
+    # The local server of the page is the tests' own here.
+    lines = check["next"].splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("guvnor migrate up --to"))
+    assert lines[start - 1] == 'export GUVNOR_STORAGE_DSN="$(guvnor db url)&dbname=round_trip"'
+    script = "\n".join(lines[start:]).replace("guvnor ", f"{sys.executable} -m guvnor ")
+    env = {name: text for name, text in os.environ.items() if not name.startswith(("GUVNOR_", "PG"))}
+    env |= {"GUVNOR_STORAGE_DSN": database.dsn, "PYTHONPATH": str(clone.directory), "HOME": str(tmp_path)}
+    env |= {name: os.environ[name] for name in ("GUVNOR_PG_BIN",) if name in os.environ}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=clone.directory, env=env, capture_output=True, text=True, check=False
+    )
+    assert "team_preferences_team_id_not_empty" in done.stderr, done.stdout + done.stderr
+    assert database.execute("SELECT count(*) FROM team_preferences") == [(6,)]
+
+
+def test_the_report_for_programs(clone: Clone, dsn: str) -> None:
+    good(clone)
+    found = json.loads(review(clone, dsn, "--json", "--output", "report.md").out)
+    assert (found["exit_code"], found["new"]) == (0, ["003_add_incident_priority.py"])
+    assert [check["name"] for check in found["checks"]] == CHECKS
+    assert {check["verdict"] for check in found["checks"]} == {"passed"}
+    (revision,) = found["revisions"]
+    assert next(change["object"] for change in revision["up"]["changes"]) == "incidents.priority"
+    assert revision["down"]["lost"] == [
+        {"kind": "column", "name": "incidents.priority", "how": "drop", "accepted": None}
+    ]
+    assert "## ✅ Migrations" in (clone.directory / "report.md").read_text()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from guvnor.errors import ExitCode
 from guvnor.reports import review as review_report
 from guvnor.reports.formats import code
 from guvnor.review.effects import DirectionEffects, RevisionEffects
@@ -18,7 +19,10 @@ from guvnor.schema.rehearsal import Lock, StatementEffect
 
 def made(*parts: RevisionEffects, summary: str = "All is well.", next_step: str | None = None) -> Review:
     verdict = "failed" if next_step else "passed"
-    check = ReviewCheck("Lint", verdict, summary, next_step, 3 if next_step else 0)
+    code = ExitCode.PREFLIGHT if next_step else ExitCode.DONE
+    check = ReviewCheck(
+        "Lint", verdict, summary, next_step, code, "2 problems" if next_step else "no problem"
+    )
     return Review("origin/main", tuple(part.file for part in parts), "alembic/versions", [check], parts=parts)
 
 
@@ -82,7 +86,7 @@ def test_what_a_branch_says_is_neither_markdown_nor_html() -> None:
             summary="one | two\n<b>three</b>",
         )
     )
-    assert "| ✅ | Lint | one \\| two &lt;b&gt;three&lt;/b&gt; |" in text
+    assert "- **Lint.** one | two &lt;b&gt;three&lt;/b&gt;\n" in text
     assert "### 003 add \\*bold\\* &lt;img src=x&gt; \\`code\\`" in text
     assert "````sql\nSELECT '```' || '</details>';\n````" in text
     assert "| `` SELECT a \\| b FROM `t` `` | locks t: SHARE |" in text
@@ -94,6 +98,31 @@ def test_what_failed_comes_first_with_what_to_do() -> None:
     text = review_report.as_markdown(made(part(3), summary="Problems: 2.", next_step="guvnor schema lint"))
     assert text.splitlines()[1] == "## ❌ Migrations: 1 of 1 check failed (1 new revision)"
     assert text.index("### What to do") < text.index("guvnor schema lint") < text.index("### 003")
+
+
+def test_the_table_of_checks_holds_counts_and_the_sentences_stand_below() -> None:
+    """GitHub shows a comment in a column that a sentence would not fit beside two others."""
+    verdicts = ("failed", "warning", "passed", "skipped")
+    words = "A sentence that is far too long for the cell of a table, with incidents.idx_incidents_priority."
+    checks = [
+        ReviewCheck(verdict.title(), verdict, words, "one\ntwo", ExitCode.DONE, "12 differences")
+        for verdict in verdicts
+    ]
+    text = review_report.as_markdown(replace(made(part(3)), checks=checks))
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 6
+    assert max(map(len, table)) <= 60
+    assert words not in "\n".join(table)
+    assert text.count(words) == 4
+    order = ["| ➖", "### What to do", "**Failed.** A", "one\ntwo", "### What to look at", "**Warning.** A"]
+    assert sorted(order, key=text.index) == order
+    assert text.index("**Warning.** A") < text.index("**Passed.** A") < text.index("**Skipped.** A")
+
+
+def test_a_long_list_of_commands_is_folded() -> None:
+    text = review_report.as_markdown(made(part(3), next_step="\n".join(f"do {n}" for n in range(20))))
+    before, _, after = text.partition("<details>")
+    assert ("do 3" in before, "```console\ndo 0\n" in after) == (False, True)
 
 
 def test_a_cut_within_a_block_closes_it() -> None:

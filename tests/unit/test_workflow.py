@@ -157,7 +157,20 @@ def test_nothing_from_outside_is_written_into_a_command(workflow: dict[str, Any]
             assert "${{" not in step.get("run", "") + step.get("with", {}).get("script", "")
 
 
-def test_every_action_is_pinned_to_a_major_version(workflow: dict[str, Any]) -> None:
-    used = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
+@pytest.mark.parametrize("path", [PATH, CHECKOUT / "deploy" / "github" / "migrate.yml"], ids=lambda p: p.name)
+def test_every_action_is_pinned_to_a_commit_and_names_its_version(path: Path) -> None:
+    """A tag can be moved to other code."""
+    used = re.findall(r"uses: (.*)", path.read_text())
     assert used
-    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in used)
+    assert [
+        action
+        for action in used
+        if not re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)
+    ] == []
+
+
+def test_what_a_required_check_needs_is_said_and_named_as_it_runs(workflow: dict[str, Any]) -> None:
+    """A job that GitHub skips, or that does not exist, would be waited for for ever."""
+    said = PATH.read_text().split("name: migrations\n")[0]
+    assert {"report", "tests (N)", "paths"} <= set(re.findall(r'"([^"]*)"', said))
+    assert {"report", "tests", "comment"} <= set(workflow["jobs"])
