@@ -301,11 +301,13 @@ def test_the_line_is_the_one_in_the_file(project):
     )
     lines = path.read_text().splitlines()
     places = [(p.line, p.rule, p.direction) for p in found(project).problems]
-    at = [next(n for n, line in enumerate(lines, 1) if text in line) for text in ("here", "TYPE", "DROP")]
+    marks = ("here", "TABLE {table}", "TYPE", "DROP")
+    at = [next(n for n, line in enumerate(lines, 1) if text in line) for text in marks]
     assert places == [
         (at[0], "adding-field-with-default", "up"),
-        (at[1], "changing-column-type", "up"),
-        (at[2], "require-concurrent-index-deletion", "down"),
+        (at[1], "no-lock-held", "up"),
+        (at[2], "changing-column-type", "up"),
+        (at[3], "require-concurrent-index-deletion", "down"),
     ]
     assert {p.file for p in found(project).problems} == {"alembic/versions/003_test.py"}
 
