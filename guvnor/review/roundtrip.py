@@ -83,7 +83,8 @@ class RoundTrip:
         lines += [*_inserting(self.at_base), "guvnor migrate up"]
         if self.went_up:
             lines += [*_inserting(self.at_head), f"guvnor migrate down --to {base or 'base'}"]
-            lines.append("guvnor migrate up")
+            failed = [problem.after for problem in self.problems if problem.exit_code is ExitCode.FAILED]
+            lines += [] if any(after.startswith("down") for after in failed) else ["guvnor migrate up"]
         return "\n".join(lines)
 
 
