@@ -151,11 +151,14 @@ def without(all_rows: Sequence[Row], some: Sequence[Row]) -> list[Row]:
     return kept
 
 
-def inserts(found: Mapping[str, Sequence[Row]]) -> tuple[str, ...]:
-    """Return a statement for each table that inserts its rows, as PostgreSQL reads them back from text."""
+def inserts(found: Mapping[str, Sequence[Row]], filled: Filled) -> tuple[str, ...]:
+    """Return a statement for each table that inserts its rows, as PostgreSQL reads them back from text.
+
+    :param filled: the fill that made the rows; tables that others refer to come first in it.
+    """
     statements = []
-    for table, every in found.items():
-        if not every:
+    for table in filled.rows:
+        if not (every := found.get(table)):
             continue
         values = ", ".join(f"({', '.join(map(_literal, row.values()))})" for row in every)
         columns = ", ".join(every[0])

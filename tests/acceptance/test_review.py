@@ -472,8 +472,9 @@ def test_the_commands_make_a_failed_round_trip_again_with_its_rows(
     found = json.loads(result.out)
     check = next(check for check in found["checks"] if check["name"] == "Round trip")
     assert (check["verdict"], check["count"]) == ("failed", "1 problem")
-    # The local server of the page is the tests' own here.
     lines = check["next"].splitlines()
+    assert lines[-1] == "guvnor migrate down --to 002"
+    # The local server of the page is the tests' own here.
     start = next(place for place, line in enumerate(lines) if line.startswith("guvnor migrate up --to"))
     assert lines[start - 1] == 'export GUVNOR_STORAGE_DSN="$(guvnor db url)&dbname=round_trip"'
     script = "\n".join(lines[start:]).replace("guvnor ", f"{sys.executable} -m guvnor ")
@@ -483,6 +484,7 @@ def test_the_commands_make_a_failed_round_trip_again_with_its_rows(
     done = subprocess.run(
         ["bash", "-c", script], cwd=clone.directory, env=env, capture_output=True, text=True, check=False
     )
+    assert done.returncode == 1
     assert "team_preferences_team_id_not_empty" in done.stderr, done.stdout + done.stderr
     assert database.execute("SELECT count(*) FROM team_preferences") == [(6,)]
 
