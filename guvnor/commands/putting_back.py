@@ -23,7 +23,7 @@ from guvnor.backup.script import parts
 from guvnor.backup.staged import StagedPart
 from guvnor.bookkeeping import history
 from guvnor.bookkeeping.patience import AT_THE_END, wait_for_tables
-from guvnor.commands.restored import Report, RestoredPart, RestoreError, chunks
+from guvnor.commands.restored import CHANGED, Report, RestoredPart, RestoreError, chunks
 from guvnor.config import Settings
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate.watch import Watch
@@ -227,7 +227,7 @@ class PuttingBack:
 def _why(mark: str, why: str | None) -> str:
     if why is not None:
         return why
-    return "changed since it was put back" if mark in (staged.BACK, staged.EQUAL) else mark
+    return CHANGED if mark in (staged.BACK, staged.EQUAL) else mark
 
 
 @dataclass

@@ -20,6 +20,7 @@ UNDER_WAY = (
     "What is back stays back; the rest waits beside, in schema guvnor_restore. The application is not held "
     "up by that."
 )
+CHANGED = "changed since it was put back"
 _CHUNK = 4 << 20  # bytes of rows that are copied at once
 
 Report = Callable[[Progress], None]
@@ -74,9 +75,10 @@ def shows(part: RestoredPart) -> str:
     """Return what shows the rows of a part that differ."""
     if part.stage is None:
         return f"SELECT * FROM {part.name};   -- in the new database: what differs?"
+    back = all(CHANGED in line for line in part.different)  # they were put back, and are not marked as left
+    where = "" if back else " WHERE guvnor_state = 'left'"
     return (
-        f"SELECT * FROM {part.stage} WHERE guvnor_state = 'left';   -- the backup's values; drop the table "
-        "when you have decided"
+        f"SELECT * FROM {part.stage}{where};   -- the backup's values; drop the table when you have decided"
     )
 
 
