@@ -97,7 +97,7 @@ def test_the_whole_database_comes_back(production, directory):
     words = (*words, "--confirm", confirmation)
     by_hand, again = next_step(ends(production(*words), 3, f"may not make database {new.name}"))
     production.server.execute(by_hand.partition(";")[0])
-    assert again.startswith("guvnor restore ")
+    assert again.startswith("GUVNOR_ENV=production guvnor restore ")
     succeeds(production(*words), f"✅ Restored into database {new.name}: ")
     assert sample_data.contents(new) == before
     owners = new.execute(

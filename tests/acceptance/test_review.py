@@ -290,6 +290,7 @@ def test_what_changes_data_is_said_with_the_rows_that_stay_locked(clone: Clone, 
 op.execute("UPDATE notification_rules SET name = name WHERE true")
 """,
         """
+# changes data: events: nobody reads those of this actor
 op.execute("DELETE FROM events WHERE actor LIKE '%101'")
 """,
         python=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -69,7 +70,7 @@ def next_step(result: Result) -> list[str]:
     """The lines that an error says to type next."""
     text = in_words(result.plain + result.err).split("   Next:  ", 1)[1]
     first, *rest = text.splitlines()
-    return [first, *(line[10:] for line in rest if line.startswith(" " * 10))]
+    return [first, *(line[10:] for line in itertools.takewhile(lambda line: line.startswith(" " * 10), rest))]
 
 
 def versions(database: Target) -> tuple[list[str], list[tuple[int, bool]]]:
