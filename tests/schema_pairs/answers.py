@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from dataclasses import dataclass
 
@@ -100,12 +101,15 @@ def answered(text: str, first: Schema, second: Schema) -> str | None:
         for todo in todos
     ):
         return None
+    if any(_is_renamed_table(todo, first, second) for todo in todos):
+        return None  # it takes two revisions
+    second_now = _before_renames(first, second, text)
     lines = text.splitlines()
     down = next(number for number, line in enumerate(lines) if line.startswith("def downgrade"))
     for todo in sorted(todos, key=lambda todo: -todo.node.lineno):
         begin, end = todo.node.lineno - 1, todo.node.end_lineno or 0
         back = begin > down
-        target = first if back else second
+        target = first if back else second_now
         instead = ["    pass"]
         if todo.kind in USED:
             instead = [f"    op.execute({part!r})" for part in [todo.sql]]
@@ -130,6 +134,30 @@ def answered(text: str, first: Schema, second: Schema) -> str | None:
                 ]
         lines[begin:end] = instead
     return "\n".join(lines) + "\n"
+
+
+def _is_renamed_table(todo: Found, first: Schema, second: Schema) -> bool:
+    if todo.kind is not Todo.POSSIBLE_RENAME_OF_TABLE:
+        return False
+    both = [(table, second[table.number]) for table in first.of("table") if table.number in second]
+    return any(
+        f"table {before} is dropped and {after} is added" in todo.said
+        for old, new in both
+        for before in (" ".join(old.name.split()), " ".join(quoted(old.name).split()))
+        for after in (" ".join(new.name.split()), " ".join(quoted(new.name).split()))
+    )
+
+
+def _before_renames(first: Schema, second: Schema, text: str) -> Schema:
+    """The second schema while the upgrade fills columns: it renames types only after that."""
+    found = copy.deepcopy(second)
+    said = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+    for thing in found.things.values():
+        if thing.kind in ("enum", "domain", "composite") and thing.number in first:
+            renames = [f"RENAME TO {name};" for name in (thing.name, quoted(thing.name))]
+            if any(isinstance(sql, str) and rename in sql for sql in said for rename in renames):
+                thing.name = first[thing.number].name
+    return found
 
 
 def _column(schema: Schema, text: str) -> int:

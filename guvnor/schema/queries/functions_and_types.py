@@ -10,8 +10,10 @@ FUNCTIONS = f"""
            quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS identity,
            {dependencies("pg_proc", "p.oid")} AS parents,
            CASE WHEN p.prokind <> 'a' THEN
-                regexp_replace(pg_get_functiondef(p.oid), '^(CREATE OR REPLACE \\w+ )[^(]*',
-                               '\\1' || quote_ident(p.proname)) END AS sql,
+                overlay(pg_get_functiondef(p.oid) PLACING quote_ident(p.proname)
+                        FROM CASE p.prokind WHEN 'p' THEN 29 ELSE 28 END
+                        FOR length(p.pronamespace::regnamespace::text || '.' || quote_ident(p.proname)))
+                END AS sql,
            pg_get_function_arguments(p.oid) AS arguments,
            pg_get_function_result(p.oid) AS result,
            (SELECT lanname FROM pg_language WHERE oid = p.prolang) AS language,
