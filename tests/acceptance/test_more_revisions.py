@@ -11,7 +11,13 @@ import sys
 
 from tests.support.more_revisions import Checkout
 
-PARTS = ("tests/unit", "tests/acceptance/test_this_project.py")
+PARTS = (
+    "tests/unit/test_this_project.py",
+    "tests/unit/test_lint.py",
+    "tests/unit/test_diagram.py",
+    "tests/unit/test_sql_revisions.py",
+    "tests/acceptance/test_this_project.py",
+)
 
 
 def test_the_suite_passes_with_three_more_revisions(server, database, tmp_path):
