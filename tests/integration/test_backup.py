@@ -34,7 +34,7 @@ from guvnor.schema import rehearsal
 from guvnor.schema.snapshot import Object
 from tests.support import sample_data
 from tests.support.command import CHECKOUT, FROZEN
-from tests.support.expect import AT_1, AT_HEAD, succeeds, tables, versions
+from tests.support.expect import AT_1, AT_HEAD, ends, succeeds, tables, versions
 from tests.support.facts import BOOKKEEPING
 
 pyrage = pytest.importorskip("pyrage")
@@ -187,7 +187,7 @@ def test_a_rollback_is_undone_with_its_rows_and_values(
     env = {"GUVNOR_ENV": "production", "GUVNOR_BACKUP_DIR": str(directory)}
     if encrypted:
         env["GUVNOR_BACKUP_RECIPIENTS"] = str(identity(key).to_public())
-    refused = guvnor("migrate", "down", database=filled, env=env)
+    refused = ends(guvnor("migrate", "down", database=filled, env=env), 4)
     (confirmation,) = re.findall(r"Plan hash: ([0-9a-f]{16})", refused.err)
     succeeds(guvnor("migrate", "down", "--confirm", confirmation, database=filled, env=env))
     assert versions(filled) == AT_1
