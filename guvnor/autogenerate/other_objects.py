@@ -26,6 +26,8 @@ _TIES = {
 }
 """Why a drop breaks rules of lint where a foreign key stays that uses what is dropped."""
 
+_WITH_INDEX = ("unique", "primary key", "exclusion")
+
 # Attributes with long values, which the statement shows anyway.
 _LONG = ("definition", "body", "sql body")
 
@@ -35,9 +37,12 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
     own = changes.comes_with_table(item)
     if own and item.kind == "constraint":
         return  # CREATE TABLE creates it
+    if changes.comes_with_parent(item):
+        yield from emitted(Phase.FINISH if item.kind == "index" else Phase.ATTACH, ddl.further(item))
+        return
     renamed = changes.by_new_name(item)
     item = renamed or item
-    beside = _takes_name(changes, item)
+    beside = takes_name(changes, item)
     statements = ddl.create(item, in_use=not own, beside=beside)
     phase = (
         Phase.ATTACH if (item.kind in _ATTACHED and not own) or _needs_change(changes, item) else Phase.CREATE
@@ -73,7 +78,7 @@ def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOpe
     if item.kind == "constraint" and item.attributes["type"] == "foreign key":
         # It prevents dropping the object that it refers to, even where its own column is dropped, too.
         goes_along = item.parents[0] in changes.dropped and not changes.reversed.refers_to_later(item)
-    if goes_along:
+    if goes_along or changes.reversed.comes_with_parent(item):
         return
     statements = ddl.drop(item)
     if statements is None:
@@ -169,19 +174,19 @@ def _keys_that_use(changes: Changes, item: Object) -> list[Object]:
     ]
 
 
-def _takes_name(changes: Changes, item: Object) -> bool:
+def takes_name(changes: Changes, item: Object) -> bool:
     """Tell whether a new object with an index takes the place of one that is dropped, which comes later.
 
     Either they have the same name, or they are primary keys of one table.
     """
     kind = item.attributes.get("type")
-    if item.kind != "index" and kind not in ("unique", "primary key"):
+    if item.kind != "index" and kind not in _WITH_INDEX[: 3 if changes.comes_with_table(item) else 2]:
         return False
     return any(
         gone.name == item.name
         or (kind == "primary key" == gone.attributes.get("type") and _same_table(gone, item))
         for gone in changes.dropped.values()
-        if gone.kind == "index" or gone.attributes.get("type") in ("unique", "primary key", "exclusion")
+        if gone.kind == "index" or gone.attributes.get("type") in _WITH_INDEX
     )
 
 
