@@ -14,7 +14,6 @@ from guvnor.autogenerate.dependents import NONE, Dependents
 from guvnor.autogenerate.emitted_operations import (
     EmittedOperation,
     Phase,
-    call,
     emitted,
     execute,
     guarded,
@@ -30,6 +29,8 @@ from guvnor.schema.statement import Statement, find, statement, table_of, termin
 
 _CONSTRAINTS = ("primary key", "foreign key", "unique", "check", "exclusion")  # in this order
 _BEYOND = ("partition bound", "inherits from", "of type", "foreign server", "tablespace")
+
+_TAKES_NAME = {"renaming-object": "it takes the name that is free only now."}
 
 _FILES_AND_SCANS = """
     SELECT pg_relation_filenode(c.oid),
@@ -65,6 +66,7 @@ def add_table(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[Emitt
         (c for c in changes.added.values() if c.kind == "constraint" and c.parents[0] == item.handle),
         key=lambda c: (_CONSTRAINTS.index(c.attributes["type"]), c.identity),
     )
+    taken = [constraint for constraint in constraints if other_objects.takes_name(changes, constraint)]
     inside = [
         constraint
         for constraint in constraints
@@ -73,13 +75,16 @@ def add_table(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[Emitt
     ]
     width = max((len(column.name) for column in columns), default=0)
     lines = [f"{column.name:<{width}}  {column_ddl.definition(column)}" for column in columns]
-    lines += map(_constraint, inside)
+    lines += [_constraint(ddl.beside(part) if part in taken else part) for part in inside]
     persistence = "UNLOGGED " if values["persistence"] == "UNLOGGED" else ""
     partitioned = f" PARTITION BY {values['partition key']}" if values["partition key"] else ""
     body = ",\n".join(f"    {line}" for line in lines)
     yield execute(Phase.CREATE, f"CREATE {persistence}TABLE IF NOT EXISTS {name} (\n{body}\n){partitioned}")
     for part in (*columns, *inside):
-        yield from emitted(Phase.CREATE, ddl.further(part))
+        if part in taken:
+            takes = ddl.rename(part, ddl.beside(part).name, part.name)
+            yield guarded(Phase.TAKE_NAME, takes, reasons=_TAKES_NAME)
+        yield from emitted(Phase.TAKE_NAME if part in taken else Phase.CREATE, ddl.further(part))
     yield from emitted(Phase.ATTACH, ddl.further(item))  # its replica identity may be an index
     for constraint in constraints:
         if constraint not in inside:
@@ -158,13 +163,12 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     statements += [s.sql for s in ddl.further(item)]
     yield guarded(Phase.CHANGE, statement(terminated(statements), unless=find("column", table, name)))
     if must_be_filled:
-        backfill = call("backfill", unquoted(table), f"{name} = ...", f"{name} IS NULL")
-        yield todo(Phase.BACKFILL, Todo.FILL_COLUMN, column=item.identity, backfill=backfill)
+        yield from generated.fill(item)
     elif rewrites:
         remark = "The default differs from row to row, so rows are not filled while the table is locked."
         arguments = (unquoted(table), f"{name} = DEFAULT", f"{name} IS NULL")
         yield EmittedOperation(Phase.BACKFILL, "backfill", arguments, remarks=(remark,))
-    if values["not null"] and (must_be_filled or rewrites):
+    if values["not null"] and rewrites and not must_be_filled:
         yield EmittedOperation(Phase.NOT_NULL, "set_not_null", (unquoted(table), unquoted(name)))
 
 
