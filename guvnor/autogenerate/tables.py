@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import psycopg2
 
-from guvnor.autogenerate import casts, generated, other_objects
+from guvnor.autogenerate import casts, generated, other_objects, retyped_columns
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.dependents import NONE, Dependents
 from guvnor.autogenerate.emitted_operations import (
@@ -71,7 +71,9 @@ def add_table(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[Emitt
         constraint
         for constraint in constraints
         # CREATE TABLE takes every constraint for a valid one.
-        if not changes.refers_to_later(constraint) and constraint.attributes["validated"]
+        if not changes.refers_to_later(constraint)
+        and not retyped_columns.comes_later(changes, constraint)
+        and constraint.attributes["validated"]
     ]
     width = max((len(column.name) for column in columns), default=0)
     lines = [f"{column.name:<{width}}  {column_ddl.definition(column)}" for column in columns]
@@ -89,7 +91,8 @@ def add_table(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[Emitt
     for constraint in constraints:
         if constraint not in inside:
             plain = replace(constraint, attributes={**constraint.attributes, "validated": False})
-            yield from emitted(Phase.CHANGE, ddl.create(plain) or [])
+            late = retyped_columns.comes_later(changes, constraint)
+            yield from emitted(Phase.ATTACH if late else Phase.CHANGE, ddl.create(plain) or [])
 
 
 def alter_table(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
@@ -150,18 +153,19 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     table, name, values = table_of(item), item.name, item.attributes
     whole, bare = column_ddl.definition(item), column_ddl.type_of(values)
     must_be_filled = column_ddl.must_be_filled(item)
+    phase = Phase.ATTACH if retyped_columns.comes_later(changes, item) else Phase.CHANGE
     probe = f"ALTER TABLE {table} ADD COLUMN guvnor_probe"
     rewrites = not must_be_filled and _touches_rows(shadow, table, [f"{probe} {whole}"])
     # A domain with a check rewrites the table even without a default.
     if rewrites and (values["default"] is None or _touches_rows(shadow, table, [f"{probe} {bare}"])):
         sql = [column_ddl.add(item, whole, "IF NOT EXISTS "), *(s.sql for s in ddl.further(item))]
-        yield todo(Phase.CHANGE, Todo.REWRITES_TABLE, sql, column=item.identity)
+        yield todo(phase, Todo.REWRITES_TABLE, sql, column=item.identity)
         return
     statements = [column_ddl.add(item, bare if must_be_filled or rewrites else whole)]
     if rewrites:
         statements += [s.sql for s in column_ddl.attributes(item, item)["default"]]
     statements += [s.sql for s in ddl.further(item)]
-    yield guarded(Phase.CHANGE, statement(terminated(statements), unless=find("column", table, name)))
+    yield guarded(phase, statement(terminated(statements), unless=find("column", table, name)))
     if must_be_filled:
         yield from generated.fill(item)
     elif rewrites:

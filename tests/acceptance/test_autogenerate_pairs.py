@@ -396,6 +396,28 @@ def test_another_expression_of_a_virtual_column_in_a_table_with_a_check(
     assert example.there_and_back()["t"] == [{"a": 1, "b": 3}]
 
 
+@pytest.mark.parametrize(
+    "only_old",
+    [
+        "ALTER TABLE t ADD CONSTRAINT c CHECK (a OR b = 7)",
+        "CREATE INDEX i ON t (b) WHERE a",
+        "CREATE INDEX i ON t ((NOT a))",
+        "ALTER TABLE t ADD d int GENERATED ALWAYS AS (CASE WHEN a THEN 1 END) STORED, ADD CHECK (d > 0)",
+        "CREATE TABLE u (c boolean, CONSTRAINT f FOREIGN KEY (c) REFERENCES t (a) ON DELETE CASCADE)",
+    ],
+    ids=["check", "partial index", "index on an expression", "generated column", "foreign key"],
+)
+@pytest.mark.parametrize("comes", [False, True], ids=["goes", "comes"])
+def test_what_fits_only_one_type_of_a_column(example: Example, only_old: str, comes: bool) -> None:
+    table = "CREATE TABLE t (a {} CONSTRAINT k UNIQUE, b int)"
+    one, other = f"{table.format('boolean')}; {only_old}", table.format("int")
+    first, second = (other, one) if comes else (one, other)
+    example.begin(first, "INSERT INTO t (a, b) VALUES (NULL, 1)", second)
+    example.generate()
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+
+
 def _said(example: Example) -> set[str]:
     """What the drift check found; each is said once."""
     lines = [line.partition("Detected: ")[2].partition('"')[0] for line in example.result.err.splitlines()]
