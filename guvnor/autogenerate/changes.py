@@ -12,6 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from guvnor.postgres.quoting import unquoted
 from guvnor.schema.compare import differing, outermost
+from guvnor.schema.inheritance import inherited, parents
 from guvnor.schema.root_causes import Rename, RootCauses
 from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import table_of
@@ -121,6 +122,10 @@ class Changes:
         """Tell whether an added object belongs to a table that is also added."""
         return _own_table(item) in self.added
 
+    def comes_with_parent(self, item: Object) -> bool:
+        """Tell whether the server adds an index or constraint of a partition with that of its parent."""
+        return item.kind != "column" and any(parent in self.added for parent in parents(item))
+
     def refers_to_later(self, constraint: Object) -> bool:
         """Tell whether a foreign key of an added table refers to a table that is created later."""
         if constraint.attributes["type"] != "foreign key":
@@ -190,7 +195,9 @@ def _following(comparison: RootCauses) -> Iterable[Alteration]:
     for key, after in comparison.expected.objects.items():
         before = comparison.actual.objects.get(key)
         if before is not None and str(after) in with_it and after.kind == before.kind:
-            names = [name for name in differing(after, before, None) if name != "column order"]
+            found = differing(after, before, None)
+            along = inherited((after, comparison.expected), (before, comparison.actual), found)
+            names = [name for name in found if name not in {*along, "column order"}]
             if names:
                 yield Alteration(before, after, tuple(names))
 

@@ -45,12 +45,18 @@ class Dependents:
         return frozenset(item.handle for item in (*self.before, *self.after))
 
     @property
+    def gone(self) -> list[Object]:
+        """The generated columns that are only dropped, since they are computed from what changes."""
+        again = {item.handle for item in self.after}
+        return [item for item in self.before if _is_generated(item) and item.handle not in again]
+
+    @property
     def drops(self) -> list[str]:
         """The statements that drop them."""
         views = {item.handle for item in self.before if item.kind in _VIEWS}
         statements = []
         for item in reversed(self.before):
-            if item.handle in self.along:
+            if item.handle in self.along or item in self.gone:
                 statements.append(computed.dropped(item))
             elif item.kind in _REBUILT and not (item.kind in _PARTS and views & set(item.parents[:1])):
                 statements += [made.sql for made in ddl.drop(item) or []]
@@ -102,7 +108,15 @@ class Dependents:
             kinds |= {_LINTED[item.kind] for item in again}
         found = {f"ban-drop-{kind}": "the same statement creates it again." for kind in kinds}
         found["idempotent-statements"] = "the same statement drops it first."
-        return {**found, **(computed.REASONS if self.along else {})}
+        found |= computed.REASONS if self.along else {}
+        if self.gone:
+            found.pop("ban-drop-column", None)  # the models no longer have it
+        return found
+
+    @property
+    def losses(self) -> list[str]:
+        """What the reviewer has to know of the columns that are only dropped."""
+        return [f"DATA LOSS: the column {item.identity} and all that it holds." for item in self.gone]
 
 
 NONE = Dependents()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from guvnor.autogenerate import casts
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.computed import REASONS, added, again, along_with, dropped
 from guvnor.autogenerate.dependents import NONE, Dependents
-from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, execute, todo
+from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, call, execute, todo
 from guvnor.autogenerate.todos import Todo
 from guvnor.postgres.quoting import constant, unquoted
 from guvnor.schema import column_ddl, ddl
@@ -34,14 +35,33 @@ def _was_virtual(alteration: Alteration) -> bool:
     return after is None and str(before).startswith("VIRTUAL ")
 
 
-def is_added_again(alteration: Alteration, shadow: Shadow) -> bool:
+def is_added_again(changes: Changes, alteration: Alteration, shadow: Shadow) -> bool:
     """Tell whether a column has to be dropped and added again, since no statement changes it."""
     if not is_computed_anew(alteration):
         return False
     before, after = (side.attributes["generated"] for side in (alteration.before, alteration.after))
     kinds = {str(side).partition(" ")[0] for side in (before, after)}
     other = None in (before, after) or len(kinds) > 1 or bool({"type", "collation"} & set(alteration.names))
-    return other or shadow.driver.server_version < _SET_EXPRESSION
+    if other or shadow.driver.server_version < _SET_EXPRESSION:
+        return True
+    return kinds == {"VIRTUAL"} and _is_checked(changes, table_of(alteration.after))
+
+
+def _is_checked(changes: Changes, table: str) -> bool:
+    """Tell whether a table or one of its children has a check.
+
+    The server sets no expression of a virtual column there (SQLSTATE 0A000).
+    """
+    for side in (changes.before, changes.after):
+        tables, size = {table}, 0
+        while size != len(tables):
+            size = len(tables)
+            above = ((c.identity, c.attributes["inherits from"] or ()) for c in side.of_kind("table"))
+            tables |= {name for name, parents in above if not tables.isdisjoint(parents)}
+        checks = (c for c in side.of_kind("constraint") if c.attributes["type"] == "check")
+        if any(table_of(check) in tables for check in checks):
+            return True
+    return False
 
 
 def alter(
@@ -58,14 +78,20 @@ def alter(
     remarks = (
         [f"LOCKS {table} while all its rows are written: nobody can use it until then."] if stored else []
     )
-    if is_added_again(alteration, shadow):
+    if is_added_again(changes, alteration, shadow):
         along = along_with(changes.after, changes.before, after)
         if values["generated"] is None:
-            statements = [dropped(after), *_filled(after, expression), *again(along)]
+            fits = casts.try_out(shadow, before.attributes, values).assignable
+            filled = _filled(after, expression) if fits else added(_empty(after), [])
+            statements = [dropped(after), *filled, *again(along)]
+            if not fits and column_ddl.must_be_filled(after):
+                yield from fill(after)
             if not changes.back:
                 sql = dependents.around(statements)
                 yield todo(Phase.REPLACE, Todo.NO_LONGER_COMPUTED, sql, column=after.identity)
                 return
+            if not fits:
+                remarks.append(f"What was computed is no {values['type']}: the rows get it anew.")
         else:
             statements = [dropped(after), *added(after, along)]
         if before.attributes["generated"] is None:
@@ -78,6 +104,20 @@ def alter(
         statements = [f"ALTER TABLE {table} ALTER COLUMN {after.name} SET EXPRESSION AS ({expression})"]
     block = dependents.block(statements, _another(after))
     yield execute(Phase.REPLACE, block, *remarks, reasons={**dependents.reasons, **REASONS})
+
+
+def fill(column: Object) -> Iterator[EmittedOperation]:
+    """Leave it to a person what existing rows get in a column that is NOT NULL, and set that afterwards."""
+    table, name = unquoted(table_of(column)), column.name
+    backfill = call("backfill", table, f"{name} = ...", f"{name} IS NULL")
+    yield todo(Phase.BACKFILL, Todo.FILL_COLUMN, column=column.identity, backfill=backfill)
+    yield EmittedOperation(Phase.NOT_NULL, "set_not_null", (table, unquoted(name)))
+
+
+def _empty(column: Object) -> Object:
+    """Return a column that existing rows can have: without NOT NULL where they get no value."""
+    strict = column.attributes["not null"] and not column_ddl.must_be_filled(column)
+    return replace(column, attributes={**column.attributes, "not null": strict})
 
 
 def _filled(column: Object, expression: str) -> list[str]:

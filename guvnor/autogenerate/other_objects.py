@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from guvnor.autogenerate import retyped_columns
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, todo
 from guvnor.autogenerate.todos import Todo
@@ -26,6 +27,9 @@ _TIES = {
 }
 """Why a drop breaks rules of lint where a foreign key stays that uses what is dropped."""
 
+_WITH_INDEX = ("unique", "primary key", "exclusion")
+_AGAIN = {"ban-drop-constraint": "it is added again, for the new type of its column."}
+
 # Attributes with long values, which the statement shows anyway.
 _LONG = ("definition", "body", "sql body")
 
@@ -35,9 +39,12 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
     own = changes.comes_with_table(item)
     if own and item.kind == "constraint":
         return  # CREATE TABLE creates it
+    if changes.comes_with_parent(item):
+        yield from emitted(Phase.FINISH if item.kind == "index" else Phase.ATTACH, ddl.further(item))
+        return
     renamed = changes.by_new_name(item)
     item = renamed or item
-    beside = _takes_name(changes, item)
+    beside = takes_name(changes, item)
     statements = ddl.create(item, in_use=not own, beside=beside)
     phase = (
         Phase.ATTACH if (item.kind in _ATTACHED and not own) or _needs_change(changes, item) else Phase.CREATE
@@ -67,13 +74,14 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
         yield from emitted(phase, statements)
 
 
-def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
+def drop(changes: Changes, shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Drop an object, unless it goes along with another one."""
     goes_along = changes.goes_along(item)
     if item.kind == "constraint" and item.attributes["type"] == "foreign key":
         # It prevents dropping the object that it refers to, even where its own column is dropped, too.
         goes_along = item.parents[0] in changes.dropped and not changes.reversed.refers_to_later(item)
-    if goes_along:
+    first = retyped_columns.goes_first(changes, shadow, item) and not _keys_that_use(changes, item)
+    if (goes_along and not first) or changes.reversed.comes_with_parent(item):
         return
     statements = ddl.drop(item)
     if statements is None:
@@ -83,20 +91,23 @@ def drop(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOpe
     elif item.kind == "extension":
         yield todo(Phase.LEAVE, Todo.EXTENSION_STAYS, extension=item.identity)
     else:
-        phase = _phase_of_drop(changes, item)
+        phase, reasons = _phase_of_drop(changes, item), None
+        if first:
+            phase, reasons = Phase.DETACH, retyped_columns.GOES_FIRST
         users = _keys_that_use(changes, item)
         phase = Phase.UNTIE if users else phase  # the keys are validated before the last transaction
         for key in users:
             yield from emitted(phase, ddl.drop(key) or [], reasons=_TIES)
-        if users and item.kind == "index":  # online, it would be a moment without the key
+        if item.kind == "index" and (users or reasons):  # online, it would be a moment without the key
             statements = [statement(f"DROP INDEX IF EXISTS {item.name}")]
-        yield from emitted(phase, statements, reasons=_TIES if users and item.kind == "index" else None)
+            reasons = reasons or _TIES
+        yield from emitted(phase, statements, reasons=reasons)
         for key in users:
             yield from emitted(phase, ddl.create(key) or [])
 
 
 def alter(
-    changes: Changes, _shadow: Shadow, alteration: Alteration, *remarks: str
+    changes: Changes, shadow: Shadow, alteration: Alteration, *remarks: str
 ) -> Iterator[EmittedOperation]:
     """Alter an object, or replace it."""
     before, after = alteration.before, alteration.after
@@ -107,6 +118,9 @@ def alter(
     phase = Phase.RENAMED if renamed else phase
     phase = _phase_of_key(changes, after) if after.kind == "constraint" else phase
     statements, left = ddl.alter(after, before, alteration.names)
+    remade = after.kind == "constraint" and phase is Phase.ATTACH and ddl.DEFINING & set(alteration.names)
+    if remade and retyped_columns.goes_first(changes, shadow, before):
+        yield from emitted(Phase.DETACH, ddl.drop(before) or [], reasons=_AGAIN)
     users = _keys_that_use(changes, after) if after.handle in _replaced(changes) else []
     for key in users:
         yield from emitted(Phase.FINISH, ddl.drop(key) or [], reasons=_TIES)
@@ -122,11 +136,6 @@ def alter(
 
 def _phase_of_drop(changes: Changes, item: Object) -> Phase:
     """Return when an object is dropped: as late as possible, but not while another one needs it."""
-    if item.kind == "constraint" and item.attributes["type"] == "check":
-        # The server would parse it again for the new type of its column, which may have no such operator.
-        types = {a.after.handle for a in changes.altered if {"type", "collation"} & set(a.names)}
-        if types & set(item.parents):
-            return Phase.DETACH
     if item.kind in ("trigger", "policy", "rule"):
         # Two of them would both act on a row, and for as long as the online steps take.
         same = (new for new in changes.added.values() if new.kind == item.kind)
@@ -141,12 +150,13 @@ def _phase_of_drop(changes: Changes, item: Object) -> Phase:
 
 def _phase_of_key(changes: Changes, constraint: Object) -> Phase:
     """Return when a constraint is added or altered: a foreign key after the index that it needs."""
+    change = Phase.ATTACH if retyped_columns.comes_later(changes, constraint) else Phase.CHANGE
     if constraint.attributes["type"] != "foreign key":
-        return Phase.CHANGE
+        return change
     if not _replaced(changes).isdisjoint(constraint.parents):
         return Phase.UNTIE
     unique = (p for p in constraint.parents if p.startswith(("constraint:", "index:")))
-    return Phase.FINISH if any(p in changes.added for p in unique) else Phase.CHANGE
+    return Phase.FINISH if any(p in changes.added for p in unique) else change
 
 
 def _replaced(changes: Changes) -> set[str]:
@@ -169,19 +179,19 @@ def _keys_that_use(changes: Changes, item: Object) -> list[Object]:
     ]
 
 
-def _takes_name(changes: Changes, item: Object) -> bool:
+def takes_name(changes: Changes, item: Object) -> bool:
     """Tell whether a new object with an index takes the place of one that is dropped, which comes later.
 
     Either they have the same name, or they are primary keys of one table.
     """
     kind = item.attributes.get("type")
-    if item.kind != "index" and kind not in ("unique", "primary key"):
+    if item.kind != "index" and kind not in _WITH_INDEX[: 3 if changes.comes_with_table(item) else 2]:
         return False
     return any(
         gone.name == item.name
         or (kind == "primary key" == gone.attributes.get("type") and _same_table(gone, item))
         for gone in changes.dropped.values()
-        if gone.kind == "index" or gone.attributes.get("type") in ("unique", "primary key", "exclusion")
+        if gone.kind == "index" or gone.attributes.get("type") in _WITH_INDEX
     )
 
 

@@ -189,7 +189,7 @@ def _write(
     if back_again:
         forward += _missed(built, forward, expected, but={"owner"})
     if not whole:  # what is left is not known
-        anew = {a.after.handle for a in found.altered if generated.is_added_again(a, built)}
+        anew = {a.after.handle for a in found.altered if generated.is_added_again(found, a, built)}
         forward += tables.orders(found, anew)
     back += missed
     for operations, way in ((forward, "upgrade"), (back, "downgrade")):
@@ -200,7 +200,7 @@ def _write(
 
 def _operations(changes: Changes, shadow: Shadow) -> list[EmittedOperation]:
     """Return the operations from one schema to another; their phases say in which order they run."""
-    anew = {a.after.handle for a in changes.altered if generated.is_added_again(a, shadow)}
+    anew = {a.after.handle for a in changes.altered if generated.is_added_again(changes, a, shadow)}
     together = dependents.groups(changes, anew)
     done = {a.after.handle for group in together for a in group.columns}
     done |= {key for group in together for key in group.dependents.handles}

@@ -57,6 +57,7 @@ def replace_together(changes: Changes, shadow: Shadow, group: Replacement) -> It
         yield todo(Phase.REPLACE, Todo.BUILDS_VIEW, dependents.around(statements), view=str(stored[0]))
         return
     remarks = list(dict.fromkeys(remark for column in columns for remark in column.remarks))
+    remarks += dependents.losses
     if stored:
         remarks.append(f"LOCKS {stored[0].identity} while it is built anew from all its rows.")
     yield execute(

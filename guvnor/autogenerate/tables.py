@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 
 import psycopg2
 
-from guvnor.autogenerate import casts, generated, other_objects
+from guvnor.autogenerate import casts, generated, other_objects, retyped_columns
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.dependents import NONE, Dependents
 from guvnor.autogenerate.emitted_operations import (
     EmittedOperation,
     Phase,
-    call,
     emitted,
     execute,
     guarded,
@@ -30,6 +29,8 @@ from guvnor.schema.statement import Statement, find, statement, table_of, termin
 
 _CONSTRAINTS = ("primary key", "foreign key", "unique", "check", "exclusion")  # in this order
 _BEYOND = ("partition bound", "inherits from", "of type", "foreign server", "tablespace")
+
+_TAKES_NAME = {"renaming-object": "it takes the name that is free only now."}
 
 _FILES_AND_SCANS = """
     SELECT pg_relation_filenode(c.oid),
@@ -65,26 +66,33 @@ def add_table(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[Emitt
         (c for c in changes.added.values() if c.kind == "constraint" and c.parents[0] == item.handle),
         key=lambda c: (_CONSTRAINTS.index(c.attributes["type"]), c.identity),
     )
+    taken = [constraint for constraint in constraints if other_objects.takes_name(changes, constraint)]
     inside = [
         constraint
         for constraint in constraints
         # CREATE TABLE takes every constraint for a valid one.
-        if not changes.refers_to_later(constraint) and constraint.attributes["validated"]
+        if not changes.refers_to_later(constraint)
+        and not retyped_columns.comes_later(changes, constraint)
+        and constraint.attributes["validated"]
     ]
     width = max((len(column.name) for column in columns), default=0)
     lines = [f"{column.name:<{width}}  {column_ddl.definition(column)}" for column in columns]
-    lines += map(_constraint, inside)
+    lines += [_constraint(ddl.beside(part) if part in taken else part) for part in inside]
     persistence = "UNLOGGED " if values["persistence"] == "UNLOGGED" else ""
     partitioned = f" PARTITION BY {values['partition key']}" if values["partition key"] else ""
     body = ",\n".join(f"    {line}" for line in lines)
     yield execute(Phase.CREATE, f"CREATE {persistence}TABLE IF NOT EXISTS {name} (\n{body}\n){partitioned}")
     for part in (*columns, *inside):
-        yield from emitted(Phase.CREATE, ddl.further(part))
+        if part in taken:
+            takes = ddl.rename(part, ddl.beside(part).name, part.name)
+            yield guarded(Phase.TAKE_NAME, takes, reasons=_TAKES_NAME)
+        yield from emitted(Phase.TAKE_NAME if part in taken else Phase.CREATE, ddl.further(part))
     yield from emitted(Phase.ATTACH, ddl.further(item))  # its replica identity may be an index
     for constraint in constraints:
         if constraint not in inside:
             plain = replace(constraint, attributes={**constraint.attributes, "validated": False})
-            yield from emitted(Phase.CHANGE, ddl.create(plain) or [])
+            late = retyped_columns.comes_later(changes, constraint)
+            yield from emitted(Phase.ATTACH if late else Phase.CHANGE, ddl.create(plain) or [])
 
 
 def alter_table(changes: Changes, shadow: Shadow, alteration: Alteration) -> Iterator[EmittedOperation]:
@@ -145,26 +153,26 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     table, name, values = table_of(item), item.name, item.attributes
     whole, bare = column_ddl.definition(item), column_ddl.type_of(values)
     must_be_filled = column_ddl.must_be_filled(item)
+    phase = Phase.ATTACH if retyped_columns.comes_later(changes, item) else Phase.CHANGE
     probe = f"ALTER TABLE {table} ADD COLUMN guvnor_probe"
     rewrites = not must_be_filled and _touches_rows(shadow, table, [f"{probe} {whole}"])
     # A domain with a check rewrites the table even without a default.
     if rewrites and (values["default"] is None or _touches_rows(shadow, table, [f"{probe} {bare}"])):
         sql = [column_ddl.add(item, whole, "IF NOT EXISTS "), *(s.sql for s in ddl.further(item))]
-        yield todo(Phase.CHANGE, Todo.REWRITES_TABLE, sql, column=item.identity)
+        yield todo(phase, Todo.REWRITES_TABLE, sql, column=item.identity)
         return
     statements = [column_ddl.add(item, bare if must_be_filled or rewrites else whole)]
     if rewrites:
         statements += [s.sql for s in column_ddl.attributes(item, item)["default"]]
     statements += [s.sql for s in ddl.further(item)]
-    yield guarded(Phase.CHANGE, statement(terminated(statements), unless=find("column", table, name)))
+    yield guarded(phase, statement(terminated(statements), unless=find("column", table, name)))
     if must_be_filled:
-        backfill = call("backfill", unquoted(table), f"{name} = ...", f"{name} IS NULL")
-        yield todo(Phase.BACKFILL, Todo.FILL_COLUMN, column=item.identity, backfill=backfill)
+        yield from generated.fill(item)
     elif rewrites:
         remark = "The default differs from row to row, so rows are not filled while the table is locked."
         arguments = (unquoted(table), f"{name} = DEFAULT", f"{name} IS NULL")
         yield EmittedOperation(Phase.BACKFILL, "backfill", arguments, remarks=(remark,))
-    if values["not null"] and (must_be_filled or rewrites):
+    if values["not null"] and rewrites and not must_be_filled:
         yield EmittedOperation(Phase.NOT_NULL, "set_not_null", (unquoted(table), unquoted(name)))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from guvnor.schema import consequences, ddl, privileges
+from guvnor.schema.inheritance import inherited, parents
 from guvnor.schema.snapshot import Object, Snapshot
 from guvnor.schema.statement import safe
 
@@ -71,24 +72,34 @@ def compare(expected: Snapshot, actual: Snapshot, grantees: Sequence[str]) -> li
             else:
                 follows.append((root, str(item), _creating(item, missing)))
 
+    following: dict[str, str] = {}  # what differs only because of a root
+    with_parent: list[str] = []
     allowed = privileges.Allowed(actual, grantees)
     for key, wanted in expected.objects.items():
         there = actual.objects.get(key)
         if there is None:
             continue
-        if names := differing(wanted, there, actual.owner):
+        names = differing(wanted, there, actual.owner)
+        if names and (along := inherited((wanted, expected), (there, actual), names)):
+            names = [name for name in names if name not in along]
+            if not names:
+                with_parent.append(key)
+        if names:
             cause = next((outermost(p, missing) for p in wanted.parents if p in missing), None)
             if cause and _FOLLOWING.issuperset(names):
                 follows.append((cause, str(wanted), _reconciling(wanted, there, names)))
+                following[key] = cause
             else:
                 found[key] = different(wanted, there, names, actual.owner)
         if finding := _privileges(wanted, there, allowed, actual.roles):
             found[f"{key} privileges"] = finding
+    for key in with_parent:
+        follows.append((_topmost(key, expected, found, following), str(expected.objects[key]), ""))
     for key, item in unexpected.items():
         given = item.revoked or allowed.unexpected(item, frozenset())
         if item.kind == "default privileges" and not given:
             found.pop(key, None)
-    _fold_into_relations(found, follows, expected, actual)
+    _fold_into_relations(found, follows, following, expected, actual)
 
     for root, what, sql in follows:
         if finding := found.get(root):
@@ -151,8 +162,8 @@ def _creating(item: Object, missing: Mapping[str, Object]) -> str | None:
     if item.handle not in missing:
         return None
     relation = missing.get(item.parents[0])
-    inherited = any(parent.startswith("column:") and parent in missing for parent in item.parents)
-    if item.kind == "column" and (inherited or (relation and "view" in relation.kind)):
+    comes_along = any(parent in missing for parent in parents(item))
+    if comes_along or (item.kind == "column" and relation and "view" in relation.kind):
         return safe(ddl.further(item)) or ""
     return safe(ddl.create(item))
 
@@ -210,6 +221,13 @@ def outermost(key: str, absent: Mapping[str, Object]) -> str:
         key = above
 
 
+def _topmost(key: str, schema: Snapshot, found: Mapping[str, Finding], following: Mapping[str, str]) -> str:
+    """Return what an inherited column, constraint or index differs with."""
+    while key not in found and key not in following:
+        key = next(parent for parent in parents(schema.objects[key]) if parent in schema.objects)
+    return following.get(key, key)
+
+
 def _accept_stand_ins(
     missing: dict[str, Object], unexpected: dict[str, Object], expected: Snapshot, actual: Snapshot
 ) -> None:
@@ -252,14 +270,22 @@ def _stand_ins(extended: Snapshot, other: Snapshot) -> set[tuple[str, str]]:
 def _fold_into_relations(
     found: dict[str, Finding],
     follows: list[tuple[str, str, str | None]],
+    following: Mapping[str, str],
     expected: Snapshot,
     actual: Snapshot,
 ) -> None:
-    """Fold findings on parts of a relation of another kind, and on a view's columns, into the relation's."""
+    """Fold findings on parts of a relation of another kind, and on a view's columns, into the relation's.
+
+    :param following: the root of each object that differs only because of another one.
+    """
     for key in list(found):
         item = actual.objects.get(key) or expected.objects.get(key)
         parent = item.parents[0] if item and item.parents else ""
         relation = found.get(parent)
+        if item and item.kind == "column" and parent in following and found[key].change != "different":
+            follows.append((following[parent], str(item), ""))  # it comes and goes with the view's query
+            del found[key]
+            continue
         if item is None or relation is None or relation.change != "different":
             continue
         if "kind" in (relation.expected or {}) or (item.kind == "column" and "view" in relation.kind):

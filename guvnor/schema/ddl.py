@@ -56,8 +56,8 @@ def create(item: Object, *, in_use: bool = True, beside: bool = False) -> list[S
             return None
         plain = statement(*_index(item, item.sql, name, "IF NOT EXISTS "))
         made = [_build(item, item.sql, name) if in_use else plain]
-        if beside and in_use:
-            made = _build_beside(item)
+        if beside:
+            made = _build_beside(item, in_use=in_use)
     elif item.kind in ("trigger", "policy"):
         made = [_on_table(item)]
     elif item.kind == "type":
@@ -327,9 +327,16 @@ def _build(item: Object, sql: str, name: str) -> Statement:
     return statement(*_index(item, sql, name, "CONCURRENTLY "), operation=operation)
 
 
-def _build_beside(item: Object) -> list[Statement]:
+def beside(constraint: Object) -> Object:
+    """Return a constraint under another name, which it has until its own is free."""
+    other = suffixed(constraint.name, _NEW)
+    return replace(constraint, identity=constraint.identity.removesuffix(constraint.name) + other)
+
+
+def _build_beside(item: Object, *, in_use: bool = True) -> list[Statement]:
     """Build an index under another name, and give it its own name, which is free by then."""
     other = suffixed(item.name, _NEW)
     there = find("index", "", other)
     takes_name = statement(f"ALTER INDEX {other} RENAME TO {item.name}", when=there, replaces="index")
-    return [_build(item, str(item.sql), other), takes_name]
+    plain = statement(*_index(item, str(item.sql), other, "IF NOT EXISTS "))
+    return [_build(item, str(item.sql), other) if in_use else plain, takes_name]

@@ -104,6 +104,7 @@ def trace(
         expected = shadow.snapshot().without(ignore)
         findings = compare(expected, actual, grantees)
     findings = _reprinted(shadow, expected, actual, findings)
+    causes = _fold_columns_of_views(causes, renamed, named, actual)
     causes, findings = follow_names(causes, named, findings, expected)
     # What belongs to a table is renamed before it: the statement names the table as it is.
     renamed.sort(key=lambda rename: rename.item.kind not in _UNDER_A_TABLE)
@@ -142,6 +143,33 @@ def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Obj
     for wanted, found in by_shape.values():
         if len(wanted) == len(found) == 1:
             yield wanted[0], found[0]
+
+
+def _fold_columns_of_views(
+    causes: list[Finding], renamed: Sequence[Rename], named: dict[str, Finding], actual: Snapshot
+) -> list[Finding]:
+    """Fold the new name of a view's column into that of the column behind it.
+
+    :param named: the findings on the names, by the handles that the objects have in the live database.
+    """
+    columns = {rename.item.handle: rename for rename in renamed if rename.item.kind == "column"}
+
+    def behind(rename: Rename) -> Rename:
+        relation = actual.objects[rename.item.parents[0]]
+        for parent in relation.parents if "view" in relation.kind else ():
+            above = columns.get(parent)
+            if above and (above.before, above.after) == (rename.before, rename.after):
+                return behind(above)
+        return rename
+
+    for key, rename in columns.items():
+        root = behind(rename).item.handle
+        if root != key:
+            own, above = named.pop(key), named[root]
+            sql = f"{above.sql}\n{own.sql}" if above.sql and own.sql else None
+            named[root] = replace(above, with_it=(*above.with_it, f"column {own.object}"), sql=sql)
+            causes = [named[root] if cause is above else cause for cause in causes if cause is not own]
+    return causes
 
 
 def _shape(item: Object, snapshot: Snapshot) -> tuple[Any, ...]:

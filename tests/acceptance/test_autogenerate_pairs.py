@@ -306,3 +306,121 @@ def test_a_column_of_a_partitioned_table_is_said_once(example: Example) -> None:
     said = [line for line in example.result.err.splitlines() if "Detected: " in line]
     assert [line.partition("Detected: ")[2].partition('"')[0] for line in said] == ["column t.b is missing"]
     example.there_and_back()
+
+
+def test_a_new_table_takes_the_names_of_indexes_of_one_that_is_dropped(example: Example) -> None:
+    def schema(table: str, column: str) -> str:
+        return (
+            f"CREATE TABLE {table} ({column} int, b int, r int4range, CONSTRAINT u UNIQUE ({column}), "
+            f"CONSTRAINT x EXCLUDE USING gist (r WITH &&)); CREATE INDEX i ON {table} (b); "
+            f"COMMENT ON CONSTRAINT u ON {table} IS 'a key'"
+        )
+
+    example.begin(schema("old", "a"), "", schema("new", "c"))
+    example.generate()
+    assert example.rules <= {"no-todo"}
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+
+
+@pytest.mark.parametrize(
+    ("becomes", "said"),
+    [
+        ("c text", {"column t.c is different"}),
+        ("c date", {"column t.b is unexpected", "column t.c is missing"}),
+    ],
+    ids=["renamed", "replaced"],
+)
+def test_a_column_of_a_view_follows_from_that_of_the_table(
+    example: Example, becomes: str, said: set[str]
+) -> None:
+    schema = "CREATE TABLE t (a int, {}); CREATE VIEW v AS TABLE t; CREATE VIEW w AS TABLE v"
+    example.begin(schema.format("b text"), "INSERT INTO t VALUES (1)", schema.format(becomes))
+    example.generate()
+    assert _said(example) == said
+
+
+def test_what_a_partition_inherits_is_said_and_written_once(example: Example) -> None:
+    schema = (
+        "CREATE TABLE t (a int NOT NULL, b int {}, c int {}) PARTITION BY RANGE (a); "
+        "CREATE TABLE p PARTITION OF t FOR VALUES FROM (0) TO (9); {}"
+    )
+    example.begin(
+        schema.format("", "NOT NULL", ""),
+        "INSERT INTO t VALUES (1, 2, 3)",
+        schema.format(
+            "DEFAULT 5", "", "ALTER TABLE t ADD CONSTRAINT u UNIQUE (a, b); CREATE INDEX i ON t (b)"
+        ),
+    )
+    example.generate()
+    columns = {"column t.b is different", "column t.c is different"}
+    assert _said(example) == columns | {"constraint t.u is missing", "index t.i is missing"}
+    assert "ALTER TABLE p" not in example.text
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+
+
+def test_a_procedure_with_a_bracket_in_its_name_is_written(example: Example) -> None:
+    made = "CREATE {} \"f(x) {}\"(a int) {} LANGUAGE plpgsql AS 'BEGIN NULL; END'"
+    both = made.format("PROCEDURE", 1, ""), made.format("FUNCTION", 2, "RETURNS void")
+    example.begin("CREATE TABLE t ()", "", f"CREATE TABLE t (); {'; '.join(both)}")
+    assert "TODO" not in example.generate()
+    example.there_and_back()
+
+
+def test_a_computed_column_that_gets_a_type_that_takes_no_such_value(
+    example: Example, server: Server
+) -> None:
+    if server.major < 18:
+        pytest.skip(NEEDS_18)
+    table = "CREATE TABLE t (a int, b {}, c {})"
+    computed = "numeric GENERATED ALWAYS AS (a / 3.0) VIRTUAL"
+    example.begin(
+        table.format("bytea", "bytea DEFAULT 'x' NOT NULL"),
+        "INSERT INTO t VALUES (1, 'x', 'y')",
+        table.format(computed, computed),
+    )
+    example.generate()
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+
+
+def test_another_expression_of_a_virtual_column_in_a_table_with_a_check(
+    example: Example, server: Server
+) -> None:
+    if server.major < 18:
+        pytest.skip(NEEDS_18)
+    table = "CREATE TABLE t (a int, CONSTRAINT c CHECK (a > 0), b int GENERATED ALWAYS AS (a * {}) VIRTUAL)"
+    example.begin(table.format(2), "INSERT INTO t (a) VALUES (1)", table.format(3))
+    assert "TODO" not in example.generate()
+    assert example.there_and_back()["t"] == [{"a": 1, "b": 3}]
+
+
+@pytest.mark.parametrize(
+    "only_old",
+    [
+        "ALTER TABLE t ADD CONSTRAINT c CHECK (a OR b = 7)",
+        "CREATE INDEX i ON t (b) WHERE a",
+        "CREATE INDEX i ON t ((NOT a))",
+        "ALTER TABLE t ADD d int GENERATED ALWAYS AS (CASE WHEN a THEN 1 END) STORED, ADD CHECK (d > 0)",
+        "CREATE TABLE u (c boolean, CONSTRAINT f FOREIGN KEY (c) REFERENCES t (a) ON DELETE CASCADE)",
+    ],
+    ids=["check", "partial index", "index on an expression", "generated column", "foreign key"],
+)
+@pytest.mark.parametrize("comes", [False, True], ids=["goes", "comes"])
+def test_what_fits_only_one_type_of_a_column(example: Example, only_old: str, comes: bool) -> None:
+    table = "CREATE TABLE t (a {} CONSTRAINT k UNIQUE, b int)"
+    one, other = f"{table.format('boolean')}; {only_old}", table.format("int")
+    first, second = (other, one) if comes else (one, other)
+    example.begin(first, "INSERT INTO t (a, b) VALUES (NULL, 1)", second)
+    example.generate()
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+
+
+def _said(example: Example) -> set[str]:
+    """What the drift check found; each is said once."""
+    lines = [line.partition("Detected: ")[2].partition('"')[0] for line in example.result.err.splitlines()]
+    found = [line for line in lines if line]
+    assert len(found) == len(set(found))
+    return set(found)

@@ -25,6 +25,10 @@ CONSTRAINTS = f"""
                                        ON u.conrelid = f.oid AND u.conindid = x.oid
                                        AND u.contype IN ('p', 'u')
                                 WHERE k.contype = 'f' AND x.oid = k.conindid)
+                       || ARRAY(SELECT 'constraint:' || quote_ident(f.relname)
+                                       || '.' || quote_ident(u.conname)
+                                FROM pg_constraint AS u JOIN pg_class AS f ON f.oid = u.conrelid
+                                WHERE u.oid = k.conparentid)
                        || CASE WHEN k.contype = 'c'
                                THEN {dependencies("pg_constraint", "k.oid", but=_CONSTRAINED)} END
                        END AS parents,
@@ -65,6 +69,12 @@ INDEXES = f"""
            ARRAY['relation:' || quote_ident(c.relname)]
                || CASE WHEN %(parents)s THEN
                        {column_handles("c", "i.indkey::smallint[]")}
+                       || ARRAY(SELECT 'index:' || quote_ident(t.relname) || '.' || quote_ident(p.relname)
+                                FROM pg_inherits AS h
+                                JOIN pg_index AS a ON a.indexrelid = h.inhparent
+                                JOIN pg_class AS p ON p.oid = a.indexrelid
+                                JOIN pg_class AS t ON t.oid = a.indrelid
+                                WHERE h.inhrelid = x.oid)
                        || CASE WHEN i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
                                THEN {dependencies("pg_class", "x.oid", but=_INDEXED)} END
                        END AS parents,
