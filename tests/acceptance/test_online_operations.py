@@ -277,7 +277,7 @@ def test_a_build_that_goes_on_after_a_kill_is_awaited(
     assert process.stderr is not None
     found = next(line for line in process.stderr if "still builds index by_n" in line)
     assert json.loads(found)["pid"] == builder
-    assert f"which still builds index by_n: pid {builder} (role " in json.loads(found)["message"]
+    assert f"which still builds index by_n: pid {builder} (role " in json.loads(found)["msg"]
     # It waits itself, and the one who has to end is named.
     found = next(line for line in process.stderr if f"(by surviving backend {builder})" in line)
     assert f"waits for pid {snapshot.info.backend_pid}" in json.loads(found)["phase"]
