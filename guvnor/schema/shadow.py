@@ -28,11 +28,11 @@ from guvnor.schema.reading import LiveSchemaError
 from guvnor.schema.shadow_errors import (
     LOCK_TIMEOUT,
     EventTriggers,
-    ShadowError,
     ShadowEscapeError,
     ShadowUnavailableError,
     another_server,
     build_error,
+    python_failed,
 )
 from guvnor.schema.shadow_session import ShadowSession
 from guvnor.schema.snapshot import Object, Snapshot
@@ -154,8 +154,7 @@ class Shadow:
             except (Exception, SystemExit) as error:  # a revision may do anything
                 if isinstance(getattr(error, "orig", error), (psycopg2.Error, AssertionError, GuvnorError)):
                     raise
-                reason = f"{doing} failed: {type(error).__name__}: {error}"
-                raise ShadowError(f"The expected schema could not be built: {reason}.") from error
+                raise python_failed(error, doing) from error
         self.session.renew()
 
     def run(self, statements: Sequence[str], doing: str) -> None:

@@ -9,6 +9,7 @@ from psycopg2 import errorcodes
 
 from guvnor import typed
 from guvnor.errors import ExitCode, GuvnorError
+from guvnor.postgres.excerpt import redacted
 from guvnor.postgres.quoting import identifier
 
 _WRONG_SQL = (
@@ -108,6 +109,15 @@ def build_error(
     )
 
 
+def python_failed(error: BaseException, doing: str) -> ShadowError:
+    """Return what an exception of a revision's Python means.
+
+    :param doing: what was being run, such as ``revision 002``.
+    """
+    reason = redacted(f"{type(error).__name__}: {error}")
+    return ShadowError(f"The expected schema could not be built: {doing} failed: {reason}.")
+
+
 def _statement_failed(error: psycopg2.Error | AssertionError, doing: str | None) -> ShadowError:
     if isinstance(error, AssertionError):
         code, reason = None, "it leaves its transaction (autocommit_block); use the online operations instead"
@@ -135,7 +145,7 @@ def _statement_failed(error: psycopg2.Error | AssertionError, doing: str | None)
             f"stopped after {STATEMENT_TIMEOUT}.",
             next_step=ESCAPED,
         )
-    failed = ShadowError(f"The expected schema could not be built: {doing} failed: {reason}.")
+    failed = ShadowError(f"The expected schema could not be built: {doing} failed: {redacted(reason)}.")
     if code in _WRONG_SQL:
         failed = RevisionFailsError(failed.message)
         failed.doing = doing

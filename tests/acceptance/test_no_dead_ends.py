@@ -130,6 +130,31 @@ def test_the_error_of_a_revision_comes_first(migrated, guvnor, project, words):
     assert versions(migrated) == AT_HEAD
 
 
+GUARDED = """
+op.execute(\"\"\"
+    DO $$
+    BEGIN
+        IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'said') THEN
+            ALTER TABLE incidents ADD CONSTRAINT said CHECK (title <> 'x') NOT VALID;
+        END IF;
+    END
+    $$
+\"\"\")
+op.validate_constraint("incidents", "said")
+"""
+
+
+def test_a_guard_that_finds_what_the_live_schema_has_stops_no_run(migrated, guvnor, project):
+    """As after a kill: the expected schema is built beside the live one, and the catalogs hold both."""
+    migrated.execute("ALTER TABLE incidents ADD CONSTRAINT said CHECK (title <> 'x') NOT VALID")
+    project.add_revision(GUARDED, 'op.execute("ALTER TABLE incidents DROP CONSTRAINT said")', python=True)
+    here = {"database": migrated, "cwd": project.directory}
+    refused = ends(guvnor("migrate", "deploy", env=PRODUCTION, **here), 4, "--confirm")
+    assert "fails going up" not in refused.out + refused.err
+    succeeds(guvnor("migrate", "deploy", **here), "Applied 003")
+    assert migrated.execute("SELECT convalidated FROM pg_constraint WHERE conname = 'said'") == [(True,)]
+
+
 def test_a_check_without_a_database_is_for_a_person(guvnor):
     lost = ends(guvnor("schema", "check"), 2, "No database is configured")
     assert next_step(lost)[1].startswith("guvnor schema check --against models")
