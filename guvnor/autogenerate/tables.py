@@ -29,6 +29,7 @@ from guvnor.schema.snapshot import Object, Snapshot
 from guvnor.schema.statement import Statement, find, statement, table_of, terminated
 
 _CONSTRAINTS = ("primary key", "foreign key", "unique", "check", "exclusion")  # in this order
+DONE_WITH_TYPE = ("type", "collation", "default", "storage", "compression")
 _BEYOND = ("partition bound", "inherits from", "of type", "foreign server", "tablespace")
 
 _FILES_AND_SCANS = """
@@ -199,8 +200,7 @@ def alter_column(changes: Changes, shadow: Shadow, alteration: Alteration) -> It
         names = tuple(name for name in names if name != "not null constraint")
     if {"type", "collation"} & set(names):
         yield from _retype(changes, shadow, alteration)
-        done = ("type", "collation", "default", "storage", "compression")
-        names = tuple(name for name in names if name not in done)
+        names = tuple(name for name in names if name not in DONE_WITH_TYPE)
     yield from other_objects.alter(changes, shadow, replace(alteration, names=names))
 
 
