@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import psycopg2
 from alembic import op
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import renderers
@@ -49,7 +48,7 @@ from guvnor.autogenerate.emitted_operations import (
 )
 from guvnor.autogenerate.todos import Todo
 from guvnor.database import Database
-from guvnor.postgres import closing
+from guvnor.postgres import closing, primary_message
 from guvnor.schema import catalog, ddl, drift, reading, root_causes, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.reading import LiveReader
@@ -273,8 +272,7 @@ def _missed(
         # A TODO may stand for the object that was not found in the shadow.
         return [todo(Phase.LEAVE, Todo.REACHES_OUTSIDE, message=error.message)] if whole else []
     except DBAPIError as error:
-        said = error.orig.diag.message_primary if isinstance(error.orig, psycopg2.Error) else error.orig
-        reason = " ".join(str(said).split())
+        reason = " ".join(primary_message(error.orig or error).split())
         return [todo(Phase.LEAVE, Todo.REFUSED, reason=reason)]
     if not whole:
         return []

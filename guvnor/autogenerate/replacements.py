@@ -9,21 +9,19 @@ from guvnor.autogenerate import generated
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.dependents import Replacement
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, execute, todo
-from guvnor.autogenerate.tables import Retyping, retyping
+from guvnor.autogenerate.tables import DONE_WITH_TYPE, Retyping, retyping
 from guvnor.autogenerate.todos import Todo
 from guvnor.postgres.quoting import constant, unquoted
 from guvnor.schema import column_ddl, ddl
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.statement import table_of
 
-_DONE_WITH_TYPE = ("type", "collation", "default", "storage", "compression")
-
 
 def rest(alteration: Alteration) -> Alteration:
     """Return what is left of an alteration that is made together with others."""
     whole = alteration.after.kind != "column" or generated.is_computed_anew(alteration)
     names = () if whole else alteration.names
-    return replace(alteration, names=tuple(name for name in names if name not in _DONE_WITH_TYPE))
+    return replace(alteration, names=tuple(name for name in names if name not in DONE_WITH_TYPE))
 
 
 def replace_together(changes: Changes, shadow: Shadow, group: Replacement) -> Iterator[EmittedOperation]:

@@ -28,6 +28,7 @@ from guvnor.schema.snapshot import Object, Snapshot
 from guvnor.schema.statement import Statement, find, statement, table_of, terminated
 
 _CONSTRAINTS = ("primary key", "foreign key", "unique", "check", "exclusion")  # in this order
+DONE_WITH_TYPE = ("type", "collation", "default", "storage", "compression")
 _BEYOND = ("partition bound", "inherits from", "of type", "foreign server", "tablespace")
 
 _TAKES_NAME = {"renaming-object": "it takes the name that is free only now."}
@@ -207,8 +208,7 @@ def alter_column(changes: Changes, shadow: Shadow, alteration: Alteration) -> It
         names = tuple(name for name in names if name != "not null constraint")
     if {"type", "collation"} & set(names):
         yield from _retype(changes, shadow, alteration)
-        done = ("type", "collation", "default", "storage", "compression")
-        names = tuple(name for name in names if name not in done)
+        names = tuple(name for name in names if name not in DONE_WITH_TYPE)
     yield from other_objects.alter(changes, shadow, replace(alteration, names=names))
 
 

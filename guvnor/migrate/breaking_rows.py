@@ -16,7 +16,7 @@ import psycopg2
 from guvnor import postgres
 from guvnor.database import Database
 from guvnor.errors import GuvnorError, PreflightError
-from guvnor.postgres import Connection, scalar, snapshot
+from guvnor.postgres import Connection, primary_message, scalar, snapshot, violations
 from guvnor.revisions.plan import Plan
 from guvnor.revisions.script import Direction
 from guvnor.revisions.statements import needs_database
@@ -90,7 +90,7 @@ def _judged(connection: Connection, new: Sequence[NewConstraint]) -> Judgment:
             count = _count(connection, query)
         except psycopg2.Error as error:
             late = isinstance(error, psycopg2.errors.QueryCanceled)
-            why = f"not within {_PATIENCE}" if late else error.diag.message_primary or str(error).strip()
+            why = f"not within {_PATIENCE}" if late else primary_message(error)
             warnings.append(f"rows that break {constraint} could not be counted ({why}): {query}")
             continue
         if not count:
@@ -106,7 +106,7 @@ def _judged(connection: Connection, new: Sequence[NewConstraint]) -> Judgment:
         else:
             broken[said] = query
     if broken:
-        shown = [f"{query};   -- shows them" for query in broken.values()]
+        shown = map(violations.shown, broken.values())
         raise BreakingRowsError(
             f"{'; '.join(broken)}.",
             next_step="\n".join(

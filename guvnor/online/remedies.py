@@ -64,19 +64,7 @@ def note_constraint(connection: Connection, table: str, name: str, error: psycop
         _note_rows(error, connection, f"{_QUERY} ({violations.FOREIGN_KEYS}) AS p {_NAMED}", table, name)
 
 
-def violating_rows(connection: Connection, table: str, name: str) -> str | None:
-    """Return the query that shows the rows which violate a constraint; None where it has none.
-
-    :param table: quoted.
-    :param name: of a check constraint or a foreign key.
-    """
-    for constraints in (violations.CHECKS, violations.FOREIGN_KEYS):
-        if found := row(connection, f"{_QUERY} ({constraints}) AS p {_NAMED}", (table, name)):
-            return f"{found[0]};   -- shows them"
-    return None
-
-
 def _note_rows(error: psycopg2.Error, connection: Connection, sql: str, *names: str) -> None:
     with contextlib.suppress(psycopg2.Error):  # the error itself is what has to be told
         if found := row(connection, sql, names):
-            error.add_note(f"{found[0]};   -- shows them")
+            error.add_note(violations.shown(found[0]))

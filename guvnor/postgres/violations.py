@@ -49,3 +49,8 @@ UNIQUE_INDEXES = """
     ) AS condition (text)
     WHERE i.indisunique
 """
+
+
+def shown(query: str) -> str:
+    """Return such a query as a line to type, for a message."""
+    return f"{query};   -- shows them"
