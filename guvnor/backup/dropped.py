@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
@@ -158,8 +158,7 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
         # Of a table that is emptied some rows may remain, and they lose the values of the column.
         if table and (table not in gone or table in emptied):
             dropped.setdefault(table, []).append(item.name)
-    revisions = {f"public.{item.identity}": item.attributes.get("revisions", ()) for item in objects}
-    gone_columns = {f"public.{i.identity}" for i in objects if i.attributes.get("how", "drop") == "drop"}
+    said = {f"public.{item.identity}": item.attributes for item in objects}
     relations = _read_relations(connection, gone)
     found = []
     for relation in _sorted([relation for relation in relations if relation.kind in ("r", "p")]):
@@ -173,12 +172,12 @@ def find_dropped(connection: Connection, objects: Sequence[Object]) -> list[Drop
                 f"INSERT INTO {relation.name} ({columns}) OVERRIDING SYSTEM VALUE "
                 f"SELECT {columns} FROM saved ON CONFLICT DO NOTHING"
             )
-        name, made_by = relation.name, tuple(revisions.get(relation.name, ()))
+        name, made_by = relation.name, tuple(said[relation.name].get("revisions", ()))
         part = BackupPart("rows", name, name, tuple(relation.columns), tuple(relation.key), made_by)
         found.append(DroppedData(name, name, part, source, put_back))
     for relation in _read_relations(connection, list(dropped)):
         if relation.kind in ("r", "p"):
-            found += _values(relation, dropped[relation.name], revisions, gone_columns)
+            found += _values(relation, dropped[relation.name], said)
     for relation in relations:
         name = relation.name
         if relation.kind == "S":
@@ -232,21 +231,28 @@ def _write_data(connection: Connection, data: DroppedData, file: SupportsWrite[b
 
 
 def _values(
-    table: _Relation, dropped: Sequence[str], revisions: Mapping[str, Sequence[str]], gone: Collection[str]
+    table: _Relation, lost: Sequence[str], said: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[DroppedData]:
-    """Describe the columns whose values are lost.
+    """Describe the columns whose values are lost: each that is dropped, and all that are overwritten at once.
 
-    :param revisions: those that lose the values, by the name of the column.
-    :param gone: the columns that are dropped.
+    :param said: what :func:`guvnor.backup.losses.objects` says of each column, by its name with its table.
     :raises NotSeparableError: when the table has no primary key that remains.
     """
-    for column in (name for name in dropped if name in table.columns):
-        name = f"{table.name}.{column}"
-        if not table.key or set(table.key) & set(dropped):
+    of = {name: said[f"{table.name}.{name}"] for name in lost if name in table.columns}
+    # A trigger that changes the key of a row is not thought of.
+    of = {name: told for name, told in of.items() if not (told.get("along") and name in table.key)}
+    gone = [name for name, told in of.items() if told.get("how", "drop") == "drop"]
+    overwritten = [name for name in of if name not in gone]
+    for columns in [*([name] for name in gone), *([overwritten] if overwritten else [])]:
+        name = f"{table.name}.{columns[0]}" if len(columns) == 1 else table.name
+        if not table.key or set(table.key) & set(of):
             raise NotSeparableError(
-                f"The values of {name} cannot be saved by key: the table has no primary key that remains."
+                f"The values of {table.name}.{columns[0]} cannot be saved by key: the table has no primary "
+                "key that remains."
             )
         same = " AND ".join(f"t.{part} = s.{part}" for part in table.key)
+        assigned = ", ".join(f"{column} = s.{column}" for column in columns)
+        made_by = dict.fromkeys(item for column in columns for item in of[column].get("revisions", ()))
         yield DroppedData(
             name,
             table.name,
@@ -254,13 +260,13 @@ def _values(
                 "values",
                 name,
                 table.name,
-                (*table.key, column),
+                (*table.key, *columns),
                 tuple(table.key),
-                tuple(revisions.get(name, ())),
-                gone=name in gone,
+                tuple(made_by),
+                gone=columns[0] in gone,
             ),
-            f"{table.name} WHERE {column} IS NOT NULL",
-            f"UPDATE {table.name} AS t SET {column} = s.{column} FROM saved AS s WHERE {same}",
+            f"{table.name} WHERE {' OR '.join(f'{column} IS NOT NULL' for column in columns)}",
+            f"UPDATE {table.name} AS t SET {assigned} FROM saved AS s WHERE {same}",
         )
 
 

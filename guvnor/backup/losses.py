@@ -169,7 +169,7 @@ def objects(effects: Iterable[Effect]) -> tuple[Object, ...]:
     said: dict[str, dict[str, Any]] = {}
     for loss, change in _possible(effects, along=True):
         table = f"relation:{change.table}"
-        attributes: dict[str, Any] = {"revisions": []}  # those that lose its data
+        attributes: dict[str, Any] = {"revisions": [], "along": True}  # those that lose its data
         if change.column is None:
             attributes["emptied"] = change.how if change.how != "drop" else None
             item = Object("table", change.table, attributes)
@@ -178,6 +178,7 @@ def objects(effects: Iterable[Effect]) -> tuple[Object, ...]:
         found.setdefault(item.handle, item)
         attributes = said.setdefault(item.handle, attributes)
         attributes["revisions"].append(loss.revision)
+        attributes["along"] &= change.along
         if change.column is not None and attributes.get("how") != "drop":
             attributes["how"] = change.how
     return tuple(found.values())

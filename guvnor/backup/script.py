@@ -32,11 +32,11 @@ class DamagedScriptError(ValueError):
 class BackupPart:
     """What one part of the script holds. Names are as SQL writes them, those of relations with their schema.
 
-    :ivar kind: ``rows`` of a table, ``values`` of a column, the state of a ``sequence``, or a materialized
-        ``view`` to refresh.
+    :ivar kind: ``rows`` of a table, ``values`` of a column or of several of a table, the state of a
+        ``sequence``, or a materialized ``view`` to refresh.
     :ivar name: the table, the column with its table, the sequence or the view.
     :ivar table: the relation that is put back into.
-    :ivar columns: of the data; of a column's values, they are the key and the column.
+    :ivar columns: of the data; of values, they are the key and each column.
     :ivar key: the columns of the primary key; none where the table has none.
     :ivar revisions: those whose rollback loses the data.
     :ivar gone: whether the column is dropped, not overwritten.

@@ -7,8 +7,8 @@ moment the next run goes on with those that wait, and none is put back twice.
 Nothing that the application has written since is overwritten. A row that is there again gets the backup's
 values only when no transaction but a migration has written it: its ``xmin`` is not newer than that of the
 last event in which the history says that the revision was applied or rolled back, which is written in the
-revision's own transaction. In a column that was dropped, a value that is missing, or that ADD COLUMN itself
-gave to the rows, is nobody's either.
+revision's own transaction; nor is one that a restore has put back. In a column that was dropped, a value that
+is missing, or that ADD COLUMN itself gave to the rows, is nobody's either.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from guvnor.postgres import Connection, row
 from guvnor.postgres.quoting import LONGEST_NAME, constant
 
 SCHEMA = "guvnor_restore"
+OWN = f"{SCHEMA}.own"  # the transactions that have put rows back
 WAITING = "guvnor_state = 'waiting'"
 BACK, EQUAL, GONE, LEFT = "back", "equal", "gone", "left"
 WRITTEN_SINCE = "written since, not by a migration"
@@ -177,7 +178,10 @@ class StagedPart:
         asked for briefly, and is short.
         """
         counted = self._put_back(in_range)
-        limit = f"SELECT set_config('lock_timeout', {constant(_LOCK_WAIT)}, true)"
+        limit = (
+            f"SELECT set_config('lock_timeout', {constant(_LOCK_WAIT)}, true); "
+            f"INSERT INTO {OWN} VALUES (pg_current_xact_id()::xid)"
+        )
         if not self.target.triggers:
             return f"{limit}; {counted} SELECT count(*) FROM marked"
         silenced = [trigger.partition("\1") for trigger in self.target.triggers]
@@ -254,7 +258,7 @@ class StagedPart:
 
     def _nobodys(self) -> str:
         """Return the condition of a row of the table that nobody but a migration has written."""
-        ways = []
+        ways = [f"t.xmin IN (SELECT transaction FROM {OWN})"]
         if self.target.since is not None:
             ways.append(f"age(t.xmin) >= age({constant(self.target.since)}::xid)")
         if self.part.gone:
@@ -262,7 +266,7 @@ class StagedPart:
             ways.append(f"{column} IS NULL")
             if self.target.missing is not None:
                 ways.append(f"{column}::text = {constant(self.target.missing)}")
-        return f"({' OR '.join(ways)})" if ways else "false"
+        return f"({' OR '.join(ways)})"
 
     def _already_there(self) -> str:
         """Return the statement that finds rows that are there already, of two equal rows each once."""

@@ -66,6 +66,7 @@ class PuttingBack:
         with self.worker.cursor() as cursor:
             cursor.execute(staged.SETTINGS)
             cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {staged.SCHEMA}")
+            cursor.execute(f"CREATE TABLE IF NOT EXISTS {staged.OWN} (transaction xid NOT NULL)")
         self._stage()
         for one in self._staged():
             self._put_back(one)
@@ -185,7 +186,8 @@ class PuttingBack:
             if how != "equal" and not (how == "missing" and values)
         )
         total = sum(count for count, _ in counts.values())
-        return RestoredPart(one.part.name, one.part.kind, total, equal, gone, different, one.stage)
+        kind = "values" if values and one.part.name != one.part.table else "rows"
+        return RestoredPart(one.part.name, kind, total, equal, gone, different, one.stage)
 
     def _ranges(self, one: StagedPart) -> Iterator[str]:
         if not one.in_ranges:
@@ -202,9 +204,12 @@ class PuttingBack:
         for result in results:
             if not result.different:
                 step.execute(f"DROP TABLE {result.stage}")
-        rest = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace(%s))"
-        if not scalar(self.worker, rest, (staged.SCHEMA,)):
-            step.execute(f"DROP SCHEMA {staged.SCHEMA}")
+        rest = """
+            SELECT EXISTS (SELECT FROM pg_catalog.pg_class
+                           WHERE relnamespace = to_regnamespace(%s) AND oid <> to_regclass(%s))
+        """
+        if not scalar(self.worker, rest, (staged.SCHEMA, staged.OWN)):
+            step.execute(f"DROP TABLE {staged.OWN}; DROP SCHEMA {staged.SCHEMA}")
         if not history.exists(self.control):
             return
         attempt = history.Attempt(

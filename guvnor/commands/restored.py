@@ -87,6 +87,8 @@ def what(part: BackupPart, count: int) -> str:
     unit = {"rows": "row", "values": "value"}.get(part.kind)
     if unit is None:
         return f"the state of {part.name}"
+    if part.name == part.table and part.kind == "values":
+        return f"what was overwritten in {count:,} row{'' if count == 1 else 's'} of {part.name}"
     return f"{count:,} {unit}{'' if count == 1 else 's'} of {part.name}"
 
 

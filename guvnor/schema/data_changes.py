@@ -21,7 +21,8 @@ class DataChange:
     :ivar harmless: whether no value is lost, as far as that can be told without rows: an UPDATE writes only
         where there was none, or a cast brings back each value that was tried.
     :ivar kept: whether what was there is kept beside, or brought back from there.
-    :ivar along: whether the same happens to a table that has these rows, too, as a partition's parent has.
+    :ivar along: whether the same happens to a table that has these rows, too, as a partition's parent has, or
+        a trigger may write the column of rows that are updated.
     """
 
     how: How

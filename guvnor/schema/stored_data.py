@@ -114,7 +114,7 @@ class Touch:
     :ivar harmless: whether no value is lost, as far as that can be told without rows.
     :ivar kept: whether the statement keeps what was there, or brings it back, in batches.
     :ivar along: whether it goes along with a table that has these rows, too: the parent of a partition, or a
-        table that it inherits from.
+        table that it inherits from; or with another column, as a trigger may write it.
     """
 
     how: How
@@ -308,7 +308,7 @@ def with_parents(before: Ledger, touches: Sequence[Touch]) -> list[Touch]:
     names = {(touch.how, touch.key[0], _column(before, touch.key)) for touch in touches}
     return [
         replace(touch, along=any((touch.how, p, _column(before, touch.key)) in names for p in table.parents))
-        if (table := before.get(touch.key[0]))
+        if (table := before.get(touch.key[0])) and not touch.along
         else touch
         for touch in touches
     ]

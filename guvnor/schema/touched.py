@@ -100,6 +100,12 @@ _APPLICATION_TRIGGERS = f"""
     WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND NOT starts_with(t.tgname::text, '{_NAME}')
     ORDER BY 1
 """
+# A row-level BEFORE trigger may write any column of its row, such as the time of the last change.
+_WRITTEN_BY_TRIGGERS = f"""
+    SELECT DISTINCT t.tgrelid::bigint FROM pg_catalog.pg_trigger AS t
+    WHERE t.tgrelid = ANY (%s::oid[]) AND t.tgtype & 19 = 19 AND NOT t.tgisinternal
+      AND t.tgenabled IN ('O', 'A') AND NOT starts_with(t.tgname::text, '{_NAME}')
+"""  # 19: for each row, before, on UPDATE
 # PostgreSQL documentation, pg_constraint: what happens to the rows that refer to one that goes or changes.
 _CASCADES = """
     SELECT conrelid::bigint, confrelid::bigint, confdeltype, confupdtype, confkey::integer[],
@@ -207,6 +213,7 @@ class DataWatch:
         kept = isinstance(statement, Kept)
         caused = self._cascades([touch for touch in found if not kept or touch.how != "delete"])
         found += caused
+        found += self._by_triggers(found)
         self._note_triggers(statement, found, views)
         if isinstance(statement, Backfill):
             found = [
@@ -296,6 +303,19 @@ class DataWatch:
                 new += fresh
                 added += fresh
         return added
+
+    def _by_triggers(self, found: Sequence[Touch]) -> list[Touch]:
+        """Name the other columns of updated rows, where a trigger of the application may write them."""
+        updated = {touch.key for touch in found if touch.how == "update" and touch.key[0] in self.ledger}
+        if not updated:
+            return []
+        tables = sorted({oid for oid, _ in updated})
+        return [
+            Touch("update", (oid, number), along=True)
+            for (oid,) in rows(self._driver, _WRITTEN_BY_TRIGGERS, (tables,))
+            for number in self.ledger[oid].columns
+            if (oid, number) not in updated
+        ]
 
     def _read_keys(self) -> list[tuple[Any, ...]]:
         since_15 = self._driver.server_version >= 150000

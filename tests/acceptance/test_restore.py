@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -135,10 +136,12 @@ def notes(project, filled, guvnor):
         CREATE TABLE notes (a integer, b text);
         CREATE TABLE words (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, word text NOT NULL);
         INSERT INTO words (word) VALUES ('first'), ('second');
-        ALTER TABLE signals ADD COLUMN rank integer NOT NULL DEFAULT 7;
+        ALTER TABLE signals ADD COLUMN rank integer NOT NULL DEFAULT 7, ADD COLUMN note text;
+        UPDATE signals SET note = 'made';
         """,
         """
-        ALTER TABLE signals DROP COLUMN rank;
+        UPDATE signals SET title = upper(title);
+        ALTER TABLE signals DROP COLUMN rank, DROP COLUMN note;
         UPDATE incidents SET description = upper(description);
         DROP TABLE words;
         DROP TABLE notes;
@@ -149,13 +152,13 @@ def notes(project, filled, guvnor):
 
 
 def test_what_a_migration_has_written_gives_way(notes, guvnor, project, directory):
-    """Defaults of a column, rows that a revision inserts, and what the rollback itself has overwritten."""
+    """Defaults, filled columns, inserted rows, what the rollback itself and its triggers overwrite."""
     notes.execute(
         """
         INSERT INTO notes VALUES (1, 'x'), (1, 'x'), (NULL, NULL);
         UPDATE words SET word = 'mine' WHERE word = 'second';
         INSERT INTO words (word) VALUES ('third');
-        UPDATE signals SET rank = 1 WHERE source = 'cron';
+        UPDATE signals SET rank = 1, note = 'mine' WHERE source = 'cron';
         """
     )
     before = sample_data.contents(notes)
@@ -165,8 +168,10 @@ def test_what_a_migration_has_written_gives_way(notes, guvnor, project, director
         succeeds(
             guvnor("restore", backup, database=notes, cwd=project.directory),
             "✅ public.notes: 3 of 3 rows equal",
-            "✅ public.incidents.description: 1 of 1 values equal",
+            "✅ public.incidents: 4 of 4 rows equal",
             "✅ public.signals.rank: 2 of 2 values equal",
+            "✅ public.signals.note: 2 of 2 values equal",
+            "✅ public.signals.title: 2 of 2 values equal",
         )
         assert sample_data.contents(notes) == before
     # The identity goes on behind the rows that came back.
@@ -251,7 +256,7 @@ def test_the_application_goes_on_meanwhile(notes, guvnor, project, directory):
     succeeds(guvnor("migrate", "up", database=notes, cwd=project.directory))
     process = guvnor.start("restore", the_backup(directory), database=notes, cwd=project.directory)
     waits, stamped = [], []
-    with notes.connect() as session, session.cursor() as cursor:
+    with closing(notes.connect()) as session, session.cursor() as cursor:
         while process.poll() is None:
             began = time.monotonic()
             cursor.execute(
@@ -260,9 +265,12 @@ def test_the_application_goes_on_meanwhile(notes, guvnor, project, directory):
             )
             stamped.append(cursor.fetchall())
             waits.append(time.monotonic() - began)
-    session.close()
     out, err = process.communicate()
-    assert process.returncode == 0, out + err
+    # The trigger has stamped each row of the rollback's UPDATE; the time of the busy one is now its own.
+    assert process.returncode == 6, out + err
+    assert f"✅ public.incidents.escalation_policy_id: {ROWS + 1:,} of {ROWS + 1:,} values equal" in out + err
+    assert f"⚠️  public.incidents: {ROWS + 3:,} of {ROWS + 4:,} rows equal" in out + err
+    assert "(written since, not by a migration): 00000000-0000-4000-8000-000000000002" in out + err
     assert set(map(str, stamped)) == {"[(True,)]"}
     assert max(waits) < 0.5, "beyond the budget of production"
 
