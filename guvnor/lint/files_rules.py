@@ -46,7 +46,8 @@ def _misnumbered(files: NewRevisions) -> Iterator[LintProblem]:
         source = sources[name]
         if wrong := _wrong_number(source, number, taken.get(source.number)):
             line, message = wrong
-            yield LintProblem(NUMBERS.name, source.shown, line, None, message, _renumbering(source, number))
+            command = f"guvnor migrate renumber {name}"
+            yield LintProblem(NUMBERS.name, source.shown, line, None, message, command)
         taken.setdefault(source.number, name)
 
 
@@ -69,19 +70,6 @@ def _wrong_number(source: RevisionSource, number: int, taken: str | None) -> tup
     return None
 
 
-def _renumbering(source: RevisionSource, number: int) -> str:
-    """Return the command and the edits that give a file its number."""
-    name = renumbering.renumber(source.name, source.text, number).new
-    revision, down = renumbering.identifiers(number).values()
-    edits = (
-        f"In {name}: Revision ID: {revision}, Revises: {down or 'nothing'}, "
-        f'revision = "{revision}", down_revision = ' + (f'"{down}"' if down else "None")
-    )
-    if name == source.name:
-        return edits
-    return f"git mv {source.shown} {source.shown.removesuffix(source.name)}{name}\n{edits}"
-
-
 APPLIED = FilesRule(
     "applied-revision-changed",
     "A revision of the main branch is not changed; comments and white space do not count.",
@@ -102,7 +90,7 @@ NUMBERS = FilesRule(
     "Two revisions that follow the same one are two heads: neither can be applied, and the deploy stops at "
     "its pre-flight checks.",
     "The one that is merged later takes the next free number, and `guvnor migrate renumber FILE` gives it "
-    "that. The report has the exact commands.",
+    "that.",
     """\
 main branch   002_add_schedules.py  003_add_teams.py
 this branch   003_add_region.py""",

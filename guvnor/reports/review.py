@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,6 @@ from guvnor.review.changes import Change
 from guvnor.review.effects import DirectionEffects, RevisionEffects, stops
 from guvnor.review.review import Review, ReviewCheck
 from guvnor.review.roundtrip import RoundTrip
-from guvnor.revisions.renumbering import move_order
 from guvnor.schema.snapshot import Object
 
 MARKER = "<!-- guvnor-migrations -->"
@@ -131,15 +131,13 @@ def _next_step(review: Review, check: ReviewCheck) -> Iterator[str | _Fold]:
     said = f"**{check.name}.** {_said(check.summary)}"
     if check.name == "One line" and review.renumberings:
         names = _and(f"`{item.old}`" for item in review.renumberings)
-        yield f"{said} Merge {review.main}, give {names} the next free number, and edit:"
-        commands, edits = [f"$ git merge {review.main}"], []
-        for item in move_order(review.renumberings):
-            old, new = f"{review.folder}/{item.old}", f"{review.folder}/{item.new}"
-            commands += [f"$ git mv {old} {new}"] if old != new else []
-            edits.append(f"  {new}")
-            edits += [line for before, after in item.edits for line in (f"- {before}", f"+ {after}")]
-        yield _block("console", commands)
-        yield _block("diff", edits)
+        yield f"{said} {names} {'gets' if len(review.renumberings) == 1 else 'get'} the next free number:"
+        first = review.renumberings[0].old
+        commands = (
+            f"guvnor migrate renumber {first}",
+            f"git commit --all -m {shlex.quote(f'Renumber {first}')}",
+        )
+        yield _block("console", [f"$ {command}" for command in (*commands, f"git merge {review.main}")])
         return
     yield said
     lines = tuple((check.next_step or "").splitlines())

@@ -97,4 +97,4 @@ def test_two_files_of_a_number_lead_to_the_one_that_is_new(migrated, guvnor, pro
     project.add_revision("SELECT 1", name="rooms", number=3, after="002")
     result = guvnor("migrate", *words, database=migrated, cwd=project.directory)
     ends(result, 3, "Two migration files have the number 3: 003_rooms.py, 003_teams.py.")
-    assert next_step(result)[0].startswith("guvnor schema lint ")
+    assert next_step(result)[0].startswith("guvnor migrate renumber ")
