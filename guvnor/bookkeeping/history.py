@@ -90,6 +90,8 @@ class Entry:
     :ivar stalled_ms: the longest that a session of the application waited behind it.
     :ivar stalled_sessions: how many sessions waited behind it.
     :ivar stalled_statement: the statement that the longest wait was for.
+    :ivar size_before: of the database, in bytes.
+    :ivar size_after: the same at the end; None where the attempt did not come so far.
     """
 
     at: datetime
@@ -104,7 +106,8 @@ class Entry:
     stalled_ms: int | None
     stalled_sessions: int | None
     stalled_statement: str | None
-    size_change: int | None
+    size_before: int | None
+    size_after: int | None
     database_role: str
     os_user: str | None
     host: str | None
@@ -114,6 +117,13 @@ class Entry:
     sqlstate: str | None
     error: str | None
     note: str | None
+
+    @property
+    def size_change(self) -> int | None:
+        """How many bytes the database has grown by."""
+        if self.size_before is None or self.size_after is None:
+            return None
+        return self.size_after - self.size_before
 
 
 def exists(connection: Connection) -> bool:
@@ -261,7 +271,7 @@ def entries(
                 -- A table of an older release lacks these columns until the next run.
                 (to_jsonb(ended) ->> 'stalled_ms')::bigint, (to_jsonb(ended) ->> 'stalled_sessions')::integer,
                 to_jsonb(ended) ->> 'stalled_statement',
-                measured.database_bytes - started.database_bytes, started.database_role,
+                started.database_bytes, measured.database_bytes, started.database_role,
                 started.os_user, started.host, started.job, started.tool, started.checksum,
                 ended.sqlstate, ended.error, COALESCE(ended.note, started.note)
             FROM public.guvnor_migration_history AS started

@@ -25,7 +25,7 @@ from guvnor.cli.base import (
     wait_for_server_option,
 )
 from guvnor.cli.console import Console, unexpected
-from guvnor.cli.result_file import write_result
+from guvnor.cli.result_file import write_metrics, write_result
 from guvnor.cli.streams import on_one_terminal, tell_lines
 from guvnor.errors import UsageError
 from guvnor.migrate.request import Observer
@@ -91,6 +91,12 @@ def _record_wrong_usage(path: Path, message: str) -> None:
     type=click.Path(path_type=Path),
     help="Write a record of all stages to this file, as JSON.",
 )
+@click.option(
+    "--metrics",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write metrics to this file after every stage, for node_exporter's textfile collector.",
+)
 @wait_for_server_option
 @accept_edited_option
 @run_options
@@ -105,6 +111,7 @@ def deploy(
     command: str | None,
     require_encryption: bool,
     result: Path | None,
+    metrics: Path | None,
     wait_for_server: float,
     as_json: bool,
 ) -> None:
@@ -114,7 +121,11 @@ def deploy(
     """
     from guvnor.commands import deploy as deploying
 
-    deployment = deploying.Deployment(shown, *([partial(write_result, result)] if result else []))
+    deployment = deploying.Deployment(
+        shown,
+        partial(write_result, result) if result else None,
+        measure=partial(_measure, metrics) if metrics else None,
+    )
     if as_json:
         shown.answer_in_json(lambda _code, _problem: {**deployment.result(), **shown.record.found})
     try:
@@ -152,6 +163,13 @@ def deploy(
         shown.say(("❌ " if deployment.error else "✅ ") + summary, **known)
     if deployment.error is not None:
         raise deployment.error
+
+
+def _measure(path: Path, settings: Settings) -> None:
+    from guvnor.commands import metrics as measuring
+    from guvnor.reports import metrics as metrics_report
+
+    write_metrics(path, metrics_report.as_text(measuring.read(settings)))
 
 
 def _backup(

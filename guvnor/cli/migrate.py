@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -27,6 +28,7 @@ from guvnor.cli.base import (
     wait_for_server_option,
 )
 from guvnor.cli.console import Console
+from guvnor.cli.result_file import write_metrics
 from guvnor.cli.streams import result_kept_clean, say, tell, tell_lines
 from guvnor.commands import migrate as commands, roles as least_privilege
 from guvnor.commands.roles import Names
@@ -146,6 +148,31 @@ def history(since: str | None, failed: bool, as_json: bool) -> None:
         say("No attempt matches." if failed or since is not None else "No migrations have been run.")
     else:
         tell_lines(history_report.as_terminal(found, terminal.columns(sys.stdout)))
+
+
+@migrate.command()
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write them to this file instead, for node_exporter's textfile collector.",
+)
+@click.option("--check", is_flag=True, help="Also count the differences between the schema and its revision.")
+def metrics(output: Path | None, check: bool) -> None:
+    """Print the metrics of the database's migrations, in Prometheus' text format.
+
+    A role that may only read is enough.
+    """
+    from guvnor.commands import metrics as measuring
+    from guvnor.reports import metrics as metrics_report
+
+    settings = resolve_settings()
+    with result_kept_clean():
+        text = metrics_report.as_text(measuring.read(settings, check=check))
+    if output is None:
+        say(text.rstrip("\n"))
+    else:
+        write_metrics(output, text)
 
 
 @migrate.command()

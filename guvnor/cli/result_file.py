@@ -1,4 +1,4 @@
-"""The result file of a deployment, and the short one that Kubernetes keeps with a pod that has ended."""
+"""The files that tell others of a deployment: its result, the short one that Kubernetes keeps, metrics."""
 
 from __future__ import annotations
 
@@ -25,15 +25,33 @@ def write_result(path: Path, record: dict[str, Any]) -> None:
         if path.name == TERMINATION_LOG:
             path.write_text(shortened(record), "utf-8")
             return
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        unfinished.write_text(json.dumps(record, ensure_ascii=False, indent=2, default=str) + "\n", "utf-8")
-        unfinished.replace(path)
+        _replace(path, json.dumps(record, ensure_ascii=False, indent=2, default=str) + "\n")
     except OSError as error:
         raise UsageError(
             f"The result file {path} cannot be written: {error.strerror}.",
             state="`guvnor migrate history` shows what a deployment did.",
             next_step="guvnor migrate history",
         ) from None
+
+
+def write_metrics(path: Path, text: str) -> None:
+    """Write metrics atomically, as node_exporter's textfile collector asks for.
+
+    :raises UsageError: when the file cannot be written.
+    """
+    try:
+        _replace(path, text)
+    except OSError as error:
+        raise UsageError(
+            f"The metrics cannot be written to {path}: {error.strerror}.",
+            next_step="guvnor migrate metrics   # prints them",
+        ) from None
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, "utf-8")
+    unfinished.replace(path)
 
 
 def shortened(record: Mapping[str, Any]) -> str:

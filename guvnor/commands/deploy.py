@@ -11,6 +11,8 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg2
+
 from guvnor import __version__, postgres
 from guvnor.backup import take
 from guvnor.backup.take import TakenBackup
@@ -19,7 +21,7 @@ from guvnor.commands.migrate import Status
 from guvnor.commands.preview import Preview
 from guvnor.config import Settings
 from guvnor.database import Database
-from guvnor.errors import ExitCode, GuvnorError, UsageError
+from guvnor.errors import ExitCode, GuvnorError, UsageError, reason
 from guvnor.migrate import signals
 from guvnor.migrate.engine import migrate
 from guvnor.migrate.guard import Risk
@@ -37,6 +39,8 @@ _POLL = 1.0  # seconds
 _DONE, _SKIPPED, _FAILED = "done", "skipped", "failed"
 # The stage that begins when one ends; that of the plan includes its confirmation and the wait for the lock.
 _NEXT = {"pre-flight: state": "plan", "plan": "backup", "backup": "up", "up": "verification"}
+# The stages after which the metrics are written: each after which the database may be another.
+_MEASURED = frozenset({"pre-flight: state", "plan", "up", "verification", "wait"})
 # The summary until the job ends; it stays in the result file when the job is killed.
 _UNDER_WAY = "The deployment is under way, or was killed"
 _LOG_EVERY = 5.0  # seconds between two records of a wait
@@ -57,14 +61,22 @@ class Deployment(Observer):
     :ivar error: the error that ended it; None when there was none.
     """
 
-    def __init__(self, shown: Observer, write: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        shown: Observer,
+        write: Callable[[dict[str, Any]], None] | None = None,
+        measure: Callable[[Settings], None] | None = None,
+    ) -> None:
         """Prepare a deployment.
 
         :param shown: another observer, which is also told what happens.
-        :param write: writes the record to the result file; it raises a UsageError when it cannot.
+        :param write: writes the record to the result file; it raises a UsageError when it cannot; None for
+            no file.
+        :param measure: writes the metrics of the database; None for nobody.
         """
         self.error: GuvnorError | None = None
-        self._write = write
+        self._write, self._measure = write or (lambda _: None), measure
+        self._settings: Settings | None = None
         self._started = _now()
         self._ended = False
         self._place: dict[str, Any] = dict.fromkeys(("host", "port", "database", "role"))
@@ -104,10 +116,12 @@ class Deployment(Observer):
         :raises UsageError: when it cannot be written.
         """
         self._ended = True
+        self._write_metrics()
         self._write(self.result())
 
     def configured(self, settings: Settings) -> None:
         """Take note of the database that the configuration names."""
+        self._settings = settings
         if settings.storage_dsn and settings.storage_type != "embedded":
             found = postgres_errors.place(postgres.parse(settings.storage_dsn))
             port = found["port"]
@@ -232,6 +246,17 @@ class Deployment(Observer):
         if not self._ended:
             with contextlib.suppress(UsageError):  # the last attempt to write it tells
                 self._write(self.result())
+        if name in _MEASURED or outcome == _FAILED:
+            self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        """Write the metrics, where there is a database; a deployment does not fail because it cannot."""
+        if self._measure is None or self._settings is None or self._place["role"] is None:
+            return
+        try:
+            self._measure(self._settings)
+        except (GuvnorError, psycopg2.Error) as error:
+            log.warning(f"the metrics were not written: {reason(error).splitlines()[0]}")
 
     def _skip(self, name: str, why: str, **detail: Any) -> None:
         log.info(f"stage skipped: {name}", extra={"why": why, **detail})

@@ -23,7 +23,10 @@ _MORE = ("tries", "stalled", "size", "who", "tool", "remark")
 
 def as_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Return the attempts for programs, times in ISO 8601."""
-    return [{**dataclasses.asdict(entry), "at": entry.at.isoformat()} for entry in entries]
+    return [
+        {**dataclasses.asdict(entry), "at": entry.at.isoformat(), "size_change": entry.size_change}
+        for entry in entries
+    ]
 
 
 def as_terminal(entries: Sequence[Entry], width: int | None) -> Iterator[Line]:
