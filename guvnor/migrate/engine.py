@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
-from guvnor import postgres
+from guvnor import __version__, postgres, telemetry
 from guvnor.bookkeeping import consistency, history, production, state, tables, versions
 from guvnor.bookkeeping.consistency import DirtyError
 from guvnor.bookkeeping.patience import wait_for_tables
@@ -47,6 +47,8 @@ def migrate(request: Request) -> Outcome:
     :raises GuvnorError: when it does not complete; the error says what state the database is in.
     """
     with (
+        telemetry.exporting(__version__),
+        telemetry.span(f"migrate {request.direction}", {"db.system.name": "postgresql"}),
         signals.interruptible("No revision was being run.") as canceller,
         _ready(request, canceller) as ready,
     ):
@@ -114,6 +116,15 @@ def _announce(request: Request, ready: Ready) -> None:
     """Log which tool works on which database, and that the run starts."""
     identity = ready.identity
     request.observer.connected(identity)
+    telemetry.annotate(
+        {
+            "server.address": identity.host,
+            "server.port": identity.port,
+            "db.namespace": identity.database,
+            "db.version": identity.version_text,
+            "guvnor.tool": request.tool,
+        }
+    )
     log.info(request.tool, extra={**identity.place, "server_version": identity.version_text})
     what = "repair" if request.repair else request.direction
     log.info(
@@ -240,7 +251,8 @@ class Migration:
         verification = self._begin_verification(plan)
         applied = self._execute(plan, taken, current)
         self.request.observer.executed(applied)
-        drift = verification.new_drift() if verification else None
+        with telemetry.span("verification"):
+            drift = verification.new_drift() if verification else None
         return self._outcome(self._read_state(), applied, backup=taken, drift=drift)
 
     def repair(self, choice: Choice) -> Outcome:
@@ -301,7 +313,8 @@ class Migration:
     def _back_up(self, plan: Plan, current: State) -> TakenBackup | None:
         """Take the backup that is called for, before anything is changed."""
         guarded = self._production_reason(current) is not None
-        taken = self._policy.back_up(plan, self._decision, production=guarded)
+        with telemetry.span("backup"):
+            taken = self._policy.back_up(plan, self._decision, production=guarded)
         self.request.observer.backed_up(taken)
         return taken
 

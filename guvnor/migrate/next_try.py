@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import psycopg2
 
+from guvnor import telemetry
 from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.step_record import StepRecord
 from guvnor.migrate.watch import Watch
@@ -108,11 +109,13 @@ class NextTry:
         if self._told and pids <= self._told:
             return
         self._told |= pids
+        retries, named = self.record.retries, "; ".join(map(str, self.blockers)) or None
+        telemetry.event("waiting for a lock", {"guvnor.why": what, "guvnor.blockers": named})
         log.warning(
             what,
             extra={
                 "revision": self.record.step.revision,
-                "tries": self.record.retries.count,
-                "blockers": "; ".join(map(str, self.blockers)) or None,
+                "tries": retries.count,
+                "blockers": named,
             },
         )

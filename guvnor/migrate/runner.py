@@ -14,7 +14,7 @@ import psycopg2
 import sqlalchemy
 from psycopg2 import errorcodes
 
-from guvnor import postgres
+from guvnor import postgres, telemetry
 from guvnor.bookkeeping import confirmation, history, state
 from guvnor.bookkeeping.patience import AT_THE_END, BookkeepingBusyError, wait_for_tables
 from guvnor.bookkeeping.state import State
@@ -96,9 +96,15 @@ class StepRunner:
 
         :raises GuvnorError: when it does not complete; the steps before it stay applied.
         """
-        self.session.max_idle = step.max_idle
         retries = Retries(self.request.settings.max_wait)
         record = self._record(step, retries)
+        told = {"guvnor.revision": step.revision, "guvnor.direction": str(step.direction)}
+        name = f"revision {step.revision} {step.direction}"
+        with telemetry.span(name, {**told, "guvnor.attempt": record.attempt.attempt}):
+            return self._run(step, retries, record)
+
+    def _run(self, step: Step, retries: Retries, record: StepRecord) -> Applied:
+        self.session.max_idle = step.max_idle
         ours = (self.session.pid, self.session.control_pid)
         next_try = NextTry(self.session, self.watch, record, ours, self.canceller.check)
         transaction = self._transaction(record, next_try.knock)
@@ -128,9 +134,12 @@ class StepRunner:
             raise self._ended(record, transaction, error) from error
         with contextlib.suppress(psycopg2.Error):
             self._confirm(record)
+        figures = record.figures()
+        told = {f"guvnor.{name}": value for name, value in figures.items() if name != "duration_ms"}
+        telemetry.annotate(told)  # the span itself says how long it took
         log.info(
             f"revision {step.revision} {'rolled back' if step.direction == 'down' else 'applied'}",
-            extra={"direction": step.direction, **record.figures()},
+            extra={"direction": step.direction, **figures},
         )
         self.canceller.check()
         return Applied(

@@ -20,7 +20,7 @@ import sqlalchemy
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event
 
-from guvnor import typed
+from guvnor import telemetry, typed
 from guvnor.bookkeeping.patience import AT_THE_END
 from guvnor.errors import GuvnorError
 from guvnor.migrate import fence
@@ -88,7 +88,7 @@ class StepTransaction:
         self._patience = patience
         self.statement = self.watch.statement = None
         try:
-            with self._listening():
+            with telemetry.span("try", {"guvnor.try": self.record.retries.count}), self._listening():
                 yield
             if not self.stage.finished:  # SQLAlchemy was told to end the transaction, so what remains is open
                 raise EndedByItselfError(self.record.step.revision, known=True)
@@ -143,7 +143,7 @@ class StepTransaction:
             self.session.prepare()  # settings that the revision made for itself must not apply here
             look = partial(progress.step, self.watch.connection, what, self.session.pid)
             try:
-                with progress.watching(look, self.report):
+                with telemetry.span(what), progress.watching(look, self.report):
                     yield OnlineStep(
                         driver, self.control, self.session.pid, what, self.report, self.replicas, self.watch
                     )

@@ -15,12 +15,12 @@ SLOW = "SELECT pg_sleep(CASE WHEN current_schema() = 'public' THEN 20 ELSE 0 END
 
 
 def parsed(text):
-    """The values, by name and labels but those of the place."""
+    """The values, by name, direction, revision and outcome."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            labels = {k: v for k, v in sample.labels.items() if k not in ("host", "port", "database")}
-            found[sample.name.removeprefix("guvnor_migration_"), *labels.values()] = sample.value
+            labels = [sample.labels[n] for n in ("direction", "revision", "outcome") if n in sample.labels]
+            found[sample.name.removeprefix("guvnor_migration_"), *labels] = sample.value
     return found
 
 
@@ -117,7 +117,7 @@ def test_two_databases_of_a_machine_are_told_apart(migrated, database, guvnor, t
         if sample.name == "guvnor_migration_version"
     }
     assert versions == {migrated.name: 2, database.name: 0}
-    assert {path.suffix for path in tmp_path.iterdir()} == {".prom"}
+    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".prom"}
 
 
 def test_a_role_that_may_only_read_is_enough(migrated, guvnor, server):
