@@ -80,7 +80,7 @@ def faults(
         if any(item.covers(change.table, change.column) for change in changes):
             continue
         if (item.table, item.column) not in known:
-            yield item.line, _fault(item, changes)
+            yield item.line, _fault(item, [change for change in changes if not change.along])
 
 
 def _fault(item: Acceptance, changes: Sequence[DataChange]) -> str:
