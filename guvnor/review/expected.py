@@ -76,11 +76,13 @@ def faults(
     for item in said:
         if not item.reason or not item.table:
             continue
-        changes = [c for way, some in done.items() if item.direction in (None, way) for c in some]
+        ways = [some for way, some in done.items() if item.direction in (None, way)]
+        # What a trigger may write to the rows that are updated is said to change where the round trip saw it.
+        changes = [change for some in ways for change in some if not change.along]
         if any(item.covers(change.table, change.column) for change in changes):
             continue
         if (item.table, item.column) not in known:
-            yield item.line, _fault(item, [change for change in changes if not change.along])
+            yield item.line, _fault(item, changes)
 
 
 def _fault(item: Acceptance, changes: Sequence[DataChange]) -> str:
