@@ -53,7 +53,7 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
     phase = Phase.DETACH if item.kind == "extension" else phase  # before whatever it brings is used
     if item.kind == "constraint":
         phase = _phase_of_key(changes, item)
-    elif item.kind == "index" and own and changes.added[item.parents[0]].kind == "materialized view":
+    elif own and changes.added[item.parents[0]].kind in ("view", "materialized view"):
         phase = Phase.ATTACH
     if statements is None and item.kind == "index":
         yield _partitioned(Phase.BUILD, item, [_with_partitions(item)])

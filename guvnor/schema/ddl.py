@@ -194,6 +194,8 @@ def _replace(
             made = [*(drop(expected) or []), _on_table(expected)]
     elif kind == "policy" and replaced:
         made = [*(drop(expected) or []), _on_table(expected)]
+    elif kind == "statistics" and replaced - {"statistics target"}:
+        made = [*(drop(expected) or []), statement(_repeatable(expected))]
     else:
         return [], frozenset()
     return [*made, *further(expected)], replaced

@@ -99,7 +99,7 @@ CHANGES = {
     "view with options": Change(
         "",
         OPEN.replace('")', ' WITH CHECK OPTION", options="security_barrier")'),
-        has=("security_barrier", "CHECK OPTION"),
+        has=("security_barrier", "check_option=cascaded"),
     ),
     "options of a view": Change(OPEN, OPEN.replace('")', '", options="security_barrier")')),
     "view with a trigger": Change(
@@ -107,7 +107,7 @@ CHANGES = {
         OPEN.replace("view(", "opened = view(")
         + 'close = function(metadata, "close_it()", returns="trigger", body="BEGIN RETURN NULL; END")\n'
         'trigger("closes", opened, "INSTEAD OF DELETE", close)\n',
-        has=("INSTEAD OF DELETE ON open_incidents",),
+        has=("CREATE TRIGGER closes INSTEAD OF DELETE",),
     ),
     "materialized view": Change(
         "",

@@ -73,6 +73,7 @@ def test_a_refusal_names_the_whole_command(migrated, guvnor, alembic):
 @pytest.mark.parametrize("name", ["production", "prod"])
 def test_the_next_step_stays_in_production(at_version_1, guvnor, alembic, project, name):
     """The variable may have been set for this command alone, and the database is not marked yet."""
+    at_version_1.execute("INSERT INTO incidents (title, severity, team_id) VALUES ('a', 'low', 'x')")
     project.add_revision("DROP TABLE incidents CASCADE", "SELECT 1")
     env = {"GUVNOR_ENV": name}
     here = {"database": at_version_1, "cwd": project.directory, "env": env}
@@ -81,7 +82,7 @@ def test_the_next_step_stays_in_production(at_version_1, guvnor, alembic, projec
         (line,) = next_step(ends(shown, 4, "Operation cancelled."))
         assert line.startswith(f"GUVNOR_ENV={name} {command.module} {' '.join(words)}   # ")
     elsewhere = ends(guvnor("up", **here), 2).err
-    assert f"Next: GUVNOR_ENV={name} guvnor migrate up\n" in elsewhere
+    assert f"Next:  GUVNOR_ENV={name} guvnor migrate up\n" in elsewhere
     # Commands that a message names by itself are guarded alike, those that only read need nothing.
     at_version_1.execute("UPDATE schema_migrations SET version = 2")
     ways = next_step(ends(guvnor("migrate", "up", **here), 5, "The version tables disagree"))

@@ -92,6 +92,11 @@ class Build:
         return (made.sql, made.uses, made.more) != (old.sql, old.uses, old.more)
 
 
+def how_stored(b: Build, base: Thing, chance: int) -> str:
+    """How a generated column is stored; a virtual one cannot use a type of the schema's own."""
+    return "VIRTUAL" if b.major >= 18 and b.chance(chance) and base.sql in BY_NAME else "STORED"
+
+
 def type_of(schema: Schema, column: Thing) -> Type:
     """The type of a column."""
     if column.sql in BY_NAME:

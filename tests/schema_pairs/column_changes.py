@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.schema_pairs import makers
-from tests.schema_pairs.build import Build, type_of
+from tests.schema_pairs.build import Build, how_stored, type_of
 from tests.schema_pairs.changes import change, existing, fits, is_key, old_table, retyped
 from tests.schema_pairs.things import Thing
 from tests.schema_pairs.values import BY_NAME, CONVERSIONS
@@ -174,7 +174,7 @@ def _(b: Build) -> None:
     column.sql, column.facts["generated"] = b.pick(type_of(b.second, base).computed)
     column.facts = {
         "generated": column.facts["generated"],
-        "stored": "VIRTUAL" if b.major >= 18 and b.chance(30) else "STORED",
+        "stored": how_stored(b, base, 30),
     }
     column.uses, column.more, column.strict = (base.number,), (), True
 

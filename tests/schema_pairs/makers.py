@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 
 from guvnor.postgres.quoting import constant
-from tests.schema_pairs.build import Build, type_of
+from tests.schema_pairs.build import Build, how_stored, type_of
 from tests.schema_pairs.things import Schema, Thing
 from tests.schema_pairs.values import TYPES
 
@@ -374,7 +374,7 @@ def generated(b: Build, s: Schema, on: int) -> Thing:
     ]
     base = b.pick(bases)
     kind, expression = b.pick(type_of(s, base).computed)
-    stored = "VIRTUAL" if b.major >= 18 and b.chance(40) else "STORED"
+    stored = how_stored(b, base, 40)
     return b.add(
         s,
         "column",

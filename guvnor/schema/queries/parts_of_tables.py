@@ -166,7 +166,10 @@ STATISTICS = f"""
                   pg_get_statisticsobjdef_columns(s.oid), c.relname) AS sql,
            quote_ident(c.relname) AS "on",
            b.kinds,
-           pg_get_statisticsobjdef_columns(s.oid) AS columns,
+           -- the server puts them in the order of the table
+           ARRAY(SELECT quote_ident(a.attname) FROM pg_attribute AS a
+                 WHERE a.attrelid = s.stxrelid AND a.attnum = ANY (s.stxkeys::smallint[])
+                 ORDER BY a.attname) || pg_get_statisticsobjdef_expressions(s.oid) AS columns,
            COALESCE(NULLIF(s.stxstattarget, -1)::text, 'default') AS "statistics target",
            pg_get_userbyid(s.stxowner) AS owner,
            {comment("pg_statistic_ext", "s.oid")} AS comment
