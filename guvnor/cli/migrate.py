@@ -159,9 +159,9 @@ def history(since: str | None, failed: bool, as_json: bool) -> None:
 )
 @click.option("--check", is_flag=True, help="Also count the differences between the schema and its revision.")
 def metrics(output: Path | None, check: bool) -> None:
-    """Print the metrics of the database's migrations, in Prometheus' text format.
+    """Print metrics for Prometheus.
 
-    A role that may only read is enough.
+    They are made of the state and the history; a role that may only read is enough.
     """
     from guvnor.commands import metrics as measuring
     from guvnor.reports import metrics as metrics_report
