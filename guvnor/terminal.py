@@ -21,8 +21,9 @@ _CODE_WORD = re.compile(r" *(?:'(?:[^']|'')*'|\"[^\"]*\"|[^ '\"]|['\"])+")
 _COMMENT = re.compile(r"^(.*\S)( {2,})(#|--) (.*)$")
 _SHELL = re.compile(
     r"(?:\$EDITOR|[A-Z_]+=\S*|\S*/(?:deploy|preflight|check_drift|quickstart|test)|alembic|cat|cd|createdb|df"
-    r"|export|file|git|guvnor|ls|pg_isready|pip|psql|squawk|tail|useradd)(?: |$)"
+    r"|export|file|git|guvnor|ls|mv|pg_isready|pip|psql|squawk|tail|useradd)(?: |$)"
 )
+_TOLD = re.compile(r"(.*\b(?:[Tt]hen|accept it):) (\S.*)$")
 _SQL = re.compile(r"[A-Z]{2,} .*;(?:   -- .*)?$")
 
 
@@ -103,6 +104,8 @@ def _laid_out(line: str, width: int, code: bool) -> list[str]:
     hang = cells(beginning[0])
     if not 0 < hang <= width // 4:
         hang = 4
+    if (told := _TOLD.match(line)) and _SHELL.match(told[2]):  # a command is not broken like words
+        return [*_wrapped(told[1], width, " " * hang), *_laid_out(f"{' ' * hang}{told[2]}", width, code)]
     rest = line[beginning.end() :]
     if _SHELL.match(rest) or _SQL.match(rest):
         return _wrapped_command(line, width, " " * hang)

@@ -84,10 +84,12 @@ def restore(shown: Console, file: Path, into: str | None, no_owner: bool, as_jso
     gone = sum(part.gone for part in results)
     counts = f"{equal:,} of {total:,} rows and values are as in the backup"
     if differing := [part for part in results if part.different]:
+        beside = "DROP SCHEMA guvnor_restore CASCADE;   -- once you have decided"
+        decided = [beside] if into is None else []
         raise restored.DifferencesError(
             f"The backup is restored, but not all of it: {counts}.",
             state=_state(into),
-            next_step="\n".join(restored.shows(part) for part in differing),
+            next_step="\n".join([*map(restored.shows, differing), *decided]),
         )
     if into is None:
         shown.say(f"✅ Restored: {counts}" + (f"; {gone:,} have no row any more" if gone else ""))

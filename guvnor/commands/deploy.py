@@ -177,7 +177,7 @@ class Deployment(Observer):
         """
         settings, backup = request.settings, request.backup
         commands.run_preflight(settings, self.checked, request.patience, running_files=True)
-        found = self._preview = preview.preview(settings, "up", to, whole_backup=backup is not None)
+        found = self._preview = preview.preview(settings, "up", to)
         self._record("plan", _DONE, **_described(found.plan))
         would_be = {}
         if backup is not None:

@@ -66,13 +66,11 @@ def preview(
     direction: str,
     to: str | None,
     *,
-    whole_backup: bool = False,
     make_scratch: MakeScratch | None = None,
 ) -> Preview:
     """Make the plan of an ``up`` or ``down`` and look at what it would do; nothing is changed.
 
     :param to: the target revision; the default is that of the command itself.
-    :param whole_backup: whether the run would take a backup of the whole database first.
     :param make_scratch: makes the scratch database where none is configured, outside of production; None to
         do without.
     :raises RevisionFilesError: when the files cannot be run.
@@ -98,7 +96,7 @@ def preview(
             return Preview(planning.make(identity, f"{current.furthest:03d}", ()), (), (), None)
         steps = find_steps(script, current.alembic or ())
         plan = planning.make(identity, current.version, steps)
-        about_backup = backup_policy.backup_hashed(plan, settings, whole=whole_backup)
+        about_backup = backup_policy.backup_hashed(plan, settings)
         try:
             effects = rehearsal.effects(connection, script, plan.current, plan.steps)
         except GuvnorError as error:

@@ -144,6 +144,7 @@ def _move(versions: Path, move: Renumbering) -> None:
     raw = old.read_bytes()
     text = move.text.replace("\n", "\r\n") if b"\r\n" in raw else move.text
     mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
+    moved = False
     if old != new:
         try:
             known = git.run(versions, "ls-files", "--error-unmatch", "--", move.old).returncode == 0
@@ -156,6 +157,8 @@ def _move(versions: Path, move: Renumbering) -> None:
     unfinished.write_bytes(mark + text.encode())
     unfinished.chmod(new.stat().st_mode & 0o777)
     unfinished.replace(new)
+    if moved:  # a plain commit takes the new name and the new content
+        git.run(versions, "add", "--", move.new)
 
 
 def _check_unapplied(
@@ -234,5 +237,7 @@ def _roll_back(settings: Settings, versions: Path, has: Sequence[str], *, local:
     lines += [f"mv {path}.aside {path}" for path in aside]
     lines.append(f"guvnor migrate renumber {has[0]}")
     if local:
-        lines.append("guvnor db reset   # or, before that and instead of the rest: the local database afresh")
+        lines.append(
+            "guvnor db reset   # or this first, and only then renumber: it empties the local database"
+        )
     return "\n".join(lines)

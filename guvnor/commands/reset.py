@@ -18,17 +18,17 @@ def reset(settings: Settings) -> None:
     :raises RefusedError: when this is production, by the configuration or by its mark (exit code 4).
     :raises LocalServerError: when the local server cannot be used.
     """
+    if settings.production:
+        raise RefusedError(
+            f"Refused: {production.reason(settings.environment, None)}, and a reset drops every table.",
+            next_step="guvnor config show   # where that is set",
+        )
     if settings.storage_type != "embedded" and settings.storage_dsn:
         raise UsageError(
             f"The configured database is another one (storage.dsn, from {settings.origins['storage.dsn']}); "
             "only that of the local server can be reset.",
             state="Nothing was changed.",
             next_step=typed.again("GUVNOR_STORAGE_TYPE=embedded", when="to reset the local one"),
-        )
-    if settings.production:
-        raise RefusedError(
-            f"Refused: {production.reason(settings.environment, None)}, and a reset drops every table.",
-            next_step="guvnor config show",
         )
     server = LocalServer(local_server_home())
     server.start(tcp=server.status().tcp)

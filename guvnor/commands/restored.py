@@ -13,6 +13,7 @@ from guvnor import postgres, typed
 from guvnor.backup.script import BackupPart
 from guvnor.errors import ExitCode, GuvnorError
 from guvnor.migrate import signals
+from guvnor.migrate.watch import WatchLostError
 from guvnor.online.progress import Progress
 from guvnor.postgres.transient import SERVER_GONE
 
@@ -77,9 +78,7 @@ def shows(part: RestoredPart) -> str:
         return f"SELECT * FROM {part.name};   -- in the new database: what differs?"
     back = all(CHANGED in line for line in part.different)  # they were put back, and are not marked as left
     where = "" if back else " WHERE guvnor_state = 'left'"
-    return (
-        f"SELECT * FROM {part.stage}{where};   -- the backup's values; drop the table when you have decided"
-    )
+    return f"SELECT * FROM {part.stage}{where};   -- the backup's values"
 
 
 def what(part: BackupPart, count: int) -> str:
@@ -102,6 +101,8 @@ def failures(canceller: signals.Canceller, schema: str, state: str) -> Iterator[
     """
     try:
         yield
+    except WatchLostError as error:
+        raise RestoreError(error.message, state=state, next_step=typed.again()) from error
     except psycopg2.Error as error:
         canceller.check()
         code, said = error.pgcode, postgres.primary_message(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from guvnor.migrate import guard
 from guvnor.migrate.preflight import Ready
 from guvnor.migrate.request import Request
 from guvnor.migrate.signals import Canceller
+from guvnor.online.progress import Progress
 from guvnor.revisions.plan import Plan
 from guvnor.revisions.script import Direction
 
@@ -66,7 +68,7 @@ class BackupPolicy:
         rolls_back = any(step.direction is Direction.DOWN for step in plan.steps)
         asked_for = settings.backup and settings.backup_directory is not None
         found = self._losses(plan) if production or (rolls_back and asked_for) else BackupDecision()
-        hashed = (*found.hashed, *backup_hashed(plan, settings, whole=whole is not None))
+        hashed = (*found.hashed, *backup_hashed(plan, settings))
         found = replace(found, hashed=hashed)
         if whole is not None and plan.steps:
             from guvnor.backup.take import check_backup
@@ -110,21 +112,28 @@ class BackupPolicy:
         options = decision.options
         if options is None:
             return None
-        from guvnor.backup import take
-
-        taken: TakenBackup | None
-        database, report = self.ready.database, self.request.observer.progressed
-        if options.command is not None:
-            taken = take.run_backup_command(database, options.command, report)
-        elif decision.objects is None:
-            taken = take.back_up_database(database, options, report)
-        else:
-            with postgres.closing(database.connect("backup")) as connection:
-                self.canceller.connections.append(connection)
-                taken = take.back_up_dropped(connection, decision.objects, options, report)
+        report = self.request.observer.progressed
+        try:
+            taken = self._take(options, decision.objects, report)
+        finally:
+            report(Progress("backup", "", ended=True))
         if taken is not None:
             log.info("backup taken", extra=asdict(taken))
         return taken
+
+    def _take(
+        self, options: BackupOptions, objects: Sequence[Object] | None, report: Callable[[Progress], None]
+    ) -> TakenBackup | None:
+        from guvnor.backup import take
+
+        database = self.ready.database
+        if options.command is not None:
+            return take.run_backup_command(database, options.command, report)
+        if objects is None:
+            return take.back_up_database(database, options, report)
+        with postgres.closing(database.connect("backup")) as connection:
+            self.canceller.connections.append(connection)
+            return take.back_up_dropped(connection, objects, options, report)
 
     def _decide_for_rollback(self, plan: Plan, found: BackupDecision) -> BackupDecision:
         """Choose a backup of what is lost if that is known and separable, else of the whole database."""
@@ -215,10 +224,10 @@ def raise_first(error: GuvnorError, plan: Plan, settings: Settings) -> None:
         ) from None
 
 
-def backup_hashed(plan: Plan, settings: Settings, *, whole: bool) -> tuple[str, ...]:
-    """Return what a confirmation covers of the backup: whether there is one, never where it goes.
+def backup_hashed(plan: Plan, settings: Settings) -> tuple[str, ...]:
+    """Return what a confirmation covers of the backup: that a rollback has none.
 
-    :param whole: whether a backup of the whole database is asked for.
+    Where it goes, and whether it is one of the whole database, makes no plan more dangerous.
     """
     rolls_back = any(step.direction is Direction.DOWN for step in plan.steps)
-    return ("no backup",) * (rolls_back and not settings.backup) + ("whole backup",) * whole
+    return ("no backup",) * (rolls_back and not settings.backup)

@@ -38,7 +38,8 @@ _NEXT_STEPS = {
     errorcodes.UNIQUE_VIOLATION: _MEND_ROWS,
     errorcodes.FOREIGN_KEY_VIOLATION: _MEND_ROWS,
     errorcodes.CHECK_VIOLATION: _MEND_ROWS,
-    errorcodes.NOT_NULL_VIOLATION: _MEND_ROWS,
+    errorcodes.NOT_NULL_VIOLATION: "Give a new column a default in the revision, or fill it there with "
+    "op.backfill before op.set_not_null; or correct the rows that hold NULL. Then: {again}",
 }
 
 

@@ -39,7 +39,7 @@ _ANSWER = 5.0  # seconds in which a look is answered where there is no budget
 
 
 class WatchLostError(GuvnorError):
-    """The watch was lost: nobody could see any more whether the revision made the application wait."""
+    """The watch was lost: nobody could see any more whether this made the application wait."""
 
     repeat_when = ""
 
@@ -150,8 +150,10 @@ class Watch:
         timeout = budget / 2 if budget is not None else _ANSWER
         try:
             with self.connection.cursor() as cursor:
+                # Nobody waits because of the step yet, so a slow moment of the server may pass.
+                cursor.execute(f"SET statement_timeout = {round(_ANSWER * 1000)}")
+                self._standby = stalls.has_standby(self.connection)
                 cursor.execute(f"SET statement_timeout = {max(1, round(timeout * 1000))}")
-            self._standby = stalls.has_standby(self.connection)
         except psycopg2.Error:
             self.lost = True
         self.check()
@@ -224,15 +226,19 @@ class Watch:
             if self._closed.wait(_INTERVAL):
                 return
             if not self._open.is_set():
+                self._asking = False
                 continue
             try:
-                self._asked, self._asking = time.monotonic(), True
+                if not self._asking:
+                    self._asked, self._asking = time.monotonic(), True
                 self._look_once()
+                self._asking = False
+            except psycopg2.errors.QueryCanceled:
+                pass  # the server was slow for once; how long it may be, the watch of the watch knows
             except Exception:  # noqa: BLE001 - such as a text that cannot be decoded; unseen means lost
+                self._asking = False
                 self._lose()
                 return
-            finally:
-                self._asking = False
 
     def _await_answers(self) -> None:
         """Notice that a look gets no answer: its thread waits for the network."""

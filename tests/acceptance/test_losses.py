@@ -383,6 +383,16 @@ def test_giving_up_the_backup_is_another_plan(places, guvnor, project):
     assert plan_hash(shown.out) == plan_hash(with_backup.err)
 
 
+def test_a_backup_of_the_whole_database_is_no_other_plan(places, guvnor, project, directory):
+    project.add_revision("DELETE FROM visits", "SELECT 1")
+    here = {"database": places, "cwd": project.directory, "env": PRODUCTION}
+    hash_of_plan = plan_hash(succeeds(guvnor("migrate", "plan", **here)).out)
+    refused = ends(guvnor("migrate", "deploy", "--backup", directory, **here), 4)
+    assert plan_hash(refused.err) == hash_of_plan
+    confirmed = ("--confirm", hash_of_plan)
+    succeeds(guvnor("migrate", "deploy", "--backup", directory, *confirmed, **here), "Applied 004")
+
+
 def test_savepoints_of_a_revision_do_not_hide_what_it_loses(places, guvnor, project):
     """The shadow has savepoints of its own, which must not take those of the revision with them."""
     project.add_revision(
