@@ -11,7 +11,7 @@ from guvnor.terminal import cells, laid_out
 LINES = (
     "⚠️  WARNING: extension uuid-ossp is not available: gen_random_uuid() stands in for it, whatever is asked",
     "   State: The revision is half done: what came before its online part is committed, and it ended.",
-    "   Next:  Correct the revision or what it ran into, then: guvnor migrate up --max-wait 20min --json",
+    "   Next:  Correct the revision or what it ran into, and see the pages about it, then run guvnor again",
     "Pending Migrations: 003_one_that_is_long, 004_another_one_of_these, 005_the_third_of_them, 006_the_last",
     "❌ Kurz: 日本語のテキスト 日本語のテキスト 日本語のテキスト 日本語のテキスト 日本語のテキスト 日本語",
 )
@@ -44,6 +44,15 @@ def test_a_command_can_be_pasted(command):
     assert all(cells(line) <= 60 for line in lines)
     pasted = "\n".join(lines).removeprefix("   Next:  ")
     assert shlex.split(pasted.replace("\\\n", ""), comments=True) == shlex.split(command)
+
+
+def test_a_command_after_words_has_lines_of_its_own():
+    command = "GUVNOR_ENV=production scripts/deploy --result /var/log/result.json --wait-for-server 20s"
+    words = "   Next:  Correct the rows that violate it, then: "
+    first, *lines = laid_out(words + command, 60).splitlines()
+    assert first == words.rstrip()
+    assert all(cells(line) <= 60 for line in lines)
+    assert shlex.split("\n".join(lines).replace("\\\n", "")) == shlex.split(command)
 
 
 def test_sql_is_broken_outside_of_quotes_only():
