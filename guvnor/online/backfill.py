@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from guvnor.online import ranges
+from guvnor.online import partitions, ranges
 from guvnor.online.execute import OnlineStep, OnlineStepError
 from guvnor.online.ranges import Ranges
+from guvnor.postgres.quoting import quoted
 
 _IN_VAIN_MOST = 3  # passes; the application may change the one row that is left at the same moment
 
@@ -17,11 +18,12 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
     :raises OnlineStepError: when it would never end.
     """
     length, first = ranges.FIRST, True
-    for relation in ranges.leaves(step.connection, table):
+    for relation in (member.name for member in partitions.with_rows(step.connection, table)):
+        source = f"ONLY {relation} AS {quoted(table)}"  # the text may name the table
 
-        def change(in_range: str, relation: str = relation) -> str:
+        def change(in_range: str, source: str = source) -> str:
             return (
-                f"WITH updated AS (UPDATE ONLY {relation} SET {assignments}\n"
+                f"WITH updated AS (UPDATE {source} SET {assignments}\n"
                 f"WHERE {in_range} AND ({where}\n) "
                 f"RETURNING ({where}\n) AS again) SELECT bool_or(again), count(*) FROM updated"
             )
@@ -35,7 +37,7 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
                 )
             return int(updated)
 
-        work = Ranges(step, relation, f"ONLY {relation}", where, change, length)
+        work = Ranges(step, relation, source, where, change, length)
         if not work.work_off(count, in_vain_most=_IN_VAIN_MOST, pause=not first):
             raise OnlineStepError(
                 f"The backfill of {relation} would never end: a trigger or a rule keeps its UPDATE from rows "

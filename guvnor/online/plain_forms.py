@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from guvnor.online.kept_names import kept_name
 from guvnor.postgres.quoting import constant, quoted
@@ -28,6 +29,21 @@ def drop_index(name: str, *, concurrently: bool = False) -> str:
 def validate_constraint(table: str, name: str) -> str:
     """Return the statement that validates a constraint."""
     return f"ALTER TABLE {quoted(table)} VALIDATE CONSTRAINT {quoted(name)}"
+
+
+def add_foreign_key(table: str, name: str, definition: str) -> str:
+    """Return the statement that adds a foreign key."""
+    return f"ALTER TABLE {quoted(table)} ADD CONSTRAINT {quoted(name)} {definition}"
+
+
+def add_key(table: str, name: str, kind: str, columns: Sequence[str], *, only: bool = False) -> str:
+    """Return the statement that adds a unique constraint or a primary key.
+
+    :param kind: ``UNIQUE`` or ``PRIMARY KEY``.
+    :param only: whether to a partitioned table without its partitions.
+    """
+    on = f"{'ONLY ' if only else ''}{quoted(table)}"
+    return f"ALTER TABLE {on} ADD CONSTRAINT {quoted(name)} {kind} ({', '.join(map(quoted, columns))})"
 
 
 def add_enum_value(name: str, value: str, before: str | None, after: str | None) -> str:
