@@ -125,7 +125,8 @@ _PARTS = f"""
             AND k.conrelid = i.indrelid
         WHERE tree.index IS NULL AND i.indrelid = tree.oid AND i.indisunique = root.indisunique
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS a WHERE a.inhrelid = i.indexrelid)
-          AND (root.contype IS NULL OR k.contype IS NULL OR k.contype = root.contype)
+          AND (root.contype IS NULL OR k.contype = root.contype
+               OR k.contype IS NULL AND x.relname ~ '_p?key[0-9]*$')  -- built for it, and no other index
           AND {DEFINITION} = root.definition
         ORDER BY k.contype IS NOT DISTINCT FROM root.contype DESC, valid DESC, i.indexrelid LIMIT 1
     ) AS equal ON true
