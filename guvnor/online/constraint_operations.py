@@ -17,6 +17,7 @@ _ADOPTS_UNVALIDATED = 180000  # since this version, a partitioned table takes a 
 
 @Operations.register_operation("validate_constraint")
 @Operations.register_operation("set_not_null")
+@Operations.register_operation("drop_not_null")
 @Operations.register_operation("add_foreign_key")
 @Operations.register_operation("add_unique_constraint")
 @Operations.register_operation("add_primary_key")
@@ -49,8 +50,7 @@ class ConstraintOperations:
         :param column: a column that no longer holds a NULL.
         """
         context = operations.migration_context
-        check = suffixed(f"guvnor_{table}_{column}", "_is_set")
-        drop_check = f"ALTER TABLE {quoted(table)} DROP CONSTRAINT IF EXISTS {quoted(check)}"
+        check, drop_check = _check_of(table, column)
         set_not_null = f"ALTER TABLE {quoted(table)} ALTER COLUMN {quoted(column)} SET NOT NULL"
         has_check = False
         if not context.as_sql:
@@ -75,6 +75,22 @@ class ConstraintOperations:
         run_sql(context, drop_check)
 
     @classmethod
+    def drop_not_null(cls, operations: Operations, table: str, column: str) -> None:
+        """Let a column be NULL again: the way back from ``op.set_not_null`` and ``op.add_primary_key``.
+
+        It also drops the check that a killed ``op.set_not_null`` has left. Since PostgreSQL 18, a partition
+        whose primary key was built by itself has a NOT NULL of its own, which stays when its table's goes.
+        """
+        context = operations.migration_context
+        _, drop_check = _check_of(table, column)
+        drop = f"ALTER COLUMN {quoted(column)} DROP NOT NULL"
+        run_sql(context, drop_check)
+        run_sql(context, f"ALTER TABLE {quoted(table)} {drop}")
+        if not context.as_sql:
+            for partition in constraints.partitions_not_null(session_of(context), quoted(table), column):
+                run_sql(context, f"ALTER TABLE {partition} {drop}")
+
+    @classmethod
     def add_foreign_key(cls, operations: Operations, table: str, name: str, definition: str) -> None:
         """Add a foreign key without reading the table under a lock.
 
@@ -92,8 +108,7 @@ class ConstraintOperations:
             return
         note_plain_form(context, add)
         connection = session_of(context)
-        members = partitions.members(connection, table)
-        partitions.check(members, table, "No foreign key can be added to it.")
+        members = partitions.with_partitions(connection, table, "No foreign key can be added to it.")
         if _valid(context, table, name) is None:
             if members[0].kind == "p" and connection.server_version < _ADOPTS_UNVALIDATED:
                 _add_to_leaves(context, table, name, definition)
@@ -127,6 +142,12 @@ class ConstraintOperations:
         for column in columns:
             cls.set_not_null(operations, table, column)
         _add_key(operations.migration_context, table, name, "PRIMARY KEY", columns)
+
+
+def _check_of(table: str, column: str) -> tuple[str, str]:
+    """Return the name of the check that a column holds no NULL, and the statement that drops it."""
+    check = suffixed(f"guvnor_{table}_{column}", "_is_set")
+    return check, f"ALTER TABLE {quoted(table)} DROP CONSTRAINT IF EXISTS {quoted(check)}"
 
 
 def _valid(context: MigrationContext, table: str, name: str) -> bool | None:
@@ -170,8 +191,7 @@ def _add_key(context: MigrationContext, table: str, name: str, kind: str, column
         return
     note_plain_form(context, add)
     connection = session_of(context)
-    members = partitions.members(connection, table)
-    partitions.check(members, table, "No index can be built on it.")
+    members = partitions.with_partitions(connection, table, "No index can be built on it.")
     is_there = _valid(context, table, name) is not None
     if members[0].kind == "p":
         if not is_there:

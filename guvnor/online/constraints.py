@@ -123,6 +123,23 @@ def is_not_null(connection: Connection, table: str, column: str) -> bool:
     return bool(scalar(connection, sql, (table, column)))
 
 
+def partitions_not_null(connection: Connection, table: str, column: str) -> list[str]:
+    """Return the partitions, at any depth, in which a column is NOT NULL and no part of a primary key.
+
+    :param table: as SQL writes it.
+    """
+    sql = """
+        SELECT c.oid::regclass::text
+        FROM pg_partition_tree(to_regclass(%s)) AS tree
+        JOIN pg_catalog.pg_class AS c ON c.oid = tree.relid AND tree.level > 0
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attname = %s AND a.attnotnull
+        WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i
+                          WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY (i.indkey))
+        ORDER BY tree.level, c.relname
+    """
+    return [name for (name,) in rows(connection, sql, (table, column))]
+
+
 def constraint_is_valid(connection: Connection, table: str, name: str) -> bool | None:
     """Tell whether a table's constraint is valid; None when there is none.
 

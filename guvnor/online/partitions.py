@@ -78,6 +78,18 @@ def with_rows(connection: Connection, table: str) -> list[Member]:
     return [member for member in found if member.holds_rows]
 
 
+def with_partitions(connection: Connection, table: str, why: str) -> list[Member]:
+    """Return a table and its partitions, without the tables that inherit from it.
+
+    :param why: what cannot be done on one that is no table, in a sentence.
+    :raises OnlineStepError: that names a table on which it cannot.
+    """
+    found = members(connection, table)
+    parts = [*found[:1], *(member for member in found[1:] if member.is_partition)]
+    check(parts, table, why)
+    return parts
+
+
 def check(found: list[Member], table: str, why: str) -> None:
     """Check that a step can work on a table and on all below it.
 

@@ -88,8 +88,7 @@ OPERATIONS = {
     ),
     "not null": Operation(
         'op.set_not_null("parts", "n")',
-        'op.execute("ALTER TABLE parts ALTER COLUMN n DROP NOT NULL, '
-        'DROP CONSTRAINT IF EXISTS guvnor_parts_n_is_set")',
+        'op.drop_not_null("parts", "n")',
         "ALTER TABLE parts ALTER COLUMN n SET NOT NULL",
     ),
     "foreign key": Operation(
@@ -104,9 +103,7 @@ OPERATIONS = {
     ),
     "primary key": Operation(
         'op.add_primary_key("parts", "parts_key", ["id", "at"])',
-        DROP_CONSTRAINT.format("parts_key")
-        + '\nop.execute("ALTER TABLE parts ALTER COLUMN id DROP NOT NULL, '
-        'DROP CONSTRAINT IF EXISTS guvnor_parts_id_is_set")',
+        DROP_CONSTRAINT.format("parts_key") + '\nop.drop_not_null("parts", "id")',
         "ALTER TABLE parts ADD CONSTRAINT parts_key PRIMARY KEY (id, at)",
     ),
     "backfill": Operation(
@@ -170,7 +167,8 @@ _CATALOGS = {
     """,
     "constraints": """
         SELECT k.conrelid::regclass::text, k.conname, k.contype::text, pg_get_constraintdef(k.oid),
-               k.convalidated, k.conislocal, k.coninhcount, p.conrelid::regclass::text, p.conname
+               k.convalidated, k.coninhcount, p.conrelid::regclass::text, p.conname,
+               CASE WHEN k.contype <> 'n' THEN k.conislocal END
         FROM pg_constraint AS k LEFT JOIN pg_constraint AS p ON p.oid = k.conparentid
         WHERE k.connamespace = 'public'::regnamespace
     """,
