@@ -68,7 +68,7 @@ class OnlineOperations:
             raise execute.OnlineStepError(
                 f"The statement for index {name} does not say CONCURRENTLY, so it would lock writers out."
             )
-        context, plain = operations.migration_context, plain_forms.create_index(sql)
+        context, plain = operations.migration_context, plain_forms.create_index(name, sql)
         runner = runner_of(context)
         if runner is not None and runner.builds_at_once(name, plain):
             run_sql(context, plain)

@@ -118,10 +118,10 @@ class _Recorder:
             self._fail()
         self.statements.append(sqltext)
 
-    def create_index_concurrently(self, name: str, sql: str) -> None:  # noqa: ARG002 - as in a revision
+    def create_index_concurrently(self, name: str, sql: str) -> None:
         if not plain_forms.is_concurrent(sql):
             self._fail()
-        self.statements.append(plain_forms.create_index(sql))
+        self.statements.append(plain_forms.create_index(name, sql))
 
     def drop_index_concurrently(self, name: str) -> None:
         self.statements.append(plain_forms.drop_index(name))
