@@ -111,6 +111,11 @@ OPERATIONS = {
         'op.execute("SELECT 1")',
         "UPDATE parts SET label = 'new ' || n WHERE label IS NULL",
     ),
+    "backfill that moves rows": Operation(
+        """op.backfill("parts", "at = at + 365, label = 'moved'", "at < '2024-06-01'")""",
+        'op.execute("SELECT 1")',
+        "UPDATE parts SET at = at + 365, label = 'moved' WHERE at < '2024-06-01'",
+    ),
     "backfill of tables that inherit": Operation(
         """op.backfill("above", "label = 'new ' || id", "label IS NULL")""",
         'op.execute("SELECT 1")',
