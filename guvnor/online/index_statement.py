@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guvnor.online.execute import OnlineStepError
+from guvnor.online.partitions import refusal
 from guvnor.postgres import Connection, row, rows
 from guvnor.postgres.quoting import quoted
 
@@ -31,7 +32,8 @@ _INDEX = """
 
 # A name that does not occur in the statement is not that of its table; one in quotes may hold a quote.
 _CANDIDATES = """
-    SELECT c.relname, c.oid::regclass::text, c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
+    SELECT c.relname, c.oid::regclass::text, c.relpersistence = 't',
+           c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
     FROM pg_catalog.pg_class AS c
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND pg_table_is_visible(c.oid)
@@ -73,21 +75,25 @@ def target(connection: Connection, index: str, sql: str) -> IndexTarget | None:
     if connection.autocommit or all(ordinary for *_, ordinary in candidates):
         return None
     with connection.cursor() as cursor:
-        cursor.execute("SAVEPOINT guvnor_target")
-        for name, shown, _ in candidates:
-            if not shown.startswith("pg_temp"):
+        cursor.execute("SAVEPOINT guvnor_target; SET LOCAL temp_tablespaces = ''")
+        for name, shown, is_temporary, _ in candidates:
+            if not is_temporary:
                 cursor.execute(f"CREATE TEMPORARY TABLE {quoted(name)} (LIKE {shown})")
-        cursor.execute("SELECT pg_my_temp_schema()")
         cursor.execute(sql)
         found = row(
             connection,
-            f"SELECT c.relname, i.indisunique, {DEFINITION} FROM {_INDEX} "
+            f"SELECT c.relname, i.indisunique, {DEFINITION}, x.reltablespace <> 0 FROM {_INDEX} "
             "WHERE c.relnamespace = pg_my_temp_schema() AND x.relname = %s",
             (index,),
         )
         cursor.execute("ROLLBACK TO SAVEPOINT guvnor_target; RELEASE SAVEPOINT guvnor_target")
     if found is None:
         raise OnlineStepError(f"The statement for index {index} makes no index of that name.")
-    table, unique, definition = found
-    shown, ordinary = next(found[1:] for found in candidates if found[0] == table)
+    table, unique, definition, has_tablespace = found
+    shown, _, ordinary = next(found[1:] for found in candidates if found[0] == table)
+    if has_tablespace and not ordinary:
+        raise refusal(
+            f"Index {index} of a partitioned table cannot be given a tablespace while it is built.",
+            "Leave TABLESPACE out, and move the indexes later: ALTER INDEX ... SET TABLESPACE.",
+        )
     return None if ordinary else IndexTarget(table, shown, unique, definition)

@@ -15,7 +15,7 @@ from tests.support.expect import ends, next_step, succeeds, versions
 from tests.support.observe import running
 from tests.support.parted import OPERATIONS
 from tests.support.project import Project
-from tests.support.proxy import Proxy
+from tests.support.proxy import Message, Proxy
 from tests.support.server import Database, Server, run
 
 DONE = (["002"], [(2, False)])
@@ -189,7 +189,8 @@ FOREIGN = """
     [
         name
         for name in OPERATIONS
-        if name not in ("check", "not null", "drop of an index") and "inherit" not in name
+        if name not in ("check", "not null", "drop of an index") and not name.startswith("rows")
+        if "inherit" not in name
     ]
 )
 def test_a_foreign_partition_is_refused_before_anything(
@@ -222,6 +223,7 @@ def test_a_foreign_partition_is_refused_before_anything(
     "body",
     [
         'op.create_index_concurrently("by_n", "CREATE INDEX CONCURRENTLY IF NOT EXISTS by_n ON odd (n)")',
+        """op.delete_rows("odd", where="n = 2", keep=True)""",
         """op.backfill("odd", "label = 'x'", "label IS NULL")""",
         """op.change_rows("odd", set={"n": "2"}, where="true", keep=True)""",
         'op.add_foreign_key("odd", "of_kind", "FOREIGN KEY (n) REFERENCES kinds (id)")',
@@ -231,6 +233,10 @@ def test_a_foreign_partition_is_refused_before_anything(
 def test_what_is_no_table_is_refused_before_anything(
     parts: Database, up: Any, project: Project, body: str, made: str
 ) -> None:
+    if "TEMPORARY" in made and "INDEX" in body:
+        made += (
+            "; INSERT INTO odd SELECT n FROM generate_series(1, 9999) AS n"  # a small one is built at once
+        )
     change(project, f'op.execute("""CREATE {made.format("odd")}""")\n{body}')
     ends(up(), 1, "odd is a ")
     assert versions(parts) == BEFORE
@@ -270,8 +276,8 @@ LAST = {
     "check": 'ALTER TABLE "parts" VALIDATE CONSTRAINT',
     "not null": 'ALTER TABLE "parts" ALTER COLUMN "n" SET NOT NULL',
     "foreign key": 'ALTER TABLE "parts" (VALIDATE|ADD) CONSTRAINT "of_kind"(?!.*NOT VALID)',
-    "unique constraint": "ALTER INDEX one_a_day ATTACH PARTITION parts_rest",
-    "primary key": "ALTER TABLE ONLY .parts. ADD CONSTRAINT",
+    "unique constraint": "ALTER TABLE parts_rest ADD CONSTRAINT .* USING INDEX",
+    "primary key": "ALTER TABLE parts_rest ADD CONSTRAINT .* USING INDEX",
 }
 
 
@@ -281,7 +287,13 @@ def test_the_table_itself_has_nothing_to_read(
 ) -> None:
     """Its statement comes when each leaf has been read: it holds the locks on all of them."""
     pattern = LAST[request.node.callspec.id]
-    with Proxy(parts, lambda message: re.match(pattern, message.text) is not None) as proxy:
+    half_done: list[Message] = []  # the same statement runs in the scratch schema before
+
+    def stop_at(message: Message) -> bool:
+        half_done.extend([message] if "dirty) VALUES (2, true)" in message.text else [])
+        return bool(half_done) and re.match(pattern, message.text) is not None
+
+    with Proxy(parts, stop_at) as proxy:
         process = guvnor.start("migrate", "up", "--no-verify", database=proxy.dsn, cwd=project.directory)
         message = proxy.wait_until_stopped(lambda: process.poll() is None)
         process.send_signal(signal.SIGKILL)
