@@ -20,7 +20,7 @@ def backfill(step: OnlineStep, table: str, assignments: str, where: str) -> None
     :raises OnlineStepError: when it would never end.
     """
     length, first = ranges.FIRST, True
-    for member in partitions.with_rows(step.connection, table):
+    for member in partitions.one_by_one(step.connection, table):
         relation, alias = member.name, quoted(table)  # the text may name the table
         ways = [(f"ONLY {relation} AS {alias}", "true")]
         if (

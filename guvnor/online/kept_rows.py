@@ -26,14 +26,14 @@ def change(step: OnlineStep, rows: KeptChange) -> None:
     :raises OnlineStepError: when rows remain that cannot be changed.
     """
     length, first = ranges.FIRST, True
-    members = partitions.with_rows(step.connection, rows.table)
     for facts in kept_tree.read(step.connection, rows.table, rows.revision):
         with step.connection.cursor() as cursor:
             query = "SELECT alias, pending, change, target FROM"
             cursor.execute(f"{query} ({rows.statements(*facts)}) AS facts")
             alias, pending, statement, target = cursor.fetchall()[0]
         own = target.startswith("ONLY ")  # the rows of a partitioned table are those of its leaves
-        for leaf in [target] if own else [f"ONLY {member.name}" for member in members]:
+        leaves = (f"ONLY {leaf.name}" for leaf in partitions.one_by_one(step.connection, rows.table))
+        for leaf in [target] if own else leaves:
 
             def of_range(condition: str, leaf: str = leaf, statement: str = statement) -> str:
                 return str(statement.replace(RELATION, leaf).replace(RANGE, f"({condition})"))

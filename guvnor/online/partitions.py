@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from guvnor.online.execute import OnlineStepError
@@ -76,6 +77,14 @@ def with_rows(connection: Connection, table: str) -> list[Member]:
     found = members(connection, table)
     check(found, table, "Its rows cannot be changed range by range.")
     return [member for member in found if member.holds_rows]
+
+
+def one_by_one(connection: Connection, table: str) -> Iterator[Member]:
+    """Yield what :func:`with_rows` returns, and read it again before each: one may have come or gone."""
+    seen = set[int]()
+    while (left := [member for member in with_rows(connection, table) if member.oid not in seen]) != []:
+        seen.add(left[0].oid)
+        yield left[0]
 
 
 def with_partitions(connection: Connection, table: str, why: str) -> list[Member]:
