@@ -111,7 +111,7 @@ class _CallRecorder(Recorder):
         for frame, line in traceback.walk_stack(sys._getframe(1)):
             if frame.f_code.co_filename == self.shown:
                 return line, operation
-            if frame.f_code.co_filename == operations.__file__:
+            if frame.f_code.co_filename in operations.FILES:
                 operation = frame.f_code.co_name.strip("_")
         raise AssertionError("only the functions of a revision write SQL")
 

@@ -22,17 +22,14 @@ ENFORCED: dict[str, str | None] = {
         "op.drop_index_concurrently."
     ),
     "require-concurrent-partition-detach": "Detach the partition by hand, concurrently.",
-    "constraint-missing-not-valid": "Add it NOT VALID in a DO block, then use op.validate_constraint.",
+    "constraint-missing-not-valid": (
+        "Use op.add_foreign_key; add a check NOT VALID in a DO block, then use op.validate_constraint."
+    ),
     "adding-not-nullable-field": "Use op.set_not_null.",
     "adding-field-with-default": "Add the column without a default, then SET DEFAULT, then use op.backfill.",
     "adding-required-field": None,
-    "adding-serial-primary-key-field": (
-        "Build a unique index with op.create_index_concurrently, then ADD CONSTRAINT ... PRIMARY KEY "
-        "USING INDEX."
-    ),
-    "disallowed-unique-constraint": (
-        "Build a unique index with op.create_index_concurrently, then ADD CONSTRAINT ... UNIQUE USING INDEX."
-    ),
+    "adding-serial-primary-key-field": "Use op.add_primary_key.",
+    "disallowed-unique-constraint": "Use op.add_unique_constraint.",
     "changing-column-type": (
         f"{_REPLACE_COLUMN} A type that cuts, rounds or refuses values loses data: the plan counts them, and "
         "production asks. Where that is meant, say so: `# changes data: TABLE.COLUMN: reason`."

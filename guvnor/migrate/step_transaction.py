@@ -31,7 +31,7 @@ from guvnor.migrate.session import RevisionSession
 from guvnor.migrate.stage import Stage
 from guvnor.migrate.step_record import StepRecord
 from guvnor.migrate.watch import Watch
-from guvnor.online import progress, small_tables
+from guvnor.online import looking_ahead, progress, small_tables
 from guvnor.online.execute import OnlineStep
 from guvnor.online.knock import Knock, RevisionStatement
 from guvnor.online.progress import Progress
@@ -135,6 +135,8 @@ class StepTransaction:
     @contextlib.contextmanager
     def online_step(self, context: MigrationContext, what: str) -> Iterator[OnlineStep]:
         """Commit what came before, mark the database dirty but resumable, and run the body in autocommit."""
+        if not self.stage.committed:
+            looking_ahead.check(self.session.driver, self.record.step.plain)
         self.stage.online_step = what
         log.info("online step", extra={"revision": self.record.step.revision, "step": what})
         with context.autocommit_block():

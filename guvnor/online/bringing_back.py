@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from guvnor.online import kept_statement
+from guvnor.online import kept_statement, kept_tree
 from guvnor.online.kept_names import kept_name
 from guvnor.online.kept_statement import WAITING, Kept
-from guvnor.postgres.quoting import constant, quoted
+from guvnor.postgres.quoting import constant
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class KeptReturn:
     def whole(self) -> Kept:
         """Return the statement that brings all rows back at once."""
         text = _BRING_BACK.format(
-            facts=self.statements(),
+            facts=self.statements(*_MEMBER),
+            tree=kept_tree.query(self.table, self.revision),
             nothing=constant(self.nothing),
             left=constant(self.left),
             waiting_in_text=WAITING.replace("'", "''"),
@@ -36,7 +37,9 @@ class KeptReturn:
     def drop(self) -> Kept:
         """Return the statement that drops the table beside, unless a row is left in it."""
         summary = f"op.bring_back: drops table {self.kept}, unless a row had to stay there"
-        return kept_statement.statement(self.table, summary, _DROP.format(facts=self.statements()))
+        tree = kept_tree.query(self.table, self.revision)
+        text = _DROP.format(facts=self.statements(*_MEMBER), tree=tree)
+        return kept_statement.statement(self.table, summary, text)
 
     @property
     def nothing(self) -> str:
@@ -50,11 +53,16 @@ class KeptReturn:
         """What is said of the number of rows that are left, before the query that shows them."""
         return f"rows of {self.table} could not be brought back. They are kept, with the reason"
 
-    def statements(self) -> str:
-        """Return the query that makes the statements; see :data:`_RETURNING`."""
-        source, kept = constant(quoted(self.table)), constant(self.kept)
+    def statements(self, source: str, _table: str, kept: str) -> str:
+        """Return the query that makes the statements for a table of the tree; see :data:`_RETURNING`.
+
+        :param source: an expression of SQL for the table, as SQL writes it.
+        :param kept: one for the name of the table beside.
+        """
         return _RETURNING.format(source=source, kept=kept, waiting=constant(WAITING))
 
+
+_MEMBER = ("member.source", "member.name", "member.kept")
 
 # The columns are: the name of the table beside, NULL where there is none; why nothing can be brought back;
 # the statement that brings back; what is said of a row that stays.
@@ -131,55 +139,65 @@ LEFT JOIN lists AS l ON true
 
 _BRING_BACK = """
 DECLARE
+    member record;
+    was_kept boolean := false;
     plan record;
     place tid;
     back bigint;
     one bigint;
 BEGIN
-    SELECT * INTO plan FROM ({facts}) AS facts;
-    IF plan.kept IS NULL THEN
-        RAISE WARNING USING MESSAGE = {nothing};
-        RETURN;
-    END IF;
-    SET CONSTRAINTS ALL IMMEDIATE;  -- a row that cannot be brought back is found here, not at the commit
-    WHILE plan.problem IS NULL AND back IS DISTINCT FROM 0 LOOP
-        BEGIN
-            EXECUTE replace(plan.change, chr(2), 'true') INTO back;
-        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR with_check_option_violation
-                    OR plpgsql_error THEN
-            back := 0;  -- row by row, then
-            FOR place IN EXECUTE format('SELECT ctid FROM %s WHERE {waiting_in_text}', plan.kept) LOOP
-                BEGIN
-                    EXECUTE replace(plan.change, chr(2), format('ctid = %L', place)) INTO one;
-                    back := back + one;
-                EXCEPTION WHEN data_exception OR integrity_constraint_violation OR with_check_option_violation
-                            OR plpgsql_error THEN
-                    EXECUTE format('UPDATE %s SET guvnor_left_why = %L WHERE ctid = %L',
-                                   plan.kept, SQLERRM, place);
-                END;
-            END LOOP;
-        END;
+    FOR member IN {tree} LOOP
+        SELECT * INTO plan FROM ({facts}) AS facts;
+        CONTINUE WHEN plan.kept IS NULL;
+        was_kept := true;
+        back := NULL;
+        SET CONSTRAINTS ALL IMMEDIATE;  -- a row that cannot be brought back is found here, not at the commit
+        WHILE plan.problem IS NULL AND back IS DISTINCT FROM 0 LOOP
+            BEGIN
+                EXECUTE replace(plan.change, chr(2), 'true') INTO back;
+            EXCEPTION WHEN data_exception OR integrity_constraint_violation OR with_check_option_violation
+                        OR plpgsql_error THEN
+                back := 0;  -- row by row, then
+                FOR place IN EXECUTE format('SELECT ctid FROM %s WHERE {waiting_in_text}', plan.kept) LOOP
+                    BEGIN
+                        EXECUTE replace(plan.change, chr(2), format('ctid = %L', place)) INTO one;
+                        back := back + one;
+                    EXCEPTION WHEN data_exception OR integrity_constraint_violation
+                                OR with_check_option_violation OR plpgsql_error THEN
+                        EXECUTE format('UPDATE %s SET guvnor_left_why = %L WHERE ctid = %L',
+                                       plan.kept, SQLERRM, place);
+                    END;
+                END LOOP;
+            END;
+        END LOOP;
+        EXECUTE format('UPDATE %s SET guvnor_left_at = now(), '
+                       'guvnor_left_why = COALESCE(guvnor_left_why, %L) WHERE {waiting_in_text}',
+                       plan.kept, plan.usually);
+        EXECUTE format('SELECT count(*) FROM %s', plan.kept) INTO back;
+        IF back > 0 THEN
+            RAISE WARNING USING MESSAGE = concat(back, ' ', {left}, ': SELECT * FROM ', plan.kept);
+        END IF;
     END LOOP;
-    EXECUTE format('UPDATE %s SET guvnor_left_at = now(), guvnor_left_why = COALESCE(guvnor_left_why, %L) '
-                   'WHERE {waiting_in_text}', plan.kept, plan.usually);
-    EXECUTE format('SELECT count(*) FROM %s', plan.kept) INTO back;
-    IF back > 0 THEN
-        RAISE WARNING USING MESSAGE = concat(back, ' ', {left}, ': SELECT * FROM ', plan.kept);
+    IF NOT was_kept THEN
+        RAISE WARNING USING MESSAGE = {nothing};
     END IF;
 END
 """
 
 _DROP = """
 DECLARE
+    member record;
     plan record;
     is_empty boolean;
 BEGIN
-    SELECT * INTO plan FROM ({facts}) AS facts;
-    IF plan.kept IS NOT NULL THEN
-        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', plan.kept) INTO is_empty;
-        IF is_empty THEN
-            EXECUTE format('DROP TABLE %s', plan.kept);
+    FOR member IN {tree} LOOP
+        SELECT * INTO plan FROM ({facts}) AS facts;
+        IF plan.kept IS NOT NULL THEN
+            EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', plan.kept) INTO is_empty;
+            IF is_empty THEN
+                EXECUTE format('DROP TABLE %s', plan.kept);
+            END IF;
         END IF;
-    END IF;
+    END LOOP;
 END
 """

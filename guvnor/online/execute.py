@@ -12,18 +12,15 @@ from typing import Any, Protocol
 import psycopg2
 
 from guvnor.errors import GuvnorError
-from guvnor.online import backoff, blockers, plain_forms, progress, remedies
+from guvnor.online import blockers, plain_forms, progress, remedies
 from guvnor.online.progress import Progress
 from guvnor.online.replicas import ReplicaPolicy
-from guvnor.postgres import Connection, scalar, transaction
-from guvnor.postgres.quoting import quoted
+from guvnor.postgres import Connection, scalar
+from guvnor.postgres.quoting import quoted, unquoted
 
 log = logging.getLogger(__name__)
 
 _POLL = 0.2  # seconds
-_DROP_PATIENCE = 8.0  # seconds
-_KNOCK = 0.02  # seconds between two tries that do not wait
-_WAIT_EVERY = 25  # tries, of which one waits: a table may never be free, since transactions overlap on it
 
 
 class OnlineStepError(GuvnorError):
@@ -82,101 +79,65 @@ def create_index(step: OnlineStep, name: str, sql: str) -> None:
 
     :raises OnlineStepError: when the statement ends and there is no valid index of that name.
     """
-    _tune_for_index_build(step)
+    tune_for_index_build(step)
     for attempt in range(3):
-        _await_others(step, name)
-        valid = _index_is_valid(step.connection, name)
+        await_builder(step, quoted(name), name)
+        valid = index_is_valid(step.connection, quoted(name))
         if valid:
             log.info("index is in place", extra={"index": name, "was_there": attempt == 0})
             return
         if valid is False:
-            log.warning("dropping the invalid index of an interrupted build", extra={"index": name})
-            step.execute(plain_forms.drop_index(name, concurrently=True))
+            drop_invalid(step, quoted(name))
         try:
             step.execute(sql)
         except psycopg2.errors.DuplicateTable:
             continue  # another backend has finished the same index meanwhile
         except psycopg2.Error as error:
             remedies.note_index(step.connection, quoted(name), error)
-            _drop_remains(step, name)
+            drop_remains(step, quoted(name))
             raise
-        if _index_is_valid(step.connection, name):
+        if index_is_valid(step.connection, quoted(name)):
             return
     raise OnlineStepError(f"The statement for index {name} ended, but there is no valid index of that name.")
 
 
-def _drop_remains(step: OnlineStep, name: str) -> None:
-    """Drop what a failed build left: an invalid index slows down writes, and a unique one refuses some."""
+def drop_invalid(step: OnlineStep, index: str) -> None:
+    """Drop what an interrupted build has left.
+
+    :param index: as SQL writes it.
+    """
+    log.warning("dropping the invalid index of an interrupted build", extra={"index": unquoted(index)})
+    step.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
+
+
+def drop_remains(step: OnlineStep, index: str) -> None:
+    """Drop what a failed build left: an invalid index slows down writes, and a unique one refuses some.
+
+    :param index: as SQL writes it.
+    """
     try:
-        if _index_is_valid(step.connection, name) is False:
-            step.execute(plain_forms.drop_index(name, concurrently=True))
+        if index_is_valid(step.connection, index) is False:
+            step.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
     except psycopg2.Error:
-        log.warning("the failed build left an invalid index, which the next run drops", extra={"index": name})
+        log.warning(
+            "the failed build left an invalid index, which the next run drops", extra={"index": index}
+        )
 
 
 def drop_index(step: OnlineStep, name: str) -> None:
     """Drop an index concurrently, when it exists."""
-    _await_others(step, name)
-    try:
-        step.execute(plain_forms.drop_index(name, concurrently=True))
-    except psycopg2.Error as error:
-        remedies.note_dropped_index(error)
-        raise
+    await_builder(step, quoted(name), name)
+    step.execute(plain_forms.drop_index(name, concurrently=True))
 
 
-def validate_constraint(step: OnlineStep, table: str, name: str) -> None:
-    """Validate a constraint when it is not valid yet.
-
-    :raises OnlineStepError: when there is no such constraint.
-    """
-    valid = constraint_is_valid(step.connection, table, name)
-    if valid is None:
-        raise OnlineStepError(f"Table {table} has no constraint {name} to validate.")
-    if valid:
-        return
-    try:
-        step.execute(plain_forms.validate_constraint(table, name))
-    except psycopg2.Error as error:
-        remedies.note_constraint(step.connection, quoted(table), name, error)
-        raise
-
-
-def check_not_null(step: OnlineStep, table: str, name: str) -> None:
-    """Validate the check that a column holds no NULL; drop it when that fails, since it would refuse rows."""
-    try:
-        validate_constraint(step, table, name)
-    except psycopg2.errors.CheckViolation:
-        drop_constraint(step, table, name)
-        raise
-
-
-def drop_constraint(step: OnlineStep, table: str, name: str) -> None:
-    """Drop a constraint that could not be validated, so that it refuses no row from now on.
-
-    The statement takes ACCESS EXCLUSIVE, so most tries do not wait for it, and nobody queues behind them; if
-    all fail, the next run drops the constraint.
-    """
-    name_of_table, deadline, tries = quoted(table), time.monotonic() + _DROP_PATIENCE, 0
-    while time.monotonic() < deadline:
-        wait = tries % _WAIT_EVERY == _WAIT_EVERY - 1
-        try:
-            with transaction(step.connection) as cursor:
-                cursor.execute(f"SET LOCAL lock_timeout = '{backoff.SHORTEST * 1000:.0f}ms'")
-                nowait = "" if wait else " NOWAIT"
-                cursor.execute(f"LOCK TABLE ONLY {name_of_table} IN ACCESS EXCLUSIVE MODE{nowait}")
-                cursor.execute(f"ALTER TABLE {name_of_table} DROP CONSTRAINT IF EXISTS {quoted(name)}")
-            return
-        except psycopg2.errors.LockNotAvailable:
-            tries += 1
-            time.sleep(_KNOCK)
-    log.warning("a constraint that was not validated remains", extra={"table": table, "constraint": name})
-
-
-def _await_others(step: OnlineStep, index: str) -> None:
+def await_builder(step: OnlineStep, index: str, shown: str) -> None:
     """Wait while another backend holds SHARE UPDATE EXCLUSIVE on the table of an invalid index.
 
     The build of a killed client goes on, and holds that lock until its end (PostgreSQL documentation,
     "Explicit Locking").
+
+    :param index: as SQL writes it.
+    :param shown: its name as messages have it.
     """
     sql = """
         SELECT l.pid
@@ -189,12 +150,12 @@ def _await_others(step: OnlineStep, index: str) -> None:
         LIMIT 1
     """
     told: int | None = None
-    while (pid := scalar(step.connection, sql, (quoted(index),))) is not None:
+    while (pid := scalar(step.connection, sql, (index,))) is not None:
         if told != pid:
             log.warning(
-                f"waiting for another session, which still builds index {index}: "
+                f"waiting for another session, which still builds index {shown}: "
                 f"{blockers.session(step.onlooker, pid)}",
-                extra={"index": index, "pid": pid},
+                extra={"index": shown, "pid": pid},
             )
             told = pid
         # What that build waits for, in turn, is named, too.
@@ -203,14 +164,17 @@ def _await_others(step: OnlineStep, index: str) -> None:
         time.sleep(_POLL)
 
 
-def _index_is_valid(connection: Connection, name: str) -> bool | None:
-    """Tell whether an index is valid; None when there is none."""
+def index_is_valid(connection: Connection, index: str) -> bool | None:
+    """Tell whether an index is valid; None when there is none.
+
+    :param index: as SQL writes it.
+    """
     sql = "SELECT indisvalid AND indisready FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(%s)"
-    valid: bool | None = scalar(connection, sql, (quoted(name),))
+    valid: bool | None = scalar(connection, sql, (index,))
     return valid
 
 
-def _tune_for_index_build(step: OnlineStep) -> None:
+def tune_for_index_build(step: OnlineStep) -> None:
     """Give an index build more memory and workers, for this session and within what the server allows.
 
     Memory: as much as the shared buffers, which the server's owner has sized for the machine, up to 1 GB.
@@ -234,19 +198,3 @@ def _tune_for_index_build(step: OnlineStep) -> None:
             set_config('client_connection_check_interval', '0', false)
         """
     )
-
-
-def is_not_null(connection: Connection, table: str, column: str) -> bool:
-    """Tell whether a column is NOT NULL."""
-    sql = "SELECT attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
-    return bool(scalar(connection, sql, (quoted(table), column)))
-
-
-def constraint_is_valid(connection: Connection, table: str, name: str) -> bool | None:
-    """Tell whether a table's constraint is valid; None when there is none."""
-    valid: bool | None = scalar(
-        connection,
-        "SELECT convalidated FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass(%s) AND conname = %s",
-        (quoted(table), name),
-    )
-    return valid

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from guvnor.online import kept_statement
+from guvnor.online import kept_statement, kept_tree
 from guvnor.online.kept_names import kept_name
 from guvnor.online.kept_statement import Kept
-from guvnor.postgres.quoting import constant, quoted
+from guvnor.postgres.quoting import constant
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,8 @@ class KeptChange:
         return "deleting" if self.set is None else "changing"
 
     @property
-    def comment(self) -> str:
-        """The comment of the table beside, by which another change is told apart."""
-        verb = "deleted" if self.set is None else "changed"
-        return (
-            f"Rows of {self.table} as they were before revision {self.revision} {verb} them ({self._digest})"
-        )
+    def _verb(self) -> str:
+        return "deleted" if self.set is None else "changed"
 
     @property
     def _digest(self) -> str:
@@ -56,9 +52,10 @@ class KeptChange:
         called = "op.delete_rows" if self.set is None else "op.change_rows"
         summary = f"{called}: makes table {self.kept}, where rows are kept ({self._digest})"
         text = _MAKE.format(
-            facts=self.statements(),
-            comment=constant(self.comment),
-            source=constant(quoted(self.table)),
+            facts=self.statements(*_MEMBER),
+            tree=kept_tree.query(self.table, self.revision),
+            before=constant(f" as they were before revision {self.revision} {self._verb} them"),
+            digest=constant(f" ({self._digest})"),
             revision=self.revision.replace("'", "''"),
         )
         return kept_statement.statement(self.table, summary, text, makes=True)
@@ -71,7 +68,11 @@ class KeptChange:
             assigned = ", ".join(f"{column} = {value}" for column, value in self.set.items())
             said = f"op.change_rows: UPDATE {self.table} SET {assigned}"
         summary = f"{said} WHERE {self.where} and keep what was there in {self.kept} ({self._digest})"
-        text = _CHANGE.format(facts=self.statements(), stuck=constant(self.stuck))
+        text = _CHANGE.format(
+            facts=self.statements(*_MEMBER),
+            tree=kept_tree.query(self.table, self.revision),
+            stuck=constant(self.stuck),
+        )
         return kept_statement.statement(self.table, summary, text, makes=True)
 
     @property
@@ -84,18 +85,27 @@ class KeptChange:
             "or a trigger keeps them."
         )
 
-    def statements(self) -> str:
-        """Return the query that makes the statements; see :data:`_KEEPING`."""
+    def statements(self, source: str, table: str, kept: str) -> str:
+        """Return the query that makes the statements for a table of the tree; see :data:`_KEEPING`.
+
+        :param source: an expression of SQL for the table, as SQL writes it.
+        :param table: one for its name.
+        :param kept: one for the name of the table beside.
+        """
         names, expressions = list(self.set or ()), list((self.set or {}).values())
         return _KEEPING.format(
-            source=constant(quoted(self.table)),
-            table=constant(self.table),
-            kept=constant(self.kept),
+            source=source,
+            table=table,
+            root=constant(self.table),
+            kept=kept,
             names=_texts(names),
             expressions=_texts(expressions),
             where=constant(f"({self.where}\n)"),
             deletes="true" if self.set is None else "false",
         )
+
+
+_MEMBER = ("member.source", "member.name", "member.kept")
 
 
 def _texts(values: list[str]) -> str:
@@ -107,7 +117,7 @@ def _texts(values: list[str]) -> str:
 # refers to the table, its name and a query that tells whether rows are in the way.
 _KEEPING = """
 WITH source AS (
-    SELECT c.oid, c.relkind, quote_ident(c.relname) AS alias,
+    SELECT c.oid, c.relkind, quote_ident({root}) AS alias,
            format('%I.%I', n.nspname, {kept}::text) AS kept,
            concat(CASE WHEN c.relkind <> 'p' THEN 'ONLY ' END,
                   format('%I.%I', n.nspname, c.relname)) AS target
@@ -239,80 +249,90 @@ LEFT JOIN LATERAL (
 # source has policies, which may need other columns, only those read who no policy holds back.
 _MAKE = """
 DECLARE
+    member record;
+    remark text;
     plan record;
     held boolean;
     protection text;
 BEGIN
-    SELECT * INTO plan FROM ({facts}) AS facts;
-    IF plan.problem IS NOT NULL THEN
-        RAISE EXCEPTION USING MESSAGE = plan.problem;
-    END IF;
-    EXECUTE format('SELECT FROM %s LIMIT 0', plan.target);  -- fails where row security hides rows
-    IF to_regclass(plan.kept) IS NULL THEN
-        EXECUTE plan.make;
-        EXECUTE format('COMMENT ON TABLE %s IS %L', plan.kept, {comment});
-    ELSIF obj_description(to_regclass(plan.kept), 'pg_class') IS DISTINCT FROM {comment} THEN
-        RAISE EXCEPTION USING MESSAGE = concat(
-            'Table ', plan.kept, ' keeps the rows of another change. Revision {revision} can keep those of ',
-            'one change of a table: put the other one into a revision of its own. If that was an earlier ',
-            'text of the same revision, bring its rows back with that text first, or drop the table.');
-    END IF;
-    SELECT string_agg(sql, '; ' ORDER BY place) INTO protection
-    FROM pg_catalog.pg_class AS s, pg_catalog.pg_class AS k, LATERAL (
-        SELECT 1 AS place, format('ALTER TABLE %s OWNER TO %I', plan.kept, pg_get_userbyid(s.relowner)) AS sql
-        WHERE k.relowner <> s.relowner
-        UNION ALL
-        SELECT DISTINCT 2, format('REVOKE ALL ON TABLE %s FROM %s', plan.kept,
-                   COALESCE(quote_ident(pg_get_userbyid(NULLIF(a.grantee, 0))), 'PUBLIC'))
-        FROM aclexplode(k.relacl) AS a WHERE a.grantee NOT IN (k.relowner, s.relowner)
-        UNION ALL
-        SELECT 3, format('GRANT %s ON TABLE %s TO %s%s', a.privilege_type, plan.kept,
-                   COALESCE(quote_ident(pg_get_userbyid(NULLIF(a.grantee, 0))), 'PUBLIC'),
-                   CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)
-        FROM aclexplode(s.relacl) AS a WHERE a.grantee <> s.relowner
-        UNION ALL
-        SELECT 4, format('GRANT %s (%I) ON TABLE %s TO %s%s', a.privilege_type, own.attname, plan.kept,
-                   COALESCE(quote_ident(pg_get_userbyid(NULLIF(a.grantee, 0))), 'PUBLIC'),
-                   CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)
-        FROM pg_catalog.pg_attribute AS own
-        JOIN pg_catalog.pg_attribute AS theirs ON theirs.attrelid = k.oid AND theirs.attname = own.attname
-        CROSS JOIN aclexplode(own.attacl) AS a
-        WHERE own.attrelid = s.oid AND own.attnum > 0 AND NOT own.attisdropped AND a.grantee <> s.relowner
-        UNION ALL
-        SELECT 5, format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY%s', plan.kept,
-                   CASE WHEN s.relforcerowsecurity THEN ', FORCE ROW LEVEL SECURITY' END)
-        WHERE s.relrowsecurity AND (NOT k.relrowsecurity OR s.relforcerowsecurity > k.relforcerowsecurity)
-    ) AS needed
-    WHERE s.oid = to_regclass({source}) AND k.oid = to_regclass(plan.kept);
-    IF protection IS NOT NULL THEN
-        EXECUTE protection;
-    END IF;
-    FOR place IN 1 .. cardinality(plan.in_the_way) LOOP
-        EXECUTE plan.in_the_way[place] INTO held;
-        IF held THEN
-            RAISE EXCEPTION USING MESSAGE = concat(
-                'Rows that would be deleted are referred to, by ', plan.referring[place], '. Those rows ',
-                'would not be kept: delete or change them first, with op.delete_rows or op.change_rows.');
+    FOR member IN {tree} LOOP
+        remark := concat('Rows of ', member.name, {before}, {digest});
+        SELECT * INTO plan FROM ({facts}) AS facts;
+        IF plan.problem IS NOT NULL THEN
+            RAISE EXCEPTION USING MESSAGE = plan.problem;
         END IF;
+        EXECUTE format('SELECT FROM %s LIMIT 0', plan.target);  -- fails where row security hides rows
+        IF to_regclass(plan.kept) IS NULL THEN
+            EXECUTE plan.make;
+            EXECUTE format('COMMENT ON TABLE %s IS %L', plan.kept, remark);
+        ELSIF obj_description(to_regclass(plan.kept), 'pg_class') IS DISTINCT FROM remark THEN
+            RAISE EXCEPTION USING MESSAGE = concat(
+                'Table ', plan.kept, ' keeps the rows of another change. Revision {revision} can keep those ',
+                'of one change of a table: put the other one into a revision of its own. If that was an ',
+                'earlier text of the same revision, bring its rows back with that text first, or drop the ',
+                'table.');
+        END IF;
+        SELECT string_agg(sql, '; ' ORDER BY place) INTO protection
+        FROM pg_catalog.pg_class AS s, pg_catalog.pg_class AS k, LATERAL (
+            SELECT 1 AS place,
+                   format('ALTER TABLE %s OWNER TO %I', plan.kept, pg_get_userbyid(s.relowner)) AS sql
+            WHERE k.relowner <> s.relowner
+            UNION ALL
+            SELECT DISTINCT 2, format('REVOKE ALL ON TABLE %s FROM %s', plan.kept,
+                       COALESCE(quote_ident(pg_get_userbyid(NULLIF(a.grantee, 0))), 'PUBLIC'))
+            FROM aclexplode(k.relacl) AS a WHERE a.grantee NOT IN (k.relowner, s.relowner)
+            UNION ALL
+            SELECT 3, format('GRANT %s ON TABLE %s TO %s%s', a.privilege_type, plan.kept,
+                       COALESCE(quote_ident(pg_get_userbyid(NULLIF(a.grantee, 0))), 'PUBLIC'),
+                       CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)
+            FROM aclexplode(s.relacl) AS a WHERE a.grantee <> s.relowner
+            UNION ALL
+            SELECT 4, format('GRANT %s (%I) ON TABLE %s TO %s%s', a.privilege_type, own.attname, plan.kept,
+                       COALESCE(quote_ident(pg_get_userbyid(NULLIF(a.grantee, 0))), 'PUBLIC'),
+                       CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)
+            FROM pg_catalog.pg_attribute AS own
+            JOIN pg_catalog.pg_attribute AS theirs ON theirs.attrelid = k.oid AND theirs.attname = own.attname
+            CROSS JOIN aclexplode(own.attacl) AS a
+            WHERE own.attrelid = s.oid AND own.attnum > 0 AND NOT own.attisdropped AND a.grantee <> s.relowner
+            UNION ALL
+            SELECT 5, format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY%s', plan.kept,
+                       CASE WHEN s.relforcerowsecurity THEN ', FORCE ROW LEVEL SECURITY' END)
+            WHERE s.relrowsecurity AND (NOT k.relrowsecurity OR s.relforcerowsecurity > k.relforcerowsecurity)
+        ) AS needed
+        WHERE s.oid = to_regclass(member.source) AND k.oid = to_regclass(plan.kept);
+        IF protection IS NOT NULL THEN
+            EXECUTE protection;
+        END IF;
+        FOR place IN 1 .. cardinality(plan.in_the_way) LOOP
+            EXECUTE plan.in_the_way[place] INTO held;
+            IF held THEN
+                RAISE EXCEPTION USING MESSAGE = concat(
+                    'Rows that would be deleted are referred to, by ', plan.referring[place], '. Those rows ',
+                    'would not be kept: delete or change them first, with op.delete_rows or op.change_rows.');
+            END IF;
+        END LOOP;
     END LOOP;
 END
 """
 
 _CHANGE = """
 DECLARE
+    member record;
     plan record;
     changed bigint;
     remains boolean;
 BEGIN
-    SELECT * INTO plan FROM ({facts}) AS facts;
-    LOOP
-        EXECUTE replace(replace(plan.change, chr(1), plan.target), chr(2), 'true') INTO changed;
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s AS %s WHERE %s)', plan.target, plan.alias, plan.pending)
-            INTO remains;
-        EXIT WHEN NOT remains;
-        IF changed = 0 THEN
-            RAISE EXCEPTION USING MESSAGE = {stuck};
-        END IF;
+    FOR member IN {tree} LOOP
+        SELECT * INTO plan FROM ({facts}) AS facts;
+        LOOP
+            EXECUTE replace(replace(plan.change, chr(1), plan.target), chr(2), 'true') INTO changed;
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s AS %s WHERE %s)',
+                           plan.target, plan.alias, plan.pending) INTO remains;
+            EXIT WHEN NOT remains;
+            IF changed = 0 THEN
+                RAISE EXCEPTION USING MESSAGE = {stuck};
+            END IF;
+        END LOOP;
     END LOOP;
 END
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from guvnor.online import ranges
+from guvnor.online import kept_tree, partitions, ranges
 from guvnor.online.bringing_back import KeptReturn
 from guvnor.online.execute import OnlineStep, OnlineStepError
 from guvnor.online.keeping import KeptChange
@@ -25,22 +25,27 @@ def change(step: OnlineStep, rows: KeptChange) -> None:
 
     :raises OnlineStepError: when rows remain that cannot be changed.
     """
-    with step.connection.cursor() as cursor:
-        cursor.execute(f"SELECT alias, pending, change FROM ({rows.statements()}) AS facts")
-        alias, pending, statement = cursor.fetchall()[0]
     length, first = ranges.FIRST, True
-    for leaf in ranges.leaves(step.connection, rows.table):
+    for facts in kept_tree.read(step.connection, rows.table, rows.revision):
+        with step.connection.cursor() as cursor:
+            query = "SELECT alias, pending, change, target FROM"
+            cursor.execute(f"{query} ({rows.statements(*facts)}) AS facts")
+            alias, pending, statement, target = cursor.fetchall()[0]
+        own = target.startswith("ONLY ")  # the rows of a partitioned table are those of its leaves
+        leaves = (f"ONLY {leaf.name}" for leaf in partitions.one_by_one(step.connection, rows.table))
+        for leaf in [target] if own else leaves:
 
-        def of_range(condition: str, leaf: str = leaf) -> str:
-            return str(statement.replace(RELATION, f"ONLY {leaf}").replace(RANGE, f"({condition})"))
+            def of_range(condition: str, leaf: str = leaf, statement: str = statement) -> str:
+                return str(statement.replace(RELATION, leaf).replace(RANGE, f"({condition})"))
 
-        work = Ranges(step, leaf, f"ONLY {leaf} AS {alias}", pending, of_range, length, doing=rows.doing)
-        if not work.work_off(_count, in_vain_most=_IN_VAIN_MOST, pause=not first):
-            raise OnlineStepError(
-                rows.stuck,
-                next_step="Change those rows, or the revision, then: guvnor migrate up",
-            )
-        length, first = work.length, False
+            relation = leaf.removeprefix("ONLY ")
+            work = Ranges(step, relation, f"{leaf} AS {alias}", pending, of_range, length, doing=rows.doing)
+            if not work.work_off(_count, in_vain_most=_IN_VAIN_MOST, pause=not first):
+                raise OnlineStepError(
+                    rows.stuck,
+                    next_step="Change those rows, or the revision, then: guvnor migrate up",
+                )
+            length, first = work.length, False
     ranges.finish(step, rows.table)
 
 
@@ -49,29 +54,33 @@ def bring_back(step: OnlineStep, rows: KeptReturn) -> None:
 
     Nothing that a single row holds stops it: that row stays in the table beside, with the reason.
     """
-    with step.connection.cursor() as cursor:
-        cursor.execute(f"SELECT kept, problem, change, usually FROM ({rows.statements()}) AS facts")
-        kept, problem, statement, usually = cursor.fetchall()[0]
-    if kept is None:
+    found = False
+    for facts in kept_tree.read(step.connection, rows.table, rows.revision):
+        with step.connection.cursor() as cursor:
+            cursor.execute(f"SELECT kept, problem, change, usually FROM ({rows.statements(*facts)}) AS facts")
+            kept, problem, statement, usually = cursor.fetchall()[0]
+        if kept is None:
+            continue
+        found, refused = True, dict[str, str]()
+        if problem is None:
+
+            def of_range(condition: str, statement: str = statement) -> str:
+                return str(statement.replace(RANGE, f"({condition})"))
+
+            # A row may have to wait for another one: a parent, or the one that has its unique value now.
+            work = Ranges(step, kept, kept, WAITING, of_range, refused=refused, doing="bringing back")
+            work.work_off(_count, in_vain_most=1, pause=False)
+        _leave(step, kept, refused, usually)
+        left = scalar(step.connection, f"SELECT count(*) FROM {kept}")
+        if left:
+            log.warning(
+                f"{left:,} {rows.left}: SELECT * FROM {kept};",
+                extra={"table": rows.table, "rows": left},
+            )
+    if not found:
         log.warning(rows.nothing)
         return
-    refused: dict[str, str] = {}
-    if problem is None:
-
-        def of_range(condition: str) -> str:
-            return str(statement.replace(RANGE, f"({condition})"))
-
-        # A row may have to wait for another one: a parent, or the one that has its unique value now.
-        work = Ranges(step, kept, kept, WAITING, of_range, refused=refused, doing="bringing back")
-        work.work_off(_count, in_vain_most=1, pause=False)
-    _leave(step, kept, refused, usually)
     ranges.finish(step, rows.table)
-    left = scalar(step.connection, f"SELECT count(*) FROM {kept}")
-    if left:
-        log.warning(
-            f"{left:,} {rows.left}: SELECT * FROM {kept};",
-            extra={"table": rows.table, "rows": left},
-        )
 
 
 def _count(returned: tuple[Any, ...]) -> int:

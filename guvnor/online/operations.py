@@ -13,32 +13,35 @@ its online form, between COMMIT and BEGIN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
-from guvnor.online import backfill, execute, kept_rows, plain_forms
+from guvnor.online import (
+    backfill,
+    constraint_operations,
+    execute,
+    index_statement,
+    invoking,
+    kept_rows,
+    partitioned_indexes,
+    partitions,
+    plain_forms,
+)
 from guvnor.online.bringing_back import KeptReturn
+from guvnor.online.invoking import invoke, note_plain_form, run_sql, runner_of, session_of
 from guvnor.online.keeping import KeptChange
 from guvnor.online.kept_names import calling_revision
-from guvnor.postgres.quoting import quoted, suffixed
-from guvnor.postgres.raw_sql import RawPostgresqlImpl
+from guvnor.postgres.quoting import quoted, unquoted
 
-# The option of the migration context that holds what runs a revision for real. The runner's
-# `online_step(context, step)` commits what came before, and yields an OnlineStep to the body of a `with`;
-# `builds_at_once(name, sql)` tells whether an index is to be built in the revision's transaction instead.
-RUNNER = "guvnor_runner"
-PLAIN_FORM = (
-    "guvnor_plain_form"  # the option that holds what records plain forms, where nothing runs for real
-)
+RUNNER, PLAIN_FORM = invoking.RUNNER, invoking.PLAIN_FORM
+FILES = frozenset({__file__, constraint_operations.__file__})
+"""The files that a revision's call of an operation passes through."""
 
 
 @Operations.register_operation("create_index_concurrently")
 @Operations.register_operation("drop_index_concurrently")
-@Operations.register_operation("validate_constraint")
-@Operations.register_operation("set_not_null")
 @Operations.register_operation("add_enum_value")
 @Operations.register_operation("backfill")
 @Operations.register_operation("change_rows")
@@ -55,7 +58,8 @@ class OnlineOperations:
 
         A valid index of that name is left alone; one that a surviving backend still builds is awaited; an
         invalid one is dropped concurrently and built again. On a table of a few blocks that the revision's
-        transaction has locked anyway, the index is built there at once.
+        transaction has locked anyway, the index is built there at once. On a partitioned table, each leaf's
+        part of the index is built in this way.
 
         :param sql: the statement: ``CREATE [UNIQUE] INDEX CONCURRENTLY IF NOT EXISTS name ON ...``.
         :raises OnlineStepError: when the statement would lock writers out.
@@ -64,12 +68,14 @@ class OnlineOperations:
             raise execute.OnlineStepError(
                 f"The statement for index {name} does not say CONCURRENTLY, so it would lock writers out."
             )
-        context, plain = operations.migration_context, plain_forms.create_index(sql)
-        runner = None if context.as_sql else context.opts.get(RUNNER)
+        context, plain = operations.migration_context, plain_forms.create_index(name, sql)
+        runner = runner_of(context)
         if runner is not None and runner.builds_at_once(name, plain):
-            _execute(context, plain)
+            run_sql(context, plain)
             return
-        _invoke(
+        if runner is not None and _index_partitions(context, name, plain):
+            return
+        invoke(
             context,
             f"build index {name}",
             run=lambda step: execute.create_index(step, name, sql),
@@ -79,64 +85,30 @@ class OnlineOperations:
 
     @classmethod
     def drop_index_concurrently(cls, operations: Operations, name: str) -> None:
-        """Drop an index, when it exists, without locking out readers and writers."""
-        _invoke(
-            operations.migration_context,
+        """Drop an index, when it exists, without locking out readers and writers.
+
+        That of a partitioned table is dropped in the revision's transaction, with all its parts: the server
+        does not drop it concurrently.
+        """
+        context = operations.migration_context
+        if runner_of(context) is not None:
+            connection = session_of(context)
+            if whole := partitioned_indexes.parent_of(connection, name):
+                raise partitions.refusal(
+                    f"Index {name} is a part of {whole}, the index of a partitioned table, and goes with it.",
+                    f'Drop that one: op.drop_index_concurrently("{unquoted(whole)}")',
+                )
+            if partitioned_indexes.find(connection, name) is not None:
+                note_plain_form(context, plain_forms.drop_index(name))
+                run_sql(context, plain_forms.drop_index(name))
+                return
+        invoke(
+            context,
             f"drop index {name}",
             run=lambda step: execute.drop_index(step, name),
             plain=plain_forms.drop_index(name),
             offline=(plain_forms.drop_index(name, concurrently=True),),
         )
-
-    @classmethod
-    def validate_constraint(cls, operations: Operations, table: str, name: str) -> None:
-        """Validate a foreign key or check outside of the revision's transaction, without blocking writers.
-
-        :param name: of the constraint, added before as ``NOT VALID``.
-        """
-        _invoke(
-            operations.migration_context,
-            f"validate constraint {name} of {table}",
-            run=lambda step: execute.validate_constraint(step, table, name),
-            plain=plain_forms.validate_constraint(table, name),
-        )
-
-    @classmethod
-    def set_not_null(cls, operations: Operations, table: str, column: str) -> None:
-        """Make a column NOT NULL without scanning the table under a lock, by way of a validated check.
-
-        A valid check ``column IS NOT NULL`` spares SET NOT NULL its scan (PostgreSQL documentation, ALTER
-        TABLE). The check is added and dropped in the revision's transactions, and validated online between
-        them.
-
-        :param column: a column that no longer holds a NULL.
-        """
-        context = operations.migration_context
-        check = suffixed(f"guvnor_{table}_{column}", "_is_set")
-        drop_check = f"ALTER TABLE {quoted(table)} DROP CONSTRAINT IF EXISTS {quoted(check)}"
-        set_not_null = f"ALTER TABLE {quoted(table)} ALTER COLUMN {quoted(column)} SET NOT NULL"
-        has_check = False
-        if not context.as_sql:
-            assert context.connection is not None
-            driver: Any = context.connection.connection.dbapi_connection
-            if execute.is_not_null(driver, table, column):
-                _execute(context, drop_check)
-                return
-            if context.opts.get(RUNNER) is None:
-                _execute(context, set_not_null)
-                return
-            has_check = execute.constraint_is_valid(driver, table, check) is not None
-        if not has_check:
-            condition = f"CHECK ({quoted(column)} IS NOT NULL) NOT VALID"
-            _execute(context, f"ALTER TABLE {quoted(table)} ADD CONSTRAINT {quoted(check)} {condition}")
-        _invoke(
-            context,
-            f"check that {table}.{column} holds no NULL",
-            run=lambda step: execute.check_not_null(step, table, check),
-            plain=plain_forms.validate_constraint(table, check),
-        )
-        _execute(context, set_not_null)
-        _execute(context, drop_check)
 
     @classmethod
     def add_enum_value(
@@ -157,7 +129,7 @@ class OnlineOperations:
         :param after: the value that comes before it; without either, it becomes the last one.
         """
         statement = plain_forms.add_enum_value(name, value, before, after)
-        _invoke(
+        invoke(
             operations.migration_context,
             f"add value {value} to {name}",
             run=lambda step: step.execute(statement),
@@ -174,9 +146,10 @@ class OnlineOperations:
         :param assignments: what follows SET: ``priority = 'normal'``.
         :param where: which rows are still to be done: ``priority IS NULL``.
         """
-        whole = plain_forms.backfill(table, assignments, where)
-        _invoke(
-            operations.migration_context,
+        context, whole = operations.migration_context, plain_forms.backfill(table, assignments, where)
+        _check_rows(context, table)
+        invoke(
+            context,
             f"backfill {table}",
             run=lambda step: backfill.backfill(step, table, assignments, where),
             plain=whole,
@@ -231,14 +204,15 @@ class OnlineOperations:
         """
         context, rows = operations.migration_context, KeptReturn(table, calling_revision())
         whole = rows.whole()
-        _invoke(
+        _check_rows(context, table)
+        invoke(
             context,
             f"bring back rows of {table}",
             run=lambda step: kept_rows.bring_back(step, rows),
             plain=whole,
             offline=(whole, f"ANALYZE {quoted(table)}"),
         )
-        _execute(context, rows.drop())
+        run_sql(context, rows.drop())
 
     @classmethod
     def forget_kept(cls, operations: Operations, table: str, *, revision: str) -> None:
@@ -246,17 +220,49 @@ class OnlineOperations:
 
         :param revision: the one that kept it: ``004``.
         """
-        _execute(operations.migration_context, plain_forms.forget_kept(table, revision))
+        run_sql(operations.migration_context, plain_forms.forget_kept(table, revision))
 
     @classmethod
     def next_transaction(cls, operations: Operations) -> None:
         """Commit what the revision has done so far, so that no lock of it is held by what follows."""
-        _invoke(
+        invoke(
             operations.migration_context,
             "commit what is done so far",
             run=lambda _step: None,
             plain=plain_forms.next_transaction(),
         )
+
+
+def _index_partitions(context: MigrationContext, name: str, plain: str) -> bool:
+    """Build the index of a partitioned table, partition by partition.
+
+    :param plain: the statement for the index without CONCURRENTLY.
+    :returns: whether it is one; else nothing was done.
+    :raises OnlineStepError: when a partition, or the table, can have no index.
+    """
+    connection = session_of(context)
+    whole = partitioned_indexes.find(connection, name)
+    target = None if whole else index_statement.target(connection, name, plain)
+    if whole is None and target is None:
+        return False
+    table = whole.table if whole else target.table if target else ""
+    partitions.with_partitions(connection, table, "No index can be built on it.")
+    note_plain_form(context, plain)
+    if target is not None:
+        run_sql(context, target.on_table_alone(name))
+    whole = whole or partitioned_indexes.find(connection, name)
+    assert whole is not None
+    partitioned_indexes.complete(context, whole, changed=target is not None)
+    return True
+
+
+def _check_rows(context: MigrationContext, table: str) -> None:
+    """Check that rows of a table can be changed range by range, before anything is committed.
+
+    :raises OnlineStepError: when they cannot.
+    """
+    if runner_of(context) is not None:
+        partitions.with_rows(session_of(context), table)
 
 
 def _require_keep(keep: bool, instead: str) -> None:
@@ -266,45 +272,13 @@ def _require_keep(keep: bool, instead: str) -> None:
 
 def _keep(context: MigrationContext, rows: KeptChange) -> None:
     """Make the table beside in the revision's transaction, then keep and change rows online."""
-    _execute(context, rows.make())
+    _check_rows(context, rows.table)
+    run_sql(context, rows.make())
     whole = rows.whole()
-    _invoke(
+    invoke(
         context,
         rows.operation,
         run=lambda step: kept_rows.change(step, rows),
         plain=whole,
         offline=(whole, f"ANALYZE {quoted(rows.table)}"),
     )
-
-
-def _invoke(
-    context: MigrationContext,
-    step: str,
-    *,
-    run: Callable[[execute.OnlineStep], Any],
-    plain: str,
-    offline: tuple[str, ...] = (),
-) -> None:
-    """Run an operation in the form that fits the context.
-
-    :param step: the operation, in words.
-    :param run: runs it online.
-    :param plain: the statement for a transaction that must not commit.
-    :param offline: the statements for offline SQL; the plain one when left out.
-    """
-    if record := context.opts.get(PLAIN_FORM):
-        record(plain)
-    if context.as_sql:
-        with context.autocommit_block():
-            for statement in offline or (plain,):
-                _execute(context, statement)
-    elif runner := context.opts.get(RUNNER):
-        with runner.online_step(context, step) as online_step:
-            run(online_step)
-    else:
-        _execute(context, plain)
-
-
-def _execute(context: MigrationContext, sql: str) -> None:
-    assert isinstance(context.impl, RawPostgresqlImpl)
-    context.impl.execute_text(sql)

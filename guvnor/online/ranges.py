@@ -18,7 +18,7 @@ import psycopg2
 
 from guvnor.online.execute import OnlineStep
 from guvnor.online.progress import Progress
-from guvnor.postgres import Connection, row, rows, scalar
+from guvnor.postgres import row, scalar
 from guvnor.postgres.quoting import quoted
 
 _TARGET = 0.2  # seconds that one range should take
@@ -157,16 +157,6 @@ def _tid(place: int) -> str:
 def await_replicas(step: OnlineStep) -> None:
     """Wait while a replica lags far behind; see :meth:`ReplicaPolicy.wait`."""
     step.replicas.wait(step.onlooker, lambda phase: step.report(Progress(step.what, phase)))
-
-
-def leaves(connection: Connection, table: str) -> list[str]:
-    """Return the tables that hold the rows: the table itself, or the leaves of a partitioned one."""
-    sql = """
-        SELECT COALESCE(leaf.relid, root.oid)::regclass::text
-        FROM (SELECT %s::regclass::oid AS oid) AS root
-        LEFT JOIN LATERAL (SELECT relid FROM pg_partition_tree(root.oid) WHERE isleaf) AS leaf ON true
-    """
-    return [name for (name,) in rows(connection, sql, (quoted(table),))]
 
 
 def finish(step: OnlineStep, table: str) -> None:

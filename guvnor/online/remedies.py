@@ -12,13 +12,6 @@ import psycopg2
 
 from guvnor.postgres import Connection, row, violations
 
-_PARTITIONED = (
-    "On a partitioned table, write instead: CREATE INDEX ... ON ONLY the table, op.create_index_concurrently "
-    "for each partition, and ALTER INDEX ... ATTACH PARTITION for each of them."
-)
-_PARTITIONED_DROP = (
-    'The index of a partitioned table is dropped in the transaction: op.execute("DROP INDEX ...").'
-)
 _QUERY = "SELECT query FROM"
 _NAMED = "WHERE conrelid = to_regclass(%s) AND conname = %s"
 
@@ -34,21 +27,13 @@ def note_index(connection: Connection, name: str, error: psycopg2.Error) -> None
     :param connection: in autocommit mode.
     :param name: of the index, quoted; what the build left of it is still there.
     """
-    if isinstance(error, psycopg2.errors.FeatureNotSupported):
-        error.add_note(_PARTITIONED)
-    elif isinstance(error, psycopg2.errors.UniqueViolation):
+    if isinstance(error, psycopg2.errors.UniqueViolation):
         _note_rows(
             error,
             connection,
             f"{_QUERY} ({violations.UNIQUE_INDEXES}) AS p WHERE oid = to_regclass(%s)",
             name,
         )
-
-
-def note_dropped_index(error: psycopg2.Error) -> None:
-    """Note on the error of DROP INDEX CONCURRENTLY how else the index is dropped."""
-    if isinstance(error, psycopg2.errors.FeatureNotSupported):
-        error.add_note(_PARTITIONED_DROP)
 
 
 def note_constraint(connection: Connection, table: str, name: str, error: psycopg2.Error) -> None:

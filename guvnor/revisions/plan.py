@@ -38,6 +38,13 @@ class Step:
         """The SQL of the step, statement by statement."""
         return render(self.alembic.migration_fn).statements if self.direction is not Direction.STAMP else ()
 
+    @cached_property
+    def plain(self) -> tuple[str, ...]:
+        """The same with online operations in their plain form; nothing where that is not known."""
+        return (
+            (render(self.alembic.migration_fn).plain or ()) if self.direction is not Direction.STAMP else ()
+        )
+
     @property
     def max_idle(self) -> float:
         """The seconds for which the server lets the transaction of the step be idle."""

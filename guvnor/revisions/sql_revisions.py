@@ -118,16 +118,30 @@ class _Recorder:
             self._fail()
         self.statements.append(sqltext)
 
-    def create_index_concurrently(self, name: str, sql: str) -> None:  # noqa: ARG002 - as in a revision
+    def create_index_concurrently(self, name: str, sql: str) -> None:
         if not plain_forms.is_concurrent(sql):
             self._fail()
-        self.statements.append(plain_forms.create_index(sql))
+        self.statements.append(plain_forms.create_index(name, sql))
 
     def drop_index_concurrently(self, name: str) -> None:
         self.statements.append(plain_forms.drop_index(name))
 
     def validate_constraint(self, table: str, name: str) -> None:
         self.statements.append(plain_forms.validate_constraint(table, name))
+
+    def add_foreign_key(self, table: str, name: str, definition: str) -> None:
+        self.statements.append(plain_forms.add_foreign_key(table, name, definition))
+
+    def add_unique_constraint(self, table: str, name: str, columns: Sequence[str]) -> None:
+        self._add_key(table, name, "UNIQUE", columns)
+
+    def add_primary_key(self, table: str, name: str, columns: Sequence[str]) -> None:
+        self._add_key(table, name, "PRIMARY KEY", columns)
+
+    def _add_key(self, table: str, name: str, kind: str, columns: Sequence[str]) -> None:
+        if isinstance(columns, str):
+            self._fail()
+        self.statements.append(plain_forms.add_key(table, name, kind, columns))
 
     def add_enum_value(
         self, name: str, value: str, *, before: str | None = None, after: str | None = None

@@ -323,9 +323,13 @@ class DataWatch:
         return rows(self._driver, sql, (self._schema,))
 
     def _kept(self, touch: Touch, table: str, follow: set[int]) -> Touch:
-        """Mark what happens to the table whose rows are kept, and to the table beside."""
-        name = unquoted(self.ledger[touch.key[0]].name) if touch.key[0] in self.ledger else ""
-        kept = name == table or name.startswith(PREFIX) or touch.key[0] in follow
+        """Mark what happens to the table whose rows are kept, to those below it, and to the tables beside."""
+        line, names = [touch.key[0]], list[str]()
+        while line:
+            if found := self.ledger.get(line.pop()):
+                names.append(unquoted(found.name))
+                line += found.parents
+        kept = any(name == table or name.startswith(PREFIX) for name in names) or touch.key[0] in follow
         return replace(touch, kept=kept)
 
     def _judged(self, touch: Touch) -> Touch:

@@ -40,7 +40,7 @@ CONSTRAINTS = f"""
            k.convalidated AS validated,
            k.condeferrable AS "deferrable",
            k.condeferred AS "initially deferred",
-           k.connoinherit AS "not inherited",
+           k.contype = 'c' AND k.connoinherit AS "not inherited",  -- a key says no, unless it came from above
            CASE WHEN k.contype = 'f' THEN
                 COALESCE((SELECT CASE WHEN bool_and(g.tgenabled = 'O') THEN 'enabled'
                                       WHEN bool_or(g.tgenabled = 'D') THEN 'disabled' ELSE 'changed' END
