@@ -113,11 +113,10 @@ identity always | ALTER TABLE people ALTER COLUMN id SET GENERATED ALWAYS | diff
 identity steps | ALTER TABLE people ALTER COLUMN id SET INCREMENT BY 5 | different column people.id
 identity dropped | ALTER TABLE people ALTER COLUMN id DROP IDENTITY | different column people.id
 generation dropped | ALTER TABLE people ALTER COLUMN short DROP EXPRESSION
-    | different column people.short, different column children.short
+    | different column people.short
 generated otherwise | ALTER TABLE people DROP COLUMN short; ALTER TABLE people ADD COLUMN short text
     GENERATED ALWAYS AS (upper(name)) STORED
-    | different column people.short, different table people, different column children.short, different table
-    children
+    | different column people.short, different table people
 collation dropped | ALTER TABLE plain ALTER COLUMN nick TYPE text COLLATE "default"
     | different column plain.nick
 domain of a column | ALTER TABLE people ALTER COLUMN mail TYPE text | different column people.mail
@@ -138,13 +137,12 @@ index statistics target | ALTER INDEX people_lower ALTER COLUMN 1 SET STATISTICS
 nulls first | DROP INDEX people_lower; CREATE INDEX people_lower ON people (lower(name) DESC NULLS FIRST);
     ALTER INDEX people_lower ALTER COLUMN 1 SET STATISTICS 300 | different index people.people_lower
 partition detached | ALTER TABLE parts DETACH PARTITION parts_1
-    | different table parts_1, different index parts_1.parts_1_at_idx
+    | different table parts_1
 partition bound | ALTER TABLE parts DETACH PARTITION parts_1; ALTER TABLE parts ATTACH PARTITION parts_1
     FOR VALUES FROM ('2020-01-01') TO ('2022-01-01') | different table parts_1
-partition added | CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2021-01-01') TO ('2022-01-01')
-    | unexpected table parts_2
+partition added | CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2021-01-01') TO ('2022-01-01') |
 child let go | ALTER TABLE children NO INHERIT people
-    | different table children, unexpected constraint children.people_size_check
+    | different table children
 view changed | CREATE OR REPLACE VIEW named WITH (security_barrier = true) AS SELECT id, name FROM people
     WHERE id > 0
     | different view named
@@ -217,9 +215,9 @@ longest name | DROP INDEX noted_number_in_an_index_whose_name_is_as_long_as_name
 clustered index dropped | DROP INDEX noted_number_in_an_index_whose_name_is_as_long_as_names_can_be_
     | missing index noted.noted_number_in_an_index_whose_name_is_as_long_as_names_can_be_
 index of all partitions dropped | DROP INDEX parts_at
-    | missing index parts.parts_at, missing index parts_1.parts_1_at_idx
+    | missing index parts.parts_at
 index of all partitions added | CREATE INDEX parts_id ON parts (id)
-    | unexpected index parts.parts_id, unexpected index parts_1.parts_1_id_idx
+    | unexpected index parts.parts_id
 trigger with a comment changed | DROP TRIGGER marked ON noted;
     CREATE TRIGGER marked AFTER INSERT ON noted FOR EACH ROW EXECUTE FUNCTION touch();
     ALTER TABLE noted DISABLE TRIGGER marked | different trigger noted.marked
@@ -258,7 +256,7 @@ LATER = {
     "column that a named constraint made not null": (
         18,
         "ALTER TABLE people ALTER COLUMN name DROP NOT NULL",
-        "different column people.name, different column children.name",
+        "different column people.name",
     ),
 }
 
