@@ -18,6 +18,7 @@ from guvnor.schema.partitions import Sides
 from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import table_of, terminated
 
+_NOT_VALID = 180000  # since this version, a partitioned table takes a foreign key that is not valid
 _VALID = {"index": "valid", "constraint": "index valid"}
 
 
@@ -82,16 +83,23 @@ def incomplete(sides: Sides) -> Iterator[Finding]:
         )
 
 
-def with_statements(findings: Iterable[Finding], sides: Sides) -> Iterator[Finding]:
-    """Give the findings on missing indexes of partitioned tables statements that block no writers."""
+def with_statements(findings: Iterable[Finding], sides: Sides, version: int) -> Iterator[Finding]:
+    """Give the findings on what partitioned tables lack statements that block no writers.
+
+    :param version: the server's, as in ``server_version_num``.
+    """
     for finding in findings:
         item = sides.expected.objects.get(handle(finding.kind, finding.object))
-        if finding.kind == "index" and finding.change == "missing" and item is not None:
-            table = sides.whole.objects.get(item.parents[0])
-            if table is not None and table.attributes.get("partition key") is not None and finding.sql:
-                made = IndexTree(sides.whole).building(item, table_of(item), item.name)
-                further = [statement.sql for statement in ddl.further(item)]
-                finding = replace(finding, sql=terminated([*made, *further]))
+        made: list[str] = []
+        if finding.change == "missing" and finding.sql and item and _is_partitioned(item, sides.whole):
+            tree = IndexTree(sides.whole)
+            if item.kind == "index":
+                made = tree.building(item, table_of(item), item.name)
+            elif item.attributes.get("type") == "foreign key" and version < _NOT_VALID:
+                made = tree.foreign_key(item)
+        if item and made:
+            further = [statement.sql for statement in ddl.further(item)]
+            finding = replace(finding, sql=terminated([*made, *further]))
         yield finding
 
 
@@ -161,6 +169,19 @@ class IndexTree:
         for partition in below:
             made += self._attaching(index, partition.identity, name)
         return made
+
+    def foreign_key(self, key: Object) -> list[str]:
+        """Return the statements that add a foreign key to each leaf, then to the table, which adopts them."""
+        made, tables = [], [table_of(key)]
+        for table in tables:
+            below = [partition.identity for partition in self._below.get(table, ())]
+            tables += below
+            if not self._holds_partitions(table):
+                add = (
+                    f"ALTER TABLE {table} ADD CONSTRAINT {key.name} {key.attributes['definition']} NOT VALID"
+                )
+                made += [add, f"ALTER TABLE {table} VALIDATE CONSTRAINT {key.name}"]
+        return [*made, str(key.sql)] if key.attributes["validated"] else []
 
     def _attaching(self, index: Object, partition: str, above: str) -> list[str]:
         """Return the statements that give a partition its index, made already or not."""

@@ -112,8 +112,9 @@ def trace(
         causes += made
         sides, findings = _compared(shadow.snapshot().without(ignore), whole, grantees)
     if findings:
+        version = shadow.driver.server_version
         findings = _reprinted(shadow, sides.expected, sides.actual, findings)
-        findings = list(partitioned_indexes.with_statements(findings, sides))
+        findings = list(partitioned_indexes.with_statements(findings, sides, version))
     causes = _fold_columns_of_views(causes, renamed, named, sides.actual)
     causes, findings = follow_names(causes, named, findings, sides.expected)
     # What belongs to a table is renamed before it: the statement names the table as it is.

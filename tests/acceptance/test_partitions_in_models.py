@@ -108,6 +108,8 @@ def test_an_index_is_built_and_dropped_by_its_operation(example: Example) -> Non
     assert re.search(r'op\.create_index_concurrently\(\s*"i",', up)
     assert "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON ticks (n) WHERE n > 0" in " ".join(up.split())
     assert 'op.drop_index_concurrently("i")' in down
+    assert example.problems == ()
+    assert "index ticks.i is missing" in example.result.err
     assert "ticks_" not in text
 
 

@@ -47,9 +47,10 @@ CONSTRAINTS = f"""
            k.condeferred AS "initially deferred",
            k.connoinherit AS "not inherited",
            CASE WHEN k.contype = 'f' THEN
-                COALESCE((SELECT CASE WHEN bool_and(g.tgenabled = 'O') THEN 'enabled'
-                                      WHEN bool_or(g.tgenabled = 'D') THEN 'disabled' ELSE 'changed' END
-                          FROM pg_trigger AS g WHERE g.tgconstraint = k.oid), 'enabled') END AS enforcement,
+                -- before PostgreSQL 15, the key of a partitioned table may have none
+                (SELECT CASE WHEN bool_and(g.tgenabled = 'O') IS NOT FALSE THEN 'enabled'
+                             WHEN bool_or(g.tgenabled = 'D') THEN 'disabled' ELSE 'changed' END
+                 FROM pg_trigger AS g WHERE g.tgconstraint = k.oid) END AS enforcement,
            i.indisvalid AND i.indisready AS "index valid",
            i.indisclustered AS clustered,
            ARRAY(SELECT unnest(x.reloptions) ORDER BY 1) AS options,
