@@ -12,12 +12,9 @@ from graphlib import CycleError, TopologicalSorter
 
 from guvnor.postgres.quoting import unquoted
 from guvnor.schema.compare import differing, outermost
-from guvnor.schema.inheritance import inherited, parents
 from guvnor.schema.root_causes import Rename, RootCauses
-from guvnor.schema.snapshot import Object, Snapshot, handle
+from guvnor.schema.snapshot import OF_TABLES, Object, Snapshot, handle
 from guvnor.schema.statement import table_of
-
-_HANGS_ON_TABLE = ("column", "constraint", "index", "trigger", "rule", "policy", "statistics", "sequence")
 
 
 @dataclass(frozen=True)
@@ -122,10 +119,6 @@ class Changes:
         """Tell whether an added object belongs to a table that is also added."""
         return _own_table(item) in self.added
 
-    def comes_with_parent(self, item: Object) -> bool:
-        """Tell whether the server adds an index or constraint of a partition with that of its parent."""
-        return item.kind != "column" and any(parent in self.added for parent in parents(item))
-
     def refers_to_later(self, constraint: Object) -> bool:
         """Tell whether a foreign key of an added table refers to a table that is created later."""
         if constraint.attributes["type"] != "foreign key":
@@ -195,13 +188,11 @@ def _following(comparison: RootCauses) -> Iterable[Alteration]:
     for key, after in comparison.expected.objects.items():
         before = comparison.actual.objects.get(key)
         if before is not None and str(after) in with_it and after.kind == before.kind:
-            found = differing(after, before, None)
-            along = inherited((after, comparison.expected), (before, comparison.actual), found)
-            names = [name for name in found if name not in {*along, "column order"}]
+            names = [name for name in differing(after, before, None) if name != "column order"]
             if names:
                 yield Alteration(before, after, tuple(names))
 
 
 def _own_table(item: Object) -> str:
     """Return the handle of the table that an object belongs to; empty when there is none."""
-    return item.parents[0] if item.kind in _HANGS_ON_TABLE and item.parents else ""
+    return item.parents[0] if item.kind in OF_TABLES and item.parents else ""

@@ -166,6 +166,9 @@ def closure(snapshot: Snapshot, start: Collection[str], replaced: Collection[str
         for item in snapshot:
             if item.handle in reached or reached.isdisjoint(item.parents):
                 continue
+            if item.inherited_from:  # it changes along, and something else may depend on it
+                reached.add(item.handle)
+                continue
             part = item.kind in _PARTS and item.parents[0] in found
             if part or item.kind in _REBUILT or _is_generated(item):
                 found[item.handle] = item

@@ -9,7 +9,7 @@ from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.emitted_operations import EmittedOperation, Phase, emitted, todo
 from guvnor.autogenerate.todos import Todo
 from guvnor.postgres.quoting import constant
-from guvnor.schema import ddl
+from guvnor.schema import ddl, inheritance
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object
 from guvnor.schema.statement import Statement, statement, table_of
@@ -39,9 +39,6 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
     own = changes.comes_with_table(item)
     if own and item.kind == "constraint":
         return  # CREATE TABLE creates it
-    if changes.comes_with_parent(item):
-        yield from emitted(Phase.FINISH if item.kind == "index" else Phase.ATTACH, ddl.further(item))
-        return
     renamed = changes.by_new_name(item)
     item = renamed or item
     beside = takes_name(changes, item)
@@ -55,9 +52,7 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
         phase = _phase_of_key(changes, item)
     elif own and changes.added[item.parents[0]].kind in ("view", "materialized view"):
         phase = Phase.ATTACH
-    if statements is None and item.kind == "index":
-        yield _partitioned(Phase.BUILD, item, [_with_partitions(item)])
-    elif statements is None:
+    if statements is None:
         yield todo(Phase.CREATE, Todo.NO_STATEMENT, item=str(item))
     elif item.kind == "constraint" and ddl.locks_writers(item):
         facts = {"constraint": str(item), "table": table_of(item)}
@@ -81,12 +76,10 @@ def drop(changes: Changes, shadow: Shadow, item: Object) -> Iterator[EmittedOper
         # It prevents dropping the object that it refers to, even where its own column is dropped, too.
         goes_along = item.parents[0] in changes.dropped and not changes.reversed.refers_to_later(item)
     first = retyped_columns.goes_first(changes, shadow, item) and not _keys_that_use(changes, item)
-    if (goes_along and not first) or changes.reversed.comes_with_parent(item):
+    if goes_along and not first:
         return
-    statements = ddl.drop(item)
-    if statements is None:
-        yield _partitioned(Phase.DROP_ONLINE, item, [f"DROP INDEX {item.name}"])
-    elif item.kind == "extension" and changes.back:
+    statements = ddl.drop(item) or []
+    if item.kind == "extension" and changes.back:
         yield from emitted(Phase.UNLOAD, statements, _WAS_THERE)
     elif item.kind == "extension":
         yield todo(Phase.LEAVE, Todo.EXTENSION_STAYS, extension=item.identity)
@@ -127,9 +120,7 @@ def alter(
     yield from emitted(phase, statements, *remarks)
     for key in users:
         yield from emitted(Phase.FINISH, ddl.create(key) or [])
-    if after.kind == "index" and "definition" in left and ddl.is_partitioned(str(after.sql), after):
-        yield _partitioned(Phase.BUILD, after, [f"DROP INDEX {after.name}", _with_partitions(after)])
-    elif left:
+    if left:
         what = "; ".join(_changed(alteration, name) for name in left)
         yield todo(phase, Todo.ATTRIBUTES, [after.sql or ""], changes=what)
 
@@ -174,7 +165,7 @@ def _keys_that_use(changes: Changes, item: Object) -> list[Object]:
         return []
     return [
         key
-        for key in changes.after.of_kind("constraint")
+        for key in inheritance.own_objects(changes.after.of_kind("constraint"))
         if (there := changes.before.objects.get(key.handle)) is not None and item.handle in there.parents
     ]
 
@@ -230,12 +221,3 @@ def _changed(alteration: Alteration, name: str) -> str:
     before, after = (side.kind if name == "kind" else side.attributes.get(name) for side in sides)
     values = "" if name in _LONG else f": {before} becomes {after}"
     return f"{name} of the {alteration.after}{values}"
-
-
-def _partitioned(phase: Phase, item: Object, statements: list[str]) -> EmittedOperation:
-    return todo(phase, Todo.PARTITIONED_INDEX, statements, index=str(item))
-
-
-def _with_partitions(item: Object) -> str:
-    """Return the statement that creates an index on a partitioned table and on all its partitions."""
-    return str(item.sql).replace(" ON ONLY ", " ON ", 1)

@@ -41,6 +41,7 @@ from guvnor.autogenerate.emitted_operations import (
     EmittedOperation,
     Phase,
     body,
+    emitted,
     guarded,
     imports,
     todo,
@@ -49,7 +50,7 @@ from guvnor.autogenerate.emitted_operations import (
 from guvnor.autogenerate.todos import Todo
 from guvnor.database import Database
 from guvnor.postgres import closing, primary_message
-from guvnor.schema import catalog, ddl, drift, reading, root_causes, shadow
+from guvnor.schema import catalog, ddl, drift, partitions, reading, root_causes, shadow
 from guvnor.schema.compare import Finding
 from guvnor.schema.reading import LiveReader
 from guvnor.schema.root_causes import Rename, RootCauses
@@ -124,7 +125,9 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
         # alembic check, which takes no message, finds everything; a revision leaves out what is unknown.
         revision = context.opts.get("revision_context")
         checking = revision is not None and revision.command_args["message"] is None
-        findings = trace(live.schema()).findings if checking and strays else comparison.findings
+        findings = comparison.findings
+        if checking:
+            findings = (trace(live.schema()) if strays else comparison).all_findings
         upgrade.ops.extend(map(Difference, findings))
         for finding in findings:
             log.info(f"Detected: {finding.title}")
@@ -138,7 +141,7 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
         found = changes.find(comparison, expected)
         with built.undone():
             forward, back = _write(built, comparison, found, expected)
-        forward += unknown.in_the_way(found, strays)
+        forward += unknown.in_the_way(found, strays, live.schema())
         forward, back = transactions.apart(forward), transactions.apart(back)
     if judge := context.opts.get(ignores.OPTION):
         forward, back = ignores.explained(forward, back, judge)
@@ -153,7 +156,10 @@ def compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRes
 def _known(
     live: LiveReader, models: Snapshot, context: AutogenContext, database: Database
 ) -> tuple[Snapshot, dict[str, Object]]:
-    """Return the live schema without what neither the models nor the revisions know, and what that is."""
+    """Return the live schema without what neither the models nor the revisions know, and what that is.
+
+    A partition that the models do not know is the business of its table.
+    """
     actual = live.schema().without(database.ignore)
     assert context.migration_context is not None
     script = context.migration_context.script
@@ -162,7 +168,10 @@ def _known(
         with closing(database.shadow.connect("schema shadow")) as connection:
             return drift.expected_at(connection, script, live.recorded) if script else actual
 
-    strays = unknown.find(actual, models, of_revisions)
+    sides = partitions.apart(models, actual)
+    for made in sides.partitions:
+        log.info(f"Left out: table {made.table}, a partition of {made.of} that the models do not know")
+    strays = unknown.find(sides.actual, models, of_revisions)
     for name in unknown.names(strays):
         log.warning(f"Left out: {name}, which neither the models nor the revisions know")
     return unknown.without(actual, strays), strays
@@ -208,12 +217,15 @@ def _operations(changes: Changes, shadow: Shadow) -> list[EmittedOperation]:
     for item in changes.in_order:
         if item.handle in done:
             continue
+        if item.inherited_from:
+            found += _added_along(changes, item)
+            continue
         added = list(_ADD.get(item.kind, other_objects.add)(changes, shadow, item))
         if backfill := maybe_renamed.get(item.handle):
             added = [backfill, *(op for op in added if op.todo is not Todo.FILL_COLUMN)]
         found += added
     for item in reversed(changes.reversed.in_order):
-        if item.handle not in done:
+        if item.handle not in done and not item.inherited_from:
             found += _DROP.get(item.kind, other_objects.drop)(changes, shadow, item)
     for group in together:
         found += replacements.replace_together(changes, shadow, group)
@@ -223,6 +235,12 @@ def _operations(changes: Changes, shadow: Shadow) -> list[EmittedOperation]:
         if alteration.names and alteration.after.kind != "extension":
             found += _ALTER.get(alteration.after.kind, other_objects.alter)(changes, shadow, alteration)
     return found + [_renamed(rename, back=changes.back) for rename in changes.renamed]
+
+
+def _added_along(changes: Changes, item: Object) -> Iterator[EmittedOperation]:
+    """Write what the server does not add to an object with that which it is inherited from: its comment."""
+    if not changes.comes_with_table(item):
+        yield from emitted(Phase.FINISH if item.kind == "index" else Phase.ATTACH, ddl.further(item))
 
 
 def _renamed(rename: Rename, *, back: bool) -> EmittedOperation:

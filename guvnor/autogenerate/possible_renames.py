@@ -66,7 +66,9 @@ def _pairs(changes: Changes, shadow: Shadow) -> Iterator[tuple[Object, Object, s
 
 def _holds_data(item: Object) -> bool:
     values = item.attributes
-    return item.kind == "column" and not values["generated"] and not values["identity generation"]
+    if item.kind != "column" or item.inherited_from:
+        return False
+    return not values["generated"] and not values["identity generation"]
 
 
 def _conversion(shadow: Shadow, old: Object, new: Object) -> tuple[int, str]:

@@ -6,8 +6,6 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import psycopg2
-
 from guvnor.autogenerate import casts, generated, other_objects, retyped_columns
 from guvnor.autogenerate.changes import Alteration, Changes
 from guvnor.autogenerate.dependents import NONE, Dependents
@@ -19,8 +17,8 @@ from guvnor.autogenerate.emitted_operations import (
     guarded,
     todo,
 )
+from guvnor.autogenerate.rows_touched import touches_rows
 from guvnor.autogenerate.todos import Todo
-from guvnor.postgres import row
 from guvnor.postgres.quoting import unquoted
 from guvnor.schema import column_ddl, ddl
 from guvnor.schema.shadow import Shadow
@@ -32,14 +30,6 @@ DONE_WITH_TYPE = ("type", "collation", "default", "storage", "compression")
 _BEYOND = ("partition bound", "inherits from", "of type", "foreign server", "tablespace")
 
 _TAKES_NAME = {"renaming-object": "it takes the name that is free only now."}
-
-_FILES_AND_SCANS = """
-    SELECT pg_relation_filenode(c.oid),
-           ARRAY(SELECT pg_relation_filenode(i.indexrelid) FROM pg_catalog.pg_index AS i
-                 WHERE i.indrelid = c.oid ORDER BY i.indexrelid::regclass::text),
-           (SELECT seq_scan FROM pg_catalog.pg_stat_xact_user_tables WHERE relid = c.oid)
-    FROM pg_catalog.pg_class AS c WHERE c.oid = %s::regclass
-"""
 
 _NOTICED = (
     "This touches no row, but a prepared statement that selects the column fails once on each connection: "
@@ -149,16 +139,16 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
     if _is_of_view(changes, item):  # the view's definition has everything but the comment
         yield from emitted(Phase.ATTACH, ddl.further(item))
         return
-    if changes.comes_with_table(item) or _is_inherited(changes.after, item):
+    if changes.comes_with_table(item):
         return
     table, name, values = table_of(item), item.name, item.attributes
     whole, bare = column_ddl.definition(item), column_ddl.type_of(values)
     must_be_filled = column_ddl.must_be_filled(item)
     phase = Phase.ATTACH if retyped_columns.comes_later(changes, item) else Phase.CHANGE
     probe = f"ALTER TABLE {table} ADD COLUMN guvnor_probe"
-    rewrites = not must_be_filled and _touches_rows(shadow, table, [f"{probe} {whole}"])
+    rewrites = not must_be_filled and touches_rows(shadow, table, [f"{probe} {whole}"])
     # A domain with a check rewrites the table even without a default.
-    if rewrites and (values["default"] is None or _touches_rows(shadow, table, [f"{probe} {bare}"])):
+    if rewrites and (values["default"] is None or touches_rows(shadow, table, [f"{probe} {bare}"])):
         sql = [column_ddl.add(item, whole, "IF NOT EXISTS "), *(s.sql for s in ddl.further(item))]
         yield todo(phase, Todo.REWRITES_TABLE, sql, column=item.identity)
         return
@@ -179,7 +169,7 @@ def add_column(changes: Changes, shadow: Shadow, item: Object) -> Iterator[Emitt
 
 def drop_column(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOperation]:
     """Drop a column; the server drops its indexes and constraints with it."""
-    if changes.goes_along(item) or _is_of_view(changes, item) or _is_inherited(changes.before, item):
+    if changes.goes_along(item) or _is_of_view(changes, item):
         return
     order = changes.before.objects[item.parents[0]].attributes["column order"] or [item.name]
     (dropped,) = emitted(Phase.DROP, ddl.drop(item) or [])
@@ -204,8 +194,6 @@ def alter_column(changes: Changes, shadow: Shadow, alteration: Alteration) -> It
     if "not null" in names and not alteration.after.attributes["not null"]:
         yield from _taken_away(Phase.DROP, alteration, "not null")
         names = tuple(name for name in names if name not in ("not null", "not null constraint"))
-    if _is_inherited(changes.after, alteration.after):  # it is renamed with that of the parent
-        names = tuple(name for name in names if name != "not null constraint")
     if {"type", "collation"} & set(names):
         yield from _retype(changes, shadow, alteration)
         names = tuple(name for name in names if name not in DONE_WITH_TYPE)
@@ -298,7 +286,7 @@ def retyping(
     drops = [f"{sql} CASCADE" for sql in Dependents(before=in_shadow).drops]
     sorts_anew = old["collation"] != new["collation"]
     tried = [*drops, *(f"ALTER TABLE {table} {part}" for part in probe)]
-    touches = sorts_anew or bool(dependents.along) or _touches_rows(shadow, table, tried)
+    touches = sorts_anew or bool(dependents.along) or touches_rows(shadow, table, tried)
     cast = casts.try_out(shadow, old, new)
     # The server would verify the unchanged valid checks again for the new type.
     changed = {*changes.added, *(alteration.after.handle for alteration in changes.altered)}
@@ -334,28 +322,6 @@ def _checks(snapshot: Snapshot, column: Object) -> list[Object]:
     return [c for c in constraints if c.attributes["type"] == "check" and column.handle in c.parents]
 
 
-def _is_inherited(snapshot: Snapshot, column: Object) -> bool:
-    """Tell whether a table that a column's table inherits from, such as a partitioned one, has it, too."""
-    parents = snapshot.objects[column.parents[0]].attributes["inherits from"] or []
-    return any(f"column:{parent}.{column.name}" in snapshot.objects for parent in parents)
-
-
 def _is_of_view(changes: Changes, item: Object) -> bool:
     relation = changes.after.objects.get(item.parents[0]) or changes.before.objects.get(item.parents[0])
     return relation is not None and "view" in relation.kind
-
-
-def _touches_rows(shadow: Shadow, table: str, statements: Sequence[str]) -> bool:
-    """Run statements on the empty tables of the shadow; tell whether the last one touches the table's rows.
-
-    It does when the files of the table or its indexes change, or when the table is scanned. The answer is
-    also True when a statement fails.
-    """
-    try:
-        with shadow.undone():
-            for sql in statements:
-                before = row(shadow.driver, _FILES_AND_SCANS, (table,))
-                shadow.execute(sql)
-            return row(shadow.driver, _FILES_AND_SCANS, (table,)) != before
-    except psycopg2.Error:
-        return True

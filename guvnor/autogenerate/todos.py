@@ -69,10 +69,6 @@ class Todo(Enum):
         "the {view} is built anew from all its rows, while nobody can read it. If that is quick, use this; "
         "otherwise create one under another name and let the application move to it."
     )
-    PARTITIONED_INDEX = (
-        "the {index} is on a partitioned table: the server neither builds nor drops it concurrently. "
-        "Build it on each partition and attach it. If the table is small, use this:"
-    )
 
     # -- autogenerate has no statement for it
     PARTITIONED_TABLE = "write the table {table} by hand, since it has partitions, inheritance or the like."

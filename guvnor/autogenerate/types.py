@@ -86,7 +86,7 @@ def _made_anew(
 def _has_type(changes: Changes, column: Object, name: str) -> bool:
     """Tell whether a column of a table holds values of a type; one that inherits it does not count."""
     relation = changes.after.objects.get(column.parents[0])
-    own = relation is not None and relation.kind == "table" and not relation.attributes["inherits from"]
+    own = relation is not None and relation.kind == "table" and not column.inherited_from
     return own and f"type:{name}" in column.parents and column.attributes["generated"] is None
 
 

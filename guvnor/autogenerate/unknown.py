@@ -1,6 +1,7 @@
-"""What neither the models nor the revisions know: a stray table, a partition made at run time.
+"""What neither the models nor the revisions know, such as a stray table.
 
-It may be anybody's, such as another tool's. So a revision never drops it, and it is left out.
+It may be anybody's, such as another tool's. So a revision never drops it, and it is left out. A partition is
+the business of its table instead: see :mod:`guvnor.schema.partitions`.
 """
 
 from __future__ import annotations
@@ -47,10 +48,17 @@ def names(unknown: Mapping[str, Object]) -> list[str]:
     return sorted(str(item) for key, item in unknown.items() if outermost(key, unknown) == key)
 
 
-def in_the_way(changes: Changes, unknown: Mapping[str, Object]) -> Iterator[EmittedOperation]:
-    """Yield a TODO for each unknown object that depends on what is dropped or gets another type."""
+def in_the_way(
+    changes: Changes, unknown: Mapping[str, Object], actual: Snapshot
+) -> Iterator[EmittedOperation]:
+    """Yield a TODO for each unknown object that depends on what is dropped or gets another type.
+
+    :param actual: the live schema with all that is unknown, and with each partition.
+    """
     retyped = {a.after.handle: a.after for a in changes.altered if {"type", "collation"} & set(a.names)}
     gone = {**changes.dropped, **{a.after.handle: a.after for a in changes.altered if "view" in a.after.kind}}
+    for found in (retyped, gone):
+        _add_inherited(found, actual)
     for item in unknown.values():
         prevents = item.kind in _PREVENTS
         key = item.attributes.get("type") == "foreign key"
@@ -60,3 +68,13 @@ def in_the_way(changes: Changes, unknown: Mapping[str, Object]) -> Iterator[Emit
         if hit and not (key and item.parents[0] in gone):
             needed = gone.get(hit[-1]) or retyped[hit[-1]]
             yield todo(Phase.LEAVE, Todo.USED_BY_UNKNOWN, unknown=f"the {item}", item=f"the {needed}")
+
+
+def _add_inherited(found: dict[str, Object], actual: Snapshot) -> None:
+    """Add what is inherited from objects, each with the one that it comes from."""
+    size = -1
+    while size != len(found):
+        size = len(found)
+        for item in actual if found else ():
+            if root := next((found[above] for above in item.inherited_from if above in found), None):
+                found.setdefault(item.handle, root)

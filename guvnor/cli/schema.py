@@ -57,6 +57,8 @@ def check(against: str | None, form: str | None) -> None:
     found = schema.check(settings, against_models=against == "models")
     if form is None and found.clean:
         tell(f"✅ {drift_report.summary(found)}")
+        for line in drift_report.partitions(found):
+            tell(f"   {line}")
     else:
         print_report(drift_report, found, form)
     sys.exit(ExitCode.DONE if found.clean else ExitCode.DRIFT)

@@ -20,6 +20,7 @@ from guvnor.revisions.script import read_revisions, script_directory
 from guvnor.revisions.sql_revisions import SqlRevisions
 from guvnor.schema import drift
 from guvnor.schema.drift import DriftReport
+from guvnor.schema.inheritance import own_objects
 from guvnor.schema.reading import LOCK_TIMEOUT, read_live_schema
 from guvnor.schema.snapshot import Object
 
@@ -95,7 +96,9 @@ def _check_agreement(database: Database) -> None:
 
 
 def objects(settings: Settings) -> list[Object]:
-    """Return every object of the database's schema, sorted by kind and name."""
+    """Return every object of the database's schema that is not inherited, sorted by kind and name."""
     with postgres.closing(Database.of(settings).connect()) as connection:
         found, _ = read_live_schema(connection)
-    return sorted(found.without(settings.schema_ignore), key=lambda item: (item.kind, item.identity))
+    return sorted(
+        own_objects(found.without(settings.schema_ignore)), key=lambda item: (item.kind, item.identity)
+    )

@@ -73,7 +73,8 @@ def parts(settings: Settings, revision: str) -> tuple[str, ...]:
                 )
     except (GuvnorError, psycopg2.Error, SQLAlchemyError):
         return ()  # the state itself is what has to be told
-    own = {key: item for key, item in newer.objects.items() if key not in older.objects}
+    new = (item for key, item in newer.objects.items() if key not in older.objects)
+    own = {item.handle: item for item in new if not item.inherited_from}
     different = {finding.object for finding in found.findings if finding.change == "different"}
     lines = (f"     {how}: {_short(names)}" for how, names in _sorted(own, live, different).items() if names)
     return (f"   Of revision {revision}:", *lines)

@@ -62,7 +62,7 @@ class Verification:
             shadow.build(connection, shadow.from_revisions(self._script, self._revision)) as built,
         ):
             found = root_causes.trace(built, self._before, grantees=database.grantees, ignore=database.ignore)
-            return found.findings
+            return found.all_findings
 
 
 def _key(finding: Finding) -> tuple[str, str, str]:

@@ -33,7 +33,25 @@ def as_terminal(report: DriftReport) -> list[Line]:
         if finding.with_it:
             lines.append(Line(f"    with it: {', '.join(finding.with_it)}"))
         lines += [Line(f"    {line}", "cyan", code=True) for line in (finding.sql or "").splitlines()]
-    return lines
+    listed = partitions(report)
+    return [*lines, Line(""), *(Line(line, "dim") for line in listed)] if listed else lines
+
+
+def partitions(report: DriftReport) -> list[str]:
+    """Return a line for each table with partitions that are not known, which are no difference."""
+    of: dict[str, list[str]] = {}
+    for partition in report.partitions:
+        of.setdefault(partition.of, []).append(partition.table)
+    return [
+        f"Unknown to {report.expected}, no difference: {counted(len(names), 'partition')} of {table}: "
+        f"{_short(names)}"
+        for table, names in of.items()
+    ]
+
+
+def _short(names: list[str], most: int = 8) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def as_json(report: DriftReport) -> str:
@@ -44,6 +62,7 @@ def as_json(report: DriftReport) -> str:
         "clean": report.clean,
         "seconds": round(report.seconds, 3),
         "findings": [vars(finding) for finding in report.findings],
+        "partitions": [vars(partition) for partition in report.partitions],
     }
     return as_document(document)
 
@@ -59,6 +78,8 @@ def as_markdown(report: DriftReport) -> str:
             lines += ["", f"With it: {', '.join(map(code, finding.with_it))}"]
         if finding.sql:
             lines += ["", *fenced("sql", finding.sql.splitlines())]
+    for line in partitions(report):
+        lines += ["", line]
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from guvnor.backup import losses
 from guvnor.schema import compare, consequences
 from guvnor.schema.data_changes import DataChange
+from guvnor.schema.inheritance import aligned
 from guvnor.schema.rehearsal import Effect
 from guvnor.schema.snapshot import Object, Snapshot
 
@@ -53,6 +54,7 @@ def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset(
     :param gone: handles of objects that did not exist in between. A column that was dropped and created again
         is the last one of its table, so the order of that table's columns is not compared.
     """
+    before = aligned(before, after)
     found = [f"{item} is missing" for item in left_over(after, before)]
     found += [f"{item} is left over" for item in left_over(before, after) if item.kind != "extension"]
     columns = [key.removeprefix("column:") for key in gone if key.startswith("column:")]
@@ -61,6 +63,8 @@ def exact(before: Snapshot, after: Snapshot, gone: AbstractSet[str] = frozenset(
         if (new := after.objects.get(key)) is None:
             continue
         for name, was in old.attributes.items():
+            if name in old.inherited & new.inherited:
+                continue
             now = new.attributes.get(name)
             if now != was and not (name == "column order" and key in reordered):
                 found.append(f"{old}: {name} is {value(now)}, was {value(was)}")

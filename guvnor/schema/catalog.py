@@ -12,6 +12,7 @@ from psycopg2 import extensions
 from guvnor.bookkeeping.tables import BOOKKEEPING_TABLES
 from guvnor.online import kept_names
 from guvnor.postgres import Connection
+from guvnor.schema.inheritance import follow
 from guvnor.schema.queries import functions_and_types, other_kinds, parts_of_tables, relations
 from guvnor.schema.snapshot import Object, Snapshot, handle, matcher
 
@@ -91,6 +92,7 @@ def read(connection: Connection, schema: str = "public", *, parents: bool = True
         _uses(objects, row)
     if schema == "public":
         _open_to_all(objects, facts["version"])
+    follow(objects)
     return Snapshot(objects, facts["owner"], frozenset(facts["available"]), frozenset(facts["roles"]))
 
 
@@ -136,14 +138,15 @@ def _objects(cursor: extensions.cursor, left_out: Callable[[Object], bool] = lam
     objects = []
     for row in _rows(cursor):
         kind, identity = row.pop("kind"), row.pop("identity")
-        own = handle(kind, identity)
+        own, inherited_from = handle(kind, identity), tuple(row.pop("inherited_from", None) or ())
         made = Object(
             kind,
             identity,
-            parents=tuple(p for p in row.pop("parents") if p != own),
+            parents=tuple(p for p in (*row.pop("parents"), *inherited_from) if p != own),
             sql=row.pop("sql", row.get("definition")),
             granted=frozenset(row.pop("granted", None) or ()),
             revoked=frozenset(row.pop("revoked", None) or ()),
+            inherited_from=inherited_from,
             attributes={name: None if value == [] else value for name, value in row.items()},
         )
         if not left_out(made):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from guvnor.schema import consequences, ddl, privileges
-from guvnor.schema.inheritance import inherited, parents
 from guvnor.schema.snapshot import Object, Snapshot
 from guvnor.schema.statement import safe
 
@@ -56,6 +55,8 @@ class Finding:
 def compare(expected: Snapshot, actual: Snapshot, grantees: Sequence[str]) -> list[Finding]:
     """Compare the expected with the actual schema.
 
+    What is inherited is there when what it is inherited from is there.
+
     :param grantees: glob patterns of roles that may hold privileges beyond those of the owner.
     :returns: the findings in the order of a report; a finding includes what follows from it.
     """
@@ -67,34 +68,31 @@ def compare(expected: Snapshot, actual: Snapshot, grantees: Sequence[str]) -> li
     follows: list[tuple[str, str, str | None]] = []  # the root it belongs to, what, the SQL for it
     for absent, finding_of in ((missing, _missing), (unexpected, _unexpected)):
         for key, item in absent.items():
-            if (root := outermost(key, absent)) == key:
+            if (root := outermost(key, absent)) != key:
+                sql = _creating(item, missing, absent)
+                if sql or not _comes_along(item, absent):
+                    follows.append((root, str(item), sql))
+            elif not item.inherited_from:
                 found[key] = finding_of(item)
-            else:
-                follows.append((root, str(item), _creating(item, missing)))
 
     following: dict[str, str] = {}  # what differs only because of a root
-    with_parent: list[str] = []
     allowed = privileges.Allowed(actual, grantees)
     for key, wanted in expected.objects.items():
         there = actual.objects.get(key)
         if there is None:
             continue
         names = differing(wanted, there, actual.owner)
-        if names and (along := inherited((wanted, expected), (there, actual), names)):
-            names = [name for name in names if name not in along]
-            if not names:
-                with_parent.append(key)
         if names:
             cause = next((outermost(p, missing) for p in wanted.parents if p in missing), None)
-            if cause and _FOLLOWING.issuperset(names):
+            if names == ["attached to"] and _is_elsewhere(wanted.parents[0], expected, actual):
+                follows.append((wanted.parents[0], str(wanted), None))
+            elif cause and _FOLLOWING.issuperset(names):
                 follows.append((cause, str(wanted), _reconciling(wanted, there, names)))
                 following[key] = cause
             else:
                 found[key] = different(wanted, there, names, actual.owner)
-        if finding := _privileges(wanted, there, allowed, actual.roles):
+        if finding := differing_privileges(wanted, there, allowed, actual.roles):
             found[f"{key} privileges"] = finding
-    for key in with_parent:
-        follows.append((_topmost(key, expected, found, following), str(expected.objects[key]), ""))
     for key, item in unexpected.items():
         given = item.revoked or allowed.unexpected(item, frozenset())
         if item.kind == "default privileges" and not given:
@@ -117,7 +115,7 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
-    """Return the names of the attributes that differ.
+    """Return the names of the attributes that differ, except for those that follow others on both sides.
 
     :param owner: the role that every object should belong to; None for any.
     """
@@ -126,7 +124,8 @@ def differing(expected: Object, actual: Object, owner: str | None) -> list[str]:
     wanted, there = expected.attributes, actual.attributes
     names = []
     if wanted != there:  # most objects are equal, and comparing all attributes at once is faster
-        names = [name for name in wanted if name != "owner" and wanted[name] != there.get(name)]
+        left_out = (expected.inherited & actual.inherited) | {"owner"}
+        names = [name for name in wanted if name not in left_out and wanted[name] != there.get(name)]
     if "body" in names and canonical(wanted["body"]) == canonical(there["body"]):
         names.remove("body")
     if "column order" in names:  # only of the columns that both sides have
@@ -157,13 +156,17 @@ def _missing(item: Object) -> Finding:
     return Finding(item.kind, item.identity, "missing", _content(item), None, meaning, sql)
 
 
-def _creating(item: Object, missing: Mapping[str, Object]) -> str | None:
-    """Return the SQL that makes an object that is missing together with the one that it depends on."""
+def _creating(item: Object, missing: Mapping[str, Object], absent: Mapping[str, Object]) -> str | None:
+    """Return the SQL that makes an object that is missing together with the one that it depends on.
+
+    :param absent: what is absent from one side: what is missing, or what is unexpected.
+    """
+    if _comes_along(item, absent):
+        return (safe(ddl.further(item)) or "") if item.handle in missing else ""
     if item.handle not in missing:
         return None
     relation = missing.get(item.parents[0])
-    comes_along = any(parent in missing for parent in parents(item))
-    if comes_along or (item.kind == "column" and relation and "view" in relation.kind):
+    if item.kind == "column" and relation and "view" in relation.kind:
         return safe(ddl.further(item)) or ""
     return safe(ddl.create(item))
 
@@ -190,9 +193,10 @@ def _content(item: Object) -> dict[str, Any]:
     return {name: value for name, value in item.attributes.items() if value not in (None, False)}
 
 
-def _privileges(
+def differing_privileges(
     expected: Object, actual: Object, allowed: privileges.Allowed, roles: frozenset[str]
 ) -> Finding | None:
+    """Return the finding of an object whose privileges differ from what is expected or allowed; else None."""
     if expected.granted == actual.granted and expected.revoked == actual.revoked:
         return None
     unexpected = allowed.unexpected(actual, expected.granted, expected.revoked)
@@ -221,11 +225,15 @@ def outermost(key: str, absent: Mapping[str, Object]) -> str:
         key = above
 
 
-def _topmost(key: str, schema: Snapshot, found: Mapping[str, Finding], following: Mapping[str, str]) -> str:
-    """Return what an inherited column, constraint or index differs with."""
-    while key not in found and key not in following:
-        key = next(parent for parent in parents(schema.objects[key]) if parent in schema.objects)
-    return following.get(key, key)
+def _comes_along(item: Object, absent: Mapping[str, Object]) -> bool:
+    """Tell whether an absent object is absent since what it is inherited from is."""
+    return item.parents[0] not in absent and any(above in absent for above in item.inherited_from)
+
+
+def _is_elsewhere(table: str, expected: Snapshot, actual: Snapshot) -> bool:
+    """Tell whether a table has another parent, so that its indexes are not attached as expected."""
+    sides = (side.objects[table].attributes.get("inherits from") for side in (expected, actual))
+    return next(sides) != next(sides)
 
 
 def _accept_stand_ins(

@@ -52,8 +52,6 @@ def create(item: Object, *, in_use: bool = True, beside: bool = False) -> list[S
     elif item.sql is None or item.kind == "table":
         return None  # an empty table would not bring back the rows of a missing one
     elif item.kind == "index":
-        if in_use and is_partitioned(item.sql, item):
-            return None
         plain = statement(*_index(item, item.sql, name, "IF NOT EXISTS "))
         made = [_build(item, item.sql, name) if in_use else plain]
         if beside:
@@ -76,9 +74,9 @@ def drop(item: Object, *, online: bool = True) -> list[Statement] | None:
     if item.kind == "index":
         if not online:
             return [statement(f"DROP INDEX {name}")]
-        if is_partitioned(str(item.sql), item):
-            return None
         operation = ("drop_index_concurrently", unquoted(name))
+        if is_partitioned(str(item.sql), item):  # all its partitions' go with it
+            return [statement(f"DROP INDEX {name}", operation=operation)]
         return [statement(f"DROP INDEX CONCURRENTLY {name}", operation=operation)]
     if item.kind == "constraint":  # its table may be gone already when a revision is run again
         return [statement(f"ALTER TABLE IF EXISTS {table} DROP CONSTRAINT IF EXISTS {name}")]
@@ -113,10 +111,11 @@ def further(item: Object) -> list[Statement]:
     usual = {name: value for name, value in _USUAL.items() if name in item.attributes}
     if item.kind not in ("table", "column"):
         usual.pop("options", None)  # the definition includes them
-    names = [name for name, value in usual.items() if (item.attributes[name] or value) != value]
+    set_here = {name: value for name, value in usual.items() if name not in item.inherited}
+    names = [name for name, value in set_here.items() if (item.attributes[name] or value) != value]
     plain = replace(item, attributes={**item.attributes, **usual})
     known = _attributes(item, plain)
-    of_type = column_ddl.of_type(item) if item.kind == "column" else []
+    of_type = column_ddl.of_type(item) if item.kind == "column" and "type" not in item.inherited else []
     return [*of_type, *(made for name in names for made in known.get(name, []))]
 
 
@@ -157,13 +156,13 @@ def _index_of(constraint: Object) -> str | None:
 
 
 def is_partitioned(sql: str, item: Object) -> bool:
-    """Tell whether an index is that of a partitioned table, or attached to one.
+    """Tell whether an index is that of a partitioned table.
 
-    The server neither builds nor drops those concurrently.
+    The server neither builds nor drops it concurrently.
 
     :param sql: the statement that makes the index.
     """
-    return f" ON ONLY {table_of(item)} " in sql or bool(item.attributes.get("attached to"))
+    return f" ON ONLY {table_of(item)} " in sql
 
 
 def _replace(
@@ -183,8 +182,6 @@ def _replace(
     if kind == "constraint" and names & DEFINING and not locks_writers(expected):
         made = _constraint(expected, f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name},")
     elif kind == "index" and "definition" in names and not expected.attributes["statistics targets"]:
-        if is_partitioned(sql, expected):
-            return [], frozenset()
         build, takes_name = _build_beside(expected)
         made = [build, *(drop(expected) or []), takes_name]
     elif kind == "trigger" and names & DEFINING:
@@ -227,6 +224,8 @@ def _attributes(expected: Object, actual: Object) -> dict[str, list[Statement]]:
     if kind in ("constraint", "index"):
         clustered = f"CLUSTER ON {name}" if wanted["clustered"] else "SET WITHOUT CLUSTER"
         found["clustered"] = f"ALTER TABLE {table} {clustered}"
+    if kind == "index" and wanted["attached to"]:
+        found["attached to"] = f"ALTER INDEX {wanted['attached to'][0]} ATTACH PARTITION {name}"
     if kind == "constraint":
         # The triggers of a foreign key are on both tables.
         both = dict.fromkeys(p.partition(":")[2] for p in expected.parents if p.startswith("relation:"))
@@ -315,6 +314,7 @@ def _index(item: Object, sql: str, name: str, words: str) -> tuple[str, ...]:
     :param words: what stands before the name, such as ``CONCURRENTLY``.
     """
     start, _, rest = sql.partition(f"INDEX {item.name} ")
+    rest = rest.replace("ON ONLY ", "ON ", 1) if rest.startswith("ON ONLY ") else rest
     rest = rest.replace(f" {table_of(item)} USING btree ", f" {table_of(item)} ", 1)
     where = f" WHERE {item.attributes.get('predicate')}"
     parts = (rest.removesuffix(where), where.strip()) if rest.endswith(where) else (rest,)
@@ -326,7 +326,8 @@ def _build(item: Object, sql: str, name: str) -> Statement:
     # With IF NOT EXISTS, a person would keep an invalid index; the operation rebuilds it.
     repeatable = "\n".join(_index(item, sql, name, "CONCURRENTLY IF NOT EXISTS "))
     operation = ("create_index_concurrently", unquoted(name), repeatable)
-    return statement(*_index(item, sql, name, "CONCURRENTLY "), operation=operation)
+    words = "" if is_partitioned(sql, item) else "CONCURRENTLY "
+    return statement(*_index(item, sql, name, words), operation=operation)
 
 
 def beside(constraint: Object) -> Object:

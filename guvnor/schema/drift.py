@@ -15,6 +15,7 @@ from guvnor.postgres.quoting import identifier
 from guvnor.revisions.sql_revisions import SqlRevisions
 from guvnor.schema import root_causes, shadow
 from guvnor.schema.compare import Finding
+from guvnor.schema.partitions import Partition
 from guvnor.schema.reading import LiveReader, live_reader
 from guvnor.schema.shadow import Make, Shadow
 from guvnor.schema.shadow_errors import ShadowUnavailableError
@@ -44,12 +45,14 @@ class DriftReport:
     :ivar actual: what was compared with it, in words.
     :ivar findings: the differences, in the order of a report; none when all is well.
     :ivar seconds: how long it took.
+    :ivar partitions: those that the expected schema does not know; they are no difference.
     """
 
     expected: str
     actual: str
     findings: tuple[Finding, ...]
     seconds: float
+    partitions: tuple[Partition, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -90,7 +93,8 @@ def check(
         with built_alongside(live, database.shadow, make) as built:
             found = root_causes.trace(built, live.schema(), grantees=database.grantees, ignore=ignore)
         name = f"database {live.connection.info.dbname}"
-    return DriftReport(expected, name, tuple(found.findings), time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return DriftReport(expected, name, tuple(found.all_findings), seconds, found.partitions)
 
 
 def _extension(name: str) -> str:
@@ -128,8 +132,9 @@ def check_files(
     with closing(scratch_database.connect("schema check")) as scratch:
         actual = expected_at(scratch, revisions, head)
         with shadow.build(scratch, shadow.from_models(models)) as built:
-            findings = root_causes.trace(built, actual).findings
-    return DriftReport("the models", f"revision {head}", tuple(findings), time.monotonic() - began)
+            found = root_causes.trace(built, actual)
+    seconds = time.monotonic() - began
+    return DriftReport("the models", f"revision {head}", tuple(found.all_findings), seconds, found.partitions)
 
 
 def expected_at(

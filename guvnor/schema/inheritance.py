@@ -1,49 +1,103 @@
-"""What a partition or a child table has from its parent: it changes along with the parent."""
+"""What a partition or a child table has from the table above it: no thing of its own.
+
+The catalogs say what is inherited, when a schema is read (PostgreSQL documentation: pg_attribute,
+pg_constraint, pg_inherits, pg_trigger). Of such an object, only those attributes are compared that can
+be set for it alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 
+from guvnor.schema.column_ddl import remarks
 from guvnor.schema.snapshot import Object, Snapshot
 
-# What ALTER TABLE changes in the children, too (PostgreSQL documentation, ALTER TABLE).
-_OF_COLUMNS = frozenset(
-    {
-        "type", "collation", "not null", "not null constraint", "default", "generated", "identity generation",
-        "storage",
-    }
+# What ALTER TABLE changes in the tables below, too (PostgreSQL documentation, ALTER TABLE), unless one of
+# them has been given something else.
+_OF_COLUMNS = (
+    "type", "collation", "not null", "default", "generated", "identity generation", "storage",
 )  # fmt: skip
-_OWN = frozenset({"comment", "comment on index", "clustered", "options", "tablespace"})  # of an index
+
+# What belongs to the index, constraint or trigger of one table. Whether an index is valid is not among these:
+# that of the table above is valid when all of them are.
+_OWN = frozenset({"comment", "comment on index", "clustered", "options", "tablespace", "statistics targets"})
+_OWN_UNLESS_ALIKE = frozenset({"state", "enforcement"})
+
+_NAMED_BY_SERVER = ("index", "constraint", "trigger")
 
 
-def parents(item: Object) -> Iterator[str]:
-    """Yield the handles of the columns, constraints or indexes that one is inherited from."""
-    if item.kind in ("column", "constraint", "index") and item.attributes.get("type") != "foreign key":
-        own_table = f"{item.kind}:{item.parents[0].partition(':')[2]}."
-        for parent in item.parents[1:]:
-            if parent.startswith(f"{item.kind}:") and not parent.startswith(own_table):
-                yield parent
+def follow(objects: dict[str, Object]) -> None:
+    """Note of each inherited object in which attributes it follows what is above it."""
+    for key, item in objects.items():
+        if item.inherited_from:
+            above = [objects[p] for p in item.inherited_from if p in objects]
+            names = {name for source in above for name in _following(item, source)}
+            objects[key] = replace(item, inherited=frozenset(names))
+        for parent in item.attributes.get("inherits from") or ():
+            source = objects.get(f"relation:{parent}")
+            order = item.attributes["column order"]
+            if source is not None and source.attributes.get("column order") == order:
+                objects[key] = replace(item, inherited=frozenset({"column order"}))
 
 
-def inherited(
-    expected: tuple[Object, Snapshot], actual: tuple[Object, Snapshot], names: Collection[str]
-) -> set[str]:
-    """Return the differing attributes in which what an object is inherited from differs in the same way.
+def _following(item: Object, source: Object) -> Iterable[str]:
+    own, theirs = item.attributes, source.attributes
+    if item.kind != source.kind:
+        return
+    if item.kind == "column":
+        yield from (name for name in _OF_COLUMNS if own[name] == theirs[name])
+        named = [str(side["not null constraint"]) for side in (own, theirs)]
+        if own["not null"] == theirs["not null"] and remarks(named[0]) == remarks(named[1]):
+            yield "not null constraint"
+        return
+    for name in own:
+        if name not in _OWN and (name not in _OWN_UNLESS_ALIKE or own[name] == theirs[name]):
+            yield name
 
-    :param expected: the object and its schema.
-    :param actual: those of the other side.
-    :param names: the attributes that differ.
+
+def aligned(expected: Snapshot, actual: Snapshot) -> Snapshot:
+    """Give what is inherited the names that it has on the other side.
+
+    The server makes up the names of the indexes and constraints of partitions, and whoever builds an index of
+    a partition first gives it another one.
     """
-    (wanted, there), schemas = (expected[0], actual[0]), (expected[1], actual[1])
-    found: set[str] = set()
-    for parent in parents(wanted):
-        above = [schema.objects.get(parent) for schema in schemas]
-        if above[0] is None or above[1] is None or above[0].kind != above[1].kind:
-            continue
-        for name in names:
-            own = wanted.attributes.get(name), there.attributes.get(name)
-            its = above[0].attributes.get(name), above[1].attributes.get(name)
-            same = own == its if wanted.kind == "column" else name not in _OWN
-            if its[0] != its[1] and same and (wanted.kind != "column" or name in _OF_COLUMNS):
-                found.add(name)
-    return found
+    there = {
+        (item.parents[0], source): item
+        for item in actual
+        if item.kind in _NAMED_BY_SERVER
+        for source in item.inherited_from
+    }
+    names: dict[str, Object] = {}
+
+    def counterpart(key: str) -> str:
+        """Return the handle on the other side of an object of this one."""
+        item = expected.objects.get(key)
+        if item is None or item.kind not in _NAMED_BY_SERVER or not item.inherited_from:
+            return key
+        found = there.get((item.parents[0], counterpart(item.inherited_from[0])))
+        if found is None or found.kind != item.kind or found.handle in expected.objects:
+            return key
+        names[key] = found
+        return found.handle
+
+    for key in expected.objects if there else ():
+        counterpart(key)
+    if not names:
+        return expected
+    objects = {}
+    for key, item in expected.objects.items():
+        other = names.get(key, item)
+        changed = replace(
+            item,
+            identity=other.identity,
+            parents=tuple(names[p].handle if p in names else p for p in item.parents),
+            inherited_from=tuple(names[p].handle if p in names else p for p in item.inherited_from),
+        )
+        objects[changed.handle] = changed
+    return replace(expected, objects=objects)
+
+
+def own_objects(objects: Iterable[Object]) -> list[Object]:
+    """Leave out what is inherited."""
+    return [item for item in objects if not item.inherited_from]

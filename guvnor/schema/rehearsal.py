@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from guvnor.revisions import transaction_control
 from guvnor.revisions.plan import Step
 from guvnor.revisions.script import Direction
 from guvnor.revisions.statements import needs_database
-from guvnor.schema import constraints, data_changes, escapes, shadow
+from guvnor.schema import constraints, data_changes, escapes, inheritance, shadow
 from guvnor.schema.constraints import NewConstraint
 from guvnor.schema.data_changes import DataChange
 from guvnor.schema.shadow import Shadow
@@ -145,12 +145,12 @@ def effects(
             unsure |= any(map(_may_change_more, step.statements))
             rules_before, rules = rules, constraints.read(built.driver, built.name)
             new = built.snapshot().objects
-            changed = [k for k in new if k in old and old[k].attributes != new[k].attributes]
+            changed = [k for k in new if k in old and _differs(old[k], new[k])]
             effect = Effect(
                 step,
-                added=tuple(new[key] for key in new if key not in old),
+                added=tuple(inheritance.own_objects(new[key] for key in new if key not in old)),
                 changed=tuple(new[key] for key in changed),
-                dropped=tuple(old[key] for key in old if key not in new),
+                dropped=tuple(inheritance.own_objects(old[key] for key in old if key not in new)),
                 was=tuple(old[key] for key in changed),
                 data=data_changes.summed_up(start, before, watch.seen),
                 rows_locked=data_changes.rows_locked(start, before, watch.seen),
@@ -166,6 +166,14 @@ def effects(
 
     with shadow.build(connection, make):
         return found
+
+
+def _differs(old: Object, new: Object) -> bool:
+    """Tell whether an object is altered; what changes along with the table above it is not."""
+    along = old.inherited & new.inherited
+    return any(
+        value != new.attributes.get(name) for name, value in old.attributes.items() if name not in along
+    )
 
 
 def _may_change_more(statement: str) -> bool:
@@ -269,6 +277,38 @@ def _run(
     return recorder.effects
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What is seen of a table.
+
+    :ivar modes: of the locks on it that this transaction holds.
+    :ivar scans: how often this transaction has read all of it.
+    :ivar above: the table that it is a partition of.
+    """
+
+    modes: frozenset[str]
+    file: int
+    scans: int
+    above: str | None
+
+
+def _modes_above(table: str, seen: Mapping[str, _Seen]) -> frozenset[str]:
+    """Return the locks on the table that one is a partition of: they are on each partition, too."""
+    above = seen.get(seen[table].above or "")
+    return above.modes if above else frozenset()
+
+
+def _said_once(tables: Iterable[str], seen: Mapping[str, _Seen]) -> tuple[str, ...]:
+    """Name a partitioned table instead of its partitions, where all of them are locked with it."""
+
+    def top(table: str) -> str:
+        above = seen[table].above
+        is_part = above in seen and seen[table].modes <= _modes_above(table, seen)
+        return top(above) if above is not None and is_part else table
+
+    return tuple(sorted({top(table) for table in tables}))
+
+
 class _Recorder:
     """Records after each statement what changed; takes the place of a real migration's runner."""
 
@@ -315,26 +355,28 @@ class _Recorder:
         locks = tuple(
             Lock(table, escapes.lock_name(mode))
             for table in tables
-            for mode in sorted(now[table][0] - self._seen[table][0])
-            if mode != "AccessShareLock"
+            for mode in sorted(now[table].modes - self._seen[table].modes)
+            if mode != "AccessShareLock" and mode not in _modes_above(table, now)
         )
-        rewrites = tuple(table for table in tables if now[table][1] != self._seen[table][1])
-        scans = tuple(table for table in tables if now[table][2] > self._seen[table][2])
+        rewrites = _said_once((t for t in tables if now[t].file != self._seen[t].file), now)
+        scans = _said_once((t for t in tables if now[t].scans > self._seen[t].scans), now)
         self.effects.append(StatementEffect(sent(statement, context).strip(), locks, rewrites, scans))
         # Nobody else uses a table that the revision has created itself.
         self._seen = {table: now[table] for table in now if table in self._seen}
 
-    def _inspect(self) -> dict[str, tuple[frozenset[str], int, int]]:
-        """Return for each table its locks, its file, and how often this transaction has scanned it."""
+    def _inspect(self) -> dict[str, _Seen]:
         sql = """
             SELECT c.relname,
                    ARRAY(SELECT l.mode FROM pg_catalog.pg_locks AS l
                          WHERE l.relation = c.oid AND l.pid = pg_backend_pid()),
                    pg_relation_filenode(c.oid)::bigint,
-                   COALESCE(s.seq_scan, 0)
+                   COALESCE(s.seq_scan, 0),
+                   (SELECT p.relname FROM pg_catalog.pg_inherits AS h
+                    JOIN pg_catalog.pg_class AS p ON p.oid = h.inhparent
+                    WHERE h.inhrelid = c.oid AND c.relispartition)
             FROM pg_catalog.pg_class AS c
             LEFT JOIN pg_catalog.pg_stat_xact_user_tables AS s ON s.relid = c.oid
             WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p', 'm')
             """
         found = postgres.rows(self._raw, sql, (self._place.schema,))
-        return {name: (frozenset(modes), file, scans) for name, modes, file, scans in found}
+        return {name: _Seen(frozenset(modes), *others) for name, modes, *others in found}

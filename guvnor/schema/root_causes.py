@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from guvnor.schema import column_ddl, consequences, ddl, enum_labels
+from guvnor.schema import column_ddl, consequences, ddl, enum_labels, partitioned_indexes, partitions
 from guvnor.schema.compare import Finding, canonical, compare, different, differing, in_order
 from guvnor.schema.not_null_names import follow_names
+from guvnor.schema.partitions import Partition, Sides
 from guvnor.schema.retyping import retyped
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot, handle
@@ -60,14 +61,23 @@ class RootCauses:
 
     :ivar findings: in the order of a report.
     :ivar expected: the expected schema, with the actual names and types.
-    :ivar actual: the actual schema.
+    :ivar actual: the actual schema without the partitions that the expected one does not know.
     :ivar renamed: objects that differ only in their names, from the actual to the expected one.
+    :ivar partitions: the partitions that the expected schema does not know.
+    :ivar lacking: the findings on these; no revision can name them.
     """
 
     findings: list[Finding]
     expected: Snapshot
     actual: Snapshot
     renamed: tuple[Rename, ...] = ()
+    partitions: tuple[Partition, ...] = ()
+    lacking: tuple[Finding, ...] = ()
+
+    @property
+    def all_findings(self) -> list[Finding]:
+        """All findings, in the order of a report."""
+        return in_order([*self.findings, *self.lacking])
 
 
 def trace(
@@ -80,16 +90,15 @@ def trace(
     :param grantees: see :func:`guvnor.schema.compare.compare`.
     :param ignore: see :meth:`guvnor.schema.snapshot.Snapshot.without`.
     """
-    actual = actual.without(ignore)
-    expected = shadow.snapshot(parents=False).without(ignore)
-    if not compare(expected, actual, grantees):
-        return RootCauses([], expected, actual)
-    expected = shadow.snapshot().without(ignore)
-    findings = compare(expected, actual, grantees)
+    whole = actual.without(ignore)
+    sides, findings = _compared(shadow.snapshot(parents=False).without(ignore), whole, grantees)
     causes: list[Finding] = []
     renamed: list[Rename] = []
+    if findings:
+        sides, findings = _compared(shadow.snapshot().without(ignore), whole, grantees)
     named: dict[str, Finding] = {}
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if findings else 0):
+        expected, actual = sides.expected, sides.actual
         made = []
         for wanted, there in list(_renamed(expected, actual)):
             cause, sql = _rename(wanted, there)
@@ -101,14 +110,29 @@ def trace(
         if not made:
             break
         causes += made
-        expected = shadow.snapshot().without(ignore)
-        findings = compare(expected, actual, grantees)
-    findings = _reprinted(shadow, expected, actual, findings)
-    causes = _fold_columns_of_views(causes, renamed, named, actual)
-    causes, findings = follow_names(causes, named, findings, expected)
+        sides, findings = _compared(shadow.snapshot().without(ignore), whole, grantees)
+    if findings:
+        version = shadow.driver.server_version
+        findings = _reprinted(shadow, sides.expected, sides.actual, findings)
+        findings = list(partitioned_indexes.with_statements(findings, sides, version))
+    causes = _fold_columns_of_views(causes, renamed, named, sides.actual)
+    causes, findings = follow_names(causes, named, findings, sides.expected)
     # What belongs to a table is renamed before it: the statement names the table as it is.
     renamed.sort(key=lambda rename: rename.item.kind not in _UNDER_A_TABLE)
-    return RootCauses(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
+    return RootCauses(
+        in_order(_joined([*causes, *findings])),
+        sides.expected,
+        sides.actual,
+        tuple(renamed),
+        sides.partitions,
+        tuple(partitions.lacking(sides, grantees)),
+    )
+
+
+def _compared(expected: Snapshot, whole: Snapshot, grantees: Sequence[str]) -> tuple[Sides, list[Finding]]:
+    sides = partitioned_indexes.without_validity(partitions.apart(expected, whole))
+    found = compare(sides.expected, sides.actual, grantees)
+    return sides, [*found, *partitioned_indexes.incomplete(sides)]
 
 
 def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
@@ -124,7 +148,7 @@ def _retyped(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Finding, st
     """Find columns of another type and renamed labels, with the statements that make the shadow match."""
     for key, wanted in expected.objects.items():
         there = actual.objects.get(key)
-        if there is None or there.kind != wanted.kind:
+        if there is None or there.kind != wanted.kind or (wanted.inherited_from and there.inherited_from):
             continue
         names = [n for n in ("type", "collation") if wanted.attributes.get(n) != there.attributes.get(n)]
         if wanted.kind == "column" and names:
@@ -138,7 +162,7 @@ def _renamed(expected: Snapshot, actual: Snapshot) -> Iterable[tuple[Object, Obj
     by_shape: dict[Any, tuple[list[Object], list[Object]]] = {}
     for side, (snapshot, other) in enumerate(((expected, actual), (actual, expected))):
         for item in snapshot:
-            if item.kind in _RENAMED and item.handle not in other.objects:
+            if item.kind in _RENAMED and item.handle not in other.objects and not item.inherited_from:
                 by_shape.setdefault(_shape(item, snapshot), ([], []))[side].append(item)
     for wanted, found in by_shape.values():
         if len(wanted) == len(found) == 1:

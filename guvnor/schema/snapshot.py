@@ -12,6 +12,9 @@ from typing import Any
 # Objects of these kinds share one namespace in PostgreSQL (pg_class).
 _RELATIONS = frozenset({"table", "view", "materialized view", "foreign table"})
 
+# What is dropped with its table, which is the first of its parents.
+OF_TABLES = ("column", "constraint", "index", "trigger", "rule", "policy", "statistics", "sequence")
+
 
 def handle(kind: str, identity: str) -> str:
     """Return the key of an object; tables and views are all ``relation``, for what depends on them."""
@@ -29,6 +32,9 @@ class Object:
     :ivar sql: the statement that makes it, as the server prints it; None where the server prints none.
     :ivar granted: privileges beyond the kind's default, as ``role=PRIVILEGE``; ``<owner>`` is its owner.
     :ivar revoked: privileges of the kind's default that are taken away.
+    :ivar inherited_from: handles of what a partition or a child table has it from, of the table right above;
+        empty for what is its own.
+    :ivar inherited: the attributes that follow those of what is above.
     """
 
     kind: str
@@ -38,6 +44,8 @@ class Object:
     sql: str | None = None
     granted: frozenset[str] = frozenset()
     revoked: frozenset[str] = frozenset()
+    inherited_from: tuple[str, ...] = ()
+    inherited: frozenset[str] = frozenset()
 
     @cached_property
     def handle(self) -> str:

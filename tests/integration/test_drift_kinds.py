@@ -116,7 +116,7 @@ generation dropped | ALTER TABLE people ALTER COLUMN short DROP EXPRESSION
     | different column people.short
 generated otherwise | ALTER TABLE people DROP COLUMN short; ALTER TABLE people ADD COLUMN short text
     GENERATED ALWAYS AS (upper(name)) STORED
-    | different column people.short, different table people, different table children
+    | different column people.short, different table people
 collation dropped | ALTER TABLE plain ALTER COLUMN nick TYPE text COLLATE "default"
     | different column plain.nick
 domain of a column | ALTER TABLE people ALTER COLUMN mail TYPE text | different column people.mail
@@ -137,13 +137,12 @@ index statistics target | ALTER INDEX people_lower ALTER COLUMN 1 SET STATISTICS
 nulls first | DROP INDEX people_lower; CREATE INDEX people_lower ON people (lower(name) DESC NULLS FIRST);
     ALTER INDEX people_lower ALTER COLUMN 1 SET STATISTICS 300 | different index people.people_lower
 partition detached | ALTER TABLE parts DETACH PARTITION parts_1
-    | different table parts_1, different index parts_1.parts_1_at_idx
+    | different table parts_1
 partition bound | ALTER TABLE parts DETACH PARTITION parts_1; ALTER TABLE parts ATTACH PARTITION parts_1
     FOR VALUES FROM ('2020-01-01') TO ('2022-01-01') | different table parts_1
-partition added | CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2021-01-01') TO ('2022-01-01')
-    | unexpected table parts_2
+partition added | CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2021-01-01') TO ('2022-01-01') |
 child let go | ALTER TABLE children NO INHERIT people
-    | different table children, unexpected constraint children.people_size_check
+    | different table children
 view changed | CREATE OR REPLACE VIEW named WITH (security_barrier = true) AS SELECT id, name FROM people
     WHERE id > 0
     | different view named

@@ -42,7 +42,7 @@ def left_after(expected: Shadow, changed: Connection, findings: list[Finding]) -
         for finding in findings:
             cursor.execute((finding.sql or "").replace(" CONCURRENTLY", ""))  # this is one transaction
     with expected.undone():
-        left = root_causes.trace(expected, catalog.read(changed)).findings
+        left = root_causes.trace(expected, catalog.read(changed)).all_findings
     return {name for finding in left for name in finding.expected or (finding.title,)}
 
 

@@ -1,7 +1,8 @@
 """The catalog queries behind a snapshot: one for each kind of object, all of the same shape.
 
 Each row is an object. Its columns are ``kind``, ``identity`` (its name as SQL writes it), ``parents`` (the
-handles of what it is dropped with), and optionally ``sql`` (the statement that creates it; without it,
+handles of what it is dropped with), and optionally ``inherited_from`` (the handles of what a partition or a
+child table has it from), ``sql`` (the statement that creates it; without it,
 ``definition`` is that statement), ``granted`` and ``revoked`` (how its privileges differ from the kind's
 default). Every other column is an attribute, under the name that a report uses.
 
@@ -51,6 +52,23 @@ def not_of_extension(catalog: str, oid: str, types: str = "'e'") -> str:
     """
     return f"""NOT EXISTS (SELECT FROM pg_depend AS e
                WHERE e.classid = '{catalog}'::regclass AND e.objid = {oid} AND e.deptype IN ({types}))"""
+
+
+def index_above(index: str) -> str:
+    """Return an array of the handle of what a partition's index is attached to: an index or a constraint.
+
+    :param index: the alias of its row of ``pg_class``.
+    """
+    return f"""ARRAY(
+        SELECT CASE WHEN u.oid IS NULL THEN 'index:' ELSE 'constraint:' END || quote_ident(t.relname) || '.'
+               || quote_ident(COALESCE(u.conname, p.relname))
+        FROM pg_inherits AS h
+        JOIN pg_index AS a ON a.indexrelid = h.inhparent
+        JOIN pg_class AS p ON p.oid = a.indexrelid
+        JOIN pg_class AS t ON t.oid = a.indrelid AND t.relnamespace = %(schema)s
+        LEFT JOIN pg_constraint AS u
+               ON u.conrelid = t.oid AND u.conindid = p.oid AND u.contype IN ('p', 'u', 'x')
+        WHERE h.inhrelid = {index}.oid)"""
 
 
 def column_handles(relation: str, numbers: str) -> str:

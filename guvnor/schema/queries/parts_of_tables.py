@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guvnor.schema.queries import column_handles, comment, dependencies, not_of_extension
+from guvnor.schema.queries import column_handles, comment, dependencies, index_above, not_of_extension
 
 # The table and the columns of a constraint or index, which its query names already.
 _CONSTRAINED = "u.refobjid = k.conrelid"
@@ -25,13 +25,18 @@ CONSTRAINTS = f"""
                                        ON u.conrelid = f.oid AND u.conindid = x.oid
                                        AND u.contype IN ('p', 'u')
                                 WHERE k.contype = 'f' AND x.oid = k.conindid)
-                       || ARRAY(SELECT 'constraint:' || quote_ident(f.relname)
-                                       || '.' || quote_ident(u.conname)
-                                FROM pg_constraint AS u JOIN pg_class AS f ON f.oid = u.conrelid
-                                WHERE u.oid = k.conparentid)
                        || CASE WHEN k.contype = 'c'
                                THEN {dependencies("pg_constraint", "k.oid", but=_CONSTRAINED)} END
                        END AS parents,
+           CASE WHEN x.relispartition THEN {index_above("x")}
+                WHEN k.coninhcount > 0 THEN
+                     ARRAY(SELECT 'constraint:' || quote_ident(t.relname) || '.' || quote_ident(u.conname)
+                           FROM pg_inherits AS h
+                           JOIN pg_class AS t ON t.oid = h.inhparent AND t.relnamespace = %(schema)s
+                           JOIN pg_constraint AS u ON u.conrelid = t.oid
+                                AND (u.oid = k.conparentid
+                                     OR (k.contype = 'c' AND u.contype = 'c' AND u.conname = k.conname))
+                           WHERE h.inhrelid = c.oid ORDER BY h.inhseqno) END AS inherited_from,
            'ALTER TABLE ' || quote_ident(c.relname) || ' ADD CONSTRAINT ' || quote_ident(k.conname) || ' '
                || b.definition AS sql,
            CASE k.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique' WHEN 'f' THEN 'foreign key'
@@ -42,9 +47,10 @@ CONSTRAINTS = f"""
            k.condeferred AS "initially deferred",
            k.contype = 'c' AND k.connoinherit AS "not inherited",  -- a key says no, unless it came from above
            CASE WHEN k.contype = 'f' THEN
-                COALESCE((SELECT CASE WHEN bool_and(g.tgenabled = 'O') THEN 'enabled'
-                                      WHEN bool_or(g.tgenabled = 'D') THEN 'disabled' ELSE 'changed' END
-                          FROM pg_trigger AS g WHERE g.tgconstraint = k.oid), 'enabled') END AS enforcement,
+                -- before PostgreSQL 15, the key of a partitioned table may have none
+                (SELECT CASE WHEN bool_and(g.tgenabled = 'O') IS NOT FALSE THEN 'enabled'
+                             WHEN bool_or(g.tgenabled = 'D') THEN 'disabled' ELSE 'changed' END
+                 FROM pg_trigger AS g WHERE g.tgconstraint = k.oid) END AS enforcement,
            i.indisvalid AND i.indisready AS "index valid",
            i.indisclustered AS clustered,
            ARRAY(SELECT unnest(x.reloptions) ORDER BY 1) AS options,
@@ -58,8 +64,10 @@ CONSTRAINTS = f"""
     LEFT JOIN pg_class AS x ON x.oid = i.indexrelid
     CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid, true) OFFSET 0) AS b (definition)
     WHERE c.relnamespace = %(schema)s AND k.contype IN ('p', 'u', 'f', 'c', 'x')
-      -- a constraint that a child inherits belongs to its parent
-      AND (k.conislocal OR k.contype <> 'c') AND (k.conparentid = 0 OR k.contype <> 'f')
+      -- a foreign key has one more constraint for each partition of the table that it refers to
+      AND (k.contype <> 'f' OR k.conparentid = 0
+           OR EXISTS (SELECT FROM pg_constraint AS u
+                      WHERE u.oid = k.conparentid AND u.conrelid <> k.conrelid AND u.confrelid = k.confrelid))
       AND {not_of_extension("pg_class", "c.oid")}"""
 
 # Indexes that enforce no constraint. Where the definitions differ, the other attributes say how.
@@ -69,15 +77,10 @@ INDEXES = f"""
            ARRAY['relation:' || quote_ident(c.relname)]
                || CASE WHEN %(parents)s THEN
                        {column_handles("c", "i.indkey::smallint[]")}
-                       || ARRAY(SELECT 'index:' || quote_ident(t.relname) || '.' || quote_ident(p.relname)
-                                FROM pg_inherits AS h
-                                JOIN pg_index AS a ON a.indexrelid = h.inhparent
-                                JOIN pg_class AS p ON p.oid = a.indexrelid
-                                JOIN pg_class AS t ON t.oid = a.indrelid
-                                WHERE h.inhrelid = x.oid)
                        || CASE WHEN i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
                                THEN {dependencies("pg_class", "x.oid", but=_INDEXED)} END
                        END AS parents,
+           CASE WHEN x.relispartition THEN {index_above("x")} END AS inherited_from,
            pg_get_indexdef(x.oid, 0, true) AS definition,
            (SELECT amname FROM pg_am WHERE oid = x.relam) AS "access method",
            i.indisunique AS "unique",
@@ -101,10 +104,17 @@ INDEXES = f"""
                       WHERE k.conrelid = c.oid AND k.conindid = x.oid AND k.contype IN ('p', 'u', 'x'))
       AND {not_of_extension("pg_class", "c.oid")}"""
 
+# The triggers of a partition's copies of foreign keys belong to these; before PostgreSQL 15, those that it
+# has from its parent's triggers are internal, too.
 TRIGGERS = f"""
     SELECT 'trigger' AS kind,
            quote_ident(c.relname) || '.' || quote_ident(t.tgname) AS identity,
            ARRAY['relation:' || quote_ident(c.relname)] || {dependencies("pg_trigger", "t.oid")} AS parents,
+           CASE WHEN t.tgparentid <> 0 THEN
+                ARRAY(SELECT 'trigger:' || quote_ident(r.relname) || '.' || quote_ident(u.tgname)
+                      FROM pg_trigger AS u
+                      JOIN pg_class AS r ON r.oid = u.tgrelid AND r.relnamespace = %(schema)s
+                      WHERE u.oid = t.tgparentid) END AS inherited_from,
            pg_get_triggerdef(t.oid, true) AS definition,
            CASE t.tgenabled WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'R' THEN 'on replicas only'
                             ELSE 'always' END AS state,
@@ -113,7 +123,10 @@ TRIGGERS = f"""
            {comment("pg_trigger", "t.oid")} AS comment
     FROM pg_trigger AS t
     JOIN pg_class AS c ON c.oid = t.tgrelid
-    WHERE c.relnamespace = %(schema)s AND NOT t.tgisinternal
+    WHERE c.relnamespace = %(schema)s
+      AND (NOT t.tgisinternal
+           OR (t.tgparentid <> 0 AND NOT EXISTS (SELECT FROM pg_constraint AS k
+                                                 WHERE k.oid = t.tgconstraint AND k.contype = 'f')))
       AND {not_of_extension("pg_class", "c.oid")}"""
 
 RULES = f"""

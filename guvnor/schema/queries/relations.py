@@ -123,11 +123,14 @@ COLUMNS = f"""
                        THEN ARRAY['type:' || quote_ident(e.typname)]
                        WHEN t.typnamespace = %(schema)s THEN ARRAY['type:' || quote_ident(t.typname)]
                        ELSE '{{}}' END
-               || CASE WHEN a.attinhcount > 0
-                       THEN ARRAY(SELECT 'column:' || quote_ident(p.relname) || '.' || quote_ident(a.attname)
-                                  FROM pg_inherits AS h JOIN pg_class AS p ON p.oid = h.inhparent
-                                  WHERE h.inhrelid = c.oid ORDER BY h.inhseqno)
-                       ELSE '{{}}' END AS parents,
+               AS parents,
+           CASE WHEN a.attinhcount > 0
+                THEN ARRAY(SELECT 'column:' || quote_ident(p.relname) || '.' || quote_ident(a.attname)
+                           FROM pg_inherits AS h
+                           JOIN pg_class AS p ON p.oid = h.inhparent AND p.relnamespace = %(schema)s
+                           JOIN pg_attribute AS u
+                                ON u.attrelid = p.oid AND u.attname = a.attname AND NOT u.attisdropped
+                           WHERE h.inhrelid = c.oid ORDER BY h.inhseqno) END AS inherited_from,
            format_type(a.atttypid, a.atttypmod) AS type,
            CASE WHEN a.attcollation <> t.typcollation
                 THEN a.attcollation::regcollation::text END AS "collation",
