@@ -113,7 +113,9 @@ class ProgressBar:
             TaskProgressColumn(),
             TimeElapsedColumn(),
         )
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
+        # A record that is logged meanwhile stays one line, as a program reads it.
+        console = Console(stderr=True, soft_wrap=True)
+        self._bar = Progress(*columns, console=console, transient=True, expand=True)
         self._task = self._bar.add_task(what)
         self._bar.start()
 
