@@ -119,3 +119,24 @@ def test_a_view_on_a_partition_is_in_the_way(example: Example) -> None:
     assert "the view theirs depends on the column ticks.n" in " ".join(
         line.strip(" -#") for line in example.generate().splitlines()
     )
+
+
+@pytest.mark.usefixtures("_tidy")
+def test_the_plan_names_the_table_and_not_each_partition(
+    server: Server, project: Project, guvnor: Command
+) -> None:
+    database = server.create_database()
+    project.add_revision(TEAMS + TABLE.format("") + KNOWN.rstrip("; "), "DROP TABLE ticks; DROP TABLE teams")
+    succeeds(guvnor("migrate", "up", database=database, cwd=project.directory))
+    project.add_revision(
+        "ALTER TABLE ticks ADD COLUMN b int; ALTER TABLE ticks ALTER n TYPE bigint; "
+        "ALTER TABLE ticks ADD CONSTRAINT u UNIQUE (at, n)",
+        "ALTER TABLE ticks DROP CONSTRAINT u; ALTER TABLE ticks DROP COLUMN b",
+    )
+    plan = succeeds(guvnor("migrate", "plan", database=database, cwd=project.directory)).out
+    for line in (
+        "+ column ticks.b", "~ table ticks", "column n", "+ constraint ticks.u",
+        "locks ticks: ACCESS EXCLUSIVE", "rewrites ticks as a whole",
+    ):  # fmt: skip
+        assert line in plan
+    assert "ticks_1" not in plan
