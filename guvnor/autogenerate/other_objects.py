@@ -122,9 +122,19 @@ def alter(
     if remade and retyped_columns.goes_first(changes, shadow, before):
         yield from emitted(Phase.DETACH, ddl.drop(before) or [], reasons=_AGAIN)
     users = _keys_that_use(changes, after) if after.handle in _replaced(changes) else []
+    reasons = None
+    if (
+        after.kind == "index"
+        and (users or _keys_to_come(changes, after))
+        and _is_built_anew(alteration, left)
+    ):
+        # A key uses the first index that fits: the old one has to be gone by then.
+        yield from emitted(phase, statements[:1])
+        gone = statement(f"DROP INDEX IF EXISTS {after.name}")
+        phase, statements, reasons = Phase.FINISH, [gone, *statements[2:]], _TIES
     for key in users:
         yield from emitted(Phase.FINISH, ddl.drop(key) or [], reasons=_TIES)
-    yield from emitted(phase, statements, *remarks)
+    yield from emitted(phase, statements, *remarks, reasons=reasons)
     for key in users:
         yield from emitted(Phase.FINISH, ddl.create(key) or [])
     if after.kind == "index" and "definition" in left and ddl.is_partitioned(str(after.sql), after):
@@ -177,6 +187,16 @@ def _keys_that_use(changes: Changes, item: Object) -> list[Object]:
         for key in changes.after.of_kind("constraint")
         if (there := changes.before.objects.get(key.handle)) is not None and item.handle in there.parents
     ]
+
+
+def _keys_to_come(changes: Changes, index: Object) -> list[Object]:
+    """Return the foreign keys that are added, and that use an index."""
+    return [key for key in changes.added.values() if key.kind == "constraint" and index.handle in key.parents]
+
+
+def _is_built_anew(alteration: Alteration, left: list[str]) -> bool:
+    """Tell whether an index is built under another name, and replaces the old one afterwards."""
+    return "definition" in alteration.names and "definition" not in left
 
 
 def takes_name(changes: Changes, item: Object) -> bool:

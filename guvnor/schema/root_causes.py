@@ -21,6 +21,7 @@ from guvnor.schema.retyping import retyped
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import plain_name, safe, table_of, terminated
+from guvnor.schema.view_columns import follow_query
 
 # A rename can hide another one, which the next round finds: tables, then columns, then indexes.
 _ROUNDS = 3
@@ -108,7 +109,8 @@ def trace(
     causes, findings = follow_names(causes, named, findings, expected)
     # What belongs to a table is renamed before it: the statement names the table as it is.
     renamed.sort(key=lambda rename: rename.item.kind not in _UNDER_A_TABLE)
-    return RootCauses(in_order(_joined([*causes, *findings])), expected, actual, tuple(renamed))
+    findings = follow_query(_joined([*causes, *findings]), expected)
+    return RootCauses(in_order(findings), expected, actual, tuple(renamed))
 
 
 def _rename(wanted: Object, there: Object) -> tuple[Finding, str]:
