@@ -21,7 +21,7 @@ from guvnor.schema.retyping import retyped
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import plain_name, safe, table_of, terminated
-from guvnor.schema.view_columns import follow_query
+from guvnor.schema.view_columns import follow_query, of_same_query
 
 # A rename can hide another one, which the next round finds: tables, then columns, then indexes.
 _ROUNDS = 3
@@ -92,7 +92,7 @@ def trace(
     named: dict[str, Finding] = {}
     for _ in range(_ROUNDS):
         made = []
-        for wanted, there in list(_renamed(expected, actual)):
+        for wanted, there in of_same_query(shadow, _renamed(expected, actual), expected, actual):
             cause, sql = _rename(wanted, there)
             if shadow.attempt(sql):
                 made.append(cause)

@@ -1,17 +1,41 @@
-"""Types of the columns of views: the server takes them from the view's query.
+"""Columns of views: the server takes them from the view's query.
 
-Where the query is as expected, they differ only because of what the query names.
+Where the query is as expected, their types differ only because of what the query names. Where it is another
+query, they are other columns, and none has only another name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from guvnor.schema import ddl
 from guvnor.schema.compare import Finding
-from guvnor.schema.snapshot import Snapshot, handle
+from guvnor.schema.shadow import Shadow
+from guvnor.schema.snapshot import Object, Snapshot, handle
+from guvnor.schema.statement import plain_name
 
 _FROM_QUERY = frozenset({"type", "collation", "storage"})
+
+
+def of_same_query(
+    shadow: Shadow, pairs: Iterable[tuple[Object, Object]], expected: Snapshot, actual: Snapshot
+) -> list[tuple[Object, Object]]:
+    """Leave out pairs of columns of a view whose query differs in more than their names.
+
+    :param pairs: missing and unexpected objects that differ only in their names.
+    """
+    left = list(pairs)
+    while views := {item.parents[0] for item, _ in left if _is_of_view(item, expected)}:
+        with shadow.undone():
+            for wanted, found in left:
+                shadow.attempt(ddl.rename(wanted, plain_name(wanted), plain_name(found)).sql)
+            there = shadow.snapshot(parents=False).objects
+        other = {key for key in views if _query(there[key]) != _query(actual.objects[key])}
+        if not other:
+            break
+        left = [(wanted, found) for wanted, found in left if other.isdisjoint(wanted.parents[:1])]
+    return left
 
 
 def follow_query(findings: Sequence[Finding], expected: Snapshot) -> list[Finding]:
@@ -44,10 +68,20 @@ def follow_query(findings: Sequence[Finding], expected: Snapshot) -> list[Findin
     return [whole(found) for found in findings if handle(found.kind, found.object) not in causes]
 
 
+def _query(view: Object) -> object:
+    return view.attributes["definition"]
+
+
+def _is_of_view(item: Object, schema: Snapshot) -> bool:
+    view = schema.objects.get(item.parents[0]) if item.kind == "column" else None
+    return view is not None and "view" in view.kind
+
+
 def _behind(key: str, expected: Snapshot) -> list[str]:
     """Return the handles of what the query of a column's view names, columns first; none for a table's."""
     column = expected.objects.get(key)
-    view = expected.objects.get(column.parents[0]) if column else None
-    if view is None or "view" not in view.kind:
+    if column is None or not _is_of_view(column, expected):
         return []
-    return sorted(view.parents, key=lambda parent: not parent.startswith("column:"))
+    return sorted(
+        expected.objects[column.parents[0]].parents, key=lambda parent: not parent.startswith("column:")
+    )

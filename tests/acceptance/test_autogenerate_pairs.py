@@ -443,8 +443,20 @@ INDEXED = "CREATE TABLE t (a int, b int); CREATE UNIQUE INDEX i ON t (a){}"
         (INDEXED.format("") + CHILD.format("a"), INDEXED.format(" INCLUDE (b)") + CHILD.format("a")),
         (INDEXED.format(""), INDEXED.format(" INCLUDE (b)") + CHILD.format("a")),
         (INDEXED.format("") + CHILD.format("a"), INDEXED.format(" INCLUDE (b)")),
+        (INDEXED.format(""), INDEXED.format(" INCLUDE (b)").replace(" i ", " j ") + CHILD.format("a")),
+        (INDEXED.format(""), KEYED.format("a").replace(" u ", " i ") + CHILD.format("a")),
+        (KEYED.format("a"), INDEXED.format("") + CHILD.format("a")),
     ],
-    ids=["no longer unique", "unique", "the key stays", "the key comes", "the key goes"],
+    ids=[
+        "no longer unique",
+        "unique",
+        "the key stays",
+        "the key comes",
+        "the key goes",
+        "another name",
+        "a constraint of its name",
+        "once a constraint",
+    ],
 )
 def test_a_foreign_key_and_a_unique_index_that_makes_place_for_another(
     example: Example, first: str, second: str
@@ -455,6 +467,20 @@ def test_a_foreign_key_and_a_unique_index_that_makes_place_for_another(
     assert example.rules == set()
     rows = example.there_and_back()
     assert example.rows() == rows
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["SELECT c FROM t", "SELECT a AS b FROM t WHERE a > 0"],
+    ids=["of another column", "of other rows"],
+)
+def test_a_view_with_another_query_has_no_renamed_columns(example: Example, second: str) -> None:
+    table = "CREATE TABLE t (a int, c int); CREATE VIEW v AS {}; CREATE VIEW w AS TABLE v"
+    example.begin(table.format("SELECT a FROM t"), "INSERT INTO t VALUES (1, 2)", table.format(second))
+    assert "RENAME" not in example.generate()
+    assert "view v is different" in _said(example)
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
 
 
 def test_a_column_of_a_view_follows_from_what_is_computed_in_another_type(example: Example) -> None:
