@@ -16,6 +16,7 @@ _ALONG = (
 REASONS = {
     "ban-drop-column": "the same statement adds it again, and computes it.",
     "adding-field-with-default": "every row has to be computed anew.",
+    "adding-not-nullable-field": "the same statement adds the column again, and reads all rows anyway.",
     **dict.fromkeys(_ALONG, "it goes with the column that is added again."),
 }
 """Why the statements break rules of lint on purpose, by rule."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from guvnor.autogenerate import retyped_columns
 from guvnor.autogenerate.changes import Alteration, Changes
@@ -87,11 +87,14 @@ def drop(changes: Changes, shadow: Shadow, item: Object) -> Iterator[EmittedOper
         phase, reasons = _phase_of_drop(changes, item), None
         if first:
             phase, reasons = Phase.DETACH, retyped_columns.GOES_FIRST
-        users = _keys_that_use(changes, item)
+        users, to_come = _keys_that_use(changes, item), _keys_to_come(changes, item)
         phase = Phase.UNTIE if users else phase  # the keys are validated before the last transaction
+        phase = Phase.FINISH if to_come else phase
         for key in users:
             yield from emitted(phase, ddl.drop(key) or [], reasons=_TIES)
-        if item.kind == "index" and (users or reasons):  # online, it would be a moment without the key
+        if item.kind == "index" and (
+            users or to_come or reasons
+        ):  # online, it would be a moment without the key
             statements = [statement(f"DROP INDEX IF EXISTS {item.name}")]
             reasons = reasons or _TIES
         yield from emitted(phase, statements, reasons=reasons)
@@ -115,9 +118,19 @@ def alter(
     if remade and retyped_columns.goes_first(changes, shadow, before):
         yield from emitted(Phase.DETACH, ddl.drop(before) or [], reasons=_AGAIN)
     users = _keys_that_use(changes, after) if after.handle in _replaced(changes) else []
+    reasons = None
+    if (
+        after.kind == "index"
+        and (users or _keys_to_come(changes, before))
+        and _is_built_anew(alteration, left)
+    ):
+        # A key uses the first index that fits: the old one has to be gone by then.
+        yield from emitted(phase, statements[:1])
+        gone = statement(f"DROP INDEX IF EXISTS {after.name}")
+        phase, statements, reasons = Phase.FINISH, [gone, *statements[2:]], _TIES
     for key in users:
         yield from emitted(Phase.FINISH, ddl.drop(key) or [], reasons=_TIES)
-    yield from emitted(phase, statements, *remarks)
+    yield from emitted(phase, statements, *remarks, reasons=reasons)
     for key in users:
         yield from emitted(Phase.FINISH, ddl.create(key) or [])
     if left:
@@ -144,7 +157,11 @@ def _phase_of_key(changes: Changes, constraint: Object) -> Phase:
     change = Phase.ATTACH if retyped_columns.comes_later(changes, constraint) else Phase.CHANGE
     if constraint.attributes["type"] != "foreign key":
         return change
-    if not _replaced(changes).isdisjoint(constraint.parents):
+    replaced = _replaced(changes)
+    gone = [*changes.dropped.values(), *(a.before for a in changes.altered if a.after.handle in replaced)]
+    if not replaced.isdisjoint(constraint.parents) or any(
+        constraint in _keys_to_come(changes, item) for item in gone
+    ):
         return Phase.UNTIE
     unique = (p for p in constraint.parents if p.startswith(("constraint:", "index:")))
     return Phase.FINISH if any(p in changes.added for p in unique) else change
@@ -168,6 +185,29 @@ def _keys_that_use(changes: Changes, item: Object) -> list[Object]:
         for key in inheritance.own_objects(changes.after.of_kind("constraint"))
         if (there := changes.before.objects.get(key.handle)) is not None and item.handle in there.parents
     ]
+
+
+def _keys_to_come(changes: Changes, item: Object) -> list[Object]:
+    """Return the foreign keys that are added, and could use an index or constraint that makes place.
+
+    The server takes the first one that fits.
+    """
+    if not item.attributes.get("unique") and item.attributes.get("type") not in ("unique", "primary key"):
+        return []
+    columns = {parent for parent in item.parents if parent.startswith("column:")}
+    keys = (new for new in changes.added.values() if new.attributes.get("type") == "foreign key")
+    return [key for key in keys if not columns.isdisjoint(_referred(key))]
+
+
+def _referred(key: Object) -> Sequence[str]:
+    """Return the handles of the table that a foreign key refers to, and of the columns there."""
+    tables = [place for place, parent in enumerate(key.parents) if parent.startswith("relation:")]
+    return key.parents[tables[-1] :]
+
+
+def _is_built_anew(alteration: Alteration, left: list[str]) -> bool:
+    """Tell whether an index is built under another name, and replaces the old one afterwards."""
+    return "definition" in alteration.names and "definition" not in left
 
 
 def takes_name(changes: Changes, item: Object) -> bool:

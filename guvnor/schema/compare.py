@@ -19,7 +19,9 @@ _ORDER = (
 )  # fmt: skip
 
 # Attributes that change by themselves when something that they mention is dropped.
-_FOLLOWING = frozenset({"default", "definition", "sql body", "column order", "comment on index"})
+_FOLLOWING = frozenset(
+    {"default", "definition", "sql body", "column order", "comment on index", "on", "columns"}
+)
 
 
 @dataclass(frozen=True)

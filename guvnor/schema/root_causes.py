@@ -22,6 +22,7 @@ from guvnor.schema.retyping import retyped
 from guvnor.schema.shadow import Shadow
 from guvnor.schema.snapshot import Object, Snapshot, handle
 from guvnor.schema.statement import plain_name, safe, table_of, terminated
+from guvnor.schema.view_columns import follow_query, of_same_query
 
 # A rename can hide another one, which the next round finds: tables, then columns, then indexes.
 _ROUNDS = 3
@@ -100,7 +101,7 @@ def trace(
     for _ in range(_ROUNDS if findings else 0):
         expected, actual = sides.expected, sides.actual
         made = []
-        for wanted, there in list(_renamed(expected, actual)):
+        for wanted, there in of_same_query(shadow, _renamed(expected, actual), expected, actual):
             cause, sql = _rename(wanted, there)
             if shadow.attempt(sql):
                 made.append(cause)
@@ -119,8 +120,9 @@ def trace(
     causes, findings = follow_names(causes, named, findings, sides.expected)
     # What belongs to a table is renamed before it: the statement names the table as it is.
     renamed.sort(key=lambda rename: rename.item.kind not in _UNDER_A_TABLE)
+    findings = follow_query(_joined([*causes, *findings]), sides.expected)
     return RootCauses(
-        in_order(_joined([*causes, *findings])),
+        in_order(findings),
         sides.expected,
         sides.actual,
         tuple(renamed),

@@ -416,6 +416,97 @@ def test_what_fits_only_one_type_of_a_column(example: Example, only_old: str, co
     example.there_and_back()
 
 
+def test_a_column_that_became_generated_is_not_null_again_on_the_way_back(example: Example) -> None:
+    table = "CREATE TABLE t (a int, b int {})"
+    example.begin(
+        table.format("NOT NULL"),
+        "INSERT INTO t VALUES (1, 5)",
+        table.format("GENERATED ALWAYS AS (a * 2) STORED"),
+    )
+    example.generate()
+    assert example.rules <= {"no-todo"}
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+
+
+BESIDE = "CREATE TABLE t (a int, b int); CREATE UNIQUE INDEX i ON t ({}); ALTER TABLE t ADD UNIQUE (a)"
+INDEXED = "CREATE TABLE t (a int, b int); CREATE UNIQUE INDEX i ON t (a){}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (BESIDE.format("a") + CHILD.format("a"), BESIDE.format("b") + CHILD.format("a")),
+        (BESIDE.format("b") + CHILD.format("a"), BESIDE.format("a") + CHILD.format("a")),
+        (INDEXED.format("") + CHILD.format("a"), INDEXED.format(" INCLUDE (b)") + CHILD.format("a")),
+        (INDEXED.format(""), INDEXED.format(" INCLUDE (b)") + CHILD.format("a")),
+        (INDEXED.format("") + CHILD.format("a"), INDEXED.format(" INCLUDE (b)")),
+        (INDEXED.format(""), INDEXED.format(" INCLUDE (b)").replace(" i ", " j ") + CHILD.format("a")),
+        (INDEXED.format(""), KEYED.format("a").replace(" u ", " i ") + CHILD.format("a")),
+        (KEYED.format("a"), INDEXED.format("") + CHILD.format("a")),
+    ],
+    ids=[
+        "no longer unique",
+        "unique",
+        "the key stays",
+        "the key comes",
+        "the key goes",
+        "another name",
+        "a constraint of its name",
+        "once a constraint",
+    ],
+)
+def test_a_foreign_key_and_a_unique_index_that_makes_place_for_another(
+    example: Example, first: str, second: str
+) -> None:
+    """The server ties a key to the first index that fits."""
+    example.begin(first, "INSERT INTO t VALUES (1, 1), (2, 2)", second)
+    assert "TODO" not in example.generate()
+    assert example.rules == set()
+    rows = example.there_and_back()
+    assert example.rows() == rows
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["SELECT c FROM t", "SELECT a AS b FROM t WHERE a > 0"],
+    ids=["of another column", "of other rows"],
+)
+def test_a_view_with_another_query_has_no_renamed_columns(example: Example, second: str) -> None:
+    table = "CREATE TABLE t (a int, c int); CREATE VIEW v AS {}; CREATE VIEW w AS TABLE v"
+    example.begin(table.format("SELECT a FROM t"), "INSERT INTO t VALUES (1, 2)", table.format(second))
+    assert "RENAME" not in example.generate()
+    assert "view v is different" in _said(example)
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+
+
+def test_a_column_of_a_view_follows_from_what_is_computed_in_another_type(example: Example) -> None:
+    schema = (
+        "CREATE TABLE t (a text, b {}) STORED); CREATE VIEW v AS TABLE t; "
+        "CREATE VIEW w AS SELECT b AS c FROM v"
+    )
+    example.begin(
+        schema.format("int GENERATED ALWAYS AS (length(a)"),
+        "INSERT INTO t VALUES ('x')",
+        schema.format("tsvector GENERATED ALWAYS AS (to_tsvector('simple', a)"),
+    )
+    example.generate()
+    assert _said(example) == {"column t.b is different"}
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+
+
+def test_a_statistics_object_moves_to_another_table(example: Example) -> None:
+    schema = "CREATE TABLE {0} (a int, b int); CREATE STATISTICS s ON a, b FROM {0}"
+    commented = "; COMMENT ON TABLE u IS 'another'"
+    example.begin(schema.format("t"), "INSERT INTO t VALUES (1)", schema.format("u") + commented)
+    example.generate()
+    assert _said(example) == {"table t is unexpected", "table u is missing"}
+    example.path.write_text(answers.used(example.text))
+    example.there_and_back()
+
+
 def _said(example: Example) -> set[str]:
     """What the drift check found; each is said once."""
     lines = [line.partition("Detected: ")[2].partition('"')[0] for line in example.result.err.splitlines()]
