@@ -57,7 +57,12 @@ def add(changes: Changes, _shadow: Shadow, item: Object) -> Iterator[EmittedOper
     elif item.kind == "constraint" and ddl.locks_writers(item):
         facts = {"constraint": str(item), "table": table_of(item)}
         more = [made.sql for made in ddl.further(item)]
-        yield todo(phase, Todo.BLOCKS_WRITERS, [str(item.sql), *more], **facts)
+        keys = {"unique": "add_unique_constraint", "primary key": "add_primary_key"}
+        operation = keys.get(item.attributes["type"])
+        if operation and ddl.is_partitioned(str(item.attributes["index"]), item):
+            yield todo(phase, Todo.PARTITIONED_KEY, [str(item.sql), *more], operation=operation, **facts)
+        else:
+            yield todo(phase, Todo.BLOCKS_WRITERS, [str(item.sql), *more], **facts)
     elif beside:
         yield from emitted(phase, statements[:1])
         yield from emitted(Phase.TAKE_NAME, statements[1:])

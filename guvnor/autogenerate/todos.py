@@ -62,6 +62,10 @@ class Todo(Enum):
         "which writes the whole table while nobody can use it. Add a column under another name instead, and "
         "fill it with op.backfill. If the table is small, use this:"
     )
+    PARTITIONED_KEY = (
+        "{constraint} is on a partitioned table: op.{operation} adds it partition by partition, without "
+        "blocking writers. If the table is small, use this:"
+    )
     BLOCKS_WRITERS = (
         "{constraint} cannot be added to {table} without blocking writers. If the table is small, use this:"
     )

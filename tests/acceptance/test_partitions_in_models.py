@@ -95,6 +95,7 @@ def test_a_change_is_written_once_for_the_table(example: Example, server: Server
     assert "DROP TABLE" not in text
     if case in ("type", "unique"):  # a person has to decide, on the table
         assert len(re.findall("TODO", text)) == 1
+        assert ("op.add_unique_constraint" in text) == (case == "unique")
         return
     assert "TODO" not in text
     example.there_and_back()
@@ -111,6 +112,7 @@ def test_an_index_is_built_and_dropped_by_its_operation(example: Example) -> Non
     assert example.problems == ()
     assert "index ticks.i is missing" in example.result.err
     assert "ticks_" not in text
+    example.there_and_back()
 
 
 def test_a_view_on_a_partition_is_in_the_way(example: Example) -> None:

@@ -16,8 +16,8 @@ from tests.schema_pairs.things import Schema
 FAILURES = (Todo.NOTHING_FOUND, Todo.REFUSED, Todo.LEFT, Todo.REACHES_OUTSIDE)
 # "If the table is small, use this", and the like: the statements below are run.
 USED = (
-    Todo.REWRITES_TABLE, Todo.CHANGES_TYPE, Todo.BECOMES_GENERATED, Todo.BLOCKS_WRITERS, Todo.BUILDS_VIEW,
-    Todo.NO_LONGER_COMPUTED,
+    Todo.REWRITES_TABLE, Todo.CHANGES_TYPE, Todo.BECOMES_GENERATED, Todo.BLOCKS_WRITERS, Todo.PARTITIONED_KEY,
+    Todo.BUILDS_VIEW, Todo.NO_LONGER_COMPUTED,
 )  # fmt: skip
 DELETED = (Todo.REORDER_COLUMNS, Todo.POSSIBLE_RENAME_OF_TABLE)
 
