@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from guvnor.review import files
 from guvnor.revisions import branch
 from tests.support import reports
 from tests.support.clone import Clone, good, two_heads
-from tests.support.command import Result, kill
+from tests.support.command import Command, Result, kill
+from tests.support.expect import succeeds
 from tests.support.forked import ForkedCommand
 from tests.support.observe import wait_for
 from tests.support.reports import report, review
@@ -142,19 +144,15 @@ def test_two_heads(clone: Clone, dsn: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def follow(clone: Clone, text: str) -> None:
-    """Do what the report says: its commands, then its edits."""
-    for command in re.findall(r"^\$ git (.*)$", text, re.MULTILINE):
-        words = command.split()
-        clone.git(*words, *(["--no-edit"] if words[0] == "merge" else []))
-    (diff,) = re.findall(r"```diff\n(.*?)```", text, re.DOTALL)
-    path, lines = Path(), diff.splitlines()
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        if line.startswith("  "):
-            path = clone.directory / line.strip()
-        elif line.startswith("- "):
-            assert path.read_text().count(line[2:] + "\n") == 1
-            path.write_text(path.read_text().replace(line[2:] + "\n", following[2:] + "\n"))
-    clone.commit()
+    """Do what the report says about the line of the revisions."""
+    (block,) = re.findall(r"\*\*One line\.\*\*.*?```console\n(.*?)```", text, re.DOTALL)
+    guvnor = Command("guvnor", clone.directory.parent)
+    for line in block.splitlines():
+        program, *words = shlex.split(line.removeprefix("$ "))
+        if program == "git":
+            clone.git(*words, *(["--no-edit"] if words[0] == "merge" else []))
+        else:
+            succeeds(guvnor(*words, cwd=clone.directory))
 
 
 def test_models_and_revisions_disagree(clone: Clone, dsn: str) -> None:
@@ -245,7 +243,7 @@ def test_a_revision_that_is_gone_is_brought_back(clone: Clone, dsn: str) -> None
     result = review(clone, dsn)
     assert result.code == 3
     assert result.out.count("git checkout main -- alembic/versions/002_add_schedules.py") == 2
-    assert "renumber" not in result.out
+    assert "migrate renumber" not in result.out
 
 
 def test_what_does_not_come_back(clone: Clone, dsn: str) -> None:
