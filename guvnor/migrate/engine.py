@@ -364,7 +364,9 @@ class Migration:
             )
             with contextlib.closing(watch):
                 for step in plan.steps:
-                    applied.append(runner.run(step))
+                    told = {"guvnor.revision": step.revision, "guvnor.direction": str(step.direction)}
+                    with telemetry.span(f"revision {step.revision} {step.direction}", told):
+                        applied.append(runner.run(step))
         return tuple(applied)
 
     def _outcome(self, current: State, applied: tuple[Applied, ...] = (), **found: Any) -> Outcome:

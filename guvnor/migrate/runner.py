@@ -98,12 +98,7 @@ class StepRunner:
         """
         retries = Retries(self.request.settings.max_wait)
         record = self._record(step, retries)
-        told = {"guvnor.revision": step.revision, "guvnor.direction": str(step.direction)}
-        name = f"revision {step.revision} {step.direction}"
-        with telemetry.span(name, {**told, "guvnor.attempt": record.attempt.attempt}):
-            return self._run(step, retries, record)
-
-    def _run(self, step: Step, retries: Retries, record: StepRecord) -> Applied:
+        telemetry.annotate({"guvnor.attempt": record.attempt.attempt})
         self.session.max_idle = step.max_idle
         ours = (self.session.pid, self.session.control_pid)
         next_try = NextTry(self.session, self.watch, record, ours, self.canceller.check)
