@@ -9,7 +9,7 @@ WORKDIR /opt/guvnor
 COPY pyproject.toml README.md alembic.ini ./
 COPY alembic alembic
 COPY guvnor guvnor
-RUN pip install --no-cache-dir '.[backup,lint]' && rm -rf /opt/guvnor/*
+RUN pip install --no-cache-dir '.[backup,lint,telemetry]' && rm -rf /opt/guvnor/*
 # The number is part of the interface: a mounted password file has to belong to it, and Kubernetes sees only by a
 # number that the user is not root. A named volume that is mounted at /backups takes over its owner.
 RUN groupadd --gid 10001 guvnor \
