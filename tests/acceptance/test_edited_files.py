@@ -8,7 +8,6 @@ import subprocess
 import pytest
 
 from tests.support.expect import AT_HEAD, ends, next_step, succeeds, versions
-from tests.support.observe import wait_for
 
 TEAMS = ("CREATE TABLE teams (id integer)", "DROP TABLE teams")
 REGIONS = ("CREATE TABLE regions (id integer)", "DROP TABLE regions")
@@ -189,11 +188,7 @@ def test_a_run_that_waited_looks_again(migrated, guvnor, project):
     with migrated.connect() as other, other.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", (RUN_LOCK,))
         process = guvnor.start("migrate", "up", database=migrated, cwd=project.directory)
-        asking = (
-            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
-            " AND application_name LIKE 'guvnor%' AND query LIKE '%pg_try_advisory_lock%'"
-        )
-        wait_for("the run to wait", lambda: migrated.execute(asking))
+        assert any("waiting for another migration" in line for line in process.stderr)
         migrated.execute(MEANWHILE)
         cursor.execute("SELECT pg_advisory_unlock(%s)", (RUN_LOCK,))
         _, err = process.communicate(timeout=30)
