@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from setting import PROJECT, introduce, local_server, median, script, table
+from setting import PROJECT, call, introduce, local_server, median, script, table
 from stall import GUVNOR, NONE, SETTINGS, Benchmark, Run
 
 ENVIRONMENT = """
@@ -55,11 +55,11 @@ class Generated(Benchmark):
         shutil.copy(PROJECT / "alembic.ini", self.project)
         (self.project / "alembic" / "env.py").write_text(ENVIRONMENT)
         generate = [script("alembic"), "revision", "--autogenerate", "-m", "generated"]
-        self._call(generate, self._server.dsn("version_1"), self.project)
+        call(generate, self._server.dsn("version_1"), self.project)
 
     def _migrate(self, database: str, *arguments: str) -> None:
         directory = self.project if database == "run" else PROJECT
-        self._call([script("guvnor"), "migrate", "up", *arguments], self._server.dsn(database), directory)
+        call([script("guvnor"), "migrate", "up", *arguments], self._server.dsn(database), directory)
 
     def _locked(self, position: int) -> float:  # noqa: ARG002 - there is no one statement that locks
         return 0.0

@@ -15,28 +15,26 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from setting import (
-    ADMINISTRATOR,
     PROJECT,
     Server,
+    call,
     ended_and_took,
-    environment,
     introduce,
     local_server,
     median,
     program,
     script,
+    start_load,
     table,
 )
 
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
-CLIENTS = 20
 WARM_UP, COOL_DOWN = 3.0, 1.0  # seconds of load that do not count
 PARTITIONS = 20
 MOST, AT_LEAST = 1.5, 0.2  # of the load alone; seconds
@@ -143,11 +141,12 @@ class Benchmark:
         self._server.execute("SELECT count(*) FROM readings WHERE value >= 0", "run")
         self._server.execute("CHECKPOINT")
         began = time.time()
-        load = self._start_load(number)
+        weights = {name: weight for name, (weight, _) in LOAD.items()}
+        load = start_load(self._server, self._scratch, weights, self._options, number)
         time.sleep(WARM_UP)
         migration_began = time.time()
         if way == PLAIN:
-            self._call([program("psql"), "-Xqc", f"CREATE INDEX by_sensor {INDEX}", self._server.dsn("run")])
+            call([program("psql"), "-Xqc", f"CREATE INDEX by_sensor {INDEX}", self._server.dsn("run")])
         elif way == GUVNOR:
             self._migrate("run")
         took = time.time() - migration_began
@@ -171,41 +170,8 @@ class Benchmark:
         if (parts, invalid) != ([(PARTITIONS,)], [(0,)]):
             raise SystemExit(f"The index is not complete: {parts}, {invalid}.")
 
-    def _start_load(self, number: int) -> subprocess.Popen[str]:
-        for log in self._scratch.glob("load.*"):
-            log.unlink()
-        options = self._options
-        scripts = (f"--file={self._scratch / name}.sql@{weight}" for name, (weight, _) in LOAD.items())
-        return subprocess.Popen(
-            [
-                program("pgbench"),
-                *("--no-vacuum", "--protocol=prepared", f"--client={CLIENTS}", "--jobs=2"),
-                *(f"--rate={options.rate}", f"--time={options.seconds}", f"--random-seed={number}"),
-                *("--log", f"--log-prefix={self._scratch / 'load'}"),
-                *scripts,
-                self._server.dsn("run", ADMINISTRATOR),
-            ],
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
     def _migrate(self, database: str, *arguments: str) -> None:
-        self._call([script("guvnor"), "migrate", "up", *arguments], self._server.dsn(database))
-
-    def _call(self, command: list[str], dsn: str = "") -> None:
-        # "nice", since who migrates is elsewhere and does not compete with the server for its processors.
-        done = subprocess.run(
-            ["nice", *command],
-            cwd=self._project,
-            env=environment(dsn),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise SystemExit(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
+        call([script("guvnor"), "migrate", "up", *arguments], self._server.dsn(database), self._project)
 
 
 def main() -> None:

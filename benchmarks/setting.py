@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import platform
@@ -11,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from guvnor.embedded import LocalServer, binaries
 PROJECT = Path(__file__).resolve().parent.parent
 OWNER = "guvnor"  # who migrates
 ADMINISTRATOR = "postgres"
+CLIENTS = 20  # of the load
 
 
 class Server:
@@ -145,6 +147,51 @@ def table(rows: Sequence[Sequence[str]]) -> None:
         cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
         print("  ".join(cells).rstrip())
     print(flush=True)
+
+
+def call(command: Sequence[str], dsn: str = "", directory: Path = PROJECT) -> None:
+    """Run a command, and give up when it fails.
+
+    It is "nice", since who migrates is elsewhere and does not compete with the server for its processors.
+    """
+    done = subprocess.run(
+        ["nice", *command],
+        cwd=directory,
+        env=environment(dsn),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
+
+
+def start_load(
+    server: Server, scratch: Path, weights: Mapping[str, int], options: argparse.Namespace, number: int
+) -> subprocess.Popen[str]:
+    """Let the application work on database ``run`` at a fixed rate; see :func:`ended_and_took`.
+
+    :param scratch: the folder with a script of pgbench for each name of ``weights``.
+    :param options: the transactions per second (``rate``), and for how many seconds.
+    :param number: of the round: each has other random numbers.
+    """
+    for log in scratch.glob("load.*"):
+        log.unlink()
+    scripts = (f"--file={scratch / name}.sql@{weight}" for name, weight in weights.items())
+    return subprocess.Popen(
+        [
+            program("pgbench"),
+            *("--no-vacuum", "--protocol=prepared", f"--client={CLIENTS}", "--jobs=2"),
+            *(f"--rate={options.rate}", f"--time={options.seconds}", f"--random-seed={number}"),
+            *("--log", f"--log-prefix={scratch / 'load'}"),
+            *scripts,
+            server.dsn("run", ADMINISTRATOR),
+        ],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def ended_and_took(scratch: Path) -> list[tuple[float, float]]:

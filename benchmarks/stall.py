@@ -23,11 +23,9 @@ import contextlib
 import json
 import math
 import re
-import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,12 +33,10 @@ from pathlib import Path
 import budget
 import psycopg2
 from setting import (
-    ADMINISTRATOR,
     OWNER,
-    PROJECT,
     Server,
+    call,
     ended_and_took,
-    environment,
     in_one_transaction,
     introduce,
     local_server,
@@ -48,6 +44,7 @@ from setting import (
     offline,
     program,
     script,
+    start_load,
     table,
 )
 
@@ -61,7 +58,6 @@ SETTINGS = {
     "log_filename": "server",
     "log_timezone": "UTC",
 }
-CLIENTS = 20
 WARM_UP = 3.0  # seconds of load that do not count: connections and plans are made
 COOL_DOWN = 1.0  # seconds of load that do not count: all clients leave at once, which stalls the last ones
 REPORT = 10.0  # seconds
@@ -242,7 +238,8 @@ class Benchmark:
         log_position = self._log.stat().st_size
 
         began = time.time()
-        load = self._start_load(number)
+        weights = {name: weight for name, (weight, _) in LOAD.items()}
+        load = start_load(self._server, self._scratch, weights, self._options, number)
         time.sleep(WARM_UP)
         reporting = threading.Thread(target=self._report)
         if situation == BEHIND_REPORT:
@@ -311,26 +308,6 @@ class Benchmark:
         """Read the copy once, so that no run starts colder than another."""
         self._server.execute("SELECT count(*) FROM incidents WHERE length(description) > 0", "run")
 
-    def _start_load(self, number: int) -> subprocess.Popen[str]:
-        for log in self._scratch.glob("load.*"):
-            log.unlink()
-        options = self._options
-        scripts = (f"--file={self._scratch / name}.sql@{weight}" for name, (weight, _) in LOAD.items())
-        return subprocess.Popen(
-            [
-                program("pgbench"),
-                *("--no-vacuum", "--protocol=prepared", f"--client={CLIENTS}", "--jobs=2"),
-                *(f"--rate={options.rate}", f"--time={options.seconds}", f"--random-seed={number}"),
-                *("--log", f"--log-prefix={self._scratch / 'load'}"),
-                *scripts,
-                self._server.dsn("run", ADMINISTRATOR),
-            ],
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
     def _report(self) -> None:
         with self._connection("run") as connection, connection.cursor() as cursor:
             cursor.execute(f"SELECT pg_sleep({REPORT}) FROM incidents LIMIT 1")
@@ -348,24 +325,11 @@ class Benchmark:
             time.sleep(0.1)
 
     def _migrate(self, database: str, *arguments: str) -> None:
-        self._call([script("guvnor"), "migrate", "up", *arguments], self._server.dsn(database))
+        call([script("guvnor"), "migrate", "up", *arguments], self._server.dsn(database))
 
     def _psql(self, *arguments: str) -> None:
         settings = ("-X", "-q", "-v", "ON_ERROR_STOP=1")
-        self._call([program("psql"), *settings, *arguments, self._server.dsn("run")])
-
-    def _call(self, command: Sequence[str], dsn: str = "", directory: Path = PROJECT) -> None:
-        # "nice", since who migrates is elsewhere and does not compete with the server for its processors.
-        done = subprocess.run(
-            ["nice", *command],
-            cwd=directory,
-            env=environment(dsn),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise SystemExit(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
+        call([program("psql"), *settings, *arguments, self._server.dsn("run")])
 
     def _connection(self, database: str) -> contextlib.closing[psycopg2.extensions.connection]:
         connection = psycopg2.connect(self._server.dsn(database))

@@ -373,20 +373,6 @@ def expected(live: Database, script: ScriptDirectory) -> Iterator[Shadow]:
         yield built
 
 
-@pytest.fixture(scope="module")
-def session(live: Database) -> Iterator[Connection]:
-    """One session for all tests of this file, so that the server keeps the catalogs in its caches."""
-    with contextlib.closing(psycopg2.connect(live.dsn)) as connection:
-        yield connection
-
-
-@pytest.fixture
-def changed(session: Connection) -> Iterator[Connection]:
-    """A session in which the live schema may be changed: it is rolled back."""
-    yield session
-    session.rollback()
-
-
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases(CHANGES)])
 def test_a_change_is_found_and_nothing_else(
     server: Server, expected: Shadow, changed: Connection, case: Case

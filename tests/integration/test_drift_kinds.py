@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812 (a type)
 
@@ -276,20 +275,6 @@ def expected(live: Database) -> Iterator[Shadow]:
         shadow.build(own, lambda made: made.execute(SCHEMA)) as built,
     ):
         yield built
-
-
-@pytest.fixture(scope="module")
-def session(live: Database) -> Iterator[Connection]:
-    """One session for all tests of this file, so that the server keeps the catalogs in its caches."""
-    with contextlib.closing(psycopg2.connect(live.dsn)) as connection:
-        yield connection
-
-
-@pytest.fixture
-def changed(session: Connection) -> Iterator[Connection]:
-    """A session in which the live schema may be changed: it is rolled back."""
-    yield session
-    session.rollback()
 
 
 def test_the_same_schema_twice_has_no_difference(expected: Shadow, changed: Connection) -> None:
